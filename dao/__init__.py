@@ -1,0 +1,55 @@
+"""Balances the losses of a multi-task model by the gradients they send into its shared part.
+
+>>> import torch
+>>> from dao import DAOLoss
+>>> encoder = torch.nn.Linear(4, 8)
+>>> heads = torch.nn.ModuleDict({"cls": torch.nn.Linear(8, 3), "reg": torch.nn.Linear(8, 1)})
+>>> balance = DAOLoss(["cls", "reg"], params=encoder.parameters())
+>>> optimizer = torch.optim.AdamW([*encoder.parameters(), *heads.parameters()])
+>>> for _ in range(3):
+...     x, label, score = torch.randn(16, 4), torch.randint(3, (16,)), torch.randn(16)
+...     z = encoder(x)
+...     losses = {
+...         "cls": torch.nn.functional.cross_entropy(heads["cls"](z), label),
+...         "reg": torch.nn.functional.mse_loss(heads["reg"](z)[:, 0], score),
+...     }
+...     balance(losses).backward()
+...     optimizer.step()
+...     optimizer.zero_grad()
+>>> round(sum(row["weight"] for row in balance.telemetry().values()), 6)
+2.0
+"""
+
+from dao.data_weights import (
+    balanced_thresholds,
+    class_balanced_weights,
+    label_density_weights,
+    weighted_loss,
+)
+from dao.distributed import keep_alive
+from dao.errors import UserError
+from dao.importance import (
+    adapter_norm,
+    frobenius_norm,
+    gradient_norm,
+    inverse_norm_weights,
+    task_gradients,
+)
+from dao.loss import DAOLoss
+from dao.records import TaskRecord
+
+__all__ = [
+    "DAOLoss",
+    "TaskRecord",
+    "UserError",
+    "adapter_norm",
+    "balanced_thresholds",
+    "class_balanced_weights",
+    "frobenius_norm",
+    "gradient_norm",
+    "inverse_norm_weights",
+    "keep_alive",
+    "label_density_weights",
+    "task_gradients",
+    "weighted_loss",
+]

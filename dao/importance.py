@@ -1,0 +1,170 @@
+"""How much each task pulls on the shared parameters, and the weights that even it out.
+
+Pure functions. Norms and weights are float64: a float32 square underflows for a gradient of 1e-25
+and overflows for one of 1e25, and both occur when losses live on very different scales.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "adapter_norm",
+    "frobenius_norm",
+    "gradient_norm",
+    "inverse_norm_weights",
+    "task_gradients",
+]
+
+_HINTS = {
+    "donated": "The graph was made by torch.compile, which frees its buffers after one backward. "
+    "Set `torch._functorch.config.donated_buffer = False`, or use `source='rep'`.",
+    "reentrant": "Reentrant gradient checkpointing hides the parameters from autograd.grad. "
+    "Checkpoint with `use_reentrant=False`, or use `source='rep'`.",
+}
+
+
+def inverse_norm_weights(
+    log_norms: Tensor,
+    *,
+    alpha: float = 1.0,
+    prior: Tensor | None = None,
+    max_ratio: float | None = None,
+    total: float | None = None,
+) -> Tensor:
+    r"""Weights that undo differences between gradient norms.
+
+    .. math:: \lambda_k = S \frac{p_k n_k^{-\alpha}}{\sum_j p_j n_j^{-\alpha}}
+
+    For two tasks, ``alpha=1`` and ``total=1`` this is ``n_2 / (n_1 + n_2)``, the rule of DAO
+    (arXiv 2408.11856, known to us through reviews of the paper), which is also what IMTL-G
+    (ICLR 2021) gives for two tasks at any angle. For more tasks the two differ: these weights make
+    all weighted norms equal, IMTL-G makes the projections on the mean direction equal.
+
+    Args:
+        log_norms: Natural logarithms of the norms :math:`n_k`, shape ``(K,)``, finite.
+        alpha: 1 evens the norms out, 0 ignores them, 0.5 goes half the way (on a log scale).
+        prior: What each task is worth to the user, :math:`p_k > 0`, shape ``(K,)``. Default 1.
+        max_ratio: Upper bound of largest weight / smallest weight; the small ones are lifted.
+        total: The sum :math:`S` of the weights. Default ``K``.
+
+    Returns:
+        The weights, float64, shape ``(K,)``; exactly 1 each when nothing tells the tasks apart.
+
+    Example:
+        >>> import torch
+        >>> inverse_norm_weights(torch.tensor([3.0, 1.0]).log(), total=1)
+        tensor([0.2500, 0.7500], dtype=torch.float64)
+    """
+    score = -alpha * log_norms.double()
+    if prior is not None:
+        score = score + prior.double().log()
+    score = score - score.max()
+    if max_ratio is not None:
+        score = score.clamp(min=-math.log(max_ratio))
+    share = score.exp()
+    # Sorted before it is summed, so that the order of the tasks cannot change the last bit;
+    # multiplied before it is divided, so that equal tasks get exactly S / K.
+    return share * (len(share) if total is None else total) / share.sort().values.sum()
+
+
+def task_gradients(loss: Tensor, inputs: Sequence[Tensor]) -> list[Tensor | None]:
+    """Gradient of one loss, keeping the graph and touching no ``.grad``.
+
+    Args:
+        loss: A scalar that requires grad.
+        inputs: Tensors that require grad.
+
+    Returns:
+        One gradient per input, None where the loss does not depend on it.
+
+    Raises:
+        RuntimeError: The graph cannot be walked twice; the message says how to change that.
+
+    Example:
+        >>> import torch
+        >>> x, y = torch.ones(2, requires_grad=True), torch.ones(1, requires_grad=True)
+        >>> task_gradients((3 * x).sum(), [x, y])
+        [tensor([3., 3.]), None]
+    """
+    try:
+        return list(torch.autograd.grad(loss, inputs, retain_graph=True, allow_unused=True))
+    except RuntimeError as error:
+        for word, hint in _HINTS.items():
+            if word in str(error):
+                raise RuntimeError(f"Gradient norms cannot be measured. {hint}") from error
+        raise
+
+
+def gradient_norm(gradients: Iterable[Tensor | None]) -> Tensor:
+    """Euclidean norm of several gradients seen as one long vector.
+
+    Args:
+        gradients: Tensors of any shape and floating type; None counts as zero.
+
+    Returns:
+        A float64 scalar; 0 if there is no tensor at all.
+
+    Example:
+        >>> import torch
+        >>> gradient_norm([torch.tensor([3e25]), None, torch.tensor([4e25])])
+        tensor(5.0000e+25, dtype=torch.float64)
+    """
+    parts = [frobenius_norm(g) for g in gradients if g is not None]
+    if not parts:
+        return torch.zeros((), dtype=torch.float64)
+    return frobenius_norm(torch.stack([part.to(parts[0].device) for part in parts]))
+
+
+def frobenius_norm(gradient: Tensor) -> Tensor:
+    """Euclidean norm of the gradient at the representation.
+
+    Cheap, but it ignores that samples pulling in opposite directions cancel in the parameters, and
+    so follows the full norm only loosely; :func:`adapter_norm` costs the same and follows it well.
+
+    Args:
+        gradient: Gradient at the representation, any shape.
+
+    Returns:
+        A float64 scalar.
+
+    Example:
+        >>> import torch
+        >>> frobenius_norm(torch.tensor([[3.0], [-4.0]]))
+        tensor(5., dtype=torch.float64)
+    """
+    norm: Tensor = torch.linalg.vector_norm(gradient, dtype=torch.float64)
+    return norm
+
+
+def adapter_norm(gradient: Tensor, representation: Tensor) -> Tensor:
+    r"""Gradient norm of an imagined linear adapter on the representation.
+
+    With :math:`z_i` the representation and :math:`g_i` its gradient, this is the norm of the
+    gradient with respect to A and b of :math:`z + A z + b` at A = 0, b = 0:
+
+    .. math:: n^2 = \Big\|\sum_i g_i z_i^T\Big\|^2 + \Big\|\sum_i g_i\Big\|^2
+                  = \sum_{ij} (g_i \cdot g_j)(z_i \cdot z_j + 1)
+
+    Like a true parameter gradient it is a sum over samples, so opposite samples cancel.
+
+    Args:
+        gradient: Shape ``(..., H)``; all leading dimensions are samples.
+        representation: The same shape.
+
+    Returns:
+        A float64 scalar.
+
+    Example:
+        >>> import torch
+        >>> adapter_norm(torch.tensor([[3.0], [-3.0]]), torch.tensor([[1.0], [1.0]]))
+        tensor(0., dtype=torch.float64)
+    """
+    g = gradient.detach().double().reshape(-1, gradient.shape[-1])
+    z = representation.detach().double().reshape(-1, gradient.shape[-1])
+    if len(g) < g.shape[1]:
+        # Fewer samples than features: the N x N form never builds the H x H matrix.
+        return ((g @ g.T) * (z @ z.T + 1)).sum().clamp(min=0).sqrt()
+    return frobenius_norm(torch.cat([g.T @ z, g.sum(0)[:, None]], dim=1))

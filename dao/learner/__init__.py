@@ -1,0 +1,12 @@
+"""The laboratory's engine: encoder, heads, dendrites, training, records (extra `learner`)."""
+
+import sys
+
+# perforatedai requires torchvision; the build on the index is for CUDA, so beside a CPU torch
+# `import torchvision` fails on a missing operator, and with it every import of a transformers
+# model and of peft. Nothing here uses torchvision, so where it does not load it is declared
+# absent, once, before the first of those imports: every module of this package comes after this.
+try:
+    import torchvision  # noqa: F401
+except (ImportError, RuntimeError, OSError):
+    sys.modules["torchvision"] = None  # type: ignore[assignment]

@@ -1,0 +1,77 @@
+"""What both command lines share: errors as one line, the plan of a run, the printed report."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from dao.errors import UserError
+from dao.learner.config import Config
+from dao.learner.dendrites import DendriteError
+from dao.learner.encoder import locate
+from dao.learner.record import RunFolder
+from dao.learner.report import WIDE, markdown, results_table, slices_table, summary
+
+__all__ = ["print_plan", "print_results", "show", "user_errors"]
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Turn bad input, or dendrites that came to nothing, into one line on stderr and exit code 1.
+
+    Any other exception is a bug and keeps its traceback.
+    """
+    try:
+        yield
+    except (UserError, DendriteError) as error:
+        Console(stderr=True, soft_wrap=True).print(
+            f"[bold red]error:[/bold red] {escape(' '.join(str(error).split()))}", highlight=False
+        )
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped; --resume continues from the latest checkpoint")
+        raise typer.Exit(130) from None
+
+
+def print_plan(cfg: Config, report: Mapping[str, Any]) -> None:
+    """What `--dry-run` shows: the effective settings, the data and the encoder."""
+    location = locate(cfg.encoder.name)
+    console = Console(soft_wrap=True)
+    console.print(cfg.to_yaml(), markup=False, highlight=False)
+    console.print(f"# run folder: {cfg.folder}", markup=False, highlight=False)
+    console.print(f"# encoder: {location.name} ({location.origin})", markup=False, highlight=False)
+    console.print(
+        f"# data: {json.dumps(report, ensure_ascii=False)}", markup=False, highlight=False
+    )
+
+
+def print_results(folder: RunFolder) -> None:
+    """The report of a finished run."""
+    metrics = folder.read("metrics.json")
+    show(metrics, [*summary(metrics, folder.rows("history.jsonl")), f"run folder: {folder.path}"])
+
+
+def show(metrics: Mapping[str, Any], lines: Sequence[str], style: str = "terminal") -> None:
+    """Print figures as `terminal` tables, `markdown` or `json`."""
+    if style == "json":
+        print(json.dumps(metrics, indent=2, ensure_ascii=False))
+        return
+    tables = []
+    for split in (s for s in metrics["splits"] if s != "validation"):
+        detail = slices_table(metrics, split)
+        tables += [results_table(metrics, split), *([detail] if detail else [])]
+    if style == "markdown":
+        print("\n".join([*map(markdown, tables), *(f"- {line}" for line in lines)]))
+        return
+    console = Console(width=None if sys.stdout.isatty() else WIDE)
+    for table in tables:
+        console.print(table)
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,282 @@
+"""What a run is made of: frozen models, read as defaults <- YAML <- KEY=VALUE <- flags."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from dao.errors import UserError
+
+__all__ = ["Config", "load_config", "parse_overrides"]
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        coerce_numbers_to_str=True,
+        allow_inf_nan=False,
+    )
+
+
+class Lora(_Settings):
+    """Low-rank adapters on the frozen encoder (Hu et al. 2021), made by peft."""
+
+    r: int = Field(8, ge=1)
+    """Rank."""
+    alpha: float = Field(16, gt=0)
+    """Scale: the update is multiplied by alpha / r."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: tuple[str, ...] = ()
+    """Linear layers by name; empty: a proven list for the architecture."""
+
+
+class Encoder(_Settings):
+    """The shared text encoder."""
+
+    name: str = "all-MiniLM-L6-v2"
+    """Hub id, folder, or the embedded all-MiniLM-L6-v2."""
+    pooling: Literal["auto", "mean", "last", "first"] = "auto"
+    """How token states become one vector; auto: last token of a causal model, else mean."""
+    max_length: int = Field(128, ge=4)
+    """Tokens per text; longer texts are cut."""
+    quantize: Literal["none", "nf4", "int8"] = "none"
+    """Frozen weights through bitsandbytes."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Compute type; auto: bf16 where the hardware multiplies it faster, else fp32."""
+    gradient_checkpointing: bool = False
+    lora: Lora = Lora()
+
+
+class Synthetic(_Settings):
+    """The embedded headlines (used when no data is given)."""
+
+    rows: int = Field(6000, ge=200)
+    seed: int = 0
+    label_noise: float = Field(0.03, ge=0, le=0.5)
+    """Probability that the annotator picked another class."""
+    score_noise: float = Field(0.08, ge=0, le=0.3)
+    """Standard deviation of the annotator's error on the score."""
+
+
+class Data(_Settings):
+    """Which tables, and what their columns are called."""
+
+    sources: tuple[str, ...] = ()
+    """CSV, TSV, Parquet, JSON, JSONL files or a hub data set; empty: the embedded headlines."""
+    text: str = "text"
+    cls: str = "label"
+    reg: str = "score"
+    split: str = "split"
+    domain: str = "domain"
+    id: str = "id"
+    slices: tuple[str, ...] | None = None
+    """Columns to break the results down by; null: every other column of 2 to 12 values."""
+    split_seed: int = 0
+    """Decides the split where the data has none; the same in every arm and seed."""
+    synthetic: Synthetic = Synthetic()
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _one_or_more(cls, sources: object) -> object:
+        return (sources,) if isinstance(sources, str) else sources
+
+
+class ClassificationOptions(_Settings):
+    """Options of the task `cls`."""
+
+    class_weights: Literal["none", "balanced"] = "none"
+
+
+class RegressionOptions(_Settings):
+    """Options of the task `reg`."""
+
+    standardize: bool = True
+    """Train on (y - mean) / sd; figures are always in the units of the data."""
+    scale: float = Field(1.0, gt=0)
+    """Multiplies the training target, to make a mismatch of loss scales on purpose."""
+
+
+class Dao(_Settings):
+    """Loss weighting; without it every task has weight 1 and the same telemetry is kept."""
+
+    enabled: bool = False
+    source: Literal["params", "rep"] = "params"
+    """Gradient norms over the shared parameters, or at the pooled representation."""
+    rep_norm: Literal["adapter", "frobenius"] = "adapter"
+    alpha: float = Field(1.0, ge=0, le=1)
+    ema: float = Field(0.9, ge=0, lt=1)
+    refresh_every: int = Field(50, ge=1)
+    max_ratio: float | None = Field(1e4, gt=1)
+    total: Literal["tasks", "one"] = "tasks"
+    absent: Literal["hold", "renormalize"] = "hold"
+    priors: dict[str, float] = {}
+
+
+class Dendrites(_Settings):
+    """Artificial dendrites by perforatedai."""
+
+    enabled: bool = False
+    where: Literal["heads", "lora_B", "lora_B+heads", "lora"] = "lora_B+heads"
+    grow_at: tuple[Fraction, ...] = (0.5,)
+    """Points of the step budget at which a set of dendrites is added, ascending."""
+    activation: Literal["sigmoid", "relu", "tanh"] = "sigmoid"
+    init_scale: float = Field(0.01, gt=0)
+
+    @field_validator("grow_at")
+    @classmethod
+    def _ascending(cls, points: tuple[float, ...]) -> tuple[float, ...]:
+        if not points or list(points) != sorted(set(points)):
+            raise ValueError("should be one or more ascending fractions of the budget")
+        return points
+
+
+class Train(_Settings):
+    """The step budget and the optimizer (AdamW, linear warm-up and decay)."""
+
+    epochs: int = Field(6, ge=1)
+    batch_size: int = Field(32, ge=1)
+    lr: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    warmup: float = Field(0.1, ge=0, lt=1)
+    """Share of the budget over which the rate rises, also after each growth (then a third)."""
+    clip: float = Field(1.0, gt=0)
+    """Largest total gradient norm."""
+    validations_per_epoch: int = Field(2, ge=1)
+    checkpoint_every: int = Field(100, ge=1)
+    """Steps between checkpoints; there is one at every validation as well."""
+    keep_checkpoints: bool = False
+
+
+class Config(_Settings):
+    """A whole run."""
+
+    name: str = ""
+    """First folder under results/; empty: after the data."""
+    tasks: tuple[Literal["cls", "reg"], ...] = ("cls", "reg")
+    seed: int = Field(0, ge=0)
+    device: str = "auto"
+    output: str = ""
+    """The run folder; empty: results/NAME/ARM/seed=N."""
+    encoder: Encoder = Encoder()
+    data: Data = Data()
+    cls: ClassificationOptions = ClassificationOptions()
+    reg: RegressionOptions = RegressionOptions()
+    dao: Dao = Dao()
+    dendrites: Dendrites = Dendrites()
+    train: Train = Train()
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _split(cls, tasks: object) -> object:
+        return tuple(tasks.split(",")) if isinstance(tasks, str) else tasks
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        if not self.tasks or len(set(self.tasks)) != len(self.tasks):
+            raise ValueError("`tasks` should name each task once, for example cls,reg")
+        unknown = set(self.dao.priors) - set(self.tasks)
+        if unknown:
+            raise ValueError(f"`dao.priors` names {sorted(unknown)}, which is not among `tasks`")
+        return self
+
+    @property
+    def arm(self) -> str:
+        """The arm's name: tasks, then what is switched on, for example cls+reg-dao."""
+        extras = [k for k in ("dao", "dendrites") if getattr(self, k).enabled]
+        return "-".join(["+".join(self.tasks), *extras])
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        if self.output:
+            return Path(self.output)
+        source = self.data.sources[0] if self.data.sources else "headlines"
+        name = self.name or Path(source).stem
+        return Path("results") / name / self.arm / f"seed={self.seed}"
+
+    def to_yaml(self) -> str:
+        """The effective settings; reading them back gives an equal Config."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def load_config(
+    path: Path | None = None, overrides: Iterable[str] = (), flags: Mapping[str, Any] | None = None
+) -> Config:
+    """Merge defaults <- YAML file <- `KEY=VALUE` overrides <- flags (dotted key to value).
+
+    Raises:
+        UserError: naming every key that is unknown or has an unusable value.
+    """
+    merged = _read_yaml(path) if path else {}
+    for key, value in [*parse_overrides(overrides), *(flags or {}).items()]:
+        _set(merged, key, value)
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        raise UserError("; ".join(_explain(e) for e in error.errors())) from None
+
+
+def parse_overrides(overrides: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """Split `KEY=VALUE` strings; values are read as YAML (1e-3, true, [0.3, 0.6], null)."""
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UserError(f"An override should look like KEY=VALUE. Found {text!r}.")
+        try:
+            yield key, yaml.safe_load(value)
+        except yaml.YAMLError:
+            yield key, value
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"The config file should exist. Found nothing at {path}.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"The config file {path} cannot be read: {error}.") from None
+    except yaml.YAMLError as error:
+        message = " ".join(str(error).split())
+        raise UserError(f"The config file {path} should be YAML. Found: {message}.") from None
+    if not isinstance(content, dict | None):
+        raise UserError(f"The config file {path} should hold KEY: VALUE pairs. Found {content!r}.")
+    return content or {}
+
+
+def _set(tree: dict[str, Any], dotted: str, value: Any) -> None:  # noqa: ANN401
+    *parents, leaf = dotted.split(".")
+    for parent in parents:
+        child = tree.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise UserError(f"`{dotted}` cannot be set: `{parent}` has no settings below it.")
+        tree = child
+    tree[leaf] = value
+
+
+def _explain(error: Mapping[str, Any]) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key, list(_keys(Config)), n=1)
+        hint = f" Did you mean `{near[0]}`?" if near else " `train.py --dry-run` prints them all."
+        return f"`{key}` is not a setting.{hint}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"`{key}`: {message}. Found {error['input']!r}" if key else message
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        nested = [kind, *get_args(kind)]
+        yield prefix + name
+        for part in nested:
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                yield from _keys(part, f"{prefix}{name}.")

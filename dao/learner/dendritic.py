@@ -1,0 +1,178 @@
+"""A linear layer with dendrites in plain torch: what inference needs, without perforatedai."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dao.errors import UserError
+
+__all__ = ["ACTIVATIONS", "DendriticModule", "attach", "load", "put_module", "split"]
+
+ACTIVATIONS = {"relu": torch.relu, "sigmoid": torch.sigmoid, "tanh": torch.tanh}
+
+# State-dict names below the path of a dendritic module.
+PARTS = ("layers.", "top", "skip.")
+
+
+class DendriticModule(nn.Module):
+    """A layer whose output gets gated signals of dendrites, layers of the same shape.
+
+    The formula is that of perforatedai 3.2.9 (`PAINeuronModule.forward`, gradient-descent
+    dendrites), reproduced operation by operation, so fp32 outputs are equal bit for bit::
+
+        out(x) = main(x) + sum_i top[i] * s_i
+        s_i    = act(layers[i](x) + sum_{j<i} skip[i][j] * s_j)
+
+    With `top` at zero the output is that of `main`. Attributes that are not found here are
+    looked up in `main`, because peft reads `lora_A.weight`.
+
+    Args:
+        main: the layer itself; its output has the channels on the last axis.
+        layers: n dendrites, each a layer of the shape of `main`.
+        top: gate per dendrite and channel, shape (n, C).
+        skip: n gates from earlier dendrites, entry i of shape (i, C).
+        activation: a name in `ACTIVATIONS`.
+    """
+
+    main: nn.Module
+    layers: nn.ModuleList
+    top: nn.Parameter
+    skip: nn.ParameterList
+
+    def __init__(
+        self,
+        main: nn.Module,
+        layers: Sequence[nn.Module],
+        top: Tensor,
+        skip: Sequence[Tensor],
+        activation: str,
+    ) -> None:
+        super().__init__()
+        self.main = main
+        self.layers = nn.ModuleList(layers)
+        self.top = nn.Parameter(top)
+        self.skip = nn.ParameterList(nn.Parameter(gates) for gates in skip)
+        self.activation = activation
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  (anything that `main` has)
+        """Attributes of this module, or else those of `main`."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("main"), name)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Inputs (..., F) to outputs (..., C)."""
+        act = ACTIVATIONS[self.activation]
+        out: Tensor = self.main(x)
+        signals: list[Tensor] = []
+        for i, layer in enumerate(self.layers):
+            raw = layer(x)
+            for j, earlier in enumerate(signals):
+                raw = raw + self.skip[i][j] * earlier
+            signals.append(act(raw))
+            out = out + self.top[i] * signals[i]
+        return out
+
+
+def attach(model: nn.Module, description: Mapping[str, Any]) -> nn.Module:
+    """Give a plain model the structure of `description`, in place; `load` fills it.
+
+    The new gates are zero, so the model's outputs do not change yet.
+
+    Args:
+        model: as it was before dendrites.
+        description: `activation`, and `dendrites` with the number of dendrites per module path,
+            as `Dendrites.twin_state` gives it.
+
+    Returns:
+        The same model.
+
+    Raises:
+        UserError: the description names an unknown activation or a module that is not a linear
+            layer of this model.
+    """
+    activation = description["activation"]
+    if activation not in ACTIVATIONS:
+        raise UserError(
+            f"The dendrites' activation should be one of {', '.join(ACTIVATIONS)}. "
+            f"Found {activation!r}. Use the description that the run saved."
+        )
+    modules = dict(model.named_modules())
+    for path, count in description["dendrites"].items():
+        main = modules.get(path)
+        if not isinstance(main, nn.Linear):
+            raise UserError(
+                f"The module {path!r} should be a linear layer of the model. Found "
+                f"{type(main).__name__ if main is not None else 'no such module'}. "
+                f"Build the model with the settings of the run that saved the dendrites."
+            )
+        gates = [main.weight.new_zeros(i, main.out_features) for i in range(count + 1)]
+        layers = [copy.deepcopy(main) for _ in range(count)]
+        put_module(model, path, DendriticModule(main, layers, gates[-1], gates[:-1], activation))
+    return model
+
+
+def load(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy tensors into a model that `attach` has prepared.
+
+    Every tensor of a dendrite must be given; plain weights (LoRA, heads), under the names they
+    have without dendrites, are copied where given. Dendrites take over the type of the tensors.
+
+    Raises:
+        UserError: a tensor is unknown, missing or of another shape; nothing was copied then.
+    """
+    places = dict(_named_tensors(model))
+    dendrites = {n for path in _paths(model) for n in places if _belongs(n, path)}
+    unknown = sorted(tensors.keys() - places.keys())
+    missing = sorted(dendrites - tensors.keys())
+    misfits = sorted(n for n in tensors.keys() & places if tensors[n].shape != places[n].shape)
+    for kind, names in (("unknown", unknown), ("missing", missing), ("of another shape", misfits)):
+        if names:
+            raise UserError(
+                f"The saved tensors should fit the model. Found {len(names)} {kind}, first "
+                f"{names[0]!r}. Build the model with the settings of the run that saved them."
+            )
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            place = places[name]
+            if name in dendrites:
+                place.data = tensor.to(place.device, copy=True)
+            else:
+                place.copy_(tensor)
+
+
+def split(
+    tensors: Mapping[str, Tensor], description: Mapping[str, Any]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Tensors of a twin as (plain weights, weights of dendrites)."""
+    paths = description["dendrites"]
+    dendrites = {k: v for k, v in tensors.items() if any(_belongs(k, path) for path in paths)}
+    return {k: v for k, v in tensors.items() if k not in dendrites}, dendrites
+
+
+def put_module(model: nn.Module, path: str, module: nn.Module) -> None:
+    """Replace the submodule at `path`, whatever kind of container it is in."""
+    parent, _, leaf = path.rpartition(".")
+    setattr(model.get_submodule(parent), leaf, module)
+
+
+def _belongs(name: str, path: str) -> bool:
+    return name.startswith(tuple(f"{path}.{part}" for part in PARTS))
+
+
+def _paths(model: nn.Module) -> list[str]:
+    return [name for name, module in model.named_modules() if isinstance(module, DendriticModule)]
+
+
+def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters by the names they would have without dendrites, then those of the dendrites."""
+    mains = tuple(f"{path}.main." for path in _paths(model))
+    for name, parameter in model.named_parameters():
+        main = next((m for m in mains if name.startswith(m)), None)
+        yield name if main is None else main.removesuffix("main.") + name[len(main) :], parameter

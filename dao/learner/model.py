@@ -1,0 +1,161 @@
+"""One shared encoder and a linear head per task; saved as a peft adapter beside the heads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from dao.errors import UserError
+from dao.learner import config as settings
+from dao.learner.encoder import (
+    add_lora,
+    load_base,
+    load_tokenizer,
+    locate,
+    numbers_positions,
+    pool,
+    pooling_of,
+    precision,
+)
+
+__all__ = ["MultiTaskModel", "build", "load_weights", "read_tensors", "save_weights"]
+
+ADAPTER = "adapter"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+HEADS = "heads.safetensors"
+
+
+class MultiTaskModel(nn.Module):
+    """A LoRA encoder whose pooled state feeds one linear head per task, in one forward.
+
+    Args:
+        encoder: a peft model around a Hugging Face encoder.
+        outputs: head width per task, in order.
+        pooling: `mean`, `last` or `first`.
+        compute: type of the matrix products; heads and pooled states are always fp32.
+    """
+
+    def __init__(
+        self,
+        encoder: PeftModel,
+        outputs: Mapping[str, int],
+        pooling: str,
+        compute: torch.dtype,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        width = encoder.config.hidden_size
+        self.heads = nn.ModuleDict({task: nn.Linear(width, n) for task, n in outputs.items()})
+        self.pooling = pooling
+        self.compute = compute
+        self.numbers_positions = numbers_positions(encoder.get_base_model())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the heads, and so the outputs, are."""
+        return next(self.heads.parameters()).device
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        tap: Callable[[Tensor], Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """Token ids and mask (batch, length) to task -> outputs (batch, outputs of the task).
+
+        `tap` sees the pooled representation (batch, width) inside the graph, which is where
+        `DAOLoss.tap` has to stand when its source is `rep`.
+        """
+        pooled = self.represent(input_ids, attention_mask)
+        if tap is not None:
+            pooled = tap(pooled)
+        return {task: head(pooled) for task, head in self.heads.items()}
+
+    def represent(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """The pooled representation (batch, width), fp32."""
+        options = {}
+        if self.numbers_positions:
+            options["position_ids"] = (attention_mask.cumsum(1) - 1).clamp(min=0)
+        low = self.compute != torch.float32
+        with torch.autocast(input_ids.device.type, dtype=self.compute, enabled=low):
+            hidden = self.encoder(
+                input_ids=input_ids, attention_mask=attention_mask, **options
+            ).last_hidden_state
+        return pool(hidden.float(), attention_mask, self.pooling)
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """The trainable parameters that every task shares: those of the encoder."""
+        return [p for p in self.encoder.parameters() if p.requires_grad]
+
+
+def build(
+    cfg: settings.Encoder, outputs: Mapping[str, int], device: torch.device, seed: int
+) -> tuple[MultiTaskModel, PreTrainedTokenizerBase, int]:
+    """A fresh model, its tokenizer and the token limit; equal seeds give equal weights."""
+    location = locate(cfg.name)
+    tokenizer, limit = load_tokenizer(location, cfg.max_length)
+    base = load_base(cfg, location, device)
+    torch.manual_seed(seed)
+    pooling = pooling_of(cfg, base)
+    encoder = add_lora(base, cfg.lora)
+    model = MultiTaskModel(encoder, outputs, pooling, precision(cfg.precision, device))
+    return model.to(device), tokenizer, limit
+
+
+def save_weights(
+    model: MultiTaskModel, tokenizer: PreTrainedTokenizerBase, name: str, folder: Path
+) -> None:
+    """Write `adapter/` (a plain peft adapter), the heads and the tokenizer into `folder`."""
+    # The name, not the place on this machine, is what makes the adapter loadable elsewhere.
+    model.encoder.peft_config["default"].base_model_name_or_path = name
+    model.encoder.save_pretrained(folder / ADAPTER, save_embedding_layers=False)
+    (folder / ADAPTER / "README.md").unlink(missing_ok=True)
+    save_file({k: v.contiguous() for k, v in model.heads.state_dict().items()}, folder / HEADS)
+    tokenizer.save_pretrained(folder / "tokenizer")
+
+
+def load_weights(model: MultiTaskModel, folder: Path) -> None:
+    """Read what `save_weights` wrote; every tensor must be there and fit.
+
+    Raises:
+        UserError: a file or tensor is missing, superfluous or of another shape.
+    """
+    adapter = read_tensors(folder / ADAPTER / ADAPTER_WEIGHTS)
+    expected = get_peft_model_state_dict(model.encoder, save_embedding_layers=False)
+    _check_fit(adapter, expected, folder / ADAPTER)
+    set_peft_model_state_dict(model.encoder, adapter)
+    heads = read_tensors(folder / HEADS)
+    _check_fit(heads, model.heads.state_dict(), folder / HEADS)
+    model.heads.load_state_dict(heads)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """A safetensors file.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except Exception as error:  # safetensors raises its own type for a damaged file
+        raise UserError(f"The weights {path} cannot be read: {error}.") from None
+    return tensors
+
+
+def _check_fit(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], place: Path) -> None:
+    shapes = {k: tuple(v.shape) for k, v in found.items()}
+    wanted = {k: tuple(v.shape) for k, v in expected.items()}
+    if shapes == wanted:
+        return
+    wrong = sorted(k for k in {*shapes, *wanted} if shapes.get(k) != wanted.get(k))
+    first = wrong[0]
+    raise UserError(
+        f"{place} should hold the weights of this model. {len(wrong)} tensors differ, "
+        f"first {first}: found {shapes.get(first)}, expected {wanted.get(first)}."
+    )

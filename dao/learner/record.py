@@ -1,0 +1,236 @@
+"""The run folder: settings, history, checkpoints, results, and the proof of being finished."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dao.errors import UserError
+from dao.learner.config import Config, load_config
+
+__all__ = ["RunFolder", "provenance", "write_atomically"]
+
+PACKAGES = ("torch", "transformers", "peft", "perforatedai", "bitsandbytes", "scikit-learn")
+
+
+class RunFolder:
+    """One run's files; `metrics.json` appears last, by rename, and so means "finished"."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end."""
+        return (self.path / "metrics.json").is_file()
+
+    @property
+    def started(self) -> bool:
+        """Whether a run began here."""
+        return (self.path / "config.yaml").is_file()
+
+    def create(self, cfg: Config, *, overwrite: bool) -> None:
+        """Claim the folder for a new run and write its settings.
+
+        Raises:
+            UserError: the folder holds a run or other files, or cannot be written.
+        """
+        if self.started and overwrite:
+            shutil.rmtree(self.path)
+        elif self.started:
+            state = "a finished run" if self.finished else "an unfinished run"
+            rest = "" if self.finished else f"continue it with --resume {self.path}, "
+            raise UserError(
+                f"The run folder should be new. Found {state} in {self.path}: {rest}"
+                f"replace it with --overwrite, or choose another with --output."
+            )
+        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise UserError(
+                f"The run folder should be new. Found other files at {self.path}. "
+                f"Choose another with --output."
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path / "config.yaml", cfg.to_yaml())
+        except OSError as error:
+            raise UserError(
+                f"The run folder {self.path} cannot be written: {error.strerror}. "
+                f"Choose another with --output."
+            ) from None
+
+    def check_resumable(self) -> None:
+        """Refuse a run that is finished or has no checkpoint."""
+        if self.finished:
+            raise UserError(f"A run to resume should be unfinished. The one in {self.path} is not.")
+        self.config()
+        self.latest_checkpoint()
+
+    def check_finished(self) -> None:
+        """Refuse a folder without a finished run."""
+        self.config()
+        if not self.finished:
+            raise UserError(
+                f"A run to evaluate should be finished. The one in {self.path} is not: continue it "
+                f"with train.py --resume {self.path}."
+            )
+
+    def config(self) -> Config:
+        """The settings of the run that is here."""
+        path = self.path / "config.yaml"
+        if not path.is_file():
+            raise UserError(
+                f"A run folder should hold config.yaml. Found none in {self.path}. "
+                f"Give the folder that train.py wrote."
+            )
+        return load_config(path)
+
+    def write(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a JSON file, whole or not at all."""
+        write_atomically(self.path / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+    def read(self, name: str) -> dict[str, Any]:
+        """Read a JSON file of the run."""
+        try:
+            content: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"A finished run should hold {name}. In {self.path} it cannot be read: {error}."
+            ) from None
+        return content
+
+    def append(self, name: str, row: Mapping[str, Any]) -> None:
+        """Add one row to a JSON-lines file."""
+        with (self.path / name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """The rows of a JSON-lines file."""
+        text = (self.path / name).read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.splitlines()]
+
+    def truncate(self, name: str, step: int) -> None:
+        """Drop the rows after `step`: a killed run logged them, and its resumption will again."""
+        path = self.path / name
+        if path.is_file():
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith("\n")]
+            kept = [line for line in kept if json.loads(line)["step"] <= step]
+            write_atomically(path, "".join(kept))
+
+    # -- checkpoints ---------------------------------------------------------------------------
+
+    @property
+    def _checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def save_checkpoint(
+        self,
+        state: Mapping[str, Any],
+        tensors: Mapping[str, Mapping[str, Tensor]],
+        optimizer: Mapping[str, Any],
+        files: tuple[Path, ...] = (),
+    ) -> None:
+        """Write a checkpoint and then name it the latest; a kill at any moment leaves one whole.
+
+        Args:
+            state: JSON-able, with `step`.
+            tensors: safetensors files by name.
+            optimizer: what torch saves, readable without running code.
+            files: copied under `files/`, for example perforatedai's own.
+        """
+        folder = self._checkpoints / f"step={state['step']:06d}"
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "files").mkdir(parents=True)
+        for name, group in tensors.items():
+            save_file({k: v.contiguous() for k, v in group.items()}, folder / f"{name}.safetensors")
+        torch.save(optimizer, folder / "optimizer.pt")
+        for file in files:
+            shutil.copy2(file, folder / "files" / file.name)
+        write_atomically(folder / "state.json", json.dumps(state))
+        write_atomically(self._checkpoints / "latest", folder.name)
+        for old in self._checkpoints.glob("step=*"):
+            if old != folder:
+                shutil.rmtree(old)
+
+    def latest_checkpoint(self) -> Path:
+        """The newest whole checkpoint.
+
+        Raises:
+            UserError: the run was stopped before its first checkpoint.
+        """
+        pointer = self._checkpoints / "latest"
+        if not pointer.is_file():
+            raise UserError(
+                f"A run to resume should have a checkpoint. Found none in {self.path}: it stopped "
+                f"before the first. Start it again with --overwrite."
+            )
+        return self._checkpoints / pointer.read_text(encoding="utf-8").strip()
+
+    def remove_checkpoints(self) -> None:
+        """Delete all checkpoints."""
+        shutil.rmtree(self._checkpoints, ignore_errors=True)
+
+
+def load_checkpoint(
+    folder: Path,
+) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """What `save_checkpoint` was given: state, tensors and optimizer."""
+    state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    tensors = {path.stem: load_file(path) for path in folder.glob("*.safetensors")}
+    optimizer = torch.load(folder / "optimizer.pt", weights_only=True, map_location="cpu")
+    return state, tensors, optimizer
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file so that a reader, or a kill, sees either the old or the new content."""
+    temporary = path.with_name(path.name + ".partial")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def provenance(device: torch.device) -> dict[str, Any]:
+    """What the numbers depend on beside the settings: versions, machine, revision."""
+    versions: dict[str, str | None] = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    cuda = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "packages": versions,
+        "device": cuda or platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "git": _git_state(),
+    }
+
+
+def _git_state() -> dict[str, Any] | None:
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,200 @@
+"""What a person reads: the table of results, the progress of a run, the model card."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import rich.box
+from huggingface_hub import EvalResult, ModelCardData
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from dao.learner.config import Config
+from dao.learner.plan import Plan
+
+__all__ = [
+    "RichProgress",
+    "markdown",
+    "model_card",
+    "results_table",
+    "slices_table",
+    "summary",
+]
+
+WIDE = 200  # columns of a table that goes to a file
+
+
+class RichProgress:
+    """A bar with loss, weights, tokens/s and time left on stderr; a line per validation."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+        )
+        self._task = self._bar.add_task("train", total=None, note="", visible=False)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def step(self, row: Mapping[str, Any], plan: Plan) -> None:
+        """Move the bar."""
+        weights = " ".join(f"{task} x{v['weight']:.2f}" for task, v in row["tasks"].items())
+        note = f"loss {row['loss']:.3f}  {weights}  {row['tokens_per_s']:,.0f} tokens/s"
+        self._bar.update(
+            self._task, completed=row["step"], total=plan.total, note=note, visible=True
+        )
+
+    def validation(self, row: Mapping[str, Any]) -> None:
+        """Print one line."""
+        marks = ("  best so far" if row["best"] else "") + (
+            "  dendrites added" if row["grown"] else ""
+        )
+        self.console.print(
+            f"epoch {row['epoch']}, step {row['step']}: validation score {row['score']:.4f}{marks}",
+            highlight=False,
+        )
+
+
+def results_table(metrics: Mapping[str, Any], split: str) -> Table:
+    """The model's row, the baselines' and the best reachable, one column per headline figure.
+
+    Args:
+        metrics: the content of metrics.json; `headline` names the figures to show per task, each
+            with its better direction.
+        split: which part of the data the rows are about.
+    """
+    figures = metrics["splits"][split]
+    columns = [(t, m, a) for t, shown in metrics["headline"].items() for m, a in shown]
+    counts = ", ".join(f"{task} n={values['n']}" for task, values in figures.items())
+    table = _table(f"{split} ({counts})", [f"{t} {m} {a}" for t, m, a in columns])
+    for label, row in _rows(metrics, split, figures):
+        table.add_row(label, *(_cell(row.get(task, {}).get(metric)) for task, metric, _ in columns))
+    return table
+
+
+def slices_table(metrics: Mapping[str, Any], split: str) -> Table | None:
+    """The model's headline figures, broken down by the values of other columns."""
+    slices = metrics["slices"].get(split)
+    if not slices:
+        return None
+    headline = {task: [("n", ""), *shown] for task, shown in metrics["headline"].items()}
+    columns = [(t, m, a) for t, shown in headline.items() for m, a in shown]
+    table = _table(f"{split}, by column", [f"{t} {m} {a}" for t, m, a in columns])
+    for column, groups in slices.items():
+        for value, row in groups.items():
+            cells = (_cell(row.get(task, {}).get(metric)) for task, metric, _ in columns)
+            table.add_row(f"{column} = {escape(value)}", *cells)
+    return table
+
+
+def _table(title: str, columns: Iterable[str]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("")
+    for column in columns:
+        table.add_column(column.strip(), justify="right")
+    return table
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.4f}"
+
+
+def _rows(
+    metrics: Mapping[str, Any], split: str, figures: Mapping[str, Any]
+) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    yield f"[bold]{metrics['arm']} (this model)[/bold]", figures
+    merged: dict[str, dict[str, Any]] = {}
+    for task, rows in metrics["baselines"].get(split, {}).items():
+        for label, values in rows.items():
+            merged.setdefault(label, {})[task] = values
+    yield from merged.items()
+    best = metrics["best_reachable"].get(split)
+    if best:
+        yield "best reachable (noise of known size)", best
+
+
+def summary(metrics: Mapping[str, Any], history: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What DAO and dendrites did, in a few plain lines."""
+    rows = list(history)
+    lines = []
+    if rows:
+        first, last = rows[0]["tasks"], rows[-1]["tasks"]
+        moves = ", ".join(f"{t} {first[t]['weight']:.3f} → {last[t]['weight']:.3f}" for t in last)
+        measured = sum(row["measured"] for row in rows)
+        lines.append(f"loss weights, first → last step: {moves} (norms measured {measured} times)")
+    dendrites = metrics["dendrites"]
+    if dendrites:
+        lines.append(
+            f"dendrites: {dendrites['modules_wrapped']} modules wrapped, "
+            f"{dendrites['dendrites_added']} added to each after step "
+            f"{', '.join(map(str, dendrites['growth_steps']))}, "
+            f"{dendrites['dendrites_kept']} kept in the selected model, "
+            f"{dendrites['parameters_added']:,} parameters, "
+            f"{dendrites['received_gradient']} received a gradient"
+        )
+    training = metrics["training"]
+    lines.append(
+        f"selected by validation after step {training['selected_after_step']} of "
+        f"{training['steps']}; trained in {training['seconds']:.0f} s, "
+        f"{metrics['parameters']['trainable']:,} trainable parameters"
+    )
+    return lines
+
+
+def markdown(table: Table) -> str:
+    """The same table as Markdown."""
+    table.box = rich.box.MARKDOWN
+    console = Console(width=WIDE, file=io.StringIO(), record=True)
+    console.print(table)
+    return console.export_text()
+
+
+def model_card(cfg: Config, metrics: Mapping[str, Any]) -> str:
+    """README.md of a run folder: front matter for the hub, the results, how to use the files."""
+    results = [
+        EvalResult(
+            task_type="text-classification",
+            dataset_type="table",
+            dataset_name=metrics["name"],
+            metric_type=f"{task}_{metric}",
+            metric_value=figures[metric],
+        )
+        for task, figures in metrics["splits"]["test"].items()
+        for metric, _ in metrics["headline"][task]
+    ]
+    data = ModelCardData(
+        base_model=cfg.encoder.name,
+        library_name="peft",
+        tags=["multi-task", "lora"],
+        model_name=cfg.arm,
+        eval_results=results,
+    )
+    table = markdown(results_table(metrics, "test"))
+    return (
+        f"---\n{data.to_yaml()}\n---\n\n# {cfg.arm}, seed {cfg.seed}\n\n{table}\n"
+        f"`adapter/` is a peft adapter of {cfg.encoder.name}, `heads.safetensors` the task heads"
+        f"{', `dendrites.safetensors` the dendrites' if metrics['dendrites'] else ''}. "
+        "`evaluate.py` loads them together; the adapter alone is the model without dendrites.\n"
+    )

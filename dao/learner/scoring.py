@@ -1,0 +1,115 @@
+"""From a model and labelled rows to figures: predictions, metrics, baselines, breakdowns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from dao.learner.batching import Examples, collate, sorted_batches
+from dao.learner.model import MultiTaskModel
+
+__all__ = ["TaskLike", "baselines", "breakdown", "measure", "predict", "selection_score"]
+
+
+class TaskLike(Protocol):
+    """What the learner needs of a task; `tasks.base.Task` is the one that is shipped."""
+
+    name: str
+    outputs: int
+
+    def encode(self, values: Sequence[object | None]) -> Tensor:
+        """Cells of a table, None where empty, to (n,) targets."""
+
+    def labelled(self, targets: Tensor) -> Tensor:
+        """(n,) targets to a (n,) mask of those that are known."""
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean loss of (n, outputs) against (n,) known targets."""
+
+    def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Any]:
+        """Figures over the known targets, JSON-able, with their number `n`."""
+
+    def score(self, metrics: Mapping[str, Any]) -> float:
+        """One figure to select by, higher is better, 1 at best."""
+
+    def baselines(
+        self, train: tuple[Sequence[str], Tensor], test: tuple[Sequence[str], Tensor]
+    ) -> dict[str, dict[str, Any]]:
+        """Figures of models that need no encoder, trained on `train`, by their names."""
+
+
+@torch.no_grad()
+def predict(
+    model: MultiTaskModel, examples: Examples, pad: int, batch_size: int = 64
+) -> dict[str, Tensor]:
+    """Outputs of every task for every row, in row order, on the CPU: task -> (n, outputs)."""
+    training = model.training
+    model.eval()
+    order: list[int] = []
+    parts: dict[str, list[Tensor]] = {task: [] for task in model.heads}
+    for rows in sorted_batches(examples.lengths, batch_size):
+        batch = collate(examples, rows, pad, model.device)
+        for task, outputs in model(batch.input_ids, batch.attention_mask).items():
+            parts[task].append(outputs.float().cpu())
+        order += rows
+    model.train(training)
+    back = torch.tensor(order).argsort()
+    return {task: torch.cat(chunks)[back] for task, chunks in parts.items()}
+
+
+def measure(
+    tasks: Mapping[str, TaskLike],
+    outputs: Mapping[str, Tensor],
+    targets: Mapping[str, Tensor],
+    rows: Sequence[int] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Metrics per task over all rows, or over those given; a task without a label is left out."""
+    figures = {}
+    for name, task in tasks.items():
+        chosen = torch.arange(len(targets[name])) if rows is None else torch.tensor(rows)
+        known = chosen[task.labelled(targets[name][chosen])]
+        if len(known):
+            figures[name] = task.metrics(outputs[name][known], targets[name][known])
+    return figures
+
+
+def selection_score(tasks: Mapping[str, TaskLike], figures: Mapping[str, dict[str, Any]]) -> float:
+    """The mean of the tasks' own scores; what validation selects by, in every arm."""
+    scores = [tasks[name].score(figures[name]) for name in figures]
+    return sum(scores) / len(scores)
+
+
+def breakdown(
+    tasks: Mapping[str, TaskLike],
+    outputs: Mapping[str, Tensor],
+    targets: Mapping[str, Tensor],
+    columns: Mapping[str, Sequence[object]],
+) -> dict[str, dict[str, Any]]:
+    """Column -> value -> metrics per task, over the rows that have this value."""
+    result: dict[str, dict[str, Any]] = {}
+    for column, values in columns.items():
+        groups: dict[str, list[int]] = {}
+        for row, value in enumerate(values):
+            groups.setdefault("" if value is None else str(value), []).append(row)
+        result[column] = {
+            value: measure(tasks, outputs, targets, rows)
+            for value, rows in sorted(groups.items())
+            if value
+        }
+    return result
+
+
+def baselines(
+    tasks: Mapping[str, TaskLike],
+    train: tuple[Sequence[str], Mapping[str, Tensor]],
+    test: tuple[Sequence[str], Mapping[str, Tensor]],
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Task -> baseline -> metrics on the test rows."""
+    return {
+        name: task.baselines((train[0], train[1][name]), (test[0], test[1][name]))
+        for name, task in tasks.items()
+        if task.labelled(test[1][name]).any()
+    }

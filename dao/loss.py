@@ -1,0 +1,274 @@
+"""Named task losses in, one balanced loss out."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from dao.checks import check_names, check_options, scalar_losses
+from dao.distributed import world_size
+from dao.errors import UserError
+from dao.importance import inverse_norm_weights
+from dao.measure import (
+    Batch,
+    Parameters,
+    deferred,
+    parameter_norms,
+    representation_norms,
+    survey,
+    trainable,
+)
+from dao.records import TaskRecord, numbers, records, scaled
+from dao.state import RunningNorms, due
+
+__all__ = ["DAOLoss"]
+
+
+class DAOLoss(nn.Module):
+    r"""Adds up task losses so that no task drowns the others in the shared parameters.
+
+    .. math:: L = \sum_{k \in A} \lambda_k w_k L_k, \qquad
+              \lambda_k = S \frac{p_k e^{-\alpha s_k}}{\sum_j p_j e^{-\alpha s_j}}
+
+    - :math:`A`: tasks whose loss is present, finite and requires grad;
+    - :math:`s_k`: running mean of :math:`\log n_k`, with :math:`n_k` the norm of the gradient of
+      :math:`L_k` alone (so a data weight cannot cancel out);
+    - :math:`w_k`: optional data weight of the batch, default 1; :math:`p_k`: prior, default 1;
+    - :math:`S`: the number of tasks, or 1. :math:`\lambda` and :math:`w` carry no gradient.
+
+    The rule is that of DAO (arXiv 2408.11856), known to us through reviews that agree with each
+    other, not from the paper's own formula; for two tasks it equals IMTL-G (ICLR 2021). Logarithms,
+    running means, bounds, and the treatment of absent tasks are additions; :meth:`paper` is the
+    bare rule.
+
+    **When norms are measured.** At a task's steps 0, 1, 2, 4, 8, ... below `refresh_every`, then
+    every `refresh_every` steps, counting only steps that have the task (so batches that alternate
+    between tasks measure each). Norms of single batches scatter by a factor of two: weights taken
+    from the first batch alone would be wrong for a whole period. A measurement costs one more
+    backward in ``"params"``, next to nothing in ``"rep"``.
+
+    **What `ema` means.** It counts measurements, not steps: old ones fade over about
+    ``1 / (1 - ema)`` measurements, i.e. ``refresh_every / (1 - ema)`` steps (500 by default). The
+    n-th measurement enters with weight ``max(1 - ema, 1 / n)``, so the young mean is a plain mean
+    and the first batch has no privilege.
+
+    **Cost beside that.** One synchronisation per call, to see which losses are finite: a NaN can
+    only be kept out of the graph by not adding it. With several ranks, one message of 3 K numbers.
+
+    Args:
+        tasks: Names of the tasks.
+        source: Where the norm is taken: ``"params"``, the shared parameters (exact);
+            ``"rep"``, the representation given to :meth:`tap` (nearly free, and the only choice
+            with a compiled encoder, reentrant checkpointing, FSDP or DeepSpeed);
+            ``"last"``, the parameters of `module`, e.g. the last block.
+        params: Shared parameters, or a function that returns them, asked again at every
+            measurement (for a model that grows). Duplicates and frozen ones are skipped.
+        module: The module for ``"last"``.
+        rep_norm: :func:`dao.adapter_norm` or :func:`dao.frobenius_norm`, for ``"rep"``.
+        alpha: 1 evens gradients out fully, 0 gives equal weights (and the same telemetry).
+        ema: Smoothing of log norms, see above; 0 keeps only the last measurement.
+        priors: What tasks are worth, by name, > 0.
+        max_ratio: Upper bound of largest / smallest weight; None for none.
+        total: The weights of all tasks sum to their number (``"tasks"``) or to 1 (``"one"``).
+        refresh_every: Optimizer steps between measurements; 1 measures always.
+        accumulate: Micro-batches per optimizer step. Weights are frozen within a step, and `ema`
+            acts per micro-batch as ``ema ** (1 / accumulate)``.
+        calibrate_every: For ``"rep"`` and ``"last"``: optimizer steps between comparisons with the
+            norm over `params`, whose mean log ratio is then added to :math:`s_k`; 0 for never.
+        absent: With a task missing, the others keep their weights (``"hold"``) or share the sum
+            among themselves (``"renormalize"``).
+
+    Raises:
+        UserError: An argument, a task name or a loss cannot be used, or no loss is usable.
+        RuntimeError: Norms cannot be measured on this graph; the message says what to change.
+
+    Example:
+        >>> import torch
+        >>> shared = torch.nn.Linear(2, 2)
+        >>> balance = DAOLoss(["cls", "reg"], params=shared.parameters())
+        >>> z = shared(torch.ones(4, 2))
+        >>> loss = balance({"cls": z.square().mean(), "reg": 100 * z.square().mean()})
+        >>> loss.backward()
+        >>> {task: round(row["share"], 6) for task, row in balance.telemetry().items()}
+        {'cls': 0.5, 'reg': 0.5}
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        *,
+        source: Literal["params", "rep", "last"] = "params",
+        params: Parameters | None = None,
+        module: nn.Module | None = None,
+        rep_norm: Literal["adapter", "frobenius"] = "adapter",
+        alpha: float = 1.0,
+        ema: float = 0.9,
+        priors: Mapping[str, float] | None = None,
+        max_ratio: float | None = 1e4,
+        total: Literal["tasks", "one"] = "tasks",
+        refresh_every: int = 50,
+        accumulate: int = 1,
+        calibrate_every: int = 0,
+        absent: Literal["hold", "renormalize"] = "hold",
+    ) -> None:
+        super().__init__()
+        self.source, self.rep_norm, self.total, self.absent = source, rep_norm, total, absent
+        self.alpha, self.ema, self.max_ratio = alpha, ema, max_ratio
+        self.refresh_every, self.accumulate = refresh_every, accumulate
+        self.calibrate_every = calibrate_every
+        check_options(tasks, priors or {}, vars(self))
+        self.tasks = tuple(tasks)
+        # Kept as functions: a module or parameter held here would be registered a second time.
+        self._params = deferred("params", params, source == "params" or calibrate_every > 0)
+        last = None if module is None else module.parameters
+        self._last = deferred("module", last, source == "last")
+        prior = [(priors or {}).get(task, 1.0) for task in self.tasks]
+        self.state = RunningNorms(self.tasks, ema=ema ** (1 / accumulate), prior=prior)
+        self.measured = False
+        self._tapped: Tensor | None = None
+        self._records: dict[str, TaskRecord] = {}
+
+    @classmethod
+    def paper(cls, tasks: Sequence[str], params: Parameters) -> Self:
+        """The published rule: weights from this batch's norms over `params`, summing to 1."""
+        return cls(
+            tasks,
+            params=params,
+            total="one",
+            ema=0.0,
+            refresh_every=1,
+            max_ratio=None,
+            absent="renormalize",
+        )
+
+    def tap(self, z: Tensor) -> Tensor:
+        """Remembers the shared representation for ``"rep"`` and returns it unchanged.
+
+        Call it inside the model's forward, before the heads: wrappers (DDP, mixed precision) copy
+        or cast what a model returns, and a copy is not in the graph of the losses.
+        """
+        self._tapped = z if self.training and z.requires_grad else None
+        return z
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def forward(
+        self,
+        losses: Mapping[str, Tensor | None],
+        data_weights: Mapping[str, Tensor | float] | None = None,
+    ) -> Tensor:
+        """The balanced sum, a scalar of at least float32, for one backward by the caller.
+
+        In eval mode or without gradients: the sum with the weights as they stand; nothing is
+        measured, exchanged or changed.
+
+        Args:
+            losses: A scalar per task, before any gradient scaler; None or no entry for a task that
+                this batch lacks.
+            data_weights: A scalar per task, applied after the weights were chosen; see
+                :func:`dao.weighted_loss`.
+        """
+        check_names("data_weights", data_weights or {}, self.tasks)
+        batch, lam = self._choose(losses, data_weights or {})
+        ranks = world_size() if self._learning() else 1
+        terms = [
+            # A data-parallel wrapper averages over all ranks; a task's own mean is over those
+            # that have it.
+            scaled(loss, lam[task] * (ranks / batch.ranks[task]), (data_weights or {}).get(task))
+            for task, loss in batch.live.items()
+        ]
+        if not terms:  # Absent on this rank only; the caller's `keep_alive` gives the graph.
+            return torch.zeros((), device=self.state.norm.device)
+        return torch.stack([term.to(terms[0].device) for term in terms]).sum()
+
+    def weights(self, losses: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+        """The weights alone, float64 scalars by task, for a loop that combines losses itself.
+
+        A full training call that measures and counts as a step: use it instead of calling the
+        loss, not beside it. It fills no ``.grad`` and accumulates into no parameter, so the hooks
+        of data-parallel wrappers stay quiet.
+        """
+        return self._choose(losses, {})[1]
+
+    @property
+    def last(self) -> dict[str, TaskRecord]:
+        """A record per task that counted in the last training call; no synchronisation."""
+        return dict(self._records)
+
+    def telemetry(self) -> dict[str, dict[str, float]]:
+        """:attr:`last` as numbers, by task: loss, weight, norm, share; one synchronisation."""
+        return numbers(self._records)
+
+    def reset(self) -> None:
+        """Forgets all measurements; options and priors stay."""
+        self.state.reset()
+        self._tapped, self._records, self.measured = None, {}, False
+
+    def extra_repr(self) -> str:
+        """The options that decide the weights."""
+        names = ("source", "alpha", "ema", "max_ratio", "total", "refresh_every", "absent")
+        options = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+        return f"{list(self.tasks)}, {options}"
+
+    def _learning(self) -> bool:
+        return self.training and torch.is_grad_enabled()
+
+    def _choose(
+        self, losses: Mapping[str, Tensor | None], data_weights: Mapping[str, Tensor | float]
+    ) -> tuple[Batch, dict[str, Tensor]]:
+        """The losses that count and their weights; in training, after learning from them."""
+        given = scalar_losses(losses, self.tasks)
+        batch = Batch(given, dict.fromkeys(given, 1), {})
+        if self._learning():
+            batch, broken = survey(given, self.tasks)
+            self.state.drop(broken)
+        if not batch.ranks:
+            raise UserError(
+                f"`losses` should hold a usable loss for one of {list(self.tasks)}. Found none "
+                "that is present, finite and requires grad. Skip the batch, or look for NaN in it."
+            )
+        if self._learning():
+            self._learn(batch)
+        lam = self._lambda(list(batch.ranks))
+        if self._learning():
+            self._records = records(self.state, batch, lam, data_weights)
+        return batch, lam
+
+    def _learn(self, batch: Batch) -> None:
+        """Measures the tasks whose time it is, and moves the state."""
+        turns, step = self.state.tick(list(batch.ranks))
+        every = self.calibrate_every
+        compared = [t for t, n in turns.items() if every and n // self.accumulate % every == 0]
+        chosen = [t for t, n in turns.items() if due(n // self.accumulate, self.refresh_every)]
+        chosen += [task for task in compared if task not in chosen]
+        if chosen:
+            norms = self._measure(batch.only(chosen))
+            self.state.observe(norms)
+        if compared:
+            part = batch.only(compared)
+            full = parameter_norms(part.live, part.ranks, trainable(self._params()))
+            self.state.calibrate(full, norms)
+        self.state.put_in_force(everything=step % self.accumulate == 0)
+        self.measured = bool(chosen)
+        self._tapped = None
+
+    def _measure(self, batch: Batch) -> dict[str, Tensor]:
+        if self.source == "rep":
+            return representation_norms(batch.live, batch.ranks, self._tapped, self.rep_norm)
+        shared = self._last if self.source == "last" else self._params
+        return parameter_norms(batch.live, batch.ranks, trainable(shared()))
+
+    def _lambda(self, present: list[str]) -> dict[str, Tensor]:
+        """Weights in force for the tasks that are present."""
+        among = list(self.tasks) if self.absent == "hold" else present
+        index = torch.tensor([self.tasks.index(task) for task in among])
+        index = index.to(self.state.prior.device)
+        lam = inverse_norm_weights(
+            self.state.log_norms()[index],
+            alpha=self.alpha,
+            prior=self.state.prior[index],
+            max_ratio=self.max_ratio,
+            total=1.0 if self.total == "one" else None,
+        )
+        by_name = dict(zip(among, lam.unbind(), strict=True))
+        return {task: by_name[task] for task in present}

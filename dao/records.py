@@ -1,0 +1,72 @@
+"""What each task did in one training call."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from dao.measure import Batch
+from dao.state import RunningNorms
+
+__all__ = ["TaskRecord", "numbers", "records", "scaled"]
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """What one task did in the last training call; float64 scalars, detached.
+
+    Attributes:
+        loss: The loss, mean over the ranks that have the task.
+        weight: The weight it was multiplied by, without the data weight.
+        norm: Gradient norm when it was last measured; NaN when it never was.
+        share: Its part of the summed norms of all weighted gradients, from 0 to 1; NaN while its
+            norm is.
+    """
+
+    loss: Tensor
+    weight: Tensor
+    norm: Tensor
+    share: Tensor
+
+
+def records(
+    state: RunningNorms,
+    batch: Batch,
+    weights: Mapping[str, Tensor],
+    data_weights: Mapping[str, Tensor | float],
+) -> dict[str, TaskRecord]:
+    """A record per weighted task; nothing is synchronised."""
+    norms = dict(zip(state.tasks, state.norm.clone().unbind(), strict=True))
+    ratios = dict(zip(state.tasks, state.offset.exp().unbind(), strict=True))
+    pull = {
+        task: scaled(norms[task] * ratios[task], weight, data_weights.get(task))
+        for task, weight in weights.items()
+    }
+    whole = torch.stack(list(pull.values())).nansum()
+    return {
+        task: TaskRecord(
+            norms[task].new_tensor(batch.values[task]), weight, norms[task], pull[task] / whole
+        )
+        for task, weight in weights.items()
+    }
+
+
+def numbers(rows: Mapping[str, TaskRecord]) -> dict[str, dict[str, float]]:
+    """The records as plain numbers, in one synchronisation."""
+    if not rows:
+        return {}
+    names = [field.name for field in fields(TaskRecord)]
+    table = torch.stack([torch.stack([getattr(r, n) for n in names]) for r in rows.values()])
+    return {
+        task: dict(zip(names, row, strict=True))
+        for task, row in zip(rows, table.tolist(), strict=True)
+    }
+
+
+def scaled(value: Tensor, weight: Tensor, data_weight: Tensor | float | None) -> Tensor:
+    """``weight * data_weight * value`` with no gradient to the weights, at least float32."""
+    if data_weight is not None:
+        weight = weight * torch.as_tensor(data_weight).detach().to(weight).reshape(())
+    dtype = torch.promote_types(value.dtype, torch.float32)
+    return weight.to(value.device, dtype) * value.to(dtype)

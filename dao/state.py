@@ -1,0 +1,193 @@
+"""What :class:`dao.DAOLoss` remembers between steps."""
+
+import json
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from dao.errors import UserError
+
+__all__ = ["RunningNorms", "due"]
+
+_VERSION = 1
+
+
+class RunningNorms(nn.Module):
+    r"""Smoothed log gradient norms of named tasks, entirely in buffers.
+
+    The running mean of the n-th measurement of :math:`x = \log n_k` is
+
+    .. math:: s \leftarrow s + \max(1 - b, 1 / n) (x - s)
+
+    a plain mean while it is young and an exponential one with factor ``b`` later, so the first
+    measurement has no privilege.
+
+    Floating buffers stay float64 whatever type the parent model is cast to: bfloat16 cannot hold a
+    mean that moves by less than 1 %. States load by task name, in any order.
+
+    Attributes:
+        log_ema: Running means, shape ``(K,)``.
+        count: Measurements taken, ``(K,)``.
+        log_used: The means in force, calibrated; frozen within an optimizer step, ``(K,)``.
+        in_force: Measurements those rest on, ``(K,)``.
+        offset: Mean log ratio of the full norm to the cheap one, ``(K,)``.
+        offset_count: Comparisons taken, ``(K,)``.
+        norm: Last measured norms, NaN before the first, ``(K,)``.
+        prior: What tasks are worth, ``(K,)``; a setting, but saved with the rest.
+        turns: Training calls that had the task, ``(K,)``.
+        dropped: How often a task's loss was NaN or infinite, ``(K,)``.
+        step: Training calls in all.
+
+    Example:
+        >>> import torch
+        >>> state = RunningNorms(["cls", "reg"], ema=0.9, prior=[1.0, 1.0])
+        >>> state.observe({"cls": torch.tensor(1.0)})
+        >>> state.observe({"cls": torch.tensor(4.0)})
+        >>> state.log_ema.exp()  # the geometric mean of 1 and 4; nothing known of "reg"
+        tensor([2., 1.], dtype=torch.float64)
+    """
+
+    log_ema: Tensor
+    count: Tensor
+    log_used: Tensor
+    in_force: Tensor
+    offset: Tensor
+    offset_count: Tensor
+    norm: Tensor
+    prior: Tensor
+    turns: Tensor
+    dropped: Tensor
+    step: Tensor
+
+    def __init__(self, tasks: Sequence[str], *, ema: float, prior: Sequence[float]) -> None:
+        super().__init__()
+        self.tasks = list(tasks)
+        self.ema = ema
+        self._warned = False
+        size = len(self.tasks)
+        for name in ("log_ema", "log_used", "offset", "norm"):
+            self.register_buffer(name, torch.zeros(size, dtype=torch.float64))
+        for name in ("count", "in_force", "offset_count", "turns", "dropped"):
+            self.register_buffer(name, torch.zeros(size, dtype=torch.long))
+        self.register_buffer("step", torch.zeros((), dtype=torch.long))
+        self.register_buffer("prior", torch.tensor(prior, dtype=torch.float64))
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets everything measured; keeps the priors."""
+        for name, buffer in self.named_buffers():
+            if name != "prior":
+                buffer.zero_()
+        self.norm.fill_(torch.nan)
+
+    def observe(self, norms: Mapping[str, Tensor]) -> None:
+        """Takes in measured norms by task; zero, NaN and infinite ones are passed over."""
+        found = self._row(norms)
+        self.norm.copy_(torch.where(found.isfinite(), found, self.norm))
+        _blend(self.log_ema, self.count, found.log(), self.ema)
+
+    def calibrate(self, full: Mapping[str, Tensor], cheap: Mapping[str, Tensor]) -> None:
+        """Takes in one comparison of the norm over all parameters with the cheap one."""
+        ratio = self._row(full).log() - self._row(cheap).log()
+        _blend(self.offset, self.offset_count, ratio, self.ema)
+
+    def drop(self, tasks: Sequence[str]) -> None:
+        """Counts tasks whose loss was NaN or infinite, and warns the first time."""
+        if not tasks:
+            return
+        if not self._warned:
+            warnings.warn(
+                f"The loss of {list(tasks)} is NaN or infinite and is left out of this step. "
+                "Later cases are only counted, in `state.dropped`.",
+                stacklevel=2,
+            )
+        self._warned = True
+        self.dropped += torch.tensor([t in tasks for t in self.tasks]).to(self.dropped)
+
+    def tick(self, present: Sequence[str]) -> tuple[dict[str, int], int]:
+        """Counts one training call; returns the calls before it, of each task present and in all."""
+        *turns, step = torch.cat([self.turns, self.step[None]]).tolist()
+        self.turns += torch.tensor([task in present for task in self.tasks]).to(self.turns)
+        self.step += 1
+        return {t: n for t, n in zip(self.tasks, turns, strict=True) if t in present}, step
+
+    def put_in_force(self, *, everything: bool) -> None:
+        """Lets weights follow what was measured: all, or those of tasks without a value yet."""
+        chosen = (self.in_force == 0) | everything
+        self.log_used.copy_(torch.where(chosen, self.log_ema + self.offset, self.log_used))
+        self.in_force.copy_(torch.where(chosen, self.count, self.in_force))
+
+    def log_norms(self) -> Tensor:
+        """Log norms in force, ``(K,)``; a task not yet measured counts as average."""
+        seen = self.in_force > 0
+        known = torch.where(seen, self.log_used, torch.zeros_like(self.log_used))
+        return torch.where(seen, known, known.sum() / seen.sum().clamp(min=1))
+
+    def get_extra_state(self) -> Tensor:
+        """Version and task names as bytes: safetensors and weights-only loading take tensors."""
+        text = json.dumps({"version": _VERSION, "tasks": self.tasks})
+        return torch.tensor(list(text.encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Nothing to set: the names were compared before any buffer was touched."""
+
+    def _row(self, norms: Mapping[str, Tensor]) -> Tensor:
+        blank = torch.full((), torch.nan, dtype=torch.float64)
+        return torch.stack([norms.get(task, blank).to(self.norm) for task in self.tasks])
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        before = dict(self.named_buffers())
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, buffer in before.items():
+            moved = self._buffers[name]
+            if moved is not None and moved.dtype != buffer.dtype:
+                self._buffers[name] = buffer.to(moved.device)
+        return self
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: object) -> None:
+        extra = state_dict.get(prefix + "_extra_state")
+        if extra is not None:
+            order = self._positions(json.loads(bytes(extra.tolist())))
+            for name, buffer in self.named_buffers():
+                saved = state_dict.get(prefix + name)
+                if saved is not None and buffer.ndim == 1:
+                    state_dict[prefix + name] = saved[order]
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def _positions(self, saved: dict[str, Any]) -> list[int]:
+        """Where each of our tasks stands in a saved state."""
+        if saved["version"] != _VERSION:
+            raise UserError(
+                f"The saved state should have version {_VERSION}. Found {saved['version']}. "
+                "Load it with the release of dao that wrote it."
+            )
+        if sorted(saved["tasks"]) != sorted(self.tasks):
+            raise UserError(
+                f"The saved state should be for the tasks {self.tasks}. Found {saved['tasks']}. "
+                "Build the loss with the saved names, or start without this state."
+            )
+        return [saved["tasks"].index(task) for task in self.tasks]
+
+
+def due(step: int, every: int) -> bool:
+    """Whether to measure: each period, and at 0, 1, 2, 4, 8, ... in the first one.
+
+    One noisy batch then decides for a step or two, not for the whole first period.
+
+    Example:
+        >>> [step for step in range(101) if due(step, 50)]
+        [0, 1, 2, 4, 8, 16, 32, 50, 100]
+    """
+    return step % every == 0 or (step < every and step & (step - 1) == 0)
+
+
+def _blend(mean: Tensor, count: Tensor, value: Tensor, ema: float) -> None:
+    """One step of the running mean, in place, where ``value`` is finite."""
+    fresh = value.isfinite()
+    count += fresh
+    pace = (1 / count.clamp(min=1).double()).clamp(min=1 - ema)
+    # Written as a difference, a constant value leaves the mean as it is to the last bit.
+    mean.copy_(torch.where(fresh, mean + pace * (value - mean), mean))

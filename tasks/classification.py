@@ -1,0 +1,207 @@
+"""Single-label classification."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from sklearn.metrics import (
+    accuracy_score,
+    confusion_matrix,
+    f1_score,
+    precision_recall_fscore_support,
+)
+from sklearn.utils.class_weight import compute_class_weight
+from torch import Tensor
+from torch.nn import functional
+
+from dao.errors import UserError
+from tasks import baselines
+from tasks.base import Task
+from tasks.table import SPLITS, Table
+
+__all__ = ["Classification"]
+
+MISSING = -100  # the index that torch's cross-entropy ignores
+INTEGER_LIKE = re.compile(r"-?\d+\.0+")
+
+
+class Classification(Task):
+    """One of several classes, learned by cross-entropy.
+
+    Args:
+        name: Name of the task.
+        column: Name the user gave the label column.
+        classes: Class names in the order of the outputs.
+        class_weights: Weight of each class in the loss, or None for equal weights.
+
+    Example:
+        >>> import torch
+        >>> task = Classification("cls", "label", ["bad", "good"])
+        >>> task.encode(["good", None, "bad"])
+        tensor([   1, -100,    0])
+        >>> task.predict(torch.tensor([[0.0, 9.0]]))["cls"]
+        ['good']
+    """
+
+    headline: ClassVar[tuple[tuple[str, str], ...]] = (("accuracy", "↑"), ("macro_f1", "↑"))
+
+    def __init__(
+        self,
+        name: str,
+        column: str,
+        classes: Sequence[str],
+        class_weights: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(name, column, outputs=len(classes))
+        self.classes = list(classes)
+        self.class_weights = None if class_weights is None else list(class_weights)
+
+    @classmethod
+    def fit(cls, name: str, table: Table, *, class_weights: str = "none") -> Self:
+        """Take the classes, in alphabetical order, and their weights from the training rows.
+
+        Args:
+            name: Name of the task and of its column in the table.
+            table: Rows of every split.
+            class_weights: "none", or "balanced" for n / (classes x count of the class), the
+                rule of `sklearn.utils.class_weight.compute_class_weight`.
+
+        Raises:
+            UserError: There are fewer than two classes to learn, or the validation or test split
+                has a class that training never sees.
+        """
+        column = table.columns.targets[name]
+        labels = table.values(name, "train")
+        classes = sorted(set(labels))
+        if len(classes) < 2:
+            found = ", ".join(classes) or "no label at all"
+            raise UserError(
+                f"`{column}` should have at least two classes in the train split. Found: {found}. "
+                f"Name the label column with data.{name}=COLUMN."
+            )
+        for split in SPLITS[1:]:
+            _refuse_unseen(column, classes, table.values(name, split), split)
+        return cls(name, column, classes, _weights(class_weights, classes, labels))
+
+    @staticmethod
+    def parse(cell: object) -> str | None:
+        """Turn a cell into a class name; "1", 1 and 1.0 are the same class."""
+        if cell is None:
+            return None
+        text = str(cell).strip()
+        if text.lower() == "nan":
+            raise ValueError("a class name, or empty where it is missing")
+        if INTEGER_LIKE.fullmatch(text):
+            text = text.split(".")[0]
+        return text or None
+
+    def encode(self, values: Sequence[object | None]) -> Tensor:
+        """Turn class names into indices, int64, -100 where missing."""
+        index = {None: MISSING} | {name: i for i, name in enumerate(self.classes)}
+        codes = []
+        for row, value in enumerate(self._parse_all(values), start=1):
+            if value not in index:
+                raise UserError(
+                    f"`{self.column}` should be one of {', '.join(self.classes)}. "
+                    f"Found {value!r} in row {row}. Correct it, or train with that class."
+                )
+            codes.append(index[value])
+        return torch.tensor(codes, dtype=torch.int64)
+
+    def labelled(self, targets: Tensor) -> Tensor:
+        """Mask of the targets that are a class."""
+        return targets != MISSING
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy; with class weights the weighted mean over the rows."""
+        weight = None if self.class_weights is None else outputs.new_tensor(self.class_weights)
+        return functional.cross_entropy(outputs, targets, weight=weight)
+
+    def predict(self, outputs: Tensor) -> dict[str, list[Any]]:
+        """The most likely class, and the probability of each in `NAME_p_CLASS`."""
+        columns: dict[str, list[Any]] = {
+            self.name: [self.classes[index] for index in self.decide(outputs)]
+        }
+        probabilities = outputs.detach().float().softmax(dim=-1).cpu()
+        for index, label in enumerate(self.classes):
+            columns[f"{self.name}_p_{label}"] = probabilities[:, index].tolist()
+        return columns
+
+    def decide(self, outputs: Tensor) -> np.ndarray:
+        """Index of the largest output of each row."""
+        return outputs.detach().argmax(dim=-1).cpu().numpy()
+
+    def compare(self, predicted: np.ndarray, actual: np.ndarray) -> dict[str, Any]:
+        """Accuracy, F1, the figures of each class and the confusion matrix.
+
+        The averages run over the classes that occur among predictions or targets, as
+        scikit-learn's do; row i, column j of the confusion matrix counts class i called j.
+        """
+        indices = list(range(self.outputs))
+        figures = precision_recall_fscore_support(
+            actual, predicted, labels=indices, zero_division=0
+        )
+        names = ("precision", "recall", "f1", "support")
+        return {
+            "accuracy": float(accuracy_score(actual, predicted)),
+            "macro_f1": float(f1_score(actual, predicted, average="macro", zero_division=0)),
+            "weighted_f1": float(f1_score(actual, predicted, average="weighted", zero_division=0)),
+            "per_class": {
+                label: {key: column[i].item() for key, column in zip(names, figures, strict=True)}
+                for i, label in enumerate(self.classes)
+            },
+            "classes": self.classes,
+            "confusion": confusion_matrix(actual, predicted, labels=indices).tolist(),
+        }
+
+    def score(self, metrics: Mapping[str, Any]) -> float:
+        """Accuracy."""
+        return float(metrics["accuracy"])
+
+    def baselines(
+        self, train: tuple[Sequence[str], Tensor], test: tuple[Sequence[str], Tensor]
+    ) -> dict[str, dict[str, Any]]:
+        """The most frequent class, and TF-IDF with logistic regression."""
+        texts, targets = train
+        known = self.labelled(targets).numpy()
+        kept = [text for text, present in zip(texts, known, strict=True) if present]
+        classes = targets.numpy()[known]
+        majority = np.full(len(test[0]), np.bincount(classes).argmax())
+        linear = baselines.classify(kept, classes, test[0], balanced=self.class_weights is not None)
+        return {
+            "majority class": self.measure(majority, test[1]),
+            "TF-IDF + logistic regression": self.measure(linear, test[1]),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Name, column, classes and class weights."""
+        return {
+            "name": self.name,
+            "column": self.column,
+            "classes": self.classes,
+            "class_weights": self.class_weights,
+        }
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> Self:
+        """Rebuild the task that `to_dict` described."""
+        return cls(**state)
+
+
+def _refuse_unseen(column: str, classes: list[str], labels: list[Any], split: str) -> None:
+    for label in sorted(set(labels) - set(classes)):
+        raise UserError(
+            f"`{column}` should have every class in the train split. Found {label!r} only in the "
+            f"{split} split ({labels.count(label)} rows). Add training rows of it, or remove it."
+        )
+
+
+def _weights(rule: str, classes: list[str], labels: list[Any]) -> list[float] | None:
+    if rule == "none":
+        return None
+    if rule != "balanced":
+        raise UserError(f"`class_weights` should be none or balanced. Found {rule!r}.")
+    weights = compute_class_weight("balanced", classes=np.array(classes), y=np.array(labels))
+    return [float(weight) for weight in weights]

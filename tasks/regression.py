@@ -1,0 +1,182 @@
+"""Regression of one number."""
+
+import math
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from numbers import Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
+from torch import Tensor
+from torch.nn import functional
+
+from dao.errors import UserError
+from tasks import baselines
+from tasks.base import Task
+from tasks.table import Table
+
+__all__ = ["Regression"]
+
+
+class Regression(Task):
+    """One number, learned by squared error on its standardised value.
+
+    The head sees z = (y - mean) / sd * scale. Encoded targets, predictions and metrics stay in
+    the unit of y, so they can be compared across any choice of the three.
+
+    Args:
+        name: Name of the task.
+        column: Name the user gave the score column.
+        mean: Subtracted from the target.
+        sd: Divides the target.
+        scale: Multiplies the target that the head sees. Anything but 1 makes the losses of two
+            tasks differ on purpose: the loss grows with its square.
+
+    Example:
+        >>> import torch
+        >>> task = Regression("reg", "score", mean=10.0, sd=2.0)
+        >>> task.predict(torch.tensor([[1.0], [-0.5]]))
+        {'reg': [12.0, 9.0]}
+    """
+
+    headline: ClassVar[tuple[tuple[str, str], ...]] = (("r2", "↑"), ("mse", "↓"))
+
+    def __init__(
+        self, name: str, column: str, mean: float = 0.0, sd: float = 1.0, scale: float = 1.0
+    ) -> None:
+        super().__init__(name, column, outputs=1)
+        self.mean = mean
+        self.sd = sd
+        self.scale = scale
+
+    @classmethod
+    def fit(cls, name: str, table: Table, *, standardize: bool = True, scale: float = 1.0) -> Self:
+        """Take mean and standard deviation from the training rows.
+
+        Args:
+            name: Name of the task and of its column in the table.
+            table: Rows of every split.
+            standardize: Learn (y - mean) / sd rather than y.
+            scale: Factor on the target that the head sees, positive.
+
+        Raises:
+            UserError: No training row has a score, all scores are equal, or `scale` is not
+                positive.
+        """
+        column = table.columns.targets[name]
+        scores = np.array(table.values(name, "train"), dtype=float)
+        if not (math.isfinite(scale) and scale > 0):
+            raise UserError(f"`scale` should be > 0. Found {scale}.")
+        if scores.size == 0:
+            raise UserError(
+                f"`{column}` should have scores in the train split. Found none. "
+                f"Name the score column with data.{name}=COLUMN."
+            )
+        if np.ptp(scores) == 0:
+            raise UserError(
+                f"`{column}` should vary in the train split. Found {scores[0]:g} in all "
+                f"{scores.size} rows. Name another column with data.{name}=COLUMN."
+            )
+        if not standardize:
+            return cls(name, column, scale=scale)
+        return cls(name, column, float(scores.mean()), float(scores.std()), scale)
+
+    @staticmethod
+    def parse(cell: object) -> float | None:
+        """Turn a cell into a finite number."""
+        if cell is None or (isinstance(cell, str) and not cell.strip()):
+            return None
+        expected = "a finite number, or empty where it is missing"
+        if isinstance(cell, bool) or not isinstance(cell, str | Real | Decimal):
+            raise ValueError(expected)
+        try:
+            number = float(cell)
+        except ValueError:
+            raise ValueError(expected) from None
+        if not math.isfinite(number):
+            raise ValueError(expected)
+        return number
+
+    def encode(self, values: Sequence[object | None]) -> Tensor:
+        """Turn scores into float32 in their own unit, NaN where missing."""
+        numbers = [math.nan if value is None else value for value in self._parse_all(values)]
+        return torch.tensor(numbers, dtype=torch.float32)
+
+    def labelled(self, targets: Tensor) -> Tensor:
+        """Mask of the targets that are a number."""
+        return ~targets.isnan()
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean squared error on the standardised, scaled target."""
+        standardised = (targets - self.mean) / self.sd * self.scale
+        return functional.mse_loss(outputs.squeeze(-1), standardised.to(outputs.dtype))
+
+    def predict(self, outputs: Tensor) -> dict[str, list[Any]]:
+        """The predicted score in the user's unit."""
+        return {self.name: self.decide(outputs).tolist()}
+
+    def decide(self, outputs: Tensor) -> np.ndarray:
+        """Outputs converted back to the user's unit."""
+        raw = outputs.detach().squeeze(-1).cpu().double().numpy()
+        return raw / self.scale * self.sd + self.mean
+
+    def compare(self, predicted: np.ndarray, actual: np.ndarray) -> dict[str, Any]:
+        """Errors and correlations in the user's unit.
+
+        `cosine` is the measure of SemEval-2017 task 5, sum(p g) / (|p| |g|) over all rows.
+        Where a constant leaves a correlation undefined it is 0.
+        """
+        enough = len(actual) > 1  # R2 of a single row is undefined
+        return {
+            "mse": float(mean_squared_error(actual, predicted)),
+            "mae": float(mean_absolute_error(actual, predicted)),
+            "r2": float(r2_score(actual, predicted)) if enough else 0.0,
+            "pearson": _cosine(predicted - predicted.mean(), actual - actual.mean()),
+            "cosine": _cosine(predicted, actual),
+        }
+
+    def score(self, metrics: Mapping[str, Any]) -> float:
+        """R2, the share of the variance explained."""
+        return float(metrics["r2"])
+
+    def baselines(
+        self, train: tuple[Sequence[str], Tensor], test: tuple[Sequence[str], Tensor]
+    ) -> dict[str, dict[str, Any]]:
+        """The training mean, and TF-IDF with ridge regression."""
+        texts, targets = train
+        known = self.labelled(targets).numpy()
+        kept = [text for text, present in zip(texts, known, strict=True) if present]
+        scores = targets.double().numpy()[known]
+        mean = np.full(len(test[0]), scores.mean())
+        return {
+            "mean predictor": self.measure(mean, test[1]),
+            "TF-IDF + ridge regression": self.measure(
+                baselines.regress(kept, scores, test[0]), test[1]
+            ),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Name, column, mean, sd and scale."""
+        return {
+            "name": self.name,
+            "column": self.column,
+            "mean": self.mean,
+            "sd": self.sd,
+            "scale": self.scale,
+        }
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> Self:
+        """Rebuild the task that `to_dict` described."""
+        return cls(**state)
+
+
+def _cosine(left: np.ndarray, right: np.ndarray) -> float:
+    left, right = left.astype(float), right.astype(float)
+    # A constant minus its mean leaves rounding errors, not zeros.
+    if np.ptp(left) < 1e-12 * max(1.0, abs(left).max()) and abs(left).max() < 1e-9:
+        return 0.0
+    norms = np.linalg.norm(left) * np.linalg.norm(right)
+    return float(left @ right / norms) if norms > 0 else 0.0

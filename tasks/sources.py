@@ -1,0 +1,117 @@
+"""One source, a file or a hub data set, as a frame of plain Python values."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from dao.errors import UserError
+from tasks.formats import FORMATS, Rows, as_columns
+from tasks.table import Columns
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+__all__ = ["read"]
+
+HUB_NAME = re.compile(r"[\w-]+(/[\w.-]+)?(:[\w.-]+)?")
+
+
+def read(source: str, columns: Columns) -> tuple[pd.DataFrame, str]:
+    """Read one source.
+
+    Args:
+        source: Path of a .csv, .tsv, .parquet, .json, .jsonl or .txt file (a sentence, `@` and
+            its label on each line), or a hub data set as `owner/name` or `owner/name:config`.
+        columns: Names for what carries none: the sentences and labels of a .txt file, and the
+            splits of a hub data set.
+
+    Returns:
+        The rows, every column of dtype object, and the SHA-256 of the file or of the hub rows.
+
+    Raises:
+        UserError: The source is missing, empty, unreadable or of an unknown format.
+    """
+    path = Path(source)
+    if not path.exists() and not path.suffix and HUB_NAME.fullmatch(source):
+        rows = _hub(source, columns.split)
+        digest = hashlib.sha256(json.dumps(rows, default=str).encode()).hexdigest()
+    else:
+        content = _content(path)
+        rows = _parse(path, content, columns)
+        digest = hashlib.sha256(content).hexdigest()
+    frame = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in rows.items()})
+    if frame.empty:
+        raise UserError(f"{source} should have rows of data. Found none.")
+    return frame, digest
+
+
+def _content(path: Path) -> bytes:
+    if path.is_dir():
+        raise UserError(f"{path} should be a file. Found a folder. Name one of the files in it.")
+    if not path.is_file():
+        raise UserError(
+            f"{path} should be a file or a hub data set (owner/name). Found nothing there. "
+            "Correct data.sources=[PATH]."
+        )
+    if path.suffix.lower() not in FORMATS:
+        found = path.suffix or "no suffix"
+        raise UserError(f"{path} should end in one of {', '.join(FORMATS)}. Found {found}.")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} should be readable. Found: {error.strerror}.") from None
+    if not content.strip():
+        raise UserError(f"{path} should have rows of data. Found an empty file.")
+    return content
+
+
+def _parse(path: Path, content: bytes, columns: Columns) -> Rows:
+    suffix = path.suffix.lower()
+    try:
+        return FORMATS[suffix](content, columns)
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} should be UTF-8 text. Found byte 0x{error.object[error.start]:02x} at "
+            f"position {error.start}. Save it as UTF-8."
+        ) from None
+    except (ValueError, OSError, csv.Error) as error:  # what the parsers raise
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} should be valid {suffix[1:].upper()}. Found: {reason}.") from None
+
+
+def _hub(source: str, split_column: str) -> Rows:
+    import datasets
+
+    name, _, config = source.partition(":")
+    try:
+        loaded = datasets.load_dataset(name, config or None)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{source} should be a file or a hub data set. Found: {reason}. Without the hub, "
+            "download it as CSV, Parquet or JSON and give data.sources=[PATH]."
+        ) from None
+    records = []
+    for split, data in loaded.items():
+        records += [{split_column: split, **row} for row in _named(data)]
+    return as_columns(records)
+
+
+def _named(data: Dataset) -> list[dict[str, Any]]:
+    """Rows of a hub split with class names in place of class indices (-1: label withheld)."""
+    rows: list[dict[str, Any]] = data.with_format(None).to_list()
+    for column, feature in data.features.items():
+        names = getattr(feature, "names", None)
+        for row in rows if names else ():
+            index = row[column]
+            row[column] = None if index is None or index < 0 else names[index]
+    return rows
+
+

@@ -1,0 +1,59 @@
+"""The one table that every source of data is turned into."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+__all__ = ["SPLITS", "Columns", "Table"]
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the columns in the user's files.
+
+    Args:
+        text: The text to learn from.
+        targets: Column of each task.
+        split: Column saying train, validation or test; may be absent from the files.
+        domain: Column naming the origin of a row; may be absent.
+        id: Column naming the row; may be absent.
+    """
+
+    text: str = "text"
+    targets: Mapping[str, str] = field(default_factory=lambda: {"cls": "label", "reg": "score"})
+    split: str = "split"
+    domain: str = "domain"
+    id: str = "id"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text with the targets of every task.
+
+    Args:
+        frame: Columns `id`, `text`, `split`, `domain` if there is one, one per task under the
+            task's name (None where missing), and whatever else the files held.
+        columns: The user's names of these columns.
+        report: What was read, dropped and split, ready for JSON.
+    """
+
+    frame: pd.DataFrame
+    columns: Columns
+    report: dict[str, Any]
+
+    @property
+    def tasks(self) -> list[str]:
+        """Names of the tasks the table was loaded for."""
+        return [name for name in self.columns.targets if name in self.frame]
+
+    def rows(self, split: str) -> pd.DataFrame:
+        """Rows of one split, in table order."""
+        return self.frame[self.frame["split"] == split]
+
+    def values(self, task: str, split: str) -> list[Any]:
+        """Targets of one task in one split, missing ones left out."""
+        return [value for value in self.rows(split)[task] if value is not None]

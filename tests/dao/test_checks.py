@@ -1,0 +1,62 @@
+import pytest
+import torch
+
+from dao import DAOLoss, UserError
+
+TASKS = ["cls", "reg"]
+PARAMETER = torch.nn.Parameter(torch.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"alpha": 1.3}, r"`alpha` should be in \[0, 1\]. Found 1.3. Use 1"),
+        ({"ema": 1.0}, r"`ema` should be in \[0, 1\). Found 1.0."),
+        ({"max_ratio": 0.5}, "`max_ratio` should be >= 1 or None. Found 0.5"),
+        ({"refresh_every": 0}, "`refresh_every` should be an integer >= 1. Found 0"),
+        ({"accumulate": 2.5}, "`accumulate` should be an integer >= 1. Found 2.5"),
+        ({"calibrate_every": -1}, "`calibrate_every` should be an integer >= 0"),
+        ({"source": "all"}, "`source` should be one of .*Found 'all'"),
+        ({"absent": "skip"}, "`absent` should be one of"),
+        ({"priors": {"clss": 2.0}}, r"`priors` should only name .*Found \['clss'\]"),
+        ({"priors": {"cls": 0.0}}, r"`priors\['cls'\]` should be > 0. Found 0.0"),
+        ({"params": None}, "`params` should be given"),
+        ({"source": "last"}, "`module` should be given"),
+        ({"source": "rep", "params": None, "calibrate_every": 5}, "`params` should be given"),
+    ],
+)
+def test_options_are_refused_with_what_was_found(options, message):
+    with pytest.raises(UserError, match=message):
+        DAOLoss(TASKS, **({"params": [PARAMETER]} | options))
+
+
+@pytest.mark.parametrize("tasks", [[], ["a", "a"], "cls"])
+def test_task_names_are_distinct(tasks):
+    with pytest.raises(UserError, match="`tasks` should be distinct names"):
+        DAOLoss(tasks, params=[PARAMETER])
+
+
+@pytest.mark.parametrize(
+    ("losses", "message"),
+    [
+        (
+            {"clss": PARAMETER.sum()},
+            r"should only name the tasks \['cls', 'reg'\]. Found \['clss'\]",
+        ),
+        ({"cls": PARAMETER * 2}, r"loss `cls` should be a tensor of shape \(\). Found \(2,\)"),
+        ({"cls": 0.5}, "loss `cls` should be a tensor .*Found float"),
+    ],
+)
+def test_losses_are_refused_with_what_was_found(losses, message):
+    with pytest.raises(UserError, match=message):
+        DAOLoss(TASKS, params=[PARAMETER])(losses)
+
+
+def test_data_weights_must_name_tasks():
+    with pytest.raises(UserError, match="`data_weights` should only name"):
+        DAOLoss(TASKS, params=[PARAMETER])({"cls": PARAMETER.sum()}, {"reg2": 1.0})
+
+
+def test_bad_input_is_an_ordinary_value_error():
+    with pytest.raises(ValueError, match="alpha"):
+        DAOLoss(TASKS, params=[PARAMETER], alpha=-1)

@@ -1,0 +1,122 @@
+"""Fine-tune one shared encoder on several tasks, with or without DAO, with or without dendrites.
+
+python train.py --tasks cls,reg --dao --dendrites
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from dao.learner.config import Config
+    from tasks.table import Columns, Table
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
+
+
+@app.command()
+def main(
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Any setting, such as train.epochs=3."),
+    ] = None,
+    tasks: Annotated[str | None, typer.Option(help="cls,reg or one of them.")] = None,
+    use_dao: Annotated[
+        bool | None, typer.Option("--dao/--no-dao", help="Balance the losses.")
+    ] = None,
+    dendrites: Annotated[bool | None, typer.Option(help="Grow dendrites.")] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="CSV, Parquet, JSON(L) file or hub id; repeat to merge several."),
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="Hub id or folder of a Hugging Face text model.")
+    ] = None,
+    quantize: Annotated[str | None, typer.Option(help="none, nf4 or int8.")] = None,
+    seed: Annotated[int | None, typer.Option()] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = None,
+    output: Annotated[str | None, typer.Option(help="The run folder.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done.")] = False,
+) -> None:
+    """Fine-tune one shared encoder on several tasks and report on held-out data."""
+    from dao.learner.command import user_errors
+
+    flags = {
+        "tasks": tasks, "dao.enabled": use_dao, "dendrites.enabled": dendrites,
+        "data.sources": data, "encoder.name": encoder, "encoder.quantize": quantize,
+        "seed": seed, "device": device, "output": output,
+    }  # fmt: skip
+    flags = {key: value for key, value in flags.items() if value is not None}
+    if resume and (flags or overrides or config or overwrite or dry_run):
+        raise typer.BadParameter("--resume takes its settings from the run; give it alone.")
+    with user_errors():
+        _main(config, overrides or [], flags, resume, overwrite, dry_run)
+
+
+def _main(
+    path: Path | None, overrides: list[str], flags: dict[str, Any], resume: Path | None,
+    overwrite: bool, dry_run: bool,
+) -> None:  # fmt: skip
+    from dao.learner.command import print_plan, print_results
+    from dao.learner.config import load_config
+    from dao.learner.record import RunFolder
+
+    cfg = RunFolder(resume).config() if resume else load_config(path, overrides, flags)
+    if dry_run:
+        print_plan(cfg, load_table(cfg).report)
+    else:
+        run(cfg, resume=resume, overwrite=overwrite)
+        print_results(RunFolder(resume or cfg.folder))
+
+
+def columns_of(cfg: Config) -> Columns:
+    """What the settings call the columns of the data."""
+    from tasks.data import Columns
+
+    names = cfg.data
+    targets = {task: getattr(names, task) for task in cfg.tasks}
+    return Columns(names.text, targets, names.split, names.domain, names.id)
+
+
+def load_table(cfg: Config) -> Table:
+    """Read the data that the settings name."""
+    from tasks.data import load
+
+    return load(
+        cfg.data.sources,
+        columns_of(cfg),
+        tasks=cfg.tasks,
+        split_seed=cfg.data.split_seed,
+        synthetic=cfg.data.synthetic.model_dump(),
+    )
+
+
+def run(cfg: Config, *, resume: Path | None = None, overwrite: bool = False) -> dict[str, Any]:
+    """Train one model in a new run folder, or continue in an interrupted one; its metrics."""
+    from dao.learner.record import RunFolder
+    from dao.learner.report import RichProgress
+    from tasks import TASKS
+    from tasks.data import ceilings
+
+    table = load_table(cfg)
+    tasks = {t: TASKS[t].fit(t, table, **getattr(cfg, t).model_dump()) for t in cfg.tasks}
+    folder = RunFolder(resume or cfg.folder)
+    if resume:
+        folder.check_resumable()
+    else:
+        folder.create(cfg, overwrite=overwrite)
+    from dao.learner import run as learner
+
+    with RichProgress() as progress:
+        best = ceilings(table, tasks, "test")
+        return learner.run(cfg, table, tasks, best, folder, progress, resume=resume is not None)
+
+
+if __name__ == "__main__":
+    app()
