@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dao.errors import UserError
 
-__all__ = ["check_names", "check_options", "scalar_losses"]
+__all__ = ["check_names", "check_options", "check_some", "scalar_losses"]
 
 _CHOICES = {
     "source": ("params", "rep", "last"),
@@ -39,6 +39,15 @@ def scalar_losses(losses: Mapping[str, Tensor | None], tasks: Sequence[str]) -> 
                 "Reduce it, e.g. with `.mean()`; give None for an absent task."
             )
     return given
+
+
+def check_some(present: Iterable[str], tasks: Sequence[str]) -> None:
+    """Refuses a batch in which no task counts."""
+    if not list(present):
+        raise UserError(
+            f"`losses` should hold a usable loss for one of {list(tasks)}. Found none that is "
+            "present, finite and requires grad. Skip the batch, or look for NaN in it."
+        )
 
 
 def check_options(

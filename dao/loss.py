@@ -1,14 +1,13 @@
 """Named task losses in, one balanced loss out."""
 
-from collections.abc import Mapping, Sequence
-from typing import Literal, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
 
-from dao.checks import check_names, check_options, scalar_losses
+from dao.checks import check_names, check_options, check_some, scalar_losses
 from dao.distributed import world_size
-from dao.errors import UserError
 from dao.importance import inverse_norm_weights
 from dao.measure import (
     Batch,
@@ -24,6 +23,9 @@ from dao.state import RunningNorms, due
 
 __all__ = ["DAOLoss"]
 
+# Used in calls, not as a decorator: that would import the compiler, seconds long, with the package.
+_uncompiled: Callable[..., Callable[..., object]] = torch.compiler.disable
+
 
 class DAOLoss(nn.Module):
     r"""Adds up task losses so that no task drowns the others in the shared parameters.
@@ -31,7 +33,8 @@ class DAOLoss(nn.Module):
     .. math:: L = \sum_{k \in A} \lambda_k w_k L_k, \qquad
               \lambda_k = S \frac{p_k e^{-\alpha s_k}}{\sum_j p_j e^{-\alpha s_j}}
 
-    - :math:`A`: tasks whose loss is present, finite and requires grad;
+    - :math:`A`: tasks whose loss is present, finite and requires grad, and whose gradient, if it
+      was measured, is finite (others are left out, counted, and warned of once);
     - :math:`s_k`: running mean of :math:`\log n_k`, with :math:`n_k` the norm of the gradient of
       :math:`L_k` alone (so a data weight cannot cancel out);
     - :math:`w_k`: optional data weight of the batch, default 1; :math:`p_k`: prior, default 1;
@@ -53,7 +56,7 @@ class DAOLoss(nn.Module):
     n-th measurement enters with weight ``max(1 - ema, 1 / n)``, so the young mean is a plain mean
     and the first batch has no privilege.
 
-    **Cost beside that.** One synchronisation per call, to see which losses are finite: a NaN can
+    **Cost beside that.** A training call waits for the losses, to see which are finite: a NaN can
     only be kept out of the graph by not adding it. With several ranks, one message of 3 K numbers.
 
     Args:
@@ -131,7 +134,11 @@ class DAOLoss(nn.Module):
 
     @classmethod
     def paper(cls, tasks: Sequence[str], params: Parameters) -> Self:
-        """The published rule: weights from this batch's norms over `params`, summing to 1."""
+        """The published rule: weights from this batch's norms over `params`, summing to 1.
+
+        It measures at every step and keeps nothing but the last norms, which stand in when a
+        task's gradient is exactly zero (the bare rule would then stop all other tasks).
+        """
         return cls(
             tasks,
             params=params,
@@ -148,10 +155,11 @@ class DAOLoss(nn.Module):
         Call it inside the model's forward, before the heads: wrappers (DDP, mixed precision) copy
         or cast what a model returns, and a copy is not in the graph of the losses.
         """
+        if torch.compiler.is_compiling():
+            return cast(Tensor, _uncompiled(self.tap)(z))
         self._tapped = z if self.training and z.requires_grad else None
         return z
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(
         self,
         losses: Mapping[str, Tensor | None],
@@ -168,6 +176,8 @@ class DAOLoss(nn.Module):
             data_weights: A scalar per task, applied after the weights were chosen; see
                 :func:`dao.weighted_loss`.
         """
+        if torch.compiler.is_compiling():
+            return cast(Tensor, _uncompiled(self.forward)(losses, data_weights))
         check_names("data_weights", data_weights or {}, self.tasks)
         batch, lam = self._choose(losses, data_weights or {})
         ranks = world_size() if self._learning() else 1
@@ -218,39 +228,35 @@ class DAOLoss(nn.Module):
     ) -> tuple[Batch, dict[str, Tensor]]:
         """The losses that count and their weights; in training, after learning from them."""
         given = scalar_losses(losses, self.tasks)
-        batch = Batch(given, dict.fromkeys(given, 1), {})
-        if self._learning():
-            batch, broken = survey(given, self.tasks)
-            self.state.drop(broken)
-        if not batch.ranks:
-            raise UserError(
-                f"`losses` should hold a usable loss for one of {list(self.tasks)}. Found none "
-                "that is present, finite and requires grad. Skip the batch, or look for NaN in it."
-            )
-        if self._learning():
-            self._learn(batch)
+        if not self._learning():
+            check_some(given, self.tasks)
+            return Batch(given, dict.fromkeys(given, 1), {}), self._lambda(list(given))
+        batch, broken = survey(given, self.tasks)
+        self.state.drop(broken)
+        check_some(batch.ranks, self.tasks)
+        batch = self._learn(batch)
+        check_some(batch.ranks, self.tasks)
         lam = self._lambda(list(batch.ranks))
-        if self._learning():
-            self._records = records(self.state, batch, lam, data_weights)
+        self._records = records(self.state, batch, lam, data_weights)
         return batch, lam
 
-    def _learn(self, batch: Batch) -> None:
-        """Measures the tasks whose time it is, and moves the state."""
+    def _learn(self, batch: Batch) -> Batch:
+        """Measures the tasks whose time it is, moves the state, and drops broken gradients."""
         turns, step = self.state.tick(list(batch.ranks))
+        turns = {task: turn // self.accumulate for task, turn in turns.items()}
         every = self.calibrate_every
-        compared = [t for t, n in turns.items() if every and n // self.accumulate % every == 0]
-        chosen = [t for t, n in turns.items() if due(n // self.accumulate, self.refresh_every)]
-        chosen += [task for task in compared if task not in chosen]
-        if chosen:
-            norms = self._measure(batch.only(chosen))
-            self.state.observe(norms)
+        compared = [t for t, turn in turns.items() if every and turn % every == 0]
+        chosen = [t for t, turn in turns.items() if due(turn, self.refresh_every) or t in compared]
+        norms = self._measure(batch.only(chosen)) if chosen else {}
         if compared:
             part = batch.only(compared)
             full = parameter_norms(part.live, part.ranks, trainable(self._params()))
             self.state.calibrate(full, norms)
+        broken = self.state.observe(norms)
+        self.state.drop(broken)
         self.state.put_in_force(everything=step % self.accumulate == 0)
-        self.measured = bool(chosen)
-        self._tapped = None
+        self.measured, self._tapped = bool(chosen), None
+        return batch.only([task for task in batch.ranks if task not in broken])
 
     def _measure(self, batch: Batch) -> dict[str, Tensor]:
         if self.source == "rep":

@@ -38,14 +38,14 @@ class RunningNorms(nn.Module):
         norm: Last measured norms, NaN before the first, ``(K,)``.
         prior: What tasks are worth, ``(K,)``; a setting, but saved with the rest.
         turns: Training calls that had the task, ``(K,)``.
-        dropped: How often a task's loss was NaN or infinite, ``(K,)``.
+        dropped: How often a task's loss or gradient was NaN or infinite, ``(K,)``.
         step: Training calls in all.
 
     Example:
         >>> import torch
         >>> state = RunningNorms(["cls", "reg"], ema=0.9, prior=[1.0, 1.0])
-        >>> state.observe({"cls": torch.tensor(1.0)})
-        >>> state.observe({"cls": torch.tensor(4.0)})
+        >>> broken = state.observe({"cls": torch.tensor(1.0)})
+        >>> broken = state.observe({"cls": torch.tensor(4.0)})
         >>> state.log_ema.exp()  # the geometric mean of 1 and 4; nothing known of "reg"
         tensor([2., 1.], dtype=torch.float64)
     """
@@ -83,11 +83,15 @@ class RunningNorms(nn.Module):
                 buffer.zero_()
         self.norm.fill_(torch.nan)
 
-    def observe(self, norms: Mapping[str, Tensor]) -> None:
-        """Takes in measured norms by task; zero, NaN and infinite ones are passed over."""
+    def observe(self, norms: Mapping[str, Tensor]) -> list[str]:
+        """Takes in measured norms by task, except 0, NaN and infinity; returns the last two."""
+        if not norms:
+            return []
         found = self._row(norms)
         self.norm.copy_(torch.where(found.isfinite(), found, self.norm))
         _blend(self.log_ema, self.count, found.log(), self.ema)
+        finite = found.isfinite().tolist()
+        return [t for t, good in zip(self.tasks, finite, strict=True) if t in norms and not good]
 
     def calibrate(self, full: Mapping[str, Tensor], cheap: Mapping[str, Tensor]) -> None:
         """Takes in one comparison of the norm over all parameters with the cheap one."""
@@ -95,12 +99,12 @@ class RunningNorms(nn.Module):
         _blend(self.offset, self.offset_count, ratio, self.ema)
 
     def drop(self, tasks: Sequence[str]) -> None:
-        """Counts tasks whose loss was NaN or infinite, and warns the first time."""
+        """Counts tasks whose loss or gradient was NaN or infinite, and warns the first time."""
         if not tasks:
             return
         if not self._warned:
             warnings.warn(
-                f"The loss of {list(tasks)} is NaN or infinite and is left out of this step. "
+                f"Loss or gradient of {list(tasks)} is NaN or infinite, and left out of this step. "
                 "Later cases are only counted, in `state.dropped`.",
                 stacklevel=2,
             )
@@ -108,7 +112,7 @@ class RunningNorms(nn.Module):
         self.dropped += torch.tensor([t in tasks for t in self.tasks]).to(self.dropped)
 
     def tick(self, present: Sequence[str]) -> tuple[dict[str, int], int]:
-        """Counts one training call; returns the calls before it, of each task present and in all."""
+        """Counts one training call; returns those before it, of each present task and in all."""
         *turns, step = torch.cat([self.turns, self.step[None]]).tolist()
         self.turns += torch.tensor([task in present for task in self.tasks]).to(self.turns)
         self.step += 1

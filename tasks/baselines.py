@@ -41,7 +41,7 @@ def classify(
     if folds > 1:
         splitter = StratifiedKFold(folds, shuffle=True, random_state=0)
         model = GridSearchCV(model, {"C": [1.0, 4.0, 16.0]}, cv=splitter)
-    return model.fit(seen, classes).predict(unseen)
+    return np.asarray(model.fit(seen, classes).predict(unseen))
 
 
 def regress(train: Sequence[str], scores: np.ndarray, other: Sequence[str]) -> np.ndarray:
@@ -52,4 +52,4 @@ def regress(train: Sequence[str], scores: np.ndarray, other: Sequence[str]) -> n
         splitter = KFold(FOLDS, shuffle=True, random_state=0)
         grid = {"alpha": [0.3, 1.0, 3.0, 10.0]}
         model = GridSearchCV(model, grid, cv=splitter, scoring="neg_mean_squared_error")
-    return model.fit(seen, scores).predict(unseen)
+    return np.asarray(model.fit(seen, scores).predict(unseen))

@@ -153,7 +153,7 @@ class Classification(Task):
                 for i, label in enumerate(self.classes)
             },
             "classes": self.classes,
-            "confusion": confusion_matrix(actual, predicted, labels=indices).tolist(),
+            "confusion_matrix": confusion_matrix(actual, predicted, labels=indices).tolist(),
         }
 
     def score(self, metrics: Mapping[str, Any]) -> float:

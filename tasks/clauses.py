@@ -123,6 +123,7 @@ def negated(say: Speaker) -> Clause:
     """A change that did not happen, which is mildly the opposite."""
     metric, verb = say.metric(), say.strong_verb()
     many = plural(metric)
+    words: tuple[str, ...]
     if say.brief:
         words = ("fail to", "do not") if many else ("fails to", "does not")
     else:

@@ -12,13 +12,11 @@ from tasks import TASKS
 from tasks.base import Task
 from tasks.sources import read
 from tasks.splits import group_key, make_splits, parse_split
-from tasks.standard import refuse_absent, standard
+from tasks.standard import Raw, refuse_absent, standard
 from tasks.synthetic import headlines
 from tasks.table import SPLITS, Columns, Table
 
 __all__ = ["Columns", "Table", "ceilings", "check", "load"]
-
-SYNTHETIC = "the synthetic headlines"
 
 
 def load(
@@ -32,10 +30,11 @@ def load(
 ) -> Table:
     """Read every source into one table with disjoint splits.
 
-    A row may carry the target of one task only; a source may hold one task only. Rows with no
-    target at all and rows without text are dropped. Sources without a split column are split
-    80/10/10 by text, the classes in equal shares; where a task has no row in the validation or
-    test split, 10 % of its training texts move there. The report counts all of it.
+    A row may carry the target of one task only, and so may a source. Rows without text and rows
+    without any target are dropped. Sources without a split column are split 80/10/10 by text,
+    each class alike; a task that then has no row in validation or test gets 10 % of its training
+    texts there. A text in two splits leaves the one it was to be learned in. The report counts
+    all of it.
 
     Args:
         sources: Files or hub data sets (see `tasks.sources.read`); none for the synthetic
@@ -44,25 +43,24 @@ def load(
         tasks: Names of the tasks to load targets for, keys of `columns.targets`.
         split_seed: Seed of the splits made here.
         synthetic: Arguments for `tasks.synthetic.headlines`.
-        split: Put every row in this split and split nothing: for data that only tests a model.
+        split: Put every row in this split and split nothing, for data that only tests a model.
 
     Raises:
         UserError: A source, a column or a cell cannot be used; the message names it.
     """
     _refuse_unknown(tasks, columns)
-    if sources:
-        raw = {source: read(source, columns) for source in sources}
-    else:
-        frame = headlines(**(synthetic or {}))
-        raw = {SYNTHETIC: (frame.astype(object), _digest(frame.to_dict("records")))}
-    refuse_absent({name: frame for name, (frame, _) in raw.items()}, columns, tasks)
-    parts = [standard(name, frame, columns, tasks) for name, (frame, _) in raw.items()]
-    frame, report = _labelled_rows(_stack(parts), columns, tasks)
+    raw = [Raw(source, *read(source, columns)) for source in sources] or [
+        _synthetic(synthetic or {})
+    ]
+    refuse_absent(raw, columns, tasks)
+    frame, report = _usable(_stack([standard(part, columns, tasks) for part in raw]), tasks)
+    _refuse_empty(frame, columns, tasks)
     if split is None:
-        frame, report["duplicates"], report["split"] = make_splits(frame, tasks, split_seed)
+        frame, notes = make_splits(frame, tasks, split_seed)
+        report |= notes
     else:
         frame["split"] = parse_split(split)
-        report["split"] = [f"every row put in {split}"]
+        report["split"] = [f"every row in {split}"]
     table = Table(frame, columns, _described(raw, frame, tasks) | report)
     check(table)
     return table
@@ -92,6 +90,11 @@ def ceilings(table: Table, tasks: Mapping[str, Task], split: str) -> dict[str, d
     return best
 
 
+def _synthetic(options: Mapping[str, Any]) -> Raw:
+    frame = headlines(**options).astype(object)
+    return Raw("the synthetic headlines", frame, _digest(frame))
+
+
 def _refuse_unknown(tasks: Sequence[str], columns: Columns) -> None:
     for name in tasks:
         if name not in TASKS or name not in columns.targets:
@@ -99,7 +102,17 @@ def _refuse_unknown(tasks: Sequence[str], columns: Columns) -> None:
             raise UserError(f"`tasks` should be some of {known}. Found {name!r}.")
 
 
+def _refuse_empty(frame: pd.DataFrame, columns: Columns, tasks: Sequence[str]) -> None:
+    for task in tasks:
+        if frame[task].isna().all():
+            raise UserError(
+                f"`{columns.targets[task]}` should have a value in some row with text. Found only "
+                f"empty cells. Name another column with data.{task}=COLUMN."
+            )
+
+
 def _stack(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    """All rows under all columns, with distinct ids."""
     names = list(dict.fromkeys(name for part in parts for name in part.columns))
     for part in parts:
         for name in names:
@@ -111,44 +124,35 @@ def _stack(parts: list[pd.DataFrame]) -> pd.DataFrame:
     return frame
 
 
-def _labelled_rows(
-    frame: pd.DataFrame, columns: Columns, tasks: Sequence[str]
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    without_text = frame["text"].isna()
-    without_target = frame[list(tasks)].isna().all(axis=1) & ~without_text
-    kept = frame[~without_text & ~without_target].reset_index(drop=True)
-    for task in tasks:
-        if kept[task].isna().all():
-            raise UserError(
-                f"`{columns.targets[task]}` should have a value in some row with text. Found only "
-                f"empty cells. Name another column with data.{task}=COLUMN."
-            )
+def _usable(frame: pd.DataFrame, tasks: Sequence[str]) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Rows with text and a target, and the count of the others for the report."""
+    textless = frame["text"].isna()
+    aimless = frame[list(tasks)].isna().all(axis=1) & ~textless
+    kept = frame[~textless & ~aimless].reset_index(drop=True)
     if kept["domain"].isna().all():
         kept = kept.drop(columns="domain")
-    dropped = {"without text": int(without_text.sum()), "without target": int(without_target.sum())}
+    dropped = {"without text": int(textless.sum()), "without target": int(aimless.sum())}
     return kept, {"dropped": dropped}
 
 
-def _described(
-    raw: Mapping[str, tuple[pd.DataFrame, str]], frame: pd.DataFrame, tasks: Sequence[str]
-) -> dict[str, Any]:
+def _described(raw: Sequence[Raw], frame: pd.DataFrame, tasks: Sequence[str]) -> dict[str, Any]:
     by_split = {split: frame[frame["split"] == split] for split in SPLITS}
     content = [name for name in ("text", "split", "domain", *tasks) if name in frame]
     return {
         "sources": [
-            {"source": name, "sha256": digest, "rows": len(rows)}
-            for name, (rows, digest) in raw.items()
+            {"source": part.source, "sha256": part.digest, "rows": len(part.frame)} for part in raw
         ],
         "rows": {split: len(rows) for split, rows in by_split.items()},
         "labelled": {
             task: {split: int(rows[task].notna().sum()) for split, rows in by_split.items()}
             for task in tasks
         },
-        "fingerprint": _digest(frame[content].to_dict("records")),
+        "fingerprint": _digest(frame[content]),
     }
 
 
-def _digest(records: list[dict[str, Any]]) -> str:
+def _digest(frame: pd.DataFrame) -> str:
     """SHA-256 of the rows as sorted JSON lines, so that their order does not count."""
+    records = frame.to_dict("records")
     lines = sorted(json.dumps(row, sort_keys=True, ensure_ascii=False) for row in records)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

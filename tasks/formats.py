@@ -43,7 +43,8 @@ def _parquet(content: bytes, _: Columns) -> Rows:
     from pyarrow import parquet
 
     # By way of Arrow, because pandas turns null into NaN.
-    return parquet.read_table(io.BytesIO(content)).to_pydict()
+    rows: Rows = parquet.read_table(io.BytesIO(content)).to_pydict()
+    return rows
 
 
 def _json(content: bytes, _: Columns) -> Rows:

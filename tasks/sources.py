@@ -33,7 +33,7 @@ def read(source: str, columns: Columns) -> tuple[pd.DataFrame, str]:
             splits of a hub data set.
 
     Returns:
-        The rows, every column of dtype object, and the SHA-256 of the file or of the hub rows.
+        What it holds, uninterpreted, and the SHA-256 of the file or of the hub's rows.
 
     Raises:
         UserError: The source is missing, empty, unreadable or of an unknown format.
@@ -105,13 +105,12 @@ def _hub(source: str, split_column: str) -> Rows:
 
 
 def _named(data: Dataset) -> list[dict[str, Any]]:
-    """Rows of a hub split with class names in place of class indices (-1: label withheld)."""
+    """Rows of a hub split, with class names where the hub stores indices (-1: withheld)."""
     rows: list[dict[str, Any]] = data.with_format(None).to_list()
     for column, feature in data.features.items():
         names = getattr(feature, "names", None)
-        for row in rows if names else ():
-            index = row[column]
-            row[column] = None if index is None or index < 0 else names[index]
+        if names:
+            for row in rows:
+                index = row[column]
+                row[column] = None if index is None or index < 0 else names[index]
     return rows
-
-

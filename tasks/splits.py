@@ -3,6 +3,8 @@
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -42,40 +44,63 @@ def group_key(text: str) -> str:
 
 def make_splits(
     frame: pd.DataFrame, tasks: Sequence[str], seed: int
-) -> tuple[pd.DataFrame, dict[str, int], list[str]]:
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Complete the splits and rid them of duplicates.
+
+    Args:
+        frame: Columns `text`, `split` (None where nobody has decided) and one per task.
+        tasks: Names of the tasks.
+        seed: Seed of the decisions made here.
+
+    Returns:
+        The rows that remain, each with a split, and the entries for the report.
+
+    Raises:
+        UserError: There are too few texts to fill every split.
+    """
+    texts = _Texts(frame["text"].map(group_key), _strata(frame, tasks), seed)
     unassigned = frame["split"].isna()
     notes = []
     if not unassigned.all():
         notes.append(f"{(~unassigned).sum()} rows by their split column")
     if unassigned.any():
         frame["split"] = frame["split"].fillna("train")
-        _move(frame, unassigned, tasks, "test", 0.1, seed)
-        _move(frame, unassigned, tasks, "validation", 1 / 9, seed)
+        frame["split"] = texts.move(frame["split"], unassigned, to="test", share=1 / 10)
+        frame["split"] = texts.move(frame["split"], unassigned, to="validation", share=1 / 9)
         notes.append(f"{unassigned.sum()} rows 80/10/10 by text, seed {seed}")
-    frame, duplicates = _remove_duplicates(frame, frame["text"].map(group_key))
+    frame, duplicates = _remove_duplicates(frame, texts.groups)
     for to in ("test", "validation"):
         for task in tasks:
             labelled = frame[task].notna()
             if not (labelled & (frame["split"] == to)).any():
-                _move(frame, labelled, tasks, to, 0.1, seed)
+                frame["split"] = texts.move(frame["split"], labelled, to=to, share=1 / 10)
                 notes.append(f"{to} for {task}: 10 % of its training texts, seed {seed}")
-    return frame, duplicates, notes
+    return frame.reset_index(drop=True), {"duplicates": duplicates, "split": notes}
 
 
-def _move(
-    frame: pd.DataFrame, among: pd.Series, tasks: Sequence[str], to: str, share: float, seed: int
-) -> None:
-    """Move a share of the training texts found `among` these rows, with all their rows."""
-    groups = frame["text"].map(group_key)
-    train = frame["split"] == "train"
-    # A class counts by name, a score by its presence.
-    targets = frame[list(tasks)].map(
-        lambda value: value if isinstance(value, str) else "" if value is None else "number"
-    )
-    strata = targets.agg("/".join, axis=1)
-    pool = among & train
-    chosen = _choose(groups[pool], strata[pool], share=share, seed=seed, to=to)
-    frame.loc[train & groups.isin(chosen), "split"] = to
+@dataclass(frozen=True)
+class _Texts:
+    """Which rows move together (their group), and what keeps its share (their stratum)."""
+
+    groups: pd.Series
+    strata: pd.Series
+    seed: int
+
+    def move(self, split: pd.Series, among: pd.Series, *, to: str, share: float) -> pd.Series:
+        """Move a share of the training texts found `among` these rows, with all their rows."""
+        train = split == "train"
+        pool = split.index[train & among]
+        chosen = _choose(self.groups[pool], self.strata[pool], share=share, seed=self.seed, to=to)
+        return split.mask(train & self.groups[split.index].isin(chosen), to)
+
+
+def _strata(frame: pd.DataFrame, tasks: Sequence[str]) -> pd.Series:
+    """A class counts by its name, a score by its presence."""
+    marks = [
+        [value if isinstance(value, str) else "" if value is None else "number" for value in column]
+        for column in (frame[task] for task in tasks)
+    ]
+    return pd.Series(["/".join(row) for row in zip(*marks, strict=True)], index=frame.index)
 
 
 def _choose(groups: pd.Series, strata: pd.Series, *, share: float, seed: int, to: str) -> set[str]:
@@ -136,4 +161,4 @@ def _remove_duplicates(
         "rows removed from train": int(from_train.sum()),
         "rows removed from validation": int(from_validation.sum()),
     }
-    return frame[~(from_train | from_validation)].reset_index(drop=True), counts
+    return frame[~(from_train | from_validation)].copy(), counts

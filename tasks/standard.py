@@ -1,7 +1,8 @@
 """A source under the user's column names to rows under the table's own."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -10,44 +11,53 @@ from tasks import TASKS
 from tasks.splits import parse_split
 from tasks.table import Columns
 
-__all__ = ["refuse_absent", "standard"]
+__all__ = ["Raw", "refuse_absent", "standard"]
 
 
-def refuse_absent(
-    frames: Mapping[str, pd.DataFrame], columns: Columns, tasks: Sequence[str]
-) -> None:
-    """Check that every column the user named is there."""
-    for source, frame in frames.items():
-        found = ", ".join(map(str, frame.columns))
-        if columns.text not in frame:
-            raise UserError(
-                f"`{columns.text}` should be a column of {source}. Found: {found}. "
-                "Name it with data.text=COLUMN."
-            )
-        if not any(columns.targets[task] in frame for task in tasks):
-            wanted = " or ".join(f"`{columns.targets[task]}`" for task in tasks)
-            options = " or ".join(f"data.{task}=COLUMN" for task in tasks)
-            raise UserError(
-                f"{wanted} should be a column of {source}. Found: {found}. Name it with {options}."
-            )
-    present = {str(name): None for frame in frames.values() for name in frame.columns}
+class Raw(NamedTuple):
+    """A source as it was read; `digest` is its SHA-256."""
+
+    source: str
+    frame: pd.DataFrame
+    digest: str
+
+
+def refuse_absent(raw: Sequence[Raw], columns: Columns, tasks: Sequence[str]) -> None:
+    """Check that the columns the user named are there.
+
+    Raises:
+        UserError: A source lacks the text or any target, or no source has a named column.
+    """
+    for part in raw:
+        if columns.text not in part.frame:
+            raise _absent([columns.text], [part], ["text"])
+        if not any(columns.targets[task] in part.frame for task in tasks):
+            raise _absent([columns.targets[task] for task in tasks], [part], tasks)
     named = {task: columns.targets[task] for task in tasks}
     for option in ("split", "domain", "id"):
         if getattr(columns, option) != option:  # the usual name may be absent
             named[option] = getattr(columns, option)
     for option, column in named.items():
-        if column not in present:
-            raise UserError(
-                f"`{column}` should be a column of {' or '.join(frames)}. "
-                f"Found: {', '.join(present)}. Name it with data.{option}=COLUMN."
-            )
+        if not any(column in part.frame for part in raw):
+            raise _absent([column], raw, [option])
 
 
-def standard(
-    source: str, raw: pd.DataFrame, columns: Columns, tasks: Sequence[str]
-) -> pd.DataFrame:
-    """One source under the table's own column names, its cells parsed."""
-    stem = Path(source).stem if source != SYNTHETIC else "synthetic"
+def _absent(wanted: Sequence[str], raw: Sequence[Raw], options: Sequence[str]) -> UserError:
+    names = " or ".join(f"`{column}`" for column in wanted)
+    sources = " or ".join(part.source for part in raw)
+    found = dict.fromkeys(str(name) for part in raw for name in part.frame.columns)
+    choices = " or ".join(f"data.{option}=COLUMN" for option in options)
+    return UserError(
+        f"{names} should be a column of {sources}. Found: {', '.join(found)}. "
+        f"Name it with {choices}."
+    )
+
+
+def standard(raw: Raw, columns: Columns, tasks: Sequence[str]) -> pd.DataFrame:
+    """One source under the table's own column names, its cells parsed.
+
+    Columns without a part in this keep their names, unless the name is one of the table's own.
+    """
     parsers: dict[str, tuple[str, Callable[[object], object]]] = {
         "id": (columns.id, _text),
         "text": (columns.text, _text),
@@ -55,28 +65,29 @@ def standard(
         "domain": (columns.domain, _text),
         **{task: (columns.targets[task], TASKS[task].parse) for task in tasks},
     }
-    frame = pd.DataFrame(index=raw.index)
+    index = raw.frame.index
+    frame = pd.DataFrame(index=index)
     for name, (column, parse) in parsers.items():
-        cells = raw[column].tolist() if column in raw else None
-        values = [None] * len(raw) if cells is None else _parsed(source, column, cells, parse)
-        frame[name] = pd.Series(values, index=raw.index, dtype=object)
-    frame["id"] = [
-        given or f"{stem}-{row}" for row, given in enumerate(frame["id"].tolist(), start=1)
-    ]
+        values = _parsed(raw, name, column, parse)
+        frame[name] = pd.Series(values, index=index, dtype=object)
+    stem = Path(raw.source).stem
+    ids = enumerate(frame["id"].tolist(), start=1)
+    frame["id"] = pd.Series([given or f"{stem}-{row}" for row, given in ids], index, dtype=object)
     used = {column for column, _ in parsers.values()} | set(parsers)
-    return frame.join(raw[[name for name in raw.columns if name not in used]])
+    return frame.join(raw.frame[[name for name in raw.frame.columns if name not in used]])
 
 
-def _parsed(
-    source: str, column: str, cells: list[object], parse: Callable[[object], object]
-) -> list[object]:
+def _parsed(raw: Raw, name: str, column: str, parse: Callable[[object], object]) -> list[object]:
+    if column not in raw.frame:
+        return [None] * len(raw.frame)
     values = []
-    for row, cell in enumerate(cells, start=1):
+    for row, cell in enumerate(raw.frame[column].tolist(), start=1):
         try:
             values.append(parse(cell))
         except ValueError as error:
             raise UserError(
-                f"`{column}` of {source} should be {error}. Found {cell!r} in row {row}."
+                f"`{column}` of {raw.source} should be {error}. Found {cell!r} in row {row}. "
+                f"Correct it, or name another column with data.{name}=COLUMN."
             ) from None
     return values
 
@@ -85,5 +96,3 @@ def _text(cell: object) -> str | None:
     if cell is None or cell != cell:  # NaN alone differs from itself
         return None
     return str(cell).strip() or None
-
-

@@ -191,6 +191,16 @@ def test_a_task_that_does_not_count_leaves_no_trace(toy, losses, missing):
     assert all(torch.isfinite(p.grad).all() for p in toy.shared())
 
 
+def test_a_broken_gradient_behind_a_finite_loss_is_left_out(toy, losses):
+    balance = DAOLoss(TASKS, params=toy.shared(), refresh_every=1)
+    cliff = (losses["reg"] - losses["reg"].detach()).abs().sqrt()
+    with pytest.warns(UserWarning, match=r"gradient of \['reg'\]"):
+        balance(losses | {"reg": cliff}).backward()
+    assert set(balance.telemetry()) == {"cls"}
+    assert balance.state.count.tolist() == [1, 0]
+    assert all(torch.isfinite(p.grad).all() for p in toy.shared())
+
+
 def test_a_zero_gradient_does_not_move_the_state_and_its_head_still_learns(toy, losses):
     balance = DAOLoss(TASKS, params=toy.shared(), refresh_every=1)
     balance.weights(losses)
@@ -258,10 +268,10 @@ def test_evaluation_before_training_is_a_plain_sum():
 
 def test_telemetry_is_nan_for_what_was_never_measured(toy, losses):
     balance = DAOLoss(TASKS, params=toy.shared())
-    balance.weights(losses)
-    balance.state.norm[1] = torch.nan  # as after a first measurement that overflowed
-    for _ in range(3):
+    for _ in range(5):
         balance.weights(losses)
+    balance.state.norm[1] = torch.nan
+    balance.weights(losses)
     assert not balance.measured
     assert math.isnan(balance.telemetry()["reg"]["norm"])
     assert math.isnan(balance.telemetry()["reg"]["share"])

@@ -1,0 +1,33 @@
+"""Real runs of the command line on the tiny Phi, shared by the tests that only look at them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+SMALL = ("train.epochs=2", "train.batch_size=10", "train.validations_per_epoch=2")
+BOTH = ("--tasks", "cls,reg", "--dao", "--dendrites", "dendrites.init_scale=0.1")
+Train = Callable[..., Result]
+
+
+@pytest.fixture(scope="session")
+def train(tiny_phi: Path, tiny_csv: Path) -> Train:
+    """Runs train.py on the tiny Phi and the tiny table, into `output`."""
+    from train import app
+
+    def run(output: Path, *arguments: str) -> Result:
+        fixed = ("--encoder", str(tiny_phi), "--data", str(tiny_csv), "--output", str(output))
+        return CliRunner().invoke(app, [*fixed, *SMALL, *arguments], catch_exceptions=False)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def full_run(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run with both tasks, DAO and dendrites."""
+    folder = tmp_path_factory.mktemp("runs") / "full"
+    result = train(folder, *BOTH)
+    assert result.exit_code == 0, result.output
+    (folder.parent / "full.txt").write_text(result.stdout)
+    return folder

@@ -1,0 +1,227 @@
+"""train.py leaves a complete, honest, repeatable record."""
+
+import csv
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).parents[2]
+BOTH = ("--tasks", "cls,reg", "--dao", "--dendrites", "dendrites.init_scale=0.1")
+
+
+def read(folder: Path, name: str = "metrics.json") -> Any:
+    return json.loads((folder / name).read_text())
+
+
+def rows(folder: Path, name: str = "history.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    files = ("adapter/adapter_model.safetensors", "heads.safetensors", "dendrites.safetensors")
+    present = [folder / name for name in files if (folder / name).exists()]
+    return {f"{p.name}:{k}": v for p in present for k, v in load_file(p).items()}
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    a, b = weights(one), weights(other)
+    assert a.keys() == b.keys()
+    assert all(a[name].equal(b[name]) for name in a)
+
+
+def test_the_run_folder_is_complete(full_run: Path):
+    expected = {
+        "config.yaml", "history.jsonl", "validation.jsonl", "metrics.json", "predictions.csv",
+        "dendrites.json", "tasks.json", "data.json", "README.md", "adapter", "heads.safetensors",
+        "dendrites.safetensors", "tokenizer", "PAI",
+    }  # fmt: skip
+    assert {path.name for path in full_run.iterdir()} == expected
+    assert (full_run / "PAI" / "PAI.png").stat().st_size > 1000
+    assert not list(full_run.rglob("*.partial"))
+
+
+def test_metrics_hold_every_figure_with_its_n_and_the_baselines(full_run: Path):
+    metrics = read(full_run)
+    for split, n in (("validation", 20), ("test", 20)):
+        figures = metrics["splits"][split]
+        assert figures["cls"]["n"] == figures["reg"]["n"] == n  # 25 rows, a fifth without a label
+        for name in ("accuracy", "macro_f1", "weighted_f1", "confusion_matrix"):
+            assert name in figures["cls"]
+        for name in ("mse", "mae", "r2", "pearson", "cosine"):
+            assert math.isfinite(figures["reg"][name])
+    baselines = metrics["baselines"]["test"]
+    assert set(baselines["cls"]) == {"majority class", "TF-IDF + logistic regression"}
+    assert len(baselines["reg"]) == 2
+    assert all(row["n"] == 20 for task in baselines.values() for row in task.values())
+
+
+def test_dendrites_were_added_and_trained(full_run: Path):
+    report = read(full_run, "dendrites.json")
+    assert report["modules_wrapped"] == 2 * 4 + 2  # lora_B of q, k, v, dense in two layers; heads
+    assert report["dendrites_added"] == 1
+    assert report["dendrites_kept"] in (0, 1)
+    assert report["parameters_added"] > 0
+    assert report["received_gradient"] == report["modules_wrapped"]
+    assert report["epochs_run"] == 2
+    assert sum(row["grown"] for row in rows(full_run, "validation.jsonl")) == 1
+
+
+def test_history_has_loss_weight_and_norm_of_every_task_at_every_step(full_run: Path):
+    history = rows(full_run)
+    assert [row["step"] for row in history] == list(range(1, 21))
+    for row in history:
+        for task in ("cls", "reg"):
+            assert math.isfinite(row["tasks"][task]["loss"])
+            assert row["tasks"][task]["norm"] > 0
+        assert sum(t["weight"] for t in row["tasks"].values()) == pytest.approx(2)
+    assert len({round(row["tasks"]["cls"]["weight"], 6) for row in history}) > 1
+
+
+def test_predictions_agree_with_the_metrics(full_run: Path):
+    with (full_run / "predictions.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert len(table) == 25
+    known = [row for row in table if row["cls_target"]]
+    accuracy = sum(row["cls"] == row["cls_target"] for row in known) / len(known)
+    assert accuracy == pytest.approx(read(full_run)["splits"]["test"]["cls"]["accuracy"])
+
+
+def test_the_printed_table_has_the_model_and_all_baselines(full_run: Path):
+    text = (full_run.parent / "full.txt").read_text()
+    for label in ("cls+reg-dao-dendrites (this model)", "majority class", "mean predictor",
+                  "TF-IDF + logistic regression", "loss weights, first", "dendrites: 10 modules",
+                  f"run folder: {full_run}"):  # fmt: skip
+        assert label in text.replace("\n", " ")
+
+
+def test_config_is_the_effective_one(full_run: Path):
+    cfg = yaml.safe_load((full_run / "config.yaml").read_text())
+    assert cfg["dao"]["enabled"]
+    assert cfg["dendrites"]["init_scale"] == 0.1
+    assert cfg["train"]["epochs"] == 2
+    assert cfg["train"]["weight_decay"] == 0.01  # a default
+
+
+def test_no_machine_path_in_the_adapter_or_the_card(full_run: Path, tiny_phi: Path):
+    card = (full_run / "README.md").read_text()
+    assert card.startswith("---\n")
+    assert "model-index" in card
+    adapter = read(full_run, "adapter/adapter_config.json")
+    assert adapter["base_model_name_or_path"] == str(tiny_phi)  # as the user named it
+
+
+def test_four_arms_see_the_same_batches_and_start_from_the_same_weights(train, full_run, tmp_path):
+    arms = {"dao": ["--dao"], "dendrites": ["--dendrites", *BOTH[4:]], "plain": []}
+    histories = {"both": rows(full_run)}
+    for name, flags in arms.items():
+        assert train(tmp_path / name, *flags).exit_code == 0
+        histories[name] = rows(tmp_path / name)
+    assert len({tuple(row["batch"] for row in h) for h in histories.values()}) == 1
+    assert len({h[0]["tasks"]["cls"]["loss"] for h in histories.values()}) == 1
+    plain = {row["tasks"][t]["weight"] for row in histories["plain"] for t in ("cls", "reg")}
+    assert plain == {1.0}
+
+
+@pytest.mark.parametrize("task", ["cls", "reg"])
+def test_a_single_task_takes_the_same_path(train, tmp_path: Path, task: str):
+    result = train(tmp_path / task, "--tasks", task, "--dao")
+    assert result.exit_code == 0, result.output
+    metrics = read(tmp_path / task)
+    assert list(metrics["splits"]["test"]) == [task]
+    assert {row["tasks"][task]["weight"] for row in rows(tmp_path / task)} == {1.0}
+
+
+def test_same_seed_same_figures_to_the_bit(train, full_run: Path, tmp_path: Path):
+    assert train(tmp_path / "again", *BOTH).exit_code == 0
+    first, again = read(full_run), read(tmp_path / "again")
+    assert first["splits"] == again["splits"]
+    assert first["baselines"] == again["baselines"]
+    assert_same_weights(full_run, tmp_path / "again")
+    assert train(tmp_path / "other", *BOTH, "--seed", "1").exit_code == 0
+    assert read(tmp_path / "other")["splits"] != first["splits"]
+
+
+@pytest.mark.parametrize("stop", [4, 8, 13])  # before growth, between growth and best, after both
+def test_a_run_broken_off_and_resumed_equals_one_that_was_not(
+    train, full_run: Path, tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch
+):
+    from dao.learner.report import RichProgress
+
+    class PowerCut(BaseException):
+        pass
+
+    def step(self: RichProgress, row: dict[str, Any], plan: object) -> None:
+        if row["step"] == stop:
+            raise PowerCut
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RichProgress, "step", step)
+        with pytest.raises(PowerCut):
+            train(tmp_path / "run", *BOTH, "train.checkpoint_every=3")
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    resumed(tmp_path / "run")
+    assert read(tmp_path / "run")["splits"] == read(full_run)["splits"]
+    assert_same_weights(full_run, tmp_path / "run")
+    timeless = [
+        [{k: v for k, v in row.items() if k not in ("tokens_per_s", "memory_mib")} for row in rows(f)]
+        for f in (full_run, tmp_path / "run")
+    ]
+    assert timeless[0] == timeless[1]
+
+
+def resumed(folder: Path) -> None:
+    from typer.testing import CliRunner
+
+    from train import app
+
+    result = CliRunner().invoke(app, ["--resume", str(folder)])
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.slow
+def test_sigkill_in_the_middle_and_resume(full_run, tiny_phi, tiny_csv, tmp_path):
+    command = [sys.executable, str(ROOT / "train.py")]
+    folder = tmp_path / "killed"
+    settings = ("train.epochs=2", "train.batch_size=10", "train.validations_per_epoch=2")
+    arguments = ["--encoder", tiny_phi, "--data", tiny_csv, "--output", folder, *settings, *BOTH]
+    process = subprocess.Popen([*command, *map(str, arguments), "train.checkpoint_every=1"])
+    history = folder / "history.jsonl"
+    while process.poll() is None and not (
+        history.exists() and len(history.read_text().splitlines()) >= 12
+    ):
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    subprocess.run([*command, "--resume", str(folder)], check=True, stdin=subprocess.DEVNULL)
+    assert read(folder)["splits"] == read(full_run)["splits"]
+    assert_same_weights(full_run, folder)
+
+
+def test_help_is_quick_because_it_imports_nothing_heavy():
+    for script in ("train.py", "evaluate.py"):
+        code = (
+            f"import runpy, sys; sys.argv = [{script!r}, '--help']\n"
+            f"try: runpy.run_path({script!r}, run_name='__main__')\n"
+            "except SystemExit as end: assert end.code == 0\n"
+            "assert not {'torch', 'transformers', 'pandas', 'pydantic'} & set(sys.modules)"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True)
+
+
+def test_dry_run_shows_everything_and_writes_nothing(train, tmp_path: Path):
+    result = train(tmp_path / "run", "--dry-run", "train.lr=1e-4")
+    assert result.exit_code == 0
+    assert "lr: 0.0001" in result.stdout
+    assert "# encoder:" in result.stdout
+    assert '"train": 100' in result.stdout
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,87 @@
+"""A tiny Phi and a tiny BERT with tokenizers, as folders that transformers loads."""
+
+from pathlib import Path
+
+import pytest
+
+import dao.learner  # noqa: F401  (its guard has to run before the first transformers import)
+
+WORDS = (
+    "[PAD] [UNK] [EOS] profit loss sales costs net rose fell narrowed widened sharply slightly "
+    "the company of in said that and than expected less more quarter year will hold meeting on "
+    "monday strong weak up down"
+).split()
+
+
+@pytest.fixture(scope="session")
+def tiny_phi(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from transformers import PhiConfig, PhiModel
+
+    config = PhiConfig(
+        vocab_size=64,  # more than the tokenizer knows, as in Phi-2
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        bos_token_id=None,
+        eos_token_id=2,
+    )
+    return _save(PhiModel, config, tmp_path_factory.mktemp("tiny-phi"), pad=None)
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(
+        vocab_size=64,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        pad_token_id=0,
+    )
+    return _save(BertModel, config, tmp_path_factory.mktemp("tiny-bert"), pad="[PAD]")
+
+
+def _save(model: type, config: object, folder: Path, pad: str | None) -> Path:
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(
+        models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]")
+    )
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="[UNK]", eos_token="[EOS]", pad_token=pad
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    model(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Headlines of the tiny vocabulary; some rows lack the class, some the score."""
+    import random
+
+    rng = random.Random(0)
+    rows = []
+    signs = {"rose": 1, "fell": -1, "narrowed": -1, "widened": 1}
+    for i in range(150):
+        metric, verb = rng.choice(["profit", "loss", "sales", "costs"]), rng.choice([*signs])
+        strong = rng.choice(["sharply", "slightly", "less than expected"])
+        sign = signs[verb] * (-1 if metric in ("loss", "costs") else 1)
+        text = f"the company said net {metric} {verb} {strong} in quarter {i}"
+        label = "positive" if sign > 0 else "negative"
+        score = sign * (0.8 if strong == "sharply" else 0.3)
+        split = "train" if i < 100 else "validation" if i < 125 else "test"
+        cells = ["" if i % 5 == 0 else label, "" if i % 5 == 1 else f"{score}"]
+        rows.append(",".join([str(i), text, *cells, split]))
+    path = tmp_path_factory.mktemp("data") / "tiny.csv"
+    path.write_text("id,text,label,score,split\n" + "\n".join(rows) + "\n")
+    return path

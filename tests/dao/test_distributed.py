@@ -1,0 +1,90 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from dao import keep_alive
+from dao.distributed import sum_over_ranks, world_size
+
+SCRIPT = Path(__file__).with_name("two_ranks.py")
+CASES = [
+    "params",
+    "last",
+    "adapter, matrices travel",
+    "adapter, rows travel",
+    "frobenius",
+    "calibrated",
+    "absent, params",
+    "absent, rep",
+    "nan",
+]
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    """What two processes with half a batch each, and one with the whole, computed."""
+    folder = tmp_path_factory.mktemp("ranks")
+    root = str(SCRIPT.parents[2])
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": root}
+    running = [
+        subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(rank), str(folder)],
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    try:
+        said = [process.communicate(timeout=120)[0] for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    assert [process.returncode for process in running] == [0, 0], "\n".join(said)
+    return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_ranks_equal_one_with_the_joined_batch(ranks, case):
+    for rank in ranks:
+        steps = zip(rank["found"][case], rank["expected"][case], strict=True)
+        for found, expected in steps:
+            torch.testing.assert_close(found["telemetry"], expected["telemetry"], rtol=1e-5, atol=0)
+            error = (found["gradient"] - expected["gradient"]).norm() / expected["gradient"].norm()
+            assert error < 1e-5
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_ranks_agree_to_the_last_bit(ranks, case):
+    for first, second in zip(*(rank["found"][case] for rank in ranks), strict=True):
+        assert torch.equal(first["telemetry"], second["telemetry"])
+        assert torch.equal(first["gradient"], second["gradient"])
+
+
+def test_uneven_rows_are_joined_exactly(ranks):
+    for rank in ranks:
+        torch.testing.assert_close(rank["found"]["uneven"], rank["expected"]["uneven"])
+
+
+def test_a_batch_without_tasks_is_refused_everywhere_and_half_of_one_nowhere(ranks):
+    first, second = (rank["found"]["nothing"] for rank in ranks)
+    assert "usable loss" in first["said"]
+    assert first["said"] == second["said"]
+    assert first["weight"] == second["weight"] == 1.0
+    assert (first["total"], second["total"]) == (6.0, 0.0)
+
+
+def test_alone_nothing_is_sent():
+    value = torch.ones(2)
+    assert world_size() == 1
+    assert sum_over_ranks(value) is value
+
+
+def test_keep_alive_reaches_every_parameter_with_zero():
+    head = torch.nn.Linear(3, 2)
+    keep_alive(head(torch.randn(4, 3))).backward()
+    assert all(torch.equal(p.grad, torch.zeros_like(p)) for p in head.parameters())

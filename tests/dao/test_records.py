@@ -1,0 +1,38 @@
+import pytest
+import torch
+
+from dao import DAOLoss, TaskRecord
+
+TASKS = ["cls", "reg"]
+
+
+def test_records_are_detached_scalars_that_agree_with_the_numbers(toy, losses):
+    balance = DAOLoss(TASKS, params=toy.shared())
+    balance(losses, {"reg": 3.0})
+    for task, record in balance.last.items():
+        assert isinstance(record, TaskRecord)
+        row = balance.telemetry()[task]
+        assert list(row) == ["loss", "weight", "norm", "share"]
+        for name, number in row.items():
+            value = getattr(record, name)
+            assert value.shape == ()
+            assert value.dtype == torch.float64
+            assert not value.requires_grad
+            assert value.item() == number
+    assert balance.telemetry()["reg"]["share"] == pytest.approx(0.75)
+
+
+def test_records_do_not_change_afterwards(toy, losses):
+    balance = DAOLoss(TASKS, params=toy.shared(), refresh_every=1)
+    balance(losses)
+    first, rows = balance.last, balance.telemetry()
+    balance({t: 2 * loss.square() for t, loss in losses.items()})
+    assert first["reg"].norm.item() == rows["reg"]["norm"] != balance.telemetry()["reg"]["norm"]
+
+
+def test_shares_of_equal_weights_show_who_dominates(toy, losses):
+    control = DAOLoss(TASKS, params=toy.shared(), alpha=0.0)
+    control(losses | {"reg": 1000 * losses["reg"]})
+    rows = control.telemetry()
+    assert rows["reg"]["share"] > 0.99
+    assert sum(row["share"] for row in rows.values()) == pytest.approx(1)

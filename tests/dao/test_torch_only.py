@@ -1,0 +1,65 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# Refuses every import that is neither the standard library, nor torch and what torch itself needs,
+# nor `dao` outside its learner.
+BLOCKER = """
+import sys
+
+NEEDED_BY_TORCH = {
+    "torch", "torchgen", "functorch", "numpy", "typing_extensions", "sympy", "networkx", "jinja2",
+    "filelock", "fsspec", "mpmath", "markupsafe", "setuptools",
+}
+
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if name.startswith("dao.learner"):
+            raise ModuleNotFoundError(f"blocked: {name}")
+        if top.startswith("_sysconfigdata"):  # of the standard library, named after the platform
+            return
+        if top != "dao" and top not in sys.stdlib_module_names | NEEDED_BY_TORCH:
+            raise ModuleNotFoundError(f"blocked: {name}")
+
+
+sys.meta_path.insert(0, Blocker())
+"""
+
+STEP = """
+import torch
+from dao import DAOLoss
+
+shared = torch.nn.Linear(2, 2)
+balance = DAOLoss(["a", "b"], params=shared.parameters())
+z = shared(torch.ones(1, 2))
+balance({"a": z.sum(), "b": z.square().sum()}).backward()
+assert shared.weight.grad is not None
+assert set(balance.telemetry()) == {"a", "b"}
+assert "torch._dynamo" not in sys.modules  # would double the time of the import
+print("stepped")
+"""
+
+
+def run(code):
+    return subprocess.run(
+        [sys.executable, "-c", BLOCKER + code], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+def test_dao_needs_torch_and_nothing_else():
+    done = run(STEP)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "stepped\n"
+
+
+@pytest.mark.parametrize("name", ["pytest", "transformers", "tasks", "dao.learner"])
+def test_the_blocker_blocks(name):
+    done = run(f"import {name}")
+    assert done.returncode == 1
+    assert f"blocked: {name}" in done.stderr

@@ -1,0 +1,122 @@
+"""One rank of two: `python two_ranks.py RANK FOLDER` writes what it computed to FOLDER/RANK.pt.
+
+Each case is computed twice: before the process group exists, on the joined batch, and as one rank.
+"""
+
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from dao import DAOLoss, adapter_norm, keep_alive
+from dao.distributed import mean_adapter_norms
+
+TASKS = ["cls", "reg"]
+HALVES = {None: slice(0, 16), 0: slice(0, 8), 1: slice(8, 16)}
+CASES = {
+    "params": {"source": "params"},
+    "last": {"source": "last"},
+    "adapter, matrices travel": {"source": "rep"},
+    "adapter, rows travel": {"source": "rep", "width": 64},
+    "frobenius": {"source": "rep", "rep_norm": "frobenius"},
+    "calibrated": {"source": "rep", "calibrate_every": 1},
+    "absent, params": {"source": "params", "absent_on": 1},
+    "absent, rep": {"source": "rep", "absent_on": 1},
+    "nan": {"source": "params", "absent_on": 0, "nan": True},
+}
+
+
+class Model(nn.Module):
+    def __init__(self, toy, balance):
+        super().__init__()
+        self.toy, self.balance = toy, balance
+
+    def forward(self, x):
+        z = self.balance.tap(self.toy.encoder(x))
+        return self.toy.heads["cls"](z), self.toy.heads["reg"](z)[:, 0]
+
+
+def two_steps(rank, *, width=6, absent_on=None, nan=False, **options):
+    """Two steps of a fresh model on this rank's half of the batch, the whole for rank None."""
+    from conftest import Toy, batch
+
+    torch.manual_seed(0)
+    toy = Toy(width)
+    shared = {"params": toy.shared(), "module": toy.encoder[2]}
+    balance = DAOLoss(TASKS, refresh_every=1, **shared, **options)
+    model = Model(toy, balance)
+    if rank is not None:
+        model = DistributedDataParallel(model)
+    rows, found = HALVES[rank], []
+    for seed in range(2):
+        x, label, score = (part[rows] for part in batch(16, seed))
+        logits, guess = model(x)
+        losses = {"cls": nn.functional.cross_entropy(logits, label)}
+        squares = (guess - score).square()
+        extra = torch.zeros(())
+        if absent_on is None:
+            losses["reg"] = squares.mean()
+        elif rank is None:  # the labels of one half are missing
+            losses["reg"] = squares[HALVES[1 - absent_on]].mean()
+        elif rank != absent_on:
+            losses["reg"] = squares.mean()
+        else:
+            losses |= {"reg": squares.mean() * torch.nan} if nan else {}
+            extra = keep_alive(guess)
+        toy.zero_grad()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            (balance(losses) + extra).backward()
+        gradient = torch.cat([p.grad.flatten() for p in toy.parameters()])
+        table = torch.tensor([list(row.values()) for row in balance.telemetry().values()])
+        found.append({"gradient": gradient, "telemetry": table})
+    return found
+
+
+def uneven_rows(rank):
+    """Adapter norms of three rows on one rank and seven on the other; a task on the first only."""
+    found = []
+    for width in (2, 40):
+        generator = torch.Generator().manual_seed(5)
+        g, z = torch.randn(2, 10, width, generator=generator).double()
+        if rank is None:
+            found.append(torch.stack([adapter_norm(g, z) / 2, adapter_norm(g[:3], z[:3])]))
+            continue
+        rows = slice(0, 3) if rank == 0 else slice(3, 10)
+        alone = g[rows] * (rank == 0)
+        found.append(mean_adapter_norms([g[rows], alone], z[rows], ranks=[2, 1]))
+    return torch.cat(found)
+
+
+def nothing_anywhere(rank):
+    """What a rank says to a batch without any task, and to one where only it has none."""
+    p = torch.ones(1, requires_grad=True)
+    balance = DAOLoss(TASKS, params=[p])
+    try:
+        balance({})
+    except ValueError as error:
+        said = str(error)
+    total = balance({"cls": 3 * p.sum()} if rank == 0 else {})
+    return {"said": said, "total": total.item(), "weight": balance.telemetry()["cls"]["weight"]}
+
+
+def main(rank, folder):
+    torch.set_num_threads(1)
+    expected = {name: two_steps(None, **case) for name, case in CASES.items()}
+    expected["uneven"] = uneven_rows(None)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=len(HALVES) - 1
+    )
+    found = {name: two_steps(rank, **case) for name, case in CASES.items()}
+    found["uneven"] = uneven_rows(rank)
+    found["nothing"] = nothing_anywhere(rank)
+    torch.save({"expected": expected, "found": found}, Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,78 @@
+"""Settings: merging, validation, naming, round trip."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dao.errors import UserError
+from dao.learner.config import Config, load_config, parse_overrides
+
+
+def test_later_sources_win(tmp_path: Path):
+    file = tmp_path / "c.yaml"
+    file.write_text("train: {lr: 1.0e-3, epochs: 2}\nseed: 5\n")
+    cfg = load_config(file, ["train.lr=5e-4", "seed=6"], {"seed": 7})
+    assert (cfg.train.lr, cfg.train.epochs, cfg.seed) == (5e-4, 2, 7)
+
+
+def test_snapshot_reads_back_equal():
+    cfg = load_config(overrides=["dendrites.grow_at=[0.2, 0.6]", "dao.priors={cls: 2}"])
+    assert Config.model_validate(yaml.safe_load(cfg.to_yaml())) == cfg
+
+
+def test_exponent_without_a_dot_is_a_number():
+    assert dict(parse_overrides(["train.lr=2e-4"])) == {"train.lr": "2e-4"}
+    assert load_config(overrides=["train.lr=2e-4"]).train.lr == 2e-4
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["train.lrr=1"], r"`train.lrr` is not a setting. Did you mean `train.lr`\?"),
+        (["nothing.like.this=1"], "`nothing` is not a setting"),
+        (["train.lr=-1"], "`train.lr`: Input should be greater than 0. Found -1"),
+        (["train.lr=nan"], "`train.lr`"),
+        (["tasks=clas"], "`tasks.0`: Input should be 'cls' or 'reg'. Found 'clas'"),
+        (["tasks=cls,cls"], "name each task once"),
+        (["lr"], "KEY=VALUE. Found 'lr'"),
+        (["seed=1", "seed.x=2"], "`seed` has no settings below it"),
+        (["dendrites.grow_at=[0.6, 0.3]"], "ascending"),
+        (["dendrites.grow_at=[1.5]"], "less than 1"),
+        (["tasks=cls", "dao.priors={reg: 2}"], "not among `tasks`"),
+        (["encoder.precision=fp16"], "'auto', 'fp32' or 'bf16'"),
+    ],
+)
+def test_errors_name_the_key(overrides: list[str], message: str):
+    with pytest.raises(UserError, match=message):
+        load_config(overrides=overrides)
+
+
+def test_all_errors_are_told_at_once():
+    with pytest.raises(UserError, match=r"train\.epochs.*train\.lr"):
+        load_config(overrides=["train.lr=-1", "train.epochs=0"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [("a: [", "should be YAML"), ("- 1", "KEY: VALUE pairs")]
+)
+def test_bad_yaml_is_one_line(tmp_path: Path, content: str, message: str):
+    file = tmp_path / "c.yaml"
+    file.write_text(content)
+    with pytest.raises(UserError, match=message) as error:
+        load_config(file)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_file_is_named(tmp_path: Path):
+    with pytest.raises(UserError, match="Found nothing at"):
+        load_config(tmp_path / "absent.yaml")
+
+
+def test_folder_names_data_arm_and_seed():
+    cfg = load_config(
+        overrides=["seed=3"],
+        flags={"dao.enabled": True, "data.sources": ["x/fin.csv"], "tasks": "reg"},
+    )
+    assert cfg.folder == Path("results/fin/reg-dao/seed=3")
+    assert load_config(flags={"output": "here"}).folder == Path("here")

@@ -1,0 +1,67 @@
+"""The timetable: the same in every arm, complete, and with room for growth."""
+
+import pytest
+
+from dao.errors import UserError
+from dao.learner.config import Config, load_config
+from dao.learner.plan import make_plan
+
+LENGTHS = [5 + i % 40 for i in range(100)]
+
+
+def plan(**flags: object):
+    return make_plan(LENGTHS, load_config(flags={"train.batch_size": 10, **flags}))
+
+
+def test_steps_epochs_and_validations():
+    p = plan(**{"train.epochs": 3, "train.validations_per_epoch": 2})
+    assert (p.steps_per_epoch, p.total) == (10, 30)
+    assert p.validations == (5, 10, 15, 20, 25, 30)
+    steps = list(p.batches())
+    assert [(s, e) for s, e, _ in steps][9:11] == [(10, 1), (11, 2)]
+    for epoch in (1, 2, 3):
+        assert sorted(r for _, e, rows in steps if e == epoch for r in rows) == list(range(100))
+
+
+def test_four_arms_see_the_same_batches():
+    arms = [
+        {"dao.enabled": dao, "dendrites.enabled": dendrites}
+        for dao in (False, True)
+        for dendrites in (False, True)
+    ]
+    assert len({tuple(plan(**arm).batches()) for arm in arms}) == 1
+
+
+def test_resuming_continues_the_same_sequence():
+    p = plan()
+    assert list(p.batches(done=13)) == list(p.batches())[13:]
+
+
+def test_rate_rises_falls_and_restarts_after_growth():
+    p = plan(**{"train.epochs": 10, "train.warmup": 0.3})
+    rates = [p.rate(step) for step in range(1, 101)]
+    assert rates[0] == pytest.approx(1 / 30)
+    assert max(rates) == rates[29] == 1.0
+    assert rates[-1] == pytest.approx(1 / 70)
+    assert p.rate(51, grown_at=50) == pytest.approx(p.rate(51) / 10)
+    assert p.rate(60, grown_at=50) == p.rate(60)
+
+
+def test_growth_falls_on_the_next_validation():
+    p = plan(**{"dendrites.enabled": True, "dendrites.grow_at": [0.4], "train.epochs": 2,
+                "train.validations_per_epoch": 2})  # fmt: skip
+    assert p.growths == (10,)
+    assert plan(**{"dendrites.grow_at": [0.4]}).growths == ()
+
+
+@pytest.mark.parametrize("points", [[0.9], [0.3, 0.4]])
+def test_growth_without_training_behind_it_is_refused(points: list[float]):
+    with pytest.raises(UserError, match=r"dendrites\.grow_at.*Raise train\."):
+        plan(**{"dendrites.enabled": True, "dendrites.grow_at": points, "train.epochs": 2,
+                "train.validations_per_epoch": 1})  # fmt: skip
+
+
+def test_few_steps_still_validate_at_the_end():
+    p = make_plan([4, 5, 6], Config())
+    assert p.total == 6
+    assert p.validations[-1] == 6

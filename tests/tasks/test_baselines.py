@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+import torch
+
+from tasks import Classification, Regression, baselines
+
+UP = ["profit rose", "profit soared", "sales rose", "sales soared", "orders rose", "orders soared"]
+DOWN = [text.replace("rose", "fell").replace("soared", "sank") for text in UP]
+
+
+def test_classification_rows():
+    task = Classification("cls", "label", ["bad", "good"])
+    train = (UP + DOWN, task.encode(["good"] * 6 + ["bad"] * 5 + [None]))
+    test = (["margin rose", "margin fell", "unlabelled"], task.encode(["good", "bad", None]))
+    rows = task.baselines(train, test)
+    assert rows["majority class"]["accuracy"] == 0.5
+    assert rows["majority class"]["n"] == 2
+    assert rows["TF-IDF + logistic regression"]["accuracy"] == 1.0
+
+
+def test_regression_rows():
+    task = Regression("reg", "score")
+    train = (UP + DOWN, task.encode([1.0] * 6 + [-1.0] * 6))
+    rows = task.baselines(train, (["margin rose", "margin fell"], task.encode([1.0, -1.0])))
+    assert rows["mean predictor"]["mse"] == pytest.approx(1.0)
+    assert rows["mean predictor"]["pearson"] == 0.0
+    assert rows["TF-IDF + ridge regression"]["r2"] > 0.3
+
+
+def test_rare_words_count_only_where_nothing_repeats():
+    seen, _ = baselines.features(["shares rose", "shares fell"], ["shares"])
+    assert seen.shape[1] == 1  # "shares" alone is in two texts
+    seen, _ = baselines.features(["one two", "three four"], ["one"])
+    assert seen.shape[1] == 6  # four words, two pairs
+
+
+def test_text_without_spaces_uses_characters():
+    seen, unseen = baselines.features(["利润上升了", "利润下降了", "销售上升了"], ["利润上升"])
+    assert seen.shape[1] > 5
+    assert unseen.nnz > 3
+
+
+def test_a_single_training_class_is_predicted_everywhere():
+    assert baselines.classify(["a b", "c d"], np.array([1, 1]), ["e"]).tolist() == [1]
+
+
+def test_one_row_of_each_class_is_enough():
+    predicted = baselines.classify(["rose up", "fell down"], np.array([0, 1]), ["fell", "rose"])
+    assert predicted.tolist() == [1, 0]
+
+
+def test_baselines_repeat_exactly():
+    task = Regression("reg", "score")
+    targets = torch.linspace(-1, 1, 12)
+    once, twice = (task.baselines((UP + DOWN, targets), (UP, targets[:6])) for _ in range(2))
+    assert once == twice

@@ -1,0 +1,194 @@
+import json
+import math
+
+import pandas as pd
+import pytest
+
+from dao.errors import UserError
+from tasks import TASKS
+from tasks.data import Columns, Table, ceilings, check, load
+from tasks.synthetic import headlines, limits
+
+BOTH = ("cls", "reg")
+SMALL = {"rows": 300}
+
+
+def rows(count, header="text,label", cell=lambda i: "up" if i % 2 else "down", start=0):
+    lines = [f"text {i + start},{cell(i)}" for i in range(count)]
+    return "\n".join([header, *lines]) + "\n"
+
+
+def test_synthetic_headlines_are_the_default():
+    table = load([], Columns(), tasks=BOTH, synthetic=SMALL)
+    assert len(table.frame) == 300
+    assert list(table.frame.columns[:6]) == ["id", "text", "split", "domain", "cls", "reg"]
+    assert {"clean_label", "clean_score", "template"} <= set(table.frame.columns)
+    assert table.tasks == ["cls", "reg"]
+    assert table.report["sources"][0]["source"] == "the synthetic headlines"
+    json.dumps(table.report, allow_nan=False)
+
+
+def test_one_task_leaves_the_other_column_alone():
+    table = load([], Columns(), tasks=["cls"], synthetic=SMALL)
+    assert table.tasks == ["cls"]
+    assert "reg" not in table.frame
+    assert "score" in table.frame
+
+
+def test_ceilings_are_the_noise():
+    options = {"rows": 4000, "label_noise": 0.1, "score_noise": 0.1}
+    table = load([], Columns(), tasks=BOTH, synthetic=options)
+    tasks = {name: TASKS[name].fit(name, table) for name in BOTH}
+    best, expected = ceilings(table, tasks, "train"), limits(0.1, 0.1)
+    assert best["cls"]["accuracy"] == pytest.approx(expected["cls"]["accuracy"], abs=0.02)
+    assert best["reg"]["mse"] == pytest.approx(expected["reg"]["mse"], rel=0.1)
+    train = table.rows("train")
+    assert best["cls"]["accuracy"] == (train["cls"] == train["clean_label"]).mean()
+    assert best["reg"]["n"] == len(train)
+
+
+def test_ceilings_follow_the_users_column_names(csv):
+    path = csv(headlines(300).rename(columns=lambda name: name.replace("label", "mood")).to_csv())
+    table = load([path], Columns(targets={"cls": "mood"}), tasks=["cls"])
+    tasks = {"cls": TASKS["cls"].fit("cls", table)}
+    assert ceilings(table, tasks, "test")["cls"]["accuracy"] > 0.9
+    table = load([csv(rows(40))], Columns(), tasks=["cls"])
+    assert ceilings(table, {"cls": TASKS["cls"].fit("cls", table)}, "test") == {}
+
+
+def test_renamed_columns_and_the_rest_unchanged(csv):
+    lines = [f"{i},say {i},{'ab'[i % 2]},news,{i % 3}" for i in range(40)]
+    path = csv("key,sentence,mood,origin,grade\n" + "\n".join(lines))
+    columns = Columns(text="sentence", targets={"cls": "mood"}, domain="origin", id="key")
+    table = load([path], columns, tasks=["cls"])
+    assert list(table.frame.columns) == ["id", "text", "split", "domain", "cls", "grade"]
+    assert table.frame["id"].tolist()[:2] == ["0", "1"]
+    assert table.frame["domain"].unique().tolist() == ["news"]
+    assert table.frame["grade"].tolist()[:4] == ["0", "1", "2", "0"]
+
+
+def test_formats_agree_on_the_same_rows(csv, tmp_path):
+    frame = pd.DataFrame(
+        {"text": [f"text {i}" for i in range(40)], "label": [i % 2 for i in range(40)]}
+    )
+    frame["score"] = [None if i % 4 == 0 else i / 8 for i in range(40)]
+    parquet, jsonl = str(tmp_path / "a.parquet"), str(tmp_path / "a.jsonl")
+    frame.to_parquet(parquet)
+    frame.to_json(jsonl, orient="records", lines=True)
+    paths = [csv(frame.to_csv(index=False)), csv(frame.to_csv(sep="\t", index=False), "a.tsv")]
+    frame["label"] = frame["label"].astype(float)
+    paths.append(csv(frame.to_csv(index=False), "floats.csv"))
+    tables = [load([path], Columns(), tasks=BOTH) for path in (*paths, parquet, jsonl)]
+    assert len({table.report["fingerprint"] for table in tables}) == 1
+    assert set(tables[0].frame["cls"]) == {"0", "1"}
+    assert sum(value is None for value in tables[0].frame["reg"]) == 10
+
+
+def test_fingerprint_follows_content_not_order(csv):
+    lines = rows(40).splitlines()
+    turned = "\n".join([lines[0], *reversed(lines[1:])])
+    prints = [
+        load([csv(content)], Columns(), tasks=["cls"]).report["fingerprint"]
+        for content in (rows(40), turned, rows(40, cell=lambda i: "up" if i % 3 else "down"))
+    ]
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_two_files_each_with_a_task_of_its_own(csv):
+    one = csv(rows(40), "classes.csv")
+    two = csv(rows(60, "text,score", lambda i: i / 60, start=100), "scores.csv")
+    table = load([one, two], Columns(), tasks=BOTH)
+    assert table.report["labelled"] == {
+        "cls": {"train": 32, "validation": 4, "test": 4},
+        "reg": {"train": 48, "validation": 6, "test": 6},
+    }
+    assert [source["rows"] for source in table.report["sources"]] == [40, 60]
+    assert table.frame["cls"].map(lambda value: value is None).sum() == 60
+    assert table.frame["id"].tolist()[0] == "classes-1"
+    assert table.frame["id"].is_unique
+
+
+def test_repeated_ids_become_distinct(csv):
+    table = load(
+        [csv("id,text,label\n" + "\n".join(f"7,text {i},{'ab'[i % 2]}" for i in range(30)))],
+        Columns(),
+        tasks=["cls"],
+    )
+    assert table.frame["id"].tolist()[:3] == ["7", "7#2", "7#3"]
+
+
+def test_rows_without_text_or_target_are_counted(csv):
+    path = csv(rows(30) + " ,up\ntext 99,\nnan,up\n")
+    table = load([path], Columns(), tasks=["cls"])
+    assert table.report["dropped"] == {"without text": 1, "without target": 1}
+    assert "nan" in table.frame["text"].tolist()  # a word, not a missing text
+    assert sum(table.report["rows"].values()) == 31
+
+
+def test_a_single_split_for_data_that_only_tests(csv):
+    table = load([csv(rows(3))], Columns(), tasks=["cls"], split="test")
+    assert table.report["rows"] == {"train": 0, "validation": 0, "test": 3}
+
+
+def test_split_column_is_followed(csv):
+    lines = [f"text {i},{'ab'[i % 2]},{('training', 'dev', 'test')[i % 3]}" for i in range(30)]
+    table = load([csv("text,label,split\n" + "\n".join(lines))], Columns(), tasks=["cls"])
+    assert table.report["rows"] == {"train": 10, "validation": 10, "test": 10}
+    assert table.values("cls", "validation").count("a") == 5
+
+
+def test_check_finds_a_shared_text():
+    frame = pd.DataFrame({"text": ["One!", "one", "two"], "split": ["train", "test", "train"]})
+    with pytest.raises(AssertionError, match="1 texts are both in train and in test"):
+        check(Table(frame, Columns(), {}))
+
+
+@pytest.mark.parametrize("cell", ["nan", "inf", "good", "1;5"])
+def test_score_that_is_no_number(csv, cell):
+    path = csv(f"text,score\na,0.5\nb,{cell}\n", "scores.csv")
+    message = rf"`score` of .*scores\.csv should be a finite number.* Found '{cell}' in row 2\."
+    with pytest.raises(UserError, match=message):
+        load([path], Columns(), tasks=["reg"])
+
+
+def test_nan_in_parquet_is_no_missing_score(tmp_path):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pa.table({"text": ["a", "b"], "score": pa.array([None, math.nan])}), path)
+    with pytest.raises(UserError, match=r"Found nan in row 2.*data\.reg=COLUMN"):
+        load([str(path)], Columns(), tasks=["reg"])
+
+
+def test_label_nan(csv):
+    with pytest.raises(UserError, match=r"`label` of .* should be a class name.*'nan' in row 1"):
+        load([csv("text,label\na,nan\n")], Columns(), tasks=["cls"])
+
+
+def test_unknown_split_word(csv):
+    with pytest.raises(UserError, match=r"`split` of .* Found 'holdout' in row 1\. .*data\.split="):
+        load([csv("text,label,split\na,up,holdout\n")], Columns(), tasks=["cls"])
+
+
+@pytest.mark.parametrize(
+    ("columns", "tasks", "message"),
+    [
+        (Columns(text="body"), ["cls"], r"`body` .*column of .*Found: text, label\. .*data\.text="),
+        (Columns(), ["reg"], r"`score` should be a column of .*data\.reg=COLUMN"),
+        (Columns(), BOTH, r"`score` should be a column of .*Found: text, label\. .*data\.reg="),
+        (Columns(targets={"cls": "x", "reg": "y"}), BOTH, "`x` or `y` should be a column of"),
+        (Columns(split="fold"), ["cls"], r"`fold` should be a column .*data\.split=COLUMN"),
+        (Columns(domain="origin"), ["cls"], r"`origin` should be a column .*data\.domain=COLUMN"),
+        (Columns(), ["tox"], r"`tasks` should be some of cls, reg\. Found 'tox'"),
+    ],
+)
+def test_missing_columns(csv, columns, tasks, message):
+    with pytest.raises(UserError, match=message):
+        load([csv(rows(30))], columns, tasks=tasks)
+
+
+def test_a_task_with_empty_cells_only(csv):
+    path = csv("text,label,score\na,up,\nb,down,\n")
+    with pytest.raises(UserError, match=r"`score` should have a value.*empty cells.*data\.reg="):
+        load([path], Columns(), tasks=BOTH)

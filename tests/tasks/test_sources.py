@@ -1,0 +1,158 @@
+import hashlib
+import json
+import math
+
+import datasets
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from dao.errors import UserError
+from tasks.sources import read
+from tasks.table import Columns
+
+ROWS = {"text": ["Profit, rose", 'He said "no"'], "label": ["up", ""], "score": ["0.5", "nan"]}
+
+
+def cells(source, columns=None):
+    frame, _ = read(source, columns or Columns())
+    return {name: frame[name].tolist() for name in frame}
+
+
+def test_csv_keeps_every_cell_a_string(csv):
+    path = csv('text,label,score\n"Profit, rose",up,0.5\n\n"He said ""no""",,nan\n')
+    assert cells(path) == ROWS
+
+
+def test_csv_with_byte_order_mark_and_crlf(csv):
+    path = csv("text,label\r\na b,up\r\n", encoding="utf-8-sig")
+    assert cells(path) == {"text": ["a b"], "label": ["up"]}
+
+
+def test_tsv(csv):
+    path = csv("text\tlabel\nProfit, rose\tup\n", "data.tsv")
+    assert cells(path) == {"text": ["Profit, rose"], "label": ["up"]}
+
+
+def test_cell_with_a_line_break(csv):
+    assert cells(csv('text,label\n"one\ntwo",up\n'))["text"] == ["one\ntwo"]
+
+
+def test_parquet_tells_null_from_nan(tmp_path):
+    path = tmp_path / "data.parquet"
+    scores = pa.array([0.5, None, math.nan])
+    parquet.write_table(pa.table({"text": ["a", "b", "c"], "score": scores}), path)
+    first, second, third = cells(str(path))["score"]
+    assert (first, second) == (0.5, None)
+    assert math.isnan(third)
+
+
+def test_json_fills_what_a_row_lacks(csv):
+    path = csv(json.dumps([{"text": "a", "label": "up"}, {"text": "b", "score": 1}]), "data.json")
+    assert cells(path) == {"text": ["a", "b"], "label": ["up", None], "score": [None, 1]}
+
+
+def test_json_lines(csv):
+    assert cells(csv('{"text": "a"}\n\n{"text": "b"}\n', "data.jsonl")) == {"text": ["a", "b"]}
+
+
+def test_phrase_bank_lines(csv):
+    lines = "Mr Mäki@home saw profit rise@positive\r\n\r\nNothing \r happened .@neutral\r\n"
+    path = csv(lines, "Sentences_AllAgree.txt", encoding="latin-1")
+    columns = Columns(text="sentence", targets={"cls": "class"})
+    assert cells(path, columns) == {
+        "sentence": ["Mr Mäki@home saw profit rise", "Nothing happened ."],
+        "class": ["positive", "neutral"],
+    }
+
+
+def test_digest_is_that_of_the_file(csv):
+    path = csv("text\na\n")
+    assert read(path, Columns())[1] == hashlib.sha256(b"text\na\n").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", "", r"a\.csv should have rows of data\. Found an empty file"),
+        ("a.csv", " \n", "Found an empty file"),
+        ("a.csv", "text,label\n", r"should have rows of data\. Found none"),
+        ("a.json", "[]", r"should have rows of data\. Found none"),
+        ("a.csv", "text,label\na,b,c\n", "should be valid CSV.*3 cells in line 2 under 2 column"),
+        ("a.csv", "text,label\na\n", "1 cells in line 2 under 2 column"),
+        ("a.csv", "text,text\na,b\n", "two columns of one name"),
+        ("a.json", "{", r"a\.json should be valid JSON"),
+        ("a.json", '{"text": "a"}', "no list of rows at the top"),
+        ("a.json", "[1]", "row 1 is no object"),
+        ("a.jsonl", '{"text": "a"}\n{', "should be valid JSONL. Found: line 2"),
+        ("a.txt", "no label here", "line 1 has no @"),
+        ("a.parquet", "no parquet", r"a\.parquet should be valid PARQUET"),
+        ("a.xlsx", "x", r"should end in one of \.csv, \.json.* Found \.xlsx"),
+        ("bare", "x", r"should end in one of .* Found no suffix"),
+    ],
+)
+def test_unusable_files(csv, name, content, message):
+    with pytest.raises(UserError, match=message) as caught:
+        read(csv(content, name), Columns())
+    assert "\n" not in str(caught.value)
+
+
+def test_undecodable_bytes(csv):
+    with pytest.raises(UserError, match=r"should be UTF-8 text\. Found byte 0xe4 at position 6"):
+        read(csv("text\nMäki\n", encoding="latin-1"), Columns())
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(UserError, match=r"gone\.csv should be a file or a hub data set"):
+        read(str(tmp_path / "gone.csv"), Columns())
+    with pytest.raises(UserError, match="Found a folder"):
+        read(str(tmp_path), Columns())
+
+
+def hub(*, score):
+    features = datasets.Features(
+        {
+            "text": datasets.Value("string"),
+            "label": datasets.ClassLabel(names=["down", "up"]),
+            "score": datasets.Value("float32"),
+        }
+    )
+    rows = {"text": ["a", "b"], "label": [1, -1], "score": [score, None]}
+    return datasets.Dataset.from_dict(rows, features=features)
+
+
+def test_hub_data_set(monkeypatch):
+    asked = []
+
+    def load_dataset(*arguments):
+        asked.append(arguments)
+        return datasets.DatasetDict(train=hub(score=0.5), test=hub(score=0.25))
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    frame, digest = read("owner/finance:all_agree", Columns(split="part"))
+    assert asked == [("owner/finance", "all_agree")]
+    assert frame["part"].tolist() == ["train", "train", "test", "test"]
+    assert frame["label"].tolist() == ["up", None, "up", None]
+    assert frame["score"].tolist() == [0.5, None, 0.25, None]
+    assert digest == read("owner/finance:all_agree", Columns(split="part"))[1]
+
+
+def test_unreachable_hub_names_the_local_way(monkeypatch):
+    def load_dataset(*_):
+        raise ConnectionError("Couldn't reach\nthe hub")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(UserError, match=r"owner/name should be .*reach the hub.*data\.sources="):
+        read("owner/name", Columns())
+
+
+def test_a_path_is_never_asked_of_the_hub(monkeypatch):
+    monkeypatch.setattr(datasets, "load_dataset", None)
+    for source in ("folder/data.csv", "./data", "a/b/c", "../data"):
+        with pytest.raises(UserError, match="Found nothing there"):
+            read(source, Columns())
+
+
+def test_frames_hold_plain_objects(csv):
+    frame, _ = read(csv("text,label\na,1\n"), Columns())
+    assert set(map(str, frame.dtypes)) == {"object"}
