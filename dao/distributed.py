@@ -40,9 +40,9 @@ def world_size() -> int:
 def keep_alive(output: Tensor) -> Tensor:
     """Zero, with a graph: ``0 * output.sum()``.
 
-    A data-parallel wrapper waits for the gradient of every parameter. Where a batch lacks a task,
-    add this for the task's output, so that its head takes part with a gradient of zero (or wrap
-    with ``find_unused_parameters=True``). It does not help against a NaN output: 0 * NaN is NaN.
+    A data-parallel wrapper waits for the gradient of every parameter that forward used. Where a
+    batch lacks a task, add this for the task's output, so that its head takes part with a gradient
+    of zero. It does not help against a NaN output: 0 * NaN is NaN.
 
     Args:
         output: What the head of the absent task gave, any shape, finite.

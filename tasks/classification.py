@@ -116,6 +116,7 @@ class Classification(Task):
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy; with class weights the weighted mean over the rows."""
+        outputs = outputs.float()
         weight = None if self.class_weights is None else outputs.new_tensor(self.class_weights)
         return functional.cross_entropy(outputs, targets, weight=weight)
 

@@ -111,7 +111,7 @@ class Regression(Task):
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean squared error on the standardised, scaled target."""
         standardised = (targets - self.mean) / self.sd * self.scale
-        return functional.mse_loss(outputs.squeeze(-1), standardised.to(outputs.dtype))
+        return functional.mse_loss(outputs.squeeze(-1).float(), standardised)
 
     def predict(self, outputs: Tensor) -> dict[str, list[Any]]:
         """The predicted score in the user's unit."""

@@ -130,6 +130,8 @@ class Dendrites(_Settings):
     """Points of the step budget at which a set of dendrites is added, ascending."""
     activation: Literal["sigmoid", "relu", "tanh"] = "sigmoid"
     init_scale: float = Field(0.01, gt=0)
+    graph: bool = True
+    """Draw perforatedai's own picture, PAI/PAI.png, at the end (a few seconds)."""
 
     @field_validator("grow_at")
     @classmethod
@@ -142,7 +144,7 @@ class Dendrites(_Settings):
 class Train(_Settings):
     """The step budget and the optimizer (AdamW, linear warm-up and decay)."""
 
-    epochs: int = Field(6, ge=1)
+    epochs: int = Field(5, ge=1)
     batch_size: int = Field(32, ge=1)
     lr: float = Field(2e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)

@@ -301,7 +301,8 @@ class _Loop:
         seconds = time.perf_counter() - self.started
         report = self._dendrite_report() if self.dendrites else None
         if self.dendrites:
-            self.dendrites.graph()
+            if self.cfg.dendrites.graph:
+                self.dendrites.graph()
             self.dendrites.detach()
         description = self.best["description"]
         plain, dendrites = dendritic.split(self.best_tensors, description)

@@ -36,9 +36,14 @@ class RunFolder:
         return (self.path / "metrics.json").is_file()
 
     @property
-    def started(self) -> bool:
-        """Whether a run began here."""
+    def claimed(self) -> bool:
+        """Whether a run has written its settings here."""
         return (self.path / "config.yaml").is_file()
+
+    @property
+    def started(self) -> bool:
+        """Whether a run has trained here; one that failed before may be replaced unasked."""
+        return self.claimed and (self.finished or (self.path / "history.jsonl").is_file())
 
     def create(self, cfg: Config, *, overwrite: bool) -> None:
         """Claim the folder for a new run and write its settings.
@@ -46,9 +51,9 @@ class RunFolder:
         Raises:
             UserError: the folder holds a run or other files, or cannot be written.
         """
-        if self.started and overwrite:
+        if self.claimed and (overwrite or not self.started):
             shutil.rmtree(self.path)
-        elif self.started:
+        elif self.claimed:
             state = "a finished run" if self.finished else "an unfinished run"
             rest = "" if self.finished else f"continue it with --resume {self.path}, "
             raise UserError(

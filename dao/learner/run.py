@@ -73,6 +73,8 @@ def run(
         The content of metrics.json.
     """
     _check_same_data(folder, table, resume=resume)
+    test = rows_of(table, "test")
+    slices_of(cfg, test)  # an error in the settings should show before hours of training
     device = pick_device(cfg.device)
     outputs = {name: task.outputs for name, task in tasks.items()}
     model, tokenizer, limit = build(cfg.encoder, outputs, device, cfg.seed)
@@ -86,7 +88,6 @@ def run(
     _save(fitted, tokenizer, cfg, folder, tasks)
     dendritic.attach(fitted.model, fitted.description)
     dendritic.load(fitted.model, fitted.dendrites)
-    test = rows_of(table, "test")
     test_outputs = predictor(test["text"].tolist())
     figures = assess(cfg, test_outputs, tasks, table, table, ceilings)
     _save_predictions(folder, test, tasks, test_outputs)

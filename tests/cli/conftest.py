@@ -8,6 +8,7 @@ from typer.testing import CliRunner, Result
 
 SMALL = ("train.epochs=2", "train.batch_size=10", "train.validations_per_epoch=2")
 BOTH = ("--tasks", "cls,reg", "--dao", "--dendrites", "dendrites.init_scale=0.1")
+NO_GRAPH = "dendrites.graph=false"  # it takes longer than the rest of a tiny run
 Train = Callable[..., Result]
 
 
@@ -16,9 +17,10 @@ def train(tiny_phi: Path, tiny_csv: Path) -> Train:
     """Runs train.py on the tiny Phi and the tiny table, into `output`."""
     from train import app
 
-    def run(output: Path, *arguments: str) -> Result:
+    def run(output: Path, *arguments: str, graph: bool = False) -> Result:
         fixed = ("--encoder", str(tiny_phi), "--data", str(tiny_csv), "--output", str(output))
-        return CliRunner().invoke(app, [*fixed, *SMALL, *arguments], catch_exceptions=False)
+        settings = SMALL if graph else (*SMALL, NO_GRAPH)
+        return CliRunner().invoke(app, [*fixed, *settings, *arguments], catch_exceptions=False)
 
     return run
 
@@ -27,7 +29,7 @@ def train(tiny_phi: Path, tiny_csv: Path) -> Train:
 def full_run(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run with both tasks, DAO and dendrites."""
     folder = tmp_path_factory.mktemp("runs") / "full"
-    result = train(folder, *BOTH)
+    result = train(folder, *BOTH, graph=True)
     assert result.exit_code == 0, result.output
     (folder.parent / "full.txt").write_text(result.stdout)
     return folder

@@ -17,6 +17,7 @@ CASES = [
     "adapter, rows travel",
     "frobenius",
     "calibrated",
+    "find unused",
     "absent, params",
     "absent, rep",
     "nan",

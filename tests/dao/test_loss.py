@@ -319,6 +319,10 @@ def test_last_block_and_calibration(toy, losses):
     assert got["reg"].item() == pytest.approx(exact["reg"].item(), rel=1e-9)
     assert got["reg"].item() != pytest.approx(last.weights(losses)["reg"].item(), rel=1e-3)
     assert calibrated.telemetry()["reg"]["share"] == pytest.approx(0.5)
+    for _ in range(5):  # the comparison at step 5, where no measurement is due, makes its own
+        calibrated.weights(losses)
+    assert calibrated.state.offset_count.tolist() == [2, 2]
+    assert calibrated.measured
 
 
 def test_reset_forgets_everything_but_the_priors(toy, losses):

@@ -215,3 +215,32 @@ def test_a_gradient_scaler_scales_the_result_only(toy, losses):
     scaler.unscale_(optimizer)
     for p, want in zip(everything, expected, strict=True):
         torch.testing.assert_close(p.grad, want)
+
+
+@pytest.fixture
+def accelerate():
+    """The library without the settings that an earlier user of it left in the process."""
+    library = pytest.importorskip("accelerate")
+    library.state.AcceleratorState._reset_state(True)
+    yield library
+    library.state.AcceleratorState._reset_state(True)
+
+
+def test_a_tap_inside_forward_survives_the_casts_of_accelerate(toy, make_batch, accelerate):
+    plain, _ = balanced_gradients(toy, make_batch, toy.encoder)
+    balance = DAOLoss(TASKS, source="rep")
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.toy, self.balance = toy, balance
+
+        def forward(self, x, label, score):
+            return self.toy.losses(self.balance.tap(self.toy.encoder(x)), label, score)
+
+    accelerator = accelerate.Accelerator(mixed_precision="bf16", cpu=True)
+    model = accelerator.prepare(Model())
+    toy.zero_grad()
+    accelerator.backward(balance(model(*make_batch())))
+    assert balance.last["cls"].weight.item() == pytest.approx(plain.item(), rel=0.03)
+    assert all(p.grad.isfinite().all() for p in toy.parameters())

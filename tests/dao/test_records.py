@@ -30,6 +30,14 @@ def test_records_do_not_change_afterwards(toy, losses):
     assert first["reg"].norm.item() == rows["reg"]["norm"] != balance.telemetry()["reg"]["norm"]
 
 
+def test_a_data_weight_gets_no_gradient(toy, losses):
+    data_weight = torch.tensor(2.0, requires_grad=True)
+    balance = DAOLoss(TASKS, params=toy.shared())
+    balance(losses, {"cls": data_weight}).backward()
+    assert data_weight.grad is None
+    assert not balance.last["cls"].share.requires_grad
+
+
 def test_shares_of_equal_weights_show_who_dominates(toy, losses):
     control = DAOLoss(TASKS, params=toy.shared(), alpha=0.0)
     control(losses | {"reg": 1000 * losses["reg"]})

@@ -24,6 +24,7 @@ CASES = {
     "adapter, rows travel": {"source": "rep", "width": 64},
     "frobenius": {"source": "rep", "rep_norm": "frobenius"},
     "calibrated": {"source": "rep", "calibrate_every": 1},
+    "find unused": {"source": "rep", "find_unused": True},
     "absent, params": {"source": "params", "absent_on": 1},
     "absent, rep": {"source": "rep", "absent_on": 1},
     "nan": {"source": "params", "absent_on": 0, "nan": True},
@@ -40,7 +41,7 @@ class Model(nn.Module):
         return self.toy.heads["cls"](z), self.toy.heads["reg"](z)[:, 0]
 
 
-def two_steps(rank, *, width=6, absent_on=None, nan=False, **options):
+def two_steps(rank, *, width=6, absent_on=None, nan=False, find_unused=False, **options):
     """Two steps of a fresh model on this rank's half of the batch, the whole for rank None."""
     from conftest import Toy, batch
 
@@ -50,7 +51,7 @@ def two_steps(rank, *, width=6, absent_on=None, nan=False, **options):
     balance = DAOLoss(TASKS, refresh_every=1, **shared, **options)
     model = Model(toy, balance)
     if rank is not None:
-        model = DistributedDataParallel(model)
+        model = DistributedDataParallel(model, find_unused_parameters=find_unused)
     rows, found = HALVES[rank], []
     for seed in range(2):
         x, label, score = (part[rows] for part in batch(16, seed))

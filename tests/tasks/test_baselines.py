@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from tasks import Classification, Regression, baselines
+from tasks import TASKS, Classification, Regression, baselines
+from tasks.data import Columns, load
 
 UP = ["profit rose", "profit soared", "sales rose", "sales soared", "orders rose", "orders soared"]
 DOWN = [text.replace("rose", "fell").replace("soared", "sank") for text in UP]
@@ -54,3 +55,16 @@ def test_baselines_repeat_exactly():
     targets = torch.linspace(-1, 1, 12)
     once, twice = (task.baselines((UP + DOWN, targets), (UP, targets[:6])) for _ in range(2))
     assert once == twice
+
+
+def test_the_default_headlines_are_hard_for_a_bag_of_words():
+    table = load([], Columns(), tasks=("cls", "reg"))
+    rows = {}
+    for name, kind in TASKS.items():
+        task, train, test = kind.fit(name, table), table.rows("train"), table.rows("test")
+        parts = [(part["text"].tolist(), task.encode(part[name])) for part in (train, test)]
+        rows |= task.baselines(*parts)
+    assert 0.35 < rows["majority class"]["accuracy"] < 0.5
+    assert 0.68 < rows["TF-IDF + logistic regression"]["accuracy"] < 0.8
+    assert abs(rows["mean predictor"]["r2"]) < 0.02
+    assert 0.05 < rows["TF-IDF + ridge regression"]["r2"] < 0.35

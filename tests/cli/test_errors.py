@@ -1,0 +1,153 @@
+"""Bad input gives one clear line and exit code 1 or 2, and leaves nothing that looks finished."""
+
+import os
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+GOOD = "text,label,score,split\n"
+ROWS = "".join(
+    f"profit {verb} in quarter {i},{label},{score},{split}\n"
+    for i, (verb, label, score, split) in enumerate(
+        [("rose", "up", 0.5, "train"), ("fell", "down", -0.5, "train")] * 10
+        + [("rose", "up", 0.4, "validation"), ("fell", "down", -0.4, "test")] * 4
+    )
+)
+
+
+def run(*arguments: object) -> Result:
+    from train import app
+
+    return CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
+
+
+def refused(result: Result, *fragments: str) -> None:
+    assert result.exit_code == 1, result.output
+    assert "Traceback" not in result.output
+    message = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert result.stderr.strip().splitlines()[-1:] == message, result.stderr
+    for fragment in fragments:
+        assert fragment in message[0]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def train_on(tmp_path: Path, folder: Path, tiny_phi: Path):
+    def start(content: str | bytes, *arguments: object) -> Result:
+        file = tmp_path / "data.csv"
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return run("--encoder", tiny_phi, "--data", file, "--output", folder, *arguments)
+
+    return start
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "fragments"),
+    [
+        ("", (), ("data.csv", "empty")),
+        (GOOD, (), ("data.csv", "rows")),
+        (GOOD + ROWS, ("data.text=headline",), ("`headline`", "text, label, score, split")),
+        (GOOD + ROWS, ("data.cls=sentiment",), ("`sentiment`", "data.cls=")),
+        ("text,other\n" + "a,b\n" * 9, (), ("`label`", "`score`", "text, other")),
+        (GOOD + ROWS.replace(",up,", ",,").replace(",down,", ",,"), (), ("`label`", "empty")),
+        (GOOD + ROWS + "sales,sideways,0.1,test\n", (), ("sideways", "test")),
+        (GOOD + ROWS + "sales,up,nan,train\n", (), ("`score`", "nan", "29")),
+        (GOOD + ROWS + "sales,up,many,train\n", (), ("`score`", "many")),
+        (GOOD + ROWS + "sales,up,1,someday\n", (), ("someday", "split")),
+        (b"text,label\n\xff\xfe\x00,a\n", (), ("data.csv",)),
+        (GOOD + ROWS, ("train.lrr=1",), ("`train.lrr` is not a setting",)),
+        (GOOD + ROWS, ("train.lr=-1",), ("`train.lr`", "greater than 0")),
+        (GOOD + ROWS, ("--tasks", "sentiment"), ("`tasks.0`", "sentiment")),
+        (GOOD + ROWS, ("--device", "nowhere"), ("`device`", "nowhere")),
+        (GOOD + ROWS, ("data.slices=[region]",), ("`data.slices`", "region")),
+        (GOOD + ROWS, ("--dendrites", "dendrites.grow_at=[0.99]"), ("`dendrites.grow_at`",)),
+    ],
+    ids=[
+        "empty file", "no rows", "no text column", "no class column", "no task column",
+        "all labels missing", "class only in test", "nan score", "score is no number",
+        "unknown split", "not utf-8", "unknown key", "bad value", "unknown task", "no such device",
+        "no such slice", "growth at the end",
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_clear_line(train_on, folder: Path, content, arguments, fragments):
+    refused(train_on(content, *arguments), *fragments)
+    assert not (folder / "metrics.json").exists()
+
+
+def test_a_missing_file_is_named(folder: Path):
+    refused(run("--data", "absent.csv", "--output", folder), "absent.csv")
+    assert not folder.exists()
+
+
+def test_unknown_flags_exit_with_2(folder: Path):
+    result = run("--daoo", "--output", folder)
+    assert result.exit_code == 2
+    assert "--daoo" in result.stderr
+
+
+def test_resume_stands_alone(full_run: Path):
+    assert run("--resume", full_run, "--seed", "1").exit_code == 2
+
+
+def test_what_cannot_be_resumed_is_refused(full_run: Path, tmp_path: Path):
+    refused(run("--resume", tmp_path), "should hold config.yaml")
+    refused(run("--resume", full_run), "should be unfinished")
+    (tmp_path / "config.yaml").write_text((full_run / "config.yaml").read_text())
+    refused(run("--resume", tmp_path), "before the first", "--overwrite")
+
+
+def test_a_run_is_never_replaced_unasked(train, full_run: Path, tmp_path: Path):
+    before = (full_run / "metrics.json").read_bytes()
+    refused(train(full_run), "a finished run", "--overwrite")
+    assert (full_run / "metrics.json").read_bytes() == before
+    (tmp_path / "letter.txt").write_text("dear")
+    refused(train(tmp_path), "other files")
+    refused(train(tmp_path, "--overwrite"), "other files")
+    assert (tmp_path / "letter.txt").read_text() == "dear"
+
+
+def test_a_run_that_failed_before_training_is_simply_started_again(train, tmp_path: Path):
+    refused(train(tmp_path / "run", "encoder.lora.targets=[Wqkv]"), "Wqkv")
+    assert (tmp_path / "run" / "config.yaml").exists()
+    assert train(tmp_path / "run").exit_code == 0
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_is_named(train_on, tmp_path: Path):
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    refused(train_on(GOOD + ROWS, "--output", locked / "run"), "cannot be written")
+
+
+def test_a_place_that_cannot_be_a_folder_is_named(train_on, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    refused(train_on(GOOD + ROWS, "--output", tmp_path / "file" / "run"), "cannot be written")
+
+
+def test_divergence_names_the_step_and_the_task(train, tmp_path: Path):
+    result = train(tmp_path / "run", "train.lr=1e30", "train.clip=1e30")
+    refused(result, "The loss of `", "should be finite", "at step", "train.lr")
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_dendrites_that_never_learn_fail_the_run(train, tmp_path: Path, monkeypatch):
+    from dao.learner.dendrites import Dendrites
+
+    monkeypatch.setattr(Dendrites, "record_gradients", lambda self: None)
+    result = train(tmp_path / "run", "--dendrites")
+    refused(result, "1 were added and 0 received a gradient")
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_without_perforatedai_the_flag_says_how_to_get_it(train, tmp_path: Path, monkeypatch):
+    import sys
+
+    for name in [n for n in sys.modules if n.split(".")[0] == "perforatedai"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "perforatedai", None)
+    refused(train(tmp_path / "run", "--dendrites"), "pip install", "dendrites")

@@ -1,0 +1,145 @@
+"""evaluate.py measures and predicts with exactly the model that was selected."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+ROOT = Path(__file__).parents[2]
+
+
+def evaluate(*arguments: object) -> Result:
+    from evaluate import app
+
+    return CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_report_is_reproduced_exactly(full_run: Path):
+    result = evaluate(full_run, "--format", "json")
+    assert result.exit_code == 0, result.output
+    found, written = json.loads(result.stdout), json.loads((full_run / "metrics.json").read_text())
+    for part in ("baselines", "slices", "best_reachable"):
+        assert found[part] == written[part]
+    assert found["splits"]["test"] == written["splits"]["test"]
+
+
+def test_a_fresh_process_predicts_the_same_without_perforatedai(full_run: Path, tmp_path: Path):
+    written = table(full_run / "predictions.csv")
+    file = tmp_path / "texts.csv"
+    with file.open("w") as out:
+        csv.writer(out).writerows([["text"], *([row["text"]] for row in written)])
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['evaluate.py', {str(full_run)!r}, '--input', {str(file)!r},"
+        f" '--output', {str(tmp_path / 'out.csv')!r}]\n"
+        "try: runpy.run_path('evaluate.py', run_name='__main__')\n"
+        "except SystemExit as end: assert end.code == 0, end.code\n"
+        "assert 'perforatedai' not in sys.modules"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=environment)
+    found = table(tmp_path / "out.csv")
+    assert [row["text"] for row in found] == [row["text"] for row in written]
+    for column in ("cls", "reg", "cls_p_negative", "cls_p_positive"):
+        assert [row[column] for row in found] == [row[column] for row in written]
+
+
+def test_new_data_are_measured_with_baselines_and_overlap_told(
+    full_run: Path, tiny_csv: Path, tmp_path: Path
+):
+    rows = tiny_csv.read_text().splitlines()
+    new = tmp_path / "new.csv"
+    new.write_text("text,label\n" + "\n".join(",".join(r.split(",")[1:3]) for r in rows[91:131]))
+    result = evaluate(full_run, "--data", new)
+    assert result.exit_code == 0, result.output
+    assert "test (cls n=32)" in result.stdout
+    assert "majority class" in result.stdout
+    assert "8 of these rows were in the training data" in result.stdout
+
+
+def test_markdown(full_run: Path):
+    result = evaluate(full_run, "--format", "markdown")
+    assert result.exit_code == 0
+    assert "| cls accuracy ↑ |" in " ".join(result.stdout.split())
+    assert "cls+reg-dao-dendrites (this model)" in result.stdout
+
+
+def test_text_gives_one_json_line_each(full_run: Path):
+    result = evaluate(full_run, "--text", "net profit rose", "--text", "net profit fell sharply")
+    assert result.exit_code == 0
+    first, second = map(json.loads, result.stdout.splitlines())
+    assert first["text"] == "net profit rose"
+    assert first["cls"] in ("negative", "positive")
+    assert first["cls_p_negative"] + first["cls_p_positive"] == pytest.approx(1, abs=1e-5)
+    assert first["reg"] != second["reg"]
+
+
+def test_a_batch_of_one_predicts_as_a_batch_of_many(full_run: Path):
+    texts = ["net profit rose", "the company said net costs fell slightly in quarter 3", "loss"]
+    together = evaluate(full_run, *(x for t in texts for x in ("--text", t))).stdout.splitlines()
+    for text, line in zip(texts, together, strict=True):
+        alone = json.loads(evaluate(full_run, "--text", text).stdout)
+        assert alone["reg"] == pytest.approx(json.loads(line)["reg"], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--input", "x.csv"], "--input and --output go together"),
+        (["--text", "a", "--data", "b.csv"], "exclude each other"),
+    ],
+)
+def test_flags_that_do_not_go_together_exit_with_2(
+    full_run: Path, arguments: list[str], message: str
+):
+    result = evaluate(full_run, *arguments)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.replace("│", " ").split())
+
+
+def one_line(result: Result, *fragments: str) -> None:
+    assert result.exit_code == 1, result.output
+    assert len(result.stderr.strip().splitlines()) == 1
+    for fragment in fragments:
+        assert fragment in result.stderr
+
+
+def test_folders_without_a_finished_run_are_refused(full_run: Path, tmp_path: Path):
+    one_line(evaluate(tmp_path / "absent"), "should hold config.yaml")
+    shutil.copytree(full_run, tmp_path / "unfinished")
+    (tmp_path / "unfinished" / "metrics.json").unlink()
+    one_line(evaluate(tmp_path / "unfinished"), "should be finished", "--resume")
+
+
+def test_damaged_weights_are_refused(full_run: Path, tmp_path: Path):
+    shutil.copytree(full_run, tmp_path / "run")
+    (tmp_path / "run" / "heads.safetensors").write_bytes(b"damaged")
+    one_line(evaluate(tmp_path / "run", "--text", "a"), "heads.safetensors cannot be read")
+    (tmp_path / "run" / "tasks.json").write_text("{")
+    one_line(evaluate(tmp_path / "run", "--text", "a"), "tasks.json", "cannot be read")
+
+
+def test_changed_data_are_noticed(full_run: Path, tmp_path: Path, tiny_csv: Path):
+    shutil.copytree(full_run, tmp_path / "run")
+    changed = tmp_path / "changed.csv"
+    changed.write_text(tiny_csv.read_text().replace("sharply", "slightly", 1))
+    cfg = tmp_path / "run" / "config.yaml"
+    cfg.write_text(cfg.read_text().replace(str(tiny_csv), str(changed)))
+    one_line(evaluate(tmp_path / "run"), "changed since", "--data")
+
+
+def test_a_class_the_model_does_not_know_is_named(full_run: Path, tmp_path: Path):
+    new = tmp_path / "new.csv"
+    new.write_text("text,label\nnet profit rose,splendid\n")
+    one_line(evaluate(full_run, "--data", new), "splendid")

@@ -1,0 +1,83 @@
+"""The house: imports point down only, and only the plug-in is installed."""
+
+import ast
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LEARNER = "dao.learner"
+PACKAGE = sorted((ROOT / "dao").glob("*.py"))
+LEARNERS = sorted((ROOT / "dao" / "learner").glob("*.py"))
+TASKS = sorted((ROOT / "tasks").glob("*.py"))
+
+
+def imports(source: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield node.module or ""
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def within(name: str, *packages: str) -> bool:
+    return any(name == p or name.startswith(f"{p}.") for p in packages)
+
+
+def ids(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", PACKAGE, ids=ids)
+def test_the_plug_in_needs_torch_and_nothing_else(path: Path):
+    for name in imports(path.read_text()):
+        assert within(name, "torch", "dao", *sys.stdlib_module_names), name
+        assert not within(name, LEARNER), name
+
+
+@pytest.mark.parametrize("path", LEARNERS, ids=ids)
+def test_the_learner_does_not_know_the_tasks(path: Path):
+    for name in imports(path.read_text()):
+        assert not within(name, "tasks", "train", "evaluate"), name
+
+
+@pytest.mark.parametrize("path", TASKS, ids=ids)
+def test_the_tasks_do_not_know_the_learner(path: Path):
+    for name in imports(path.read_text()):
+        assert not within(name, LEARNER, "train", "evaluate"), name
+
+
+def test_one_door_each_to_perforatedai_and_bitsandbytes():
+    files = [*PACKAGE, *LEARNERS, *TASKS, ROOT / "train.py", ROOT / "evaluate.py"]
+    found = {p.name for p in files if any(within(n, "perforatedai") for n in imports(p.read_text()))}
+    assert found <= {"perforated.py"}
+    text = {p.name for p in files if "BitsAndBytesConfig" in p.read_text()}
+    assert text == {"encoder.py"}
+
+
+def test_these_tests_can_fail():
+    assert list(imports("import dao.learner.model\nfrom tasks import data")) == [
+        "dao.learner.model", "tasks", "tasks.data",
+    ]  # fmt: skip
+    assert within("dao.learner.model", LEARNER)
+    assert not within("dao.learners", LEARNER)
+
+
+def test_the_wheel_holds_dao_and_nothing_else(tmp_path: Path):
+    wheel = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q"]
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("dao", "tasks", "train.py", "evaluate.py", "pyproject.toml", "README.md", "LICENSE"):
+        subprocess.run(["cp", "-r", str(ROOT / name), str(source)], check=True)
+    subprocess.run([*wheel, "-w", str(tmp_path), str(source)], check=True)
+    (built,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(built).namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"dao"}
+    assert "dao/py.typed" in names
+    assert "dao/learner/model.py" in names
