@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dao.distributed import (
     mean_adapter_norms,
@@ -82,6 +82,11 @@ def deferred(name: str, given: Parameters | None, needed: bool) -> Callable[[], 
         raise UserError(
             f"`{name}` should be given for this `source` or `calibrate_every`. Found None. "
             "Give what the tasks share, or use `source='rep'` without calibration."
+        )
+    if isinstance(given, nn.Module):
+        raise UserError(
+            f"`{name}` should be parameters or a function that returns them. Found the module "
+            f"{type(given).__name__}. Give its `.parameters` (no brackets: they may change later)."
         )
     if callable(given):
         return given

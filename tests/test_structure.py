@@ -55,7 +55,9 @@ def test_the_tasks_do_not_know_the_learner(path: Path):
 
 def test_one_door_each_to_perforatedai_and_bitsandbytes():
     files = [*PACKAGE, *LEARNERS, *TASKS, ROOT / "train.py", ROOT / "evaluate.py"]
-    found = {p.name for p in files if any(within(n, "perforatedai") for n in imports(p.read_text()))}
+    found = {
+        p.name for p in files if any(within(n, "perforatedai") for n in imports(p.read_text()))
+    }
     assert found <= {"perforated.py"}
     text = {p.name for p in files if "BitsAndBytesConfig" in p.read_text()}
     assert text == {"encoder.py"}
@@ -73,7 +75,15 @@ def test_the_wheel_holds_dao_and_nothing_else(tmp_path: Path):
     wheel = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q"]
     source = tmp_path / "source"
     source.mkdir()
-    for name in ("dao", "tasks", "train.py", "evaluate.py", "pyproject.toml", "README.md", "LICENSE"):
+    for name in (
+        "dao",
+        "tasks",
+        "train.py",
+        "evaluate.py",
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+    ):
         subprocess.run(["cp", "-r", str(ROOT / name), str(source)], check=True)
     subprocess.run([*wheel, "-w", str(tmp_path), str(source)], check=True)
     (built,) = tmp_path.glob("*.whl")

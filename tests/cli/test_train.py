@@ -5,6 +5,7 @@ import json
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -173,7 +174,10 @@ def test_a_run_broken_off_and_resumed_equals_one_that_was_not(
     assert read(tmp_path / "run")["splits"] == read(full_run)["splits"]
     assert_same_weights(full_run, tmp_path / "run")
     timeless = [
-        [{k: v for k, v in row.items() if k not in ("tokens_per_s", "memory_mib")} for row in rows(f)]
+        [
+            {k: v for k, v in row.items() if k not in ("tokens_per_s", "memory_mib")}
+            for row in rows(f)
+        ]
         for f in (full_run, tmp_path / "run")
     ]
     assert timeless[0] == timeless[1]
@@ -225,3 +229,17 @@ def test_dry_run_shows_everything_and_writes_nothing(train, tmp_path: Path):
     assert "# encoder:" in result.stdout
     assert '"train": 100' in result.stdout
     assert not (tmp_path / "run").exists()
+
+
+def test_nothing_asks_the_network(train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked: list[object] = []
+
+    def refuse(*arguments: object, **_: object) -> None:
+        asked.append(arguments)
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    result = train(tmp_path / "run", *BOTH, "--encoder", "all-MiniLM-L6-v2", "train.epochs=1")
+    assert result.exit_code == 0, result.output
+    assert asked == []

@@ -244,3 +244,8 @@ def test_a_tap_inside_forward_survives_the_casts_of_accelerate(toy, make_batch, 
     accelerator.backward(balance(model(*make_batch())))
     assert balance.last["cls"].weight.item() == pytest.approx(plain.item(), rel=0.03)
     assert all(p.grad.isfinite().all() for p in toy.parameters())
+
+
+def test_a_module_in_place_of_its_parameters_is_refused(toy):
+    with pytest.raises(UserError, match=r"`params` should be parameters.*module Sequential"):
+        DAOLoss(TASKS, params=toy.encoder)

@@ -111,9 +111,10 @@ def test_saved_weights_read_back_exactly(folder: Path, tmp_path: Path):
     again = make(folder)
     load_weights(again, tmp_path)
     assert torch.equal(outputs(again, [0, 1]), outputs(model, [0, 1]))
-    assert '"base_model_name_or_path": "the-encoder"' in (
-        tmp_path / "adapter" / "adapter_config.json"
-    ).read_text()
+    assert (
+        '"base_model_name_or_path": "the-encoder"'
+        in (tmp_path / "adapter" / "adapter_config.json").read_text()
+    )
 
 
 def test_weights_that_do_not_fit_are_refused(tiny_phi: Path, tiny_bert: Path, tmp_path: Path):
