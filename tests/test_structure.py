@@ -55,12 +55,10 @@ def test_the_tasks_do_not_know_the_learner(path: Path):
 
 def test_one_door_each_to_perforatedai_and_bitsandbytes():
     files = [*PACKAGE, *LEARNERS, *TASKS, ROOT / "train.py", ROOT / "evaluate.py"]
-    found = {
-        p.name for p in files if any(within(n, "perforatedai") for n in imports(p.read_text()))
-    }
-    assert found <= {"perforated.py"}
-    text = {p.name for p in files if "BitsAndBytesConfig" in p.read_text()}
-    assert text == {"encoder.py"}
+    text = {path.name: path.read_text() for path in files}
+    found = {f for f, t in text.items() if any(within(n, "perforatedai") for n in imports(t))}
+    assert found == {"perforated.py"}
+    assert {f for f, t in text.items() if "BitsAndBytesConfig" in t} == {"encoder.py"}
 
 
 def test_these_tests_can_fail():

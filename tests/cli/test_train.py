@@ -142,6 +142,16 @@ def test_a_single_task_takes_the_same_path(train, tmp_path: Path, task: str):
     assert {row["tasks"][task]["weight"] for row in rows(tmp_path / task)} == {1.0}
 
 
+@pytest.mark.parametrize("norm", ["adapter", "frobenius"])
+def test_norms_at_the_representation(train, tmp_path: Path, norm: str):
+    settings = ("dao.source=rep", f"dao.rep_norm={norm}", "dao.refresh_every=1")
+    result = train(tmp_path / "run", "--dao", *settings)
+    assert result.exit_code == 0, result.output
+    history = rows(tmp_path / "run")
+    assert all(row["measured"] and row["tasks"]["cls"]["norm"] > 0 for row in history)
+    assert len({row["tasks"]["cls"]["weight"] for row in history}) == len(history)
+
+
 def test_same_seed_same_figures_to_the_bit(train, full_run: Path, tmp_path: Path):
     assert train(tmp_path / "again", *BOTH).exit_code == 0
     first, again = read(full_run), read(tmp_path / "again")
@@ -173,14 +183,12 @@ def test_a_run_broken_off_and_resumed_equals_one_that_was_not(
     resumed(tmp_path / "run")
     assert read(tmp_path / "run")["splits"] == read(full_run)["splits"]
     assert_same_weights(full_run, tmp_path / "run")
-    timeless = [
-        [
-            {k: v for k, v in row.items() if k not in ("tokens_per_s", "memory_mib")}
-            for row in rows(f)
-        ]
-        for f in (full_run, tmp_path / "run")
-    ]
-    assert timeless[0] == timeless[1]
+    assert timeless(full_run) == timeless(tmp_path / "run")
+
+
+def timeless(folder: Path) -> list[dict[str, Any]]:
+    measured = ("tokens_per_s", "memory_mib")
+    return [{k: v for k, v in row.items() if k not in measured} for row in rows(folder)]
 
 
 def resumed(folder: Path) -> None:

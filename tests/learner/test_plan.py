@@ -63,5 +63,5 @@ def test_growth_without_training_behind_it_is_refused(points: list[float]):
 
 def test_few_steps_still_validate_at_the_end():
     p = make_plan([4, 5, 6], Config())
-    assert p.total == 6
-    assert p.validations[-1] == 6
+    assert p.steps_per_epoch == 1
+    assert p.validations == tuple(range(1, p.total + 1))
