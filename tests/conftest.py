@@ -13,7 +13,7 @@ WORDS = (
     "[PAD] [UNK] [EOS] profit loss sales costs net rose fell narrowed widened sharply slightly "
     "the company of in said that and than expected less more quarter year will hold meeting on "
     "monday strong weak up down"
-).split()  # noqa: SIM905
+).split()
 
 
 @pytest.fixture(scope="session")
