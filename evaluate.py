@@ -7,9 +7,8 @@ python evaluate.py RUN --text "Net loss narrowed in the third quarter"
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -49,12 +48,62 @@ def main(
 
         folder = RunFolder(run)
         folder.check_finished()
-        if text:
-            _predict_texts(folder, text, device)
-        elif source and output:
-            _predict_file(folder, source, output, device)
+        if text or source:
+            _predict(folder, text or [], source, output, device)
         else:
             _report(folder, data or [], style, device)
+
+
+def _report(folder: RunFolder, data: list[str], style: str, device: str) -> None:
+    from dao.errors import UserError
+    from dao.learner.command import show
+    from dao.learner.report import summary
+    from dao.learner.run import assess
+    from tasks.data import Columns, ceilings
+    from tasks.unseen import load_unseen, overlap
+    from train import load_table
+
+    cfg = folder.config()
+    trained, lines = None, []
+    try:
+        trained = load_table(cfg)
+        folder.check_same_data(trained.report)
+    except UserError as error:
+        if not data:
+            raise
+        lines = [f"no baselines, no check for overlap with the training data: {error}"]
+    tasks, predictor = _load(folder, device)
+    columns = Columns.named(cfg.data, cfg.tasks)
+    table = load_unseen(data, columns, tasks=cfg.tasks) if data else trained
+    if data and trained:
+        lines = [f"{overlap(trained, table)} of these rows were in the training data"]
+    tasks = {name: task for name, task in tasks.items() if name in table.tasks}
+    outputs = predictor(table.rows("test")["text"].tolist())
+    figures = assess(cfg, outputs, tasks, trained, table, ceilings(table, tasks, "test"))
+    metrics = {**folder.read("metrics.json"), **figures}
+    show(metrics, [*lines, *summary(metrics)], style)
+
+
+def _predict(
+    folder: RunFolder, texts: list[str], source: Path | None, output: Path | None, device: str
+) -> None:
+    from dao.learner.record import write_atomically
+    from tasks.data import Columns
+    from tasks.unseen import read_texts
+
+    if source:
+        cfg = folder.config()
+        texts = read_texts(str(source), Columns.named(cfg.data, cfg.tasks))
+    tasks, predictor = _load(folder, device)
+    table = predictor.table(texts, tasks)
+    if output:
+        write_atomically(output, table.to_csv(index=False))
+        print(f"{len(texts)} predictions in {output}")
+    else:
+        print(
+            table.to_json(orient="records", lines=True, force_ascii=False, double_precision=15),
+            end="",
+        )
 
 
 def _load(folder: RunFolder, device: str) -> tuple[dict[str, Task], Predictor]:
@@ -64,59 +113,6 @@ def _load(folder: RunFolder, device: str) -> tuple[dict[str, Task], Predictor]:
     states = folder.read("tasks.json")
     tasks = {name: TASKS[name].from_dict(state) for name, state in states.items()}
     return tasks, reload(folder, tasks, pick_device(device))
-
-
-def _report(folder: RunFolder, data: list[str], style: str, device: str) -> None:
-    from dao.errors import UserError
-    from dao.learner.command import show
-    from dao.learner.report import summary
-    from dao.learner.run import assess
-    from tasks.data import ceilings
-    from tasks.unseen import load_unseen, overlap
-    from train import columns_of, load_table
-
-    cfg = folder.config()
-    trained = load_table(cfg)
-    if not data and folder.read("data.json")["fingerprint"] != trained.report["fingerprint"]:
-        raise UserError(
-            f"The data of {folder.path} should be those it was tested on. Found that they have "
-            f"changed since. Restore them, or name the file to measure on with --data."
-        )
-    tasks, predictor = _load(folder, device)
-    table = load_unseen(data, columns_of(cfg), tasks=list(tasks)) if data else trained
-    tasks = {name: task for name, task in tasks.items() if name in table.tasks}
-    outputs = predictor(table.rows("test")["text"].tolist())
-    figures = assess(cfg, outputs, tasks, trained, table, ceilings(table, tasks, "test"))
-    metrics = {**folder.read("metrics.json"), **figures}
-    lines = [f"{overlap(trained, table)} of these rows were in the training data"] if data else []
-    show(metrics, [*lines, *summary(metrics, folder.rows("history.jsonl"))], style)
-
-
-def _predict_texts(folder: RunFolder, texts: list[str], device: str) -> None:
-    tasks, predictor = _load(folder, device)
-    for row in _rows(texts, tasks, predictor):
-        print(json.dumps(row, ensure_ascii=False))
-
-
-def _predict_file(folder: RunFolder, source: Path, output: Path, device: str) -> None:
-    import pandas as pd
-
-    from dao.learner.record import write_atomically
-    from tasks.unseen import read_texts
-    from train import columns_of
-
-    texts = read_texts(str(source), columns_of(folder.config()))
-    rows = _rows(texts, *_load(folder, device))
-    write_atomically(output, pd.DataFrame(rows).to_csv(index=False))
-    print(f"{len(rows)} predictions in {output}")
-
-
-def _rows(texts: list[str], tasks: dict[str, Task], predictor: Predictor) -> list[dict[str, Any]]:
-    outputs = predictor(texts)
-    columns = {"text": texts}
-    for name, task in tasks.items():
-        columns |= task.predict(outputs[name])
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 if __name__ == "__main__":

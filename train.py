@@ -12,7 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from dao.learner.config import Config
-    from tasks.table import Columns, Table
+    from tasks.table import Table
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
 
@@ -75,22 +75,13 @@ def _main(
         print_results(RunFolder(resume or cfg.folder))
 
 
-def columns_of(cfg: Config) -> Columns:
-    """What the settings call the columns of the data."""
-    from tasks.data import Columns
-
-    names = cfg.data
-    targets = {task: getattr(names, task) for task in cfg.tasks}
-    return Columns(names.text, targets, names.split, names.domain, names.id)
-
-
 def load_table(cfg: Config) -> Table:
     """Read the data that the settings name."""
-    from tasks.data import load
+    from tasks.data import Columns, load
 
     return load(
         cfg.data.sources,
-        columns_of(cfg),
+        Columns.named(cfg.data, cfg.tasks),
         tasks=cfg.tasks,
         split_seed=cfg.data.split_seed,
         synthetic=cfg.data.synthetic.model_dump(),

@@ -1,8 +1,8 @@
 """The one table that every source of data is turned into."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 
@@ -28,6 +28,12 @@ class Columns:
     split: str = "split"
     domain: str = "domain"
     id: str = "id"
+
+    @classmethod
+    def named(cls, settings: Any, tasks: Sequence[str]) -> Self:  # noqa: ANN401
+        """The names that `settings` gives in its attributes: one per field, one per task."""
+        targets = {task: getattr(settings, task) for task in tasks}
+        return cls(settings.text, targets, settings.split, settings.domain, settings.id)
 
 
 @dataclass(frozen=True)

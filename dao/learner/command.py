@@ -55,7 +55,7 @@ def print_plan(cfg: Config, report: Mapping[str, Any]) -> None:
 def print_results(folder: RunFolder) -> None:
     """The report of a finished run."""
     metrics = folder.read("metrics.json")
-    show(metrics, [*summary(metrics, folder.rows("history.jsonl")), f"run folder: {folder.path}"])
+    show(metrics, [*summary(metrics), f"run folder: {folder.path}"])
 
 
 def show(metrics: Mapping[str, Any], lines: Sequence[str], style: str = "terminal") -> None:

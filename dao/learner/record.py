@@ -81,6 +81,14 @@ class RunFolder:
         self.config()
         self.latest_checkpoint()
 
+    def check_same_data(self, report: Mapping[str, Any]) -> None:
+        """Refuse data other than those the run began with; `report` has their fingerprint."""
+        if self.read("data.json")["fingerprint"] != report["fingerprint"]:
+            raise UserError(
+                f"The data of {self.path} should be those the run began with. Found that they "
+                f"have changed since. Restore them."
+            )
+
     def check_finished(self) -> None:
         """Refuse a folder without a finished run."""
         self.config()

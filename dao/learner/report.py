@@ -135,15 +135,11 @@ def _rows(
         yield "best reachable (noise of known size)", best
 
 
-def summary(metrics: Mapping[str, Any], history: Iterable[Mapping[str, Any]]) -> list[str]:
+def summary(metrics: Mapping[str, Any]) -> list[str]:
     """What DAO and dendrites did, in a few plain lines."""
-    rows = list(history)
-    lines = []
-    if rows:
-        first, last = rows[0]["tasks"], rows[-1]["tasks"]
-        moves = ", ".join(f"{t} {first[t]['weight']:.3f} → {last[t]['weight']:.3f}" for t in last)
-        measured = sum(row["measured"] for row in rows)
-        lines.append(f"loss weights, first → last step: {moves} (norms measured {measured} times)")
+    weights = metrics["loss_weights"]
+    moves = ", ".join(f"{t} {w['first']:.3f} → {w['last']:.3f}" for t, w in weights.items())
+    lines = [f"loss weights, first → last step: {moves}"]
     dendrites = metrics["dendrites"]
     if dendrites:
         lines.append(
@@ -158,7 +154,7 @@ def summary(metrics: Mapping[str, Any], history: Iterable[Mapping[str, Any]]) ->
     lines.append(
         f"selected by validation after step {training['selected_after_step']} of "
         f"{training['steps']}; trained in {training['seconds']:.0f} s, "
-        f"{metrics['parameters']['trainable']:,} trainable parameters"
+        f"{metrics['parameters']['trainable']:,} trainable parameters without dendrites"
     )
     return lines
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,13 +39,20 @@ class Predictor:
     def examples(self, frame: pd.DataFrame, tasks: Mapping[str, TaskLike]) -> Examples:
         """Token ids and encoded targets of a table's rows."""
         ids = tokenize(frame["text"].tolist(), self.tokenizer, self.limit)
-        targets = {n: task.encode(frame[n].tolist()) for n, task in tasks.items() if n in frame}
-        return Examples(ids, targets)
+        return Examples(ids, _targets(frame, tasks))
 
     def __call__(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """Outputs per task, (n, outputs of the task), in the order of the texts."""
         ids = tokenize(texts, self.tokenizer, self.limit)
         return predict(self.model, Examples(ids, {}), pad_id(self.tokenizer))
+
+    def table(self, texts: Sequence[str], tasks: Mapping[str, Any]) -> pd.DataFrame:
+        """A row per text: the text, then what each task makes of it."""
+        outputs = self(texts)
+        columns: dict[str, Sequence[Any]] = {"text": texts}
+        for name, task in tasks.items():
+            columns |= task.predict(outputs[name])
+        return pd.DataFrame(columns)
 
 
 def run(
@@ -72,7 +79,9 @@ def run(
     Returns:
         The content of metrics.json.
     """
-    _check_same_data(folder, table, resume=resume)
+    if resume:
+        folder.check_same_data(table.report)
+    folder.write("data.json", table.report)
     test = rows_of(table, "test")
     slices_of(cfg, test)  # an error in the settings should show before hours of training
     device = pick_device(cfg.device)
@@ -98,6 +107,7 @@ def run(
         "headline": {name: task.headline for name, task in tasks.items()},
         **figures,
         "splits": {"validation": fitted.validation, **figures["splits"]},
+        "loss_weights": _first_and_last_weights(folder.rows("history.jsonl"), tasks),
         "dendrites": fitted.report,
         "parameters": parameters,
         "training": {
@@ -129,23 +139,30 @@ def assess(
         cfg: the run's settings.
         outputs: the model's, task -> (n, outputs of the task), for the test rows of `table`.
         tasks: those to measure, by name.
-        trained: the table whose training rows the baselines learn from.
+        trained: the table whose training rows the baselines learn from; None for no baselines.
         table: the table whose test rows are measured.
         ceilings: best reachable figures per task, where they are known.
 
     Returns:
         `splits`, `baselines`, `best_reachable` and `slices`, each with the one key `test`.
     """
-    frame, known = rows_of(table, "test"), rows_of(trained, "train")
-    texts = frame["text"].tolist()
-    targets = {name: task.encode(frame[name].tolist()) for name, task in tasks.items()}
-    learnt = {name: task.encode(known[name].tolist()) for name, task in tasks.items()}
+    frame = rows_of(table, "test")
+    targets = _targets(frame, tasks)
+    plain = {}
+    if trained is not None:
+        known = rows_of(trained, "train")
+        learnt = known["text"].tolist(), _targets(known, tasks)
+        plain = baselines(tasks, learnt, (frame["text"].tolist(), targets))
     return {
         "splits": {"test": measure(tasks, outputs, targets)},
-        "baselines": {"test": baselines(tasks, (known["text"].tolist(), learnt), (texts, targets))},
+        "baselines": {"test": plain},
         "best_reachable": {"test": dict(ceilings)},
         "slices": {"test": breakdown(tasks, outputs, targets, slices_of(cfg, frame))},
     }
+
+
+def _targets(frame: pd.DataFrame, tasks: Mapping[str, TaskLike]) -> dict[str, Tensor]:
+    return {name: task.encode(frame[name].tolist()) for name, task in tasks.items()}
 
 
 def rows_of(table: Any, split: str) -> pd.DataFrame:  # noqa: ANN401
@@ -203,19 +220,19 @@ def slices_of(cfg: Config, frame: pd.DataFrame) -> dict[str, list[Any]]:
     return {c: [None if pd.isna(v) else v for v in frame[c]] for c in chosen}
 
 
-def _check_same_data(folder: RunFolder, table: Any, *, resume: bool) -> None:  # noqa: ANN401
-    fingerprint = table.report["fingerprint"]
-    if resume and folder.read("data.json")["fingerprint"] != fingerprint:
-        raise UserError(
-            f"A run should be resumed on the data it began with. The data of {folder.path} have "
-            f"changed since. Restore them, or start again with --overwrite."
-        )
-    folder.write("data.json", table.report)
-
-
 def _count(model: MultiTaskModel) -> dict[str, int]:
     counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
     return {"total": sum(n for n, _ in counts), "trainable": sum(n for n, t in counts if t)}
+
+
+def _first_and_last_weights(
+    history: Sequence[Mapping[str, Any]], tasks: Iterable[str]
+) -> dict[str, dict[str, float]]:
+    weights: dict[str, list[float]] = {
+        task: [row["tasks"][task]["weight"] for row in history if task in row["tasks"]]
+        for task in tasks
+    }
+    return {t: {"first": w[0], "last": w[-1]} for t, w in weights.items() if w}
 
 
 def _save(

@@ -136,7 +136,13 @@ def test_changed_data_are_noticed(full_run: Path, tmp_path: Path, tiny_csv: Path
     changed.write_text(tiny_csv.read_text().replace("sharply", "slightly", 1))
     cfg = tmp_path / "run" / "config.yaml"
     cfg.write_text(cfg.read_text().replace(str(tiny_csv), str(changed)))
-    one_line(evaluate(tmp_path / "run"), "changed since", "--data")
+    one_line(evaluate(tmp_path / "run"), "changed since")
+    new = evaluate(tmp_path / "run", "--data", tiny_csv)
+    assert new.exit_code == 0
+    assert "test (cls n=120, reg n=120)" in new.stdout
+    assert "no baselines" in new.stdout
+    assert "changed since" in new.stdout
+    assert "majority class" not in new.stdout
 
 
 def test_a_class_the_model_does_not_know_is_named(full_run: Path, tmp_path: Path):
