@@ -7,14 +7,15 @@ python evaluate.py RUN --text "Net loss narrowed in the third quarter"
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 if TYPE_CHECKING:
+    from dao.learner.predictor import Predictor
     from dao.learner.record import RunFolder
-    from dao.learner.run import Predictor
     from tasks.base import Task
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -34,7 +35,7 @@ def main(
         Path | None, typer.Option("--input", help="Predict every row of this file.")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="CSV of the predictions of --input.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    device: Annotated[str | None, typer.Option(help="Default: as in training.")] = None,
 ) -> None:
     """Report on a finished run, or predict with it."""
     from dao.learner.command import user_errors
@@ -54,44 +55,55 @@ def main(
             _report(folder, data or [], style, device)
 
 
-def _report(folder: RunFolder, data: list[str], style: str, device: str) -> None:
+def _report(folder: RunFolder, data: list[str], style: str, device: str | None) -> None:
     from dao.errors import UserError
+    from dao.learner.assessment import assess, slice_columns
     from dao.learner.command import show
     from dao.learner.report import summary
-    from dao.learner.run import assess
     from tasks.data import Columns, ceilings
     from tasks.unseen import load_unseen, overlap
     from train import load_table
 
-    cfg = folder.config()
-    trained, lines = None, []
+    cfg, metrics, lines = folder.config(), folder.read("metrics.json"), []
+    trained = train = None
     try:
         trained = load_table(cfg)
         folder.check_same_data(trained.report)
+        train = trained.rows("train")
     except UserError as error:
         if not data:
-            raise
+            raise UserError(f"{error} Or measure on another file with --data.") from None
         lines = [f"no baselines, no check for overlap with the training data: {error}"]
     tasks, predictor = _load(folder, device)
     columns = Columns.named(cfg.data, cfg.tasks)
     table = load_unseen(data, columns, tasks=cfg.tasks) if data else trained
-    if data and trained:
+    if data and train is not None:
         lines = [f"{overlap(trained, table)} of these rows were in the training data"]
     tasks = {name: task for name, task in tasks.items() if name in table.tasks}
-    outputs = predictor(table.rows("test")["text"].tolist())
-    figures = assess(cfg, outputs, tasks, trained, table, ceilings(table, tasks, "test"))
-    metrics = {**folder.read("metrics.json"), **figures}
+    further = table.frame.drop(columns=list(tasks))
+    slices = slice_columns(None if data else cfg.data.slices, further)
+    rows = table.rows("test")
+    outputs = predictor(rows["text"].tolist())
+    parts = assess(outputs, tasks, rows, train, ceilings(table, tasks, "test"), slices)
+    for part, content in parts.items():
+        metrics[part] = {**({} if data else metrics[part]), "test": content}
+    metrics |= {"data": table.report, "notes": lines}
     show(metrics, [*lines, *summary(metrics)], style)
 
 
 def _predict(
-    folder: RunFolder, texts: list[str], source: Path | None, output: Path | None, device: str
+    folder: RunFolder,
+    texts: list[str],
+    source: Path | None,
+    output: Path | None,
+    device: str | None,
 ) -> None:
-    from dao.learner.record import write_atomically
+    from dao.learner.record import check_writable, write_atomically
     from tasks.data import Columns
     from tasks.unseen import read_texts
 
-    if source:
+    if source and output:
+        check_writable(output)
         cfg = folder.config()
         texts = read_texts(str(source), Columns.named(cfg.data, cfg.tasks))
     tasks, predictor = _load(folder, device)
@@ -100,19 +112,17 @@ def _predict(
         write_atomically(output, table.to_csv(index=False))
         print(f"{len(texts)} predictions in {output}")
     else:
-        print(
-            table.to_json(orient="records", lines=True, force_ascii=False, double_precision=15),
-            end="",
-        )
+        for row in table.to_dict("records"):
+            print(json.dumps(row, ensure_ascii=False))
 
 
-def _load(folder: RunFolder, device: str) -> tuple[dict[str, Task], Predictor]:
-    from dao.learner.run import pick_device, reload
+def _load(folder: RunFolder, device: str | None) -> tuple[dict[str, Task], Predictor]:
+    from dao.learner.predictor import pick_device, reload
     from tasks import TASKS
 
     states = folder.read("tasks.json")
     tasks = {name: TASKS[name].from_dict(state) for name, state in states.items()}
-    return tasks, reload(folder, tasks, pick_device(device))
+    return tasks, reload(folder, tasks, pick_device(device or folder.config().device))
 
 
 if __name__ == "__main__":

@@ -90,22 +90,21 @@ def load_table(cfg: Config) -> Table:
 
 def run(cfg: Config, *, resume: Path | None = None, overwrite: bool = False) -> dict[str, Any]:
     """Train one model in a new run folder, or continue in an interrupted one; its metrics."""
+    from dao.learner import run as learner
     from dao.learner.record import RunFolder
     from dao.learner.report import RichProgress
     from tasks import TASKS
-    from tasks.data import ceilings
+    from tasks.data import ceilings, notes
 
     table = load_table(cfg)
     tasks = {t: TASKS[t].fit(t, table, **getattr(cfg, t).model_dump()) for t in cfg.tasks}
+    best = {split: ceilings(table, tasks, split) for split in ("validation", "test")}
     folder = RunFolder(resume or cfg.folder)
-    if resume:
-        folder.check_resumable()
-    else:
-        folder.create(cfg, overwrite=overwrite)
-    from dao.learner import run as learner
-
-    with RichProgress() as progress:
-        best = ceilings(table, tasks, "test")
+    with folder.locked(), RichProgress(notes(table.report)) as progress:
+        if resume:
+            folder.check_resumable()
+        else:
+            folder.create(cfg, overwrite=overwrite)
         return learner.run(cfg, table, tasks, best, folder, progress, resume=resume is not None)
 
 

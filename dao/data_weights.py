@@ -1,8 +1,8 @@
 """Per-sample weights against imbalance: rare classes and rare target values count more.
 
-Pure functions. The DAO paper (arXiv 2408.11856) multiplies each task's loss by a data weight whose
-formula is in no text we could read; these are ours, from class-balanced losses (CVPR 2019) and
-label distribution smoothing (ICML 2021).
+Pure functions. The DAO paper (arXiv 2408.11856) multiplies each task's loss by a data weight; its
+published summaries do not give the formula. These weights follow class-balanced losses (CVPR 2019)
+and label distribution smoothing (ICML 2021) instead.
 """
 
 import math

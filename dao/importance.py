@@ -39,8 +39,8 @@ def inverse_norm_weights(
     .. math:: \lambda_k = S \frac{p_k n_k^{-\alpha}}{\sum_j p_j n_j^{-\alpha}}
 
     For two tasks, ``alpha=1`` and ``total=1`` this is ``n_2 / (n_1 + n_2)``, the rule of DAO
-    (arXiv 2408.11856, known to us through reviews of the paper), which is also what IMTL-G
-    (ICLR 2021) gives for two tasks at any angle. For more tasks the two differ: these weights make
+    (arXiv 2408.11856, as published summaries give it), which is also what IMTL-G (ICLR 2021)
+    gives for two tasks at any angle. For more tasks the two differ: these weights make
     all weighted norms equal, IMTL-G makes the projections on the mean direction equal.
 
     Args:

@@ -40,10 +40,10 @@ class DAOLoss(nn.Module):
     - :math:`w_k`: optional data weight of the batch, default 1; :math:`p_k`: prior, default 1;
     - :math:`S`: the number of tasks, or 1. :math:`\lambda` and :math:`w` carry no gradient.
 
-    The rule is that of DAO (arXiv 2408.11856), known to us through reviews that agree with each
-    other, not from the paper's own formula; for two tasks it equals IMTL-G (ICLR 2021). Logarithms,
-    running means, bounds, and the treatment of absent tasks are additions; :meth:`paper` is the
-    bare rule.
+    The rule is that of DAO (arXiv 2408.11856) as published summaries of the paper give it; they
+    agree with each other, but leave open which norm is meant, over which parameters, and the
+    formula of :math:`w_k`. For two tasks it equals IMTL-G (ICLR 2021). Logarithms, running means,
+    bounds, and the treatment of absent tasks are additions; :meth:`paper` is the bare rule.
 
     **When norms are measured.** At a task's steps 0, 1, 2, 4, 8, ... below `refresh_every`, then
     every `refresh_every` steps, counting only steps that have the task (so batches that alternate

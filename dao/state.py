@@ -162,7 +162,7 @@ class RunningNorms(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _positions(self, saved: dict[str, Any]) -> list[int]:
-        """Where each of our tasks stands in a saved state."""
+        """Where each task stands in a saved state."""
         if saved["version"] != _VERSION:
             raise UserError(
                 f"The saved state should have version {_VERSION}. Found {saved['version']}. "

@@ -74,8 +74,11 @@ class Task(ABC):
         """Metrics of predictions against encoded targets, both (n,), n > 0 and all present."""
 
     @abstractmethod
-    def score(self, metrics: Mapping[str, Any]) -> float:
-        """The number that selects a model on the validation split; higher is better."""
+    def score(self, metrics: Mapping[str, Any]) -> float | None:
+        """The number that selects a model on the validation split; higher is better.
+
+        None where it is undefined, such as on too few rows.
+        """
 
     @abstractmethod
     def baselines(
@@ -88,14 +91,14 @@ class Task(ABC):
             test: Texts and their encoded targets.
         """
 
-    @abstractmethod
     def to_dict(self) -> dict[str, Any]:
-        """State as JSON, enough for `from_dict`."""
+        """State as JSON: the arguments of the constructor, which a task keeps by their names."""
+        return {name: value for name, value in vars(self).items() if name != "outputs"}
 
     @classmethod
-    @abstractmethod
     def from_dict(cls, state: Mapping[str, Any]) -> Self:
         """Rebuild the task that `to_dict` described."""
+        return cls(**state)
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Any]:
         """JSON-able metrics over the rows with a target; `n` counts them."""
@@ -108,6 +111,12 @@ class Task(ABC):
             return {"n": 0}
         actual = targets.detach().cpu().numpy()[known]
         return {"n": int(known.sum()), **self.compare(predicted[known], actual)}
+
+    def _known(self, texts: Sequence[str], targets: Tensor) -> tuple[list[str], np.ndarray]:
+        """The texts that have a target, and those targets."""
+        known = self.labelled(targets).numpy()
+        kept = [text for text, present in zip(texts, known, strict=True) if present]
+        return kept, targets.numpy()[known]
 
     def _parse_all(self, values: Sequence[object | None]) -> list[object | None]:
         parsed = []

@@ -33,11 +33,12 @@ def classify(
     train: Sequence[str], classes: np.ndarray, other: Sequence[str], *, balanced: bool = False
 ) -> np.ndarray:
     """Class indices from logistic regression, its C chosen by cross-validation in train."""
+    _, counts = np.unique(classes, return_counts=True)
+    if counts.size < 2:
+        return np.full(len(other), classes[0])
     seen, unseen = features(train, other)
     model = LogisticRegression(max_iter=1000, class_weight="balanced" if balanced else None)
-    if np.unique(classes).size < 2:
-        return np.full(len(other), classes[0])
-    folds = min(FOLDS, int(np.bincount(classes)[np.unique(classes)].min()))
+    folds = min(FOLDS, int(counts.min()))
     if folds > 1:
         splitter = StratifiedKFold(folds, shuffle=True, random_state=0)
         model = GridSearchCV(model, {"C": [1.0, 4.0, 16.0]}, cv=splitter)

@@ -19,7 +19,7 @@ from torch.nn import functional
 from dao.errors import UserError
 from tasks import baselines
 from tasks.base import Task
-from tasks.table import SPLITS, Table
+from tasks.table import SPLITS, Table, count
 
 __all__ = ["Classification"]
 
@@ -91,7 +91,7 @@ class Classification(Task):
         if cell is None:
             return None
         text = str(cell).strip()
-        if text.lower() == "nan":
+        if text.lower() == "nan" or isinstance(cell, list | dict):
             raise ValueError("a class name, or empty where it is missing")
         if INTEGER_LIKE.fullmatch(text):
             text = text.split(".")[0]
@@ -157,45 +157,29 @@ class Classification(Task):
             "confusion_matrix": confusion_matrix(actual, predicted, labels=indices).tolist(),
         }
 
-    def score(self, metrics: Mapping[str, Any]) -> float:
-        """Accuracy."""
-        return float(metrics["accuracy"])
+    def score(self, metrics: Mapping[str, Any]) -> float | None:
+        """Accuracy; None without rows."""
+        return metrics.get("accuracy")
 
     def baselines(
         self, train: tuple[Sequence[str], Tensor], test: tuple[Sequence[str], Tensor]
     ) -> dict[str, dict[str, Any]]:
         """The most frequent class, and TF-IDF with logistic regression."""
-        texts, targets = train
-        known = self.labelled(targets).numpy()
-        kept = [text for text, present in zip(texts, known, strict=True) if present]
-        classes = targets.numpy()[known]
+        texts, classes = self._known(*train)
         majority = np.full(len(test[0]), np.bincount(classes).argmax())
-        linear = baselines.classify(kept, classes, test[0], balanced=self.class_weights is not None)
+        balanced = self.class_weights is not None
+        linear = baselines.classify(texts, classes, test[0], balanced=balanced)
         return {
             "majority class": self.measure(majority, test[1]),
             "TF-IDF + logistic regression": self.measure(linear, test[1]),
         }
-
-    def to_dict(self) -> dict[str, Any]:
-        """Name, column, classes and class weights."""
-        return {
-            "name": self.name,
-            "column": self.column,
-            "classes": self.classes,
-            "class_weights": self.class_weights,
-        }
-
-    @classmethod
-    def from_dict(cls, state: Mapping[str, Any]) -> Self:
-        """Rebuild the task that `to_dict` described."""
-        return cls(**state)
 
 
 def _refuse_unseen(column: str, classes: list[str], labels: list[Any], split: str) -> None:
     for label in sorted(set(labels) - set(classes)):
         raise UserError(
             f"`{column}` should have every class in the train split. Found {label!r} only in the "
-            f"{split} split ({labels.count(label)} rows). Add training rows of it, or remove it."
+            f"{split} split ({count(labels.count(label))}). Add training rows of it, or remove it."
         )
 
 

@@ -1,7 +1,5 @@
 """One table from files, hub data sets or the synthetic headlines."""
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,13 +8,14 @@ import pandas as pd
 from dao.errors import UserError
 from tasks import TASKS
 from tasks.base import Task
-from tasks.sources import read
-from tasks.splits import group_key, make_splits, parse_split
-from tasks.standard import Raw, refuse_absent, standard
-from tasks.synthetic import headlines
+from tasks.report import described, digest, notes
+from tasks.sources import Raw, read
+from tasks.splits import group_key, make_splits
+from tasks.standard import require_named, require_text_and_target, standard, without_other_splits
+from tasks.synthetic import headlines, limits
 from tasks.table import SPLITS, Columns, Table
 
-__all__ = ["Columns", "Table", "ceilings", "check", "load"]
+__all__ = ["Columns", "Table", "assemble", "ceilings", "check", "load", "notes", "nothing"]
 
 
 def load(
@@ -26,15 +25,15 @@ def load(
     tasks: Sequence[str],
     split_seed: int = 0,
     synthetic: Mapping[str, Any] | None = None,
-    split: str | None = None,
 ) -> Table:
     """Read every source into one table with disjoint splits.
 
     A row may carry the target of one task only, and so may a source. Rows without text and rows
-    without any target are dropped. Sources without a split column are split 80/10/10 by text,
-    each class alike; a task that then has no row in validation or test gets 10 % of its training
-    texts there. A text in two splits leaves the one it was to be learned in. The report counts
-    all of it.
+    without any target are dropped, and so are splits of hub data sets that are neither train,
+    validation nor test. Rows without a split are split 80/10/10 by text, each class alike; a task
+    that then has no row in validation or test gets 10 % of its training texts there. A text in
+    two splits leaves the one it was to be learned in. The report counts all of it, and `notes`
+    puts it into words.
 
     Args:
         sources: Files or hub data sets (see `tasks.sources.read`); none for the synthetic
@@ -43,27 +42,48 @@ def load(
         tasks: Names of the tasks to load targets for, keys of `columns.targets`.
         split_seed: Seed of the splits made here.
         synthetic: Arguments for `tasks.synthetic.headlines`.
-        split: Put every row in this split and split nothing, for data that only tests a model.
 
     Raises:
         UserError: A source, a column or a cell cannot be used; the message names it.
     """
     _refuse_unknown(tasks, columns)
-    raw = [Raw(source, *read(source, columns)) for source in sources] or [
-        _synthetic(synthetic or {})
-    ]
-    refuse_absent(raw, columns, tasks)
-    frame, report = _usable(_stack([standard(part, columns, tasks) for part in raw]), tasks)
-    _refuse_empty(frame, columns, tasks)
-    if split is None:
-        frame, notes = make_splits(frame, tasks, split_seed)
-        report |= notes
-    else:
-        frame["split"] = parse_split(split)
-        report["split"] = [f"every row in {split}"]
-    table = Table(frame, columns, _described(raw, frame, tasks) | report)
+    synthetic = synthetic or {}
+    raw = [read(source, columns) for source in sources] or [_synthetic(synthetic)]
+    require_text_and_target(raw, columns, tasks)
+    require_named(raw, columns, tasks)
+    kept, left_out = without_other_splits(raw, columns)
+    frame, dropped = assemble(kept, columns, tasks)
+    for task in tasks:
+        if frame[task].isna().all():
+            raise nothing([task], columns)
+    frame, made = make_splits(frame, tasks, split_seed)
+    made["split"] = left_out + made["split"]
+    report = described(raw, frame, tasks) | dropped | made
+    if not sources:
+        report["expected_limits"] = _limits(synthetic, tasks)
+    table = Table(frame, columns, report)
     check(table)
     return table
+
+
+def assemble(
+    raw: Sequence[Raw], columns: Columns, tasks: Sequence[str]
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Every row with text and a target, as the table has it, and the report's entry on the others.
+
+    Raises:
+        UserError: A cell cannot be used.
+    """
+    return _usable(_stack([standard(part, columns, tasks) for part in raw]), tasks)
+
+
+def nothing(tasks: Sequence[str], columns: Columns) -> UserError:
+    """The error for targets of which no row has any."""
+    names = " or ".join(f"`{columns.column(task)}`" for task in tasks)
+    return UserError(
+        f"{names} should have a value in some row with text. Found only empty cells. "
+        f"Fill some, or {columns.advice(tasks)}"
+    )
 
 
 def check(table: Table) -> None:
@@ -92,7 +112,12 @@ def ceilings(table: Table, tasks: Mapping[str, Task], split: str) -> dict[str, d
 
 def _synthetic(options: Mapping[str, Any]) -> Raw:
     frame = headlines(**options).astype(object)
-    return Raw("the synthetic headlines", frame, _digest(frame))
+    return Raw("the synthetic headlines", frame, digest(frame))
+
+
+def _limits(options: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, dict[str, float]]:
+    noise = {name: options[name] for name in ("label_noise", "score_noise") if name in options}
+    return {task: best for task, best in limits(**noise).items() if task in tasks}
 
 
 def _refuse_unknown(tasks: Sequence[str], columns: Columns) -> None:
@@ -100,15 +125,6 @@ def _refuse_unknown(tasks: Sequence[str], columns: Columns) -> None:
         if name not in TASKS or name not in columns.targets:
             known = ", ".join(key for key in columns.targets if key in TASKS)
             raise UserError(f"`tasks` should be some of {known}. Found {name!r}.")
-
-
-def _refuse_empty(frame: pd.DataFrame, columns: Columns, tasks: Sequence[str]) -> None:
-    for task in tasks:
-        if frame[task].isna().all():
-            raise UserError(
-                f"`{columns.targets[task]}` should have a value in some row with text. Found only "
-                f"empty cells. Name another column with data.{task}=COLUMN."
-            )
 
 
 def _stack(parts: list[pd.DataFrame]) -> pd.DataFrame:
@@ -133,26 +149,3 @@ def _usable(frame: pd.DataFrame, tasks: Sequence[str]) -> tuple[pd.DataFrame, di
         kept = kept.drop(columns="domain")
     dropped = {"without text": int(textless.sum()), "without target": int(aimless.sum())}
     return kept, {"dropped": dropped}
-
-
-def _described(raw: Sequence[Raw], frame: pd.DataFrame, tasks: Sequence[str]) -> dict[str, Any]:
-    by_split = {split: frame[frame["split"] == split] for split in SPLITS}
-    content = [name for name in ("text", "split", "domain", *tasks) if name in frame]
-    return {
-        "sources": [
-            {"source": part.source, "sha256": part.digest, "rows": len(part.frame)} for part in raw
-        ],
-        "rows": {split: len(rows) for split, rows in by_split.items()},
-        "labelled": {
-            task: {split: int(rows[task].notna().sum()) for split, rows in by_split.items()}
-            for task in tasks
-        },
-        "fingerprint": _digest(frame[content]),
-    }
-
-
-def _digest(frame: pd.DataFrame) -> str:
-    """SHA-256 of the rows as sorted JSON lines, so that their order does not count."""
-    records = frame.to_dict("records")
-    lines = sorted(json.dumps(row, sort_keys=True, ensure_ascii=False) for row in records)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

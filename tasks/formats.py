@@ -23,7 +23,7 @@ def _separated(separator: str) -> Callable[[bytes, Columns], Rows]:
         reader = csv.reader(
             io.StringIO(content.decode("utf-8-sig"), newline=""), delimiter=separator
         )
-        header = next(reader)
+        header = next((row for row in reader if row), [])
         if len(set(header)) < len(header):
             raise ValueError(f"two columns of one name among {', '.join(header)}")
         rows = []

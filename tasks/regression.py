@@ -126,51 +126,33 @@ class Regression(Task):
         """Errors and correlations in the user's unit.
 
         `cosine` is the measure of SemEval-2017 task 5, sum(p g) / (|p| |g|) over all rows.
-        Where a constant leaves a correlation undefined it is 0.
+        Where a constant leaves a correlation undefined it is 0; where all targets are equal, or
+        there is only one, R2 is None.
         """
-        enough = len(actual) > 1  # R2 of a single row is undefined
+        varied = np.ptp(actual) > 0
         return {
             "mse": float(mean_squared_error(actual, predicted)),
             "mae": float(mean_absolute_error(actual, predicted)),
-            "r2": float(r2_score(actual, predicted)) if enough else 0.0,
+            "r2": float(r2_score(actual, predicted)) if varied else None,
             "pearson": _cosine(predicted - predicted.mean(), actual - actual.mean()),
             "cosine": _cosine(predicted, actual),
         }
 
-    def score(self, metrics: Mapping[str, Any]) -> float:
-        """R2, the share of the variance explained."""
-        return float(metrics["r2"])
+    def score(self, metrics: Mapping[str, Any]) -> float | None:
+        """R2, the share of the variance explained; None without variance."""
+        return metrics.get("r2")
 
     def baselines(
         self, train: tuple[Sequence[str], Tensor], test: tuple[Sequence[str], Tensor]
     ) -> dict[str, dict[str, Any]]:
         """The training mean, and TF-IDF with ridge regression."""
-        texts, targets = train
-        known = self.labelled(targets).numpy()
-        kept = [text for text, present in zip(texts, known, strict=True) if present]
-        scores = targets.double().numpy()[known]
+        texts, scores = self._known(train[0], train[1].double())
         mean = np.full(len(test[0]), scores.mean())
+        linear = baselines.regress(texts, scores, test[0])
         return {
             "mean predictor": self.measure(mean, test[1]),
-            "TF-IDF + ridge regression": self.measure(
-                baselines.regress(kept, scores, test[0]), test[1]
-            ),
+            "TF-IDF + ridge regression": self.measure(linear, test[1]),
         }
-
-    def to_dict(self) -> dict[str, Any]:
-        """Name, column, mean, sd and scale."""
-        return {
-            "name": self.name,
-            "column": self.column,
-            "mean": self.mean,
-            "sd": self.sd,
-            "scale": self.scale,
-        }
-
-    @classmethod
-    def from_dict(cls, state: Mapping[str, Any]) -> Self:
-        """Rebuild the task that `to_dict` described."""
-        return cls(**state)
 
 
 def _cosine(left: np.ndarray, right: np.ndarray) -> float:

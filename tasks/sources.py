@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
@@ -18,12 +18,28 @@ from tasks.table import Columns
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["read"]
+__all__ = ["Raw", "read"]
 
 HUB_NAME = re.compile(r"[\w-]+(/[\w.-]+)?(:[\w.-]+)?")
 
 
-def read(source: str, columns: Columns) -> tuple[pd.DataFrame, str]:
+class Raw(NamedTuple):
+    """A source as it was read, uninterpreted.
+
+    Args:
+        source: Path or name of the data set.
+        frame: What it holds.
+        digest: SHA-256 of the file or of the hub's rows.
+        hub: Whether it came from the hub.
+    """
+
+    source: str
+    frame: pd.DataFrame
+    digest: str
+    hub: bool = False
+
+
+def read(source: str, columns: Columns) -> Raw:
     """Read one source.
 
     Args:
@@ -32,14 +48,12 @@ def read(source: str, columns: Columns) -> tuple[pd.DataFrame, str]:
         columns: Names for what carries none: the sentences and labels of a .txt file, and the
             splits of a hub data set.
 
-    Returns:
-        What it holds, uninterpreted, and the SHA-256 of the file or of the hub's rows.
-
     Raises:
         UserError: The source is missing, empty, unreadable or of an unknown format.
     """
     path = Path(source)
-    if not path.exists() and not path.suffix and HUB_NAME.fullmatch(source):
+    hub = _is_hub_name(source) and not path.exists()
+    if hub:
         rows = _hub(source, columns.split)
         digest = hashlib.sha256(json.dumps(rows, default=str).encode()).hexdigest()
     else:
@@ -49,7 +63,12 @@ def read(source: str, columns: Columns) -> tuple[pd.DataFrame, str]:
     frame = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in rows.items()})
     if frame.empty:
         raise UserError(f"{source} should have rows of data. Found none.")
-    return frame, digest
+    return Raw(source, frame, digest, hub)
+
+
+def _is_hub_name(source: str) -> bool:
+    # The suffix tells owner/name-1.0 from folder/data.csv.
+    return Path(source).suffix.lower() not in FORMATS and bool(HUB_NAME.fullmatch(source))
 
 
 def _content(path: Path) -> bytes:
@@ -58,7 +77,7 @@ def _content(path: Path) -> bytes:
     if not path.is_file():
         raise UserError(
             f"{path} should be a file or a hub data set (owner/name). Found nothing there. "
-            "Correct data.sources=[PATH]."
+            "Correct the path."
         )
     if path.suffix.lower() not in FORMATS:
         found = path.suffix or "no suffix"
@@ -96,7 +115,7 @@ def _hub(source: str, split_column: str) -> Rows:
         reason = " ".join(str(error).split())
         raise UserError(
             f"{source} should be a file or a hub data set. Found: {reason}. Without the hub, "
-            "download it as CSV, Parquet or JSON and give data.sources=[PATH]."
+            "download it as CSV, Parquet or JSON and give the path of that file."
         ) from None
     records = []
     for split, data in loaded.items():

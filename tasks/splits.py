@@ -9,27 +9,9 @@ from typing import Any
 import pandas as pd
 
 from dao.errors import UserError
-from tasks.table import SPLITS
+from tasks.table import SPLITS, count
 
-__all__ = ["group_key", "make_splits", "parse_split"]
-
-ALIASES = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev", "eval"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-
-
-def parse_split(cell: object) -> str:
-    """Turn a user's word for a split into train, validation or test.
-
-    Raises:
-        ValueError: The word is none of the known ones.
-    """
-    split = ALIASES.get(str(cell).strip().lower())
-    if split is None:
-        raise ValueError("train, validation or test (or training, valid, val, dev, eval, testing)")
-    return split
+__all__ = ["group_key", "make_splits"]
 
 
 def group_key(text: str) -> str:
@@ -59,39 +41,88 @@ def make_splits(
         UserError: There are too few texts to fill every split.
     """
     texts = _Texts(frame["text"].map(group_key), _strata(frame, tasks), seed)
-    unassigned = frame["split"].isna()
+    undecided = frame["split"].isna()
     notes = []
-    if not unassigned.all():
-        notes.append(f"{(~unassigned).sum()} rows by their split column")
-    if unassigned.any():
-        frame["split"] = frame["split"].fillna("train")
-        frame["split"] = texts.move(frame["split"], unassigned, to="test", share=1 / 10)
-        frame["split"] = texts.move(frame["split"], unassigned, to="validation", share=1 / 9)
-        notes.append(f"{unassigned.sum()} rows 80/10/10 by text, seed {seed}")
+    if not undecided.all():
+        notes.append(f"{count((~undecided).sum())} by their split column")
+    if undecided.any():
+        frame["split"] = texts.divide(frame["split"].fillna("train"), undecided)
+        parts = ", ".join(f"{(frame['split'][undecided] == to).sum()} to {to}" for to in SPLITS)
+        rows = count(undecided.sum())
+        notes.append(f"{rows} without a split: {parts} (80/10/10 by text, seed {seed})")
     frame, duplicates = _remove_duplicates(frame, texts.groups)
     for to in ("test", "validation"):
         for task in tasks:
             labelled = frame[task].notna()
             if not (labelled & (frame["split"] == to)).any():
-                frame["split"] = texts.move(frame["split"], labelled, to=to, share=1 / 10)
-                notes.append(f"{to} for {task}: 10 % of its training texts, seed {seed}")
+                frame["split"], moved = texts.fill(frame["split"], labelled, to)
+                notes.append(f"{to} for {task}: {moved}, seed {seed}")
     return frame.reset_index(drop=True), {"duplicates": duplicates, "split": notes}
 
 
 @dataclass(frozen=True)
 class _Texts:
-    """Which rows move together (their group), and what keeps its share (their stratum)."""
+    """Which rows move together (their group), and what keeps its share (their stratum).
+
+    What moves depends on the texts and the seed, not on the order of the rows.
+    """
 
     groups: pd.Series
     strata: pd.Series
     seed: int
 
-    def move(self, split: pd.Series, among: pd.Series, *, to: str, share: float) -> pd.Series:
-        """Move a share of the training texts found `among` these rows, with all their rows."""
-        train = split == "train"
-        pool = split.index[train & among]
-        chosen = _choose(self.groups[pool], self.strata[pool], share=share, seed=self.seed, to=to)
-        return split.mask(train & self.groups[split.index].isin(chosen), to)
+    def divide(self, split: pd.Series, among: pd.Series) -> pd.Series:
+        """Move a tenth of the texts `among` these rows to test and a tenth to validation."""
+        for to, share in (("test", 1 / 10), ("validation", 1 / 9)):
+            members = self._training(split, among)
+            split = self._move(split, members, _quota(members, share), to)
+        return split
+
+    def fill(self, split: pd.Series, among: pd.Series, to: str) -> tuple[pd.Series, str]:
+        """Move a tenth of the training texts `among` these rows, at least one.
+
+        Returns:
+            The splits, and what moved in words.
+
+        Raises:
+            UserError: There is no training text to spare.
+        """
+        members = self._training(split, among)
+        texts = sum(map(len, members.values()))
+        quota = _quota(members, 1 / 10)
+        if not any(quota.values()):
+            largest = max(members, key=lambda name: len(members[name]), default="")
+            if len(members.get(largest, ())) < 2:
+                raise UserError(
+                    f"The data should have enough texts to take a {to} split from train. "
+                    f"Found {texts}. Add rows, or mark some as {to} in the split column."
+                )
+            quota[largest] = 1
+        filled = self._move(split, members, quota, to)
+        rows, share = count((filled != split).sum()), 100 * sum(quota.values()) / texts
+        return filled, f"{rows} moved from train ({share:.0f} % of its texts)"
+
+    def _training(self, split: pd.Series, among: pd.Series) -> dict[str, list[str]]:
+        """Stratum -> groups of the training rows `among` these."""
+        rows = split.index[(split == "train") & among]
+        stratum = self.strata[rows].groupby(self.groups[rows]).min()
+        return {name: list(part.index) for name, part in stratum.groupby(stratum)}
+
+    def _move(
+        self, split: pd.Series, members: dict[str, list[str]], quota: dict[str, int], to: str
+    ) -> pd.Series:
+        """Move so many groups of each stratum, each with all its training rows."""
+        chosen: set[str] = set()
+        for name, keys in members.items():
+            chosen.update(sorted(keys, key=lambda key: self._order(key, to))[: quota[name]])
+        return split.mask((split == "train") & self.groups[split.index].isin(chosen), to)
+
+    def _order(self, key: str, to: str) -> str:
+        return hashlib.sha256(f"{self.seed}/{to}/{key}".encode()).hexdigest()
+
+
+def _quota(members: dict[str, list[str]], share: float) -> dict[str, int]:
+    return {name: round(share * len(keys)) for name, keys in members.items()}
 
 
 def _strata(frame: pd.DataFrame, tasks: Sequence[str]) -> pd.Series:
@@ -101,45 +132,6 @@ def _strata(frame: pd.DataFrame, tasks: Sequence[str]) -> pd.Series:
         for column in (frame[task] for task in tasks)
     ]
     return pd.Series(["/".join(row) for row in zip(*marks, strict=True)], index=frame.index)
-
-
-def _choose(groups: pd.Series, strata: pd.Series, *, share: float, seed: int, to: str) -> set[str]:
-    """Choose the training texts that move to another split, an equal share of each stratum.
-
-    The choice depends on the texts and the seed, not on the order of the rows.
-
-    Args:
-        groups: Key of each training row's text; rows of one key belong together.
-        strata: What the shares should be equal in, such as the class; one entry per row.
-        share: Share of the texts to choose.
-        seed: Seed of the choice.
-        to: Name of the split to fill.
-
-    Returns:
-        The chosen keys.
-
-    Raises:
-        UserError: There are too few texts to take any.
-    """
-    stratum = strata.groupby(groups).min()
-    members = {name: sorted(part.index) for name, part in stratum.groupby(stratum)}
-    quota = {name: round(share * len(part)) for name, part in members.items()}
-    if not any(quota.values()):
-        largest = max(members, key=lambda name: len(members[name]), default=None)
-        if largest is None or len(members[largest]) < 2:
-            raise UserError(
-                f"The data should have enough texts to take a {to} split from train. "
-                f"Found {len(stratum)}. Add rows, or mark some as {to} in the split column."
-            )
-        quota[largest] = 1
-    chosen: set[str] = set()
-    for name, part in members.items():
-        chosen.update(sorted(part, key=lambda key: _order(key, to, seed))[: quota[name]])
-    return chosen
-
-
-def _order(key: str, to: str, seed: int) -> str:
-    return hashlib.sha256(f"{seed}/{to}/{key}".encode()).hexdigest()
 
 
 def _remove_duplicates(

@@ -2,82 +2,151 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 
 from dao.errors import UserError
 from tasks import TASKS
-from tasks.splits import parse_split
-from tasks.table import Columns
+from tasks.sources import Raw
+from tasks.table import Columns, count
 
-__all__ = ["Raw", "refuse_absent", "standard"]
+__all__ = [
+    "parse_split",
+    "parse_text",
+    "require_named",
+    "require_text_and_target",
+    "standard",
+    "without_other_splits",
+]
+
+ALIASES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev", "eval"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 
 
-class Raw(NamedTuple):
-    """A source as it was read; `digest` is its SHA-256."""
+def parse_text(cell: object) -> str | None:
+    """Turn a cell into a text without space around it, None where it is empty."""
+    if cell is None or cell != cell:  # NaN alone differs from itself
+        return None
+    return str(cell).strip() or None
 
-    source: str
-    frame: pd.DataFrame
-    digest: str
 
-
-def refuse_absent(raw: Sequence[Raw], columns: Columns, tasks: Sequence[str]) -> None:
-    """Check that the columns the user named are there.
+def parse_split(cell: object) -> str | None:
+    """Turn a user's word for a split into train, validation or test, None where it is empty.
 
     Raises:
-        UserError: A source lacks the text or any target, or no source has a named column.
+        ValueError: The word is none of the known ones.
+    """
+    word = parse_text(cell)
+    if word is None:
+        return None
+    if word.lower() not in ALIASES:
+        raise ValueError("train, validation or test (or training, valid, val, dev, eval, testing)")
+    return ALIASES[word.lower()]
+
+
+def require_text_and_target(raw: Sequence[Raw], columns: Columns, tasks: Sequence[str]) -> None:
+    """Check that every source has the text and a target.
+
+    Raises:
+        UserError: One has not.
     """
     for part in raw:
-        if columns.text not in part.frame:
-            raise _absent([columns.text], [part], ["text"])
-        if not any(columns.targets[task] in part.frame for task in tasks):
-            raise _absent([columns.targets[task] for task in tasks], [part], tasks)
-    named = {task: columns.targets[task] for task in tasks}
-    for option in ("split", "domain", "id"):
-        if getattr(columns, option) != option:  # the usual name may be absent
-            named[option] = getattr(columns, option)
-    for option, column in named.items():
-        if not any(column in part.frame for part in raw):
-            raise _absent([column], raw, [option])
+        for needed in (["text"], tasks):
+            if not any(columns.column(name) in part.frame for name in needed):
+                raise _absent(needed, [part], columns)
 
 
-def _absent(wanted: Sequence[str], raw: Sequence[Raw], options: Sequence[str]) -> UserError:
-    names = " or ".join(f"`{column}`" for column in wanted)
+def require_named(raw: Sequence[Raw], columns: Columns, tasks: Sequence[str]) -> None:
+    """Check that every column that was asked for by name is in some source.
+
+    Raises:
+        UserError: One is in none.
+    """
+    # The usual names of these three may be absent.
+    renamed = [name for name in ("split", "domain", "id") if columns.column(name) != name]
+    for name in [*tasks, *renamed]:
+        if not any(columns.column(name) in part.frame for part in raw):
+            raise _absent([name], raw, columns)
+
+
+def _absent(parts: Sequence[str], raw: Sequence[Raw], columns: Columns) -> UserError:
+    names = " or ".join(f"`{columns.column(part)}`" for part in parts)
     sources = " or ".join(part.source for part in raw)
     found = dict.fromkeys(str(name) for part in raw for name in part.frame.columns)
-    choices = " or ".join(f"data.{option}=COLUMN" for option in options)
     return UserError(
         f"{names} should be a column of {sources}. Found: {', '.join(found)}. "
-        f"Name it with {choices}."
+        f"Add it, or {columns.advice(parts)}"
     )
+
+
+def without_other_splits(raw: Sequence[Raw], columns: Columns) -> tuple[list[Raw], list[str]]:
+    """Hub data sets without splits such as `unsupervised`, and what was left out in words.
+
+    A file is left as it is: an unknown word in it is more likely a slip.
+
+    Raises:
+        UserError: No split of a hub data set has a known name.
+    """
+    kept, notes = list(raw), []
+    for place, part in enumerate(raw):
+        if not part.hub:
+            continue
+        words = part.frame[columns.split]
+        other = words.map(_is_other_split)
+        if not other.any():
+            continue
+        names = ", ".join(sorted(set(words[other].map(str))))
+        if other.all():
+            raise UserError(
+                f"{part.source} should have a split named train, validation or test. Found: "
+                f"{names}. Download it as CSV, Parquet or JSON and give the path of that file."
+            )
+        kept[place] = part._replace(frame=part.frame[~other].reset_index(drop=True))
+        notes.append(f"{part.source}: {count(other.sum())} left out, of the split {names}")
+    return kept, notes
+
+
+def _is_other_split(word: object) -> bool:
+    try:
+        parse_split(word)
+    except ValueError:
+        return True
+    return False
 
 
 def standard(raw: Raw, columns: Columns, tasks: Sequence[str]) -> pd.DataFrame:
     """One source under the table's own column names, its cells parsed.
 
     Columns without a part in this keep their names, unless the name is one of the table's own.
+
+    Raises:
+        UserError: A cell cannot be used.
     """
-    parsers: dict[str, tuple[str, Callable[[object], object]]] = {
-        "id": (columns.id, _text),
-        "text": (columns.text, _text),
-        "split": (columns.split, parse_split),
-        "domain": (columns.domain, _text),
-        **{task: (columns.targets[task], TASKS[task].parse) for task in tasks},
+    parsers: dict[str, Callable[[object], object]] = {
+        "id": parse_text,
+        "text": parse_text,
+        "split": parse_split,
+        "domain": parse_text,
+        **{task: TASKS[task].parse for task in tasks},
     }
     index = raw.frame.index
     frame = pd.DataFrame(index=index)
-    for name, (column, parse) in parsers.items():
-        values = _parsed(raw, name, column, parse)
-        frame[name] = pd.Series(values, index=index, dtype=object)
+    for part, parse in parsers.items():
+        frame[part] = pd.Series(_parsed(raw, columns, part, parse), index=index, dtype=object)
     stem = Path(raw.source).stem
     ids = enumerate(frame["id"].tolist(), start=1)
     frame["id"] = pd.Series([given or f"{stem}-{row}" for row, given in ids], index, dtype=object)
-    used = {column for column, _ in parsers.values()} | set(parsers)
+    used = {*parsers, *map(columns.column, parsers)}
     return frame.join(raw.frame[[name for name in raw.frame.columns if name not in used]])
 
 
-def _parsed(raw: Raw, name: str, column: str, parse: Callable[[object], object]) -> list[object]:
+def _parsed(
+    raw: Raw, columns: Columns, part: str, parse: Callable[[object], object]
+) -> list[object]:
+    column = columns.column(part)
     if column not in raw.frame:
         return [None] * len(raw.frame)
     values = []
@@ -87,12 +156,6 @@ def _parsed(raw: Raw, name: str, column: str, parse: Callable[[object], object])
         except ValueError as error:
             raise UserError(
                 f"`{column}` of {raw.source} should be {error}. Found {cell!r} in row {row}. "
-                f"Correct it, or name another column with data.{name}=COLUMN."
+                f"Correct it, or {columns.advice([part])}"
             ) from None
     return values
-
-
-def _text(cell: object) -> str | None:
-    if cell is None or cell != cell:  # NaN alone differs from itself
-        return None
-    return str(cell).strip() or None

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import pandas as pd
 
-__all__ = ["SPLITS", "Columns", "Table"]
+__all__ = ["SPLITS", "Columns", "Table", "count"]
 
 SPLITS = ("train", "validation", "test")
 
@@ -21,6 +21,7 @@ class Columns:
         split: Column saying train, validation or test; may be absent from the files.
         domain: Column naming the origin of a row; may be absent.
         id: Column naming the row; may be absent.
+        settable: Whether the user can give these names as settings, which errors then advise.
     """
 
     text: str = "text"
@@ -28,12 +29,23 @@ class Columns:
     split: str = "split"
     domain: str = "domain"
     id: str = "id"
+    settable: bool = True
 
     @classmethod
     def named(cls, settings: Any, tasks: Sequence[str]) -> Self:  # noqa: ANN401
         """The names that `settings` gives in its attributes: one per field, one per task."""
         targets = {task: getattr(settings, task) for task in tasks}
         return cls(settings.text, targets, settings.split, settings.domain, settings.id)
+
+    def column(self, part: str) -> str:
+        """Name of the column of a part: text, split, domain, id or a task."""
+        return self.targets[part] if part in self.targets else getattr(self, part)
+
+    def advice(self, parts: Sequence[str]) -> str:
+        """The end of an error message: how another column becomes one of these parts."""
+        if not self.settable:
+            return "rename another column to it."
+        return f"name another column with {' or '.join(f'data.{part}=COLUMN' for part in parts)}."
 
 
 @dataclass(frozen=True)
@@ -63,3 +75,13 @@ class Table:
     def values(self, task: str, split: str) -> list[Any]:
         """Targets of one task in one split, missing ones left out."""
         return [value for value in self.rows(split)[task] if value is not None]
+
+
+def count(number: int, thing: str = "row") -> str:
+    """A number with its noun.
+
+    Example:
+        >>> count(1), count(2)
+        ('1 row', '2 rows')
+    """
+    return f"{number} {thing}{'' if number == 1 else 's'}"

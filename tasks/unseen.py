@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from dao.errors import UserError
-from tasks.data import load
+from tasks.data import assemble, nothing
+from tasks.report import described
 from tasks.sources import read
 from tasks.splits import group_key
+from tasks.standard import parse_text, require_text_and_target
 from tasks.table import Columns, Table
 
 __all__ = ["load_unseen", "overlap", "read_texts"]
 
 
 def load_unseen(sources: Sequence[str], columns: Columns, *, tasks: Sequence[str]) -> Table:
-    """Every labelled row of `sources` as test rows; only tasks that have a column take part.
+    """Every labelled row of `sources` as a test row; tasks without any target take no part.
+
+    Columns for domain and id may be absent whatever their names, and one for the split counts
+    for nothing.
 
     Raises:
-        UserError: a source cannot be used; the message names it.
+        UserError: A source cannot be used, or has no target; the message names it.
     """
-    found = {name for source in sources for name in read(source, columns)[0].columns}
-    present = [task for task in tasks if columns.targets[task] in found]
-    return load(sources, columns, tasks=present or tasks, split="test")
+    columns = replace(columns, settable=False)
+    raw = [read(source, columns) for source in sources]
+    raw = [p._replace(frame=p.frame.drop(columns=columns.split, errors="ignore")) for p in raw]
+    require_text_and_target(raw, columns, tasks)
+    frame, dropped = assemble(raw, columns, tasks)
+    present = [task for task in tasks if frame[task].notna().any()]
+    if not present:
+        raise nothing(tasks, columns)
+    frame = frame.drop(columns=[task for task in tasks if task not in present])
+    frame["split"] = "test"
+    report = described(raw, frame, present) | dropped | {"split": ["every row is for test"]}
+    return Table(frame, columns, report)
 
 
 def overlap(trained: Table, table: Table) -> int:
@@ -34,18 +49,21 @@ def read_texts(source: str, columns: Columns) -> list[str]:
     """The texts of a file, in order; labels are not needed.
 
     Raises:
-        UserError: the file cannot be used, or a row has no text.
+        UserError: The file cannot be used, or a row has no text.
     """
-    frame, _ = read(source, columns)
+    frame = read(source, columns).frame
     if columns.text not in frame:
         raise UserError(
             f"`{columns.text}` should be a column of {source}. Found: {', '.join(frame.columns)}. "
             f"Rename the column that holds the text."
         )
-    texts = ["" if cell is None else str(cell).strip() for cell in frame[columns.text]]
-    if "" in texts:
-        raise UserError(
-            f"`{columns.text}` of {source} should have a text in every row. Found none in row "
-            f"{texts.index('') + 1}. Remove or fill it."
-        )
+    texts = []
+    for row, cell in enumerate(frame[columns.text].tolist(), start=1):
+        text = parse_text(cell)
+        if text is None:
+            raise UserError(
+                f"`{columns.text}` of {source} should have a text in every row. "
+                f"Found none in row {row}. Remove or fill it."
+            )
+        texts.append(text)
     return texts

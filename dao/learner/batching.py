@@ -37,17 +37,16 @@ class Examples:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of `Examples`, padded to the longest: ids and mask are (batch, length)."""
+    """Rows of `Examples`, padded to the longest: ids and mask are (batch, length).
+
+    `tokens` counts the real ones, without padding.
+    """
 
     rows: tuple[int, ...]
     input_ids: Tensor
     attention_mask: Tensor
     targets: Mapping[str, Tensor]
-
-    @property
-    def tokens(self) -> int:
-        """Real tokens, padding not counted (counted on the CPU side, from the mask)."""
-        return int(self.attention_mask.sum())
+    tokens: int
 
     @property
     def digest(self) -> str:
@@ -101,18 +100,16 @@ def sorted_batches(lengths: Sequence[int], batch_size: int) -> Iterator[tuple[in
         yield tuple(order[start : start + batch_size])
 
 
-def collate(
-    examples: Examples, rows: Sequence[int], pad: int, device: torch.device, *, left: bool = False
-) -> Batch:
-    """Pad the given rows to the longest of them, on the right unless `left`."""
+def collate(examples: Examples, rows: Sequence[int], pad: int, device: torch.device) -> Batch:
+    """Pad the given rows on the right to the longest of them."""
     ids = [examples.ids[i] for i in rows]
     width = max(len(row) for row in ids)
     input_ids = torch.full((len(ids), width), pad, dtype=torch.long)
     mask = torch.zeros((len(ids), width), dtype=torch.long)
     for i, row in enumerate(ids):
-        place = slice(width - len(row), width) if left else slice(0, len(row))
-        input_ids[i, place] = torch.tensor(row)
-        mask[i, place] = 1
+        input_ids[i, : len(row)] = torch.tensor(row)
+        mask[i, : len(row)] = 1
     index = torch.tensor(rows)
     targets = {task: values[index].to(device) for task, values in examples.targets.items()}
-    return Batch(tuple(rows), input_ids.to(device), mask.to(device), targets)
+    tokens = sum(len(row) for row in ids)
+    return Batch(tuple(rows), input_ids.to(device), mask.to(device), targets, tokens)

@@ -28,15 +28,18 @@ def user_errors() -> Iterator[None]:
 
     Any other exception is a bug and keeps its traceback.
     """
+    console = Console(stderr=True, soft_wrap=True)
     try:
         yield
-    except (UserError, DendriteError) as error:
-        Console(stderr=True, soft_wrap=True).print(
-            f"[bold red]error:[/bold red] {escape(' '.join(str(error).split()))}", highlight=False
-        )
+    except (UserError, DendriteError, OSError) as error:
+        message = " ".join(str(error).split())
+        if isinstance(error, OSError) and error.strerror:
+            place = "" if error.filename is None else f" {error.filename}"
+            message = f"The system refused{place}: {error.strerror}. Look at permissions and space."
+        console.print(f"[bold red]error:[/bold red] {escape(message)}", highlight=False)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
-        Console(stderr=True).print("stopped; --resume continues from the latest checkpoint")
+        console.print("stopped; train.py --resume continues a run that has a checkpoint")
         raise typer.Exit(130) from None
 
 

@@ -5,10 +5,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from dao.errors import UserError
 
@@ -25,6 +33,13 @@ class _Settings(BaseModel):
         coerce_numbers_to_str=True,
         allow_inf_nan=False,
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _one_is_a_list_of_one(cls, value: object, info: ValidationInfo) -> object:
+        kind = cls.model_fields[str(info.field_name)].annotation
+        takes_tuple = any(get_origin(k) is tuple for k in (kind, *get_args(kind)))
+        return (value,) if takes_tuple and isinstance(value, str | int | float) else value
 
 
 class Lora(_Settings):
@@ -84,11 +99,6 @@ class Data(_Settings):
     """Decides the split where the data has none; the same in every arm and seed."""
     synthetic: Synthetic = Synthetic()
 
-    @field_validator("sources", mode="before")
-    @classmethod
-    def _one_or_more(cls, sources: object) -> object:
-        return (sources,) if isinstance(sources, str) else sources
-
 
 class ClassificationOptions(_Settings):
     """Options of the task `cls`."""
@@ -128,6 +138,10 @@ class Dendrites(_Settings):
     where: Literal["heads", "lora_B", "lora_B+heads", "lora"] = "lora_B+heads"
     grow_at: tuple[Fraction, ...] = (0.5,)
     """Points of the step budget at which a set of dendrites is added, ascending."""
+    patience: int | None = Field(None, ge=1)
+    """Instead of `grow_at`: add a set after this many validations without a new best."""
+    max_sets: int = Field(1, ge=1)
+    """Sets to add at most; with `patience` only."""
     activation: Literal["sigmoid", "relu", "tanh"] = "sigmoid"
     init_scale: float = Field(0.01, gt=0)
     graph: bool = True
@@ -146,7 +160,7 @@ class Train(_Settings):
 
     epochs: int = Field(5, ge=1)
     batch_size: int = Field(32, ge=1)
-    lr: float = Field(2e-3, gt=0)
+    lr: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     warmup: float = Field(0.1, ge=0, lt=1)
     """Share of the budget over which the rate rises, also after each growth (then a third)."""
@@ -155,7 +169,8 @@ class Train(_Settings):
     validations_per_epoch: int = Field(2, ge=1)
     checkpoint_every: int = Field(100, ge=1)
     """Steps between checkpoints; there is one at every validation as well."""
-    keep_checkpoints: bool = False
+    keep_checkpoint: bool = False
+    """Keep the last checkpoint of a finished run."""
 
 
 class Config(_Settings):
@@ -164,7 +179,7 @@ class Config(_Settings):
     name: str = ""
     """First folder under results/; empty: after the data."""
     tasks: tuple[Literal["cls", "reg"], ...] = ("cls", "reg")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
     device: str = "auto"
     output: str = ""
     """The run folder; empty: results/NAME/ARM/seed=N."""
@@ -179,7 +194,7 @@ class Config(_Settings):
     @field_validator("tasks", mode="before")
     @classmethod
     def _split(cls, tasks: object) -> object:
-        return tuple(tasks.split(",")) if isinstance(tasks, str) else tasks
+        return tuple(t.strip() for t in tasks.split(",")) if isinstance(tasks, str) else tasks
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
@@ -197,13 +212,17 @@ class Config(_Settings):
         return "-".join(["+".join(self.tasks), *extras])
 
     @property
+    def data_name(self) -> str:
+        """What results are filed under: `name`, or the first source without folder and suffix."""
+        source = self.data.sources[0] if self.data.sources else "headlines"
+        return self.name or Path(source).stem
+
+    @property
     def folder(self) -> Path:
         """The run folder."""
         if self.output:
             return Path(self.output)
-        source = self.data.sources[0] if self.data.sources else "headlines"
-        name = self.name or Path(source).stem
-        return Path("results") / name / self.arm / f"seed={self.seed}"
+        return Path("results") / self.data_name / self.arm / f"seed={self.seed}"
 
     def to_yaml(self) -> str:
         """The effective settings; reading them back gives an equal Config."""

@@ -235,7 +235,7 @@ class Dendrites:
         return Growth(bool(restructured), self._done, len(self._sets))
 
     def _follow(self) -> None:
-        """Brings the record of sets up to date: the best model's sets are a prefix of ours."""
+        """Brings the record of sets up to date: the best model's sets are its first ones."""
         count = self._tracker.member_vars["num_dendrites_added"]
         found = {module.dendrite_modules_added for module in self._wrapped()}
         if found != {count}:

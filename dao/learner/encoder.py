@@ -37,6 +37,7 @@ __all__ = [
     "pool",
     "pooling_of",
     "precision",
+    "token_limit",
 ]
 
 EMBEDDED = "all-MiniLM-L6-v2"
@@ -45,13 +46,13 @@ EMBEDDED_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 # The digest of the weights that sentence-transformers publishes; the package carries a copy.
 EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
-# Attention projections first; peft's own list serves the architectures that are not named here.
+# The attention's projections. For other architectures peft's own list serves, and where it has
+# none, every linear layer.
 LORA_TARGETS = {
     "bert": ("query", "key", "value"),
     "phi": ("q_proj", "k_proj", "v_proj", "dense"),
 }
 LINEAR = (nn.Linear, Conv1D)  # Conv1D: what GPT-2 calls its linear layers
-MAX_SAFE_LENGTH = 1_000_000  # tokenizers without a limit report a huge number
 
 
 @dataclass(frozen=True)
@@ -105,11 +106,21 @@ def precision(choice: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
-def load_tokenizer(location: Location, max_length: int) -> tuple[PreTrainedTokenizerBase, int]:
-    """The tokenizer and the length in tokens at which texts are cut."""
-    tokenizer = _from_pretrained(AutoTokenizer, location)
-    limit = tokenizer.model_max_length
-    return tokenizer, min(max_length, limit) if limit < MAX_SAFE_LENGTH else max_length
+def load_tokenizer(location: Location) -> PreTrainedTokenizerBase:
+    """The tokenizer that comes with the encoder."""
+    tokenizer: PreTrainedTokenizerBase = _from_pretrained(AutoTokenizer, location)
+    return tokenizer
+
+
+def token_limit(wanted: int, tokenizer: PreTrainedTokenizerBase, base: PreTrainedModel) -> int:
+    """Tokens at which texts are cut: as wanted, but no more than the model has positions for."""
+    limits = [wanted, int(tokenizer.model_max_length)]
+    positions = getattr(base.config, "max_position_embeddings", None)
+    if positions and positions > 0:
+        # Models that number positions themselves start behind the id of the padding.
+        spent = 0 if numbers_positions(base) else (base.config.pad_token_id or 0) + 1
+        limits.append(int(positions) - spent)
+    return min(limits)
 
 
 def load_base(cfg: settings.Encoder, location: Location, device: torch.device) -> PreTrainedModel:
@@ -124,6 +135,9 @@ def load_base(cfg: settings.Encoder, location: Location, device: torch.device) -
         options["quantization_config"] = _quantization(cfg.quantize, dtype)
         options["device_map"] = {"": device}
     base: PreTrainedModel = _from_pretrained(AutoModel, location, **options)
+    if base.config.is_encoder_decoder:
+        base = base.get_encoder()
+    base.config.use_cache = False  # keys and values are for generating, and only cost memory here
     _keep_gradients_on_cpu(base)
     for module in base.modules():
         if isinstance(module, nn.Dropout):
@@ -177,15 +191,21 @@ def add_lora(base: PreTrainedModel, cfg: settings.Lora) -> PeftModel:
         UserError: no linear layer has one of the target names.
     """
     kind = base.config.model_type
-    targets = cfg.targets or LORA_TARGETS.get(kind) or PEFT_TARGETS.get(kind)
-    linear = {n.rpartition(".")[2] for n, m in base.named_modules() if isinstance(m, LINEAR)}
-    if not targets or not linear & set(targets):
+    # A pooler's output is not used here, so adapters in it would never be trained.
+    linear = [n for n, m in base.named_modules() if isinstance(m, LINEAR) and "pooler" not in n]
+    names = {name.rpartition(".")[2] for name in linear}
+    targets = cfg.targets or LORA_TARGETS.get(kind) or PEFT_TARGETS.get(kind) or sorted(names)
+    if not names & set(targets):
         raise UserError(
             f"`encoder.lora.targets` should name linear layers of {kind}. "
-            f"Found {sorted(targets or [])}; the model has {sorted(linear)}."
+            f"Found {sorted(targets)}; the model has {sorted(names)}."
         )
     lora = LoraConfig(
-        r=cfg.r, lora_alpha=cfg.alpha, lora_dropout=cfg.dropout, target_modules=list(targets)
+        r=cfg.r,
+        lora_alpha=cfg.alpha,
+        lora_dropout=cfg.dropout,
+        target_modules=list(targets),
+        exclude_modules=".*pooler.*",
     )
     with warnings.catch_warnings():
         # peft asks transformers for an attribute that the latter has renamed.

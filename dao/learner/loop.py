@@ -50,58 +50,64 @@ class Fitted:
         description: the structure of its dendrites, what `dendritic.attach` takes.
         dendrites: their weights, what `dendritic.load` takes.
         report: the content of dendrites.json, or None where none were asked for.
-        validation: the selected model's figures on validation, per task.
         steps: optimizer steps done.
         best_step: the step after which the selected model was measured.
-        seconds: time spent in training, validation and growth by this process.
+        seconds: time spent in training, validation and growth, over all resumptions.
     """
 
     model: MultiTaskModel
     description: dict[str, Any]
     dendrites: dict[str, Tensor]
     report: dict[str, Any] | None
-    validation: dict[str, Any]
     steps: int
     best_step: int
     seconds: float
 
 
-def fit(
-    model: MultiTaskModel,
-    tasks: Mapping[str, TaskLike],
-    train: Examples,
-    validation: Examples,
-    pad: int,
-    cfg: Config,
-    folder: RunFolder,
-    progress: Progress,
-    *,
-    resume: bool = False,
-) -> Fitted:
-    """Train `model` on `train`, select on `validation`, and leave the record in `folder`.
+@dataclass(frozen=True)
+class Job:
+    """What is to be fitted, on what, how, and where the record goes.
 
-    Args:
+    Attributes:
         model: fresh, on its device.
         tasks: by name, in the order of the heads.
         train: rows with a label for at least one task.
         validation: rows to select by.
         pad: token id to pad with.
         cfg: the whole run's settings.
-        folder: already created; with `resume`, holding a checkpoint.
+        folder: already created.
         progress: told of every step and validation.
+    """
+
+    model: MultiTaskModel
+    tasks: Mapping[str, TaskLike]
+    train: Examples
+    validation: Examples
+    pad: int
+    cfg: Config
+    folder: RunFolder
+    progress: Progress
+
+
+def fit(job: Job, *, resume: bool = False) -> Fitted:
+    """Train the model, select on validation, and leave the record in the run folder.
+
+    Args:
+        job: what is to be done.
         resume: continue after the latest checkpoint; equal to the bit to never having stopped.
 
     Raises:
-        UserError: a loss is no longer finite; the settings leave no room for growth.
+        UserError: a loss or an output is no longer finite; the settings leave no room for growth,
+            or are not those of the checkpoint.
         DendriteError: dendrites were asked for and none was added or none received a gradient.
     """
-    loop = _Loop(model, tasks, train, validation, pad, cfg, folder, progress)
+    loop = _Loop(job)
     done = loop.restore() if resume else 0
     for step, epoch, rows in loop.plan.batches(done):
         loop.train_step(step, epoch, rows)
         if step in loop.plan.validations:
             loop.validate(step, epoch)
-        if step in loop.plan.validations or step % cfg.train.checkpoint_every == 0:
+        if step in loop.plan.validations or step % job.cfg.train.checkpoint_every == 0:
             loop.checkpoint(step)
     return loop.finish()
 
@@ -109,44 +115,31 @@ def fit(
 class _Loop:
     """The state of a run between two steps."""
 
-    def __init__(
-        self,
-        model: MultiTaskModel,
-        tasks: Mapping[str, TaskLike],
-        train: Examples,
-        validation: Examples,
-        pad: int,
-        cfg: Config,
-        folder: RunFolder,
-        progress: Progress,
-    ) -> None:
-        self.model = model
-        self.tasks = tasks
-        self.train = train
-        self.validation = validation
-        self.pad = pad
-        self.cfg = cfg
-        self.folder = folder
-        self.progress = progress
-        self.plan = make_plan(train.lengths, cfg)
-        self.dendrites = self._wrap() if cfg.dendrites.enabled else None
-        self.balance = _balance(model, tasks, cfg)
-        self.grown_at: int | None = None
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.model, self.tasks, self.cfg = job.model, job.tasks, job.cfg
+        self.plan = make_plan(job.train.lengths, job.cfg)
+        self.dendrites = self._wrap() if job.cfg.dendrites.enabled else None
+        self.balance = _balance(job.model, job.tasks, job.cfg)
+        self.grown_at: list[int] = []
         self.best: dict[str, Any] = {"score": -math.inf}
         self.best_tensors: dict[str, Tensor] = {}
         self.optimizer = self._new_optimizer()
+        self.seconds_before = 0.0
         self.started = time.perf_counter()
-        torch.manual_seed(cfg.seed)
+        torch.manual_seed(job.cfg.seed)
 
     def _wrap(self) -> Dendrites:
         cfg = self.cfg.dendrites
-        sample = collate(self.train, range(min(2, len(self.train))), self.pad, self.model.device)
+        train = self.job.train
+        sample = collate(train, range(min(2, len(train))), self.job.pad, self.model.device)
         return Dendrites(
             self.model,
             target_modules(self.model, cfg.where),
-            run_dir=self.folder.path,
+            run_dir=self.job.folder.path,
             probe=lambda model: model(sample.input_ids, sample.attention_mask),
-            max_dendrites=len(cfg.grow_at),
+            max_dendrites=cfg.max_sets if cfg.patience else len(cfg.grow_at),
+            patience=cfg.patience,
             activation=cfg.activation,
             init_scale=cfg.init_scale,
             seed=self.cfg.seed,
@@ -169,11 +162,11 @@ class _Loop:
     def train_step(self, step: int, epoch: int, rows: tuple[int, ...]) -> None:
         """One batch: forward, losses, weights, backward, optimizer, a row of history."""
         began = time.perf_counter()
-        rate = self.cfg.train.lr * self.plan.rate(step, self.grown_at)
+        rate = self.cfg.train.lr * self.plan.rate(step, max(self.grown_at, default=None))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.model.train()
-        batch = collate(self.train, rows, self.pad, self.model.device)
+        batch = collate(self.job.train, rows, self.job.pad, self.model.device)
         losses = self._losses(batch)
         self._check_finite(step, losses)
         loss = self.balance(losses)
@@ -197,8 +190,8 @@ class _Loop:
             "tokens_per_s": round(batch.tokens / seconds, 1),
             "memory_mib": _memory_mib(self.model.device),
         }
-        self.folder.append("history.jsonl", row)
-        self.progress.step(row, self.plan)
+        self.job.folder.append("history.jsonl", row)
+        self.job.progress.step(row, self.plan)
 
     def _losses(self, batch: Batch) -> dict[str, Tensor | None]:
         outputs = self.model(batch.input_ids, batch.attention_mask, tap=self.balance.tap)
@@ -213,25 +206,28 @@ class _Loop:
     def _check_finite(self, step: int, losses: Mapping[str, Tensor | None]) -> None:
         for task, loss in losses.items():
             if loss is not None and not torch.isfinite(loss):
-                raise UserError(
-                    f"The loss of `{task}` should be finite. Found {loss.item()} at step {step}. "
-                    f"Lower train.lr (now {self.cfg.train.lr}) or use encoder.precision=fp32."
-                )
+                raise self._diverged(f"The loss of `{task}`", loss.item(), step)
+
+    def _diverged(self, what: str, found: float, step: int) -> UserError:
+        return UserError(
+            f"{what} should be finite. Found {found} at step {step}. "
+            f"Lower train.lr (now {self.cfg.train.lr}) or use encoder.precision=fp32."
+        )
 
     # -- validation and growth -----------------------------------------------------------------
 
     def validate(self, step: int, epoch: int) -> None:
         """Measure on validation, keep the model if it is the best so far, grow if it is time."""
-        outputs = predict(self.model, self.validation, self.pad)
-        figures = measure(self.tasks, outputs, self.validation.targets)
+        outputs = predict(self.model, self.job.validation, self.job.pad)
+        for task, values in outputs.items():
+            if not torch.isfinite(values).all():
+                raise self._diverged(f"Every output of `{task}`", math.nan, step)
+        figures = measure(self.tasks, outputs, self.job.validation.targets)
         score = selection_score(self.tasks, figures)
         if score > self.best["score"]:
             description, self.best_tensors = self._snapshot()
-            self.best = {"score": score, "step": step, "figures": figures, **description}
-        grown = self._grow(score, step in self.plan.growths)
-        if grown:
-            self.grown_at = step
-            self.optimizer = self._new_optimizer()
+            self.best = {"score": score, "step": step, "description": description}
+        grown = self._grow(score, step)
         row = {
             "step": step,
             "epoch": epoch,
@@ -240,20 +236,24 @@ class _Loop:
             "grown": grown,
             "metrics": {task: _numbers(values) for task, values in figures.items()},
         }
-        self.folder.append("validation.jsonl", row)
-        self.progress.validation(row)
+        self.job.folder.append("validation.jsonl", row)
+        self.job.progress.validation(row)
 
     def _snapshot(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         if self.dendrites:
-            description, tensors = self.dendrites.twin_state()
-            return {"description": description}, tensors
-        tensors = {n: p.detach().cpu().clone() for n, p in self._trainable().items()}
-        return {"description": NO_DENDRITES}, tensors
+            return self.dendrites.twin_state()
+        return NO_DENDRITES, {n: p.detach().cpu().clone() for n, p in self._trainable().items()}
 
-    def _grow(self, score: float, now: bool) -> bool:
+    def _grow(self, score: float, step: int) -> bool:
+        """Report a validation to the dendrites; True if a set was added."""
         if not self.dendrites:
             return False
-        return self.dendrites.validation(score, grow=now).restructured
+        growth = self.dendrites.validation(score, grow=step in self.plan.growths)
+        if growth.restructured:
+            self.optimizer = self._new_optimizer()
+            if not growth.done:
+                self.grown_at.append(step)
+        return growth.restructured and not growth.done
 
     # -- checkpoints ---------------------------------------------------------------------------
 
@@ -264,6 +264,8 @@ class _Loop:
             "grown_at": self.grown_at,
             "best": self.best,
             "events": self.dendrites.events if self.dendrites else [],
+            "seconds": self._seconds(),
+            "settings": _decisive(self.cfg),
         }
         weights = {n: p.detach() for n, p in self._trainable().items()}
         tensors = {WEIGHTS: weights, **({BEST: self.best_tensors} if self.best_tensors else {})}
@@ -271,34 +273,42 @@ class _Loop:
             "optimizer": self.optimizer.state_dict(),
             "balance": self.balance.state_dict(),
             "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
         files = tuple(self.dendrites.files()) if self.dendrites else ()
-        self.folder.save_checkpoint(state, tensors, optimizer, files)
+        self.job.folder.save_checkpoint(state, tensors, optimizer, files)
 
     def restore(self) -> int:
         """Return to the latest checkpoint; the number of steps already done."""
-        place = self.folder.latest_checkpoint()
+        place = self.job.folder.latest_checkpoint()
         state, tensors, saved = load_checkpoint(place)
+        _check_settings(state["settings"], _decisive(self.cfg))
         if self.dendrites:
             self.dendrites.replay(state["events"])
             for file in self.dendrites.files():
                 shutil.copy2(place / "files" / file.name, file)
         self.grown_at = state["grown_at"]
+        self.seconds_before = state["seconds"]
         self.best, self.best_tensors = state["best"], tensors.get(BEST, {})
         _copy_into(self._trainable(), tensors[WEIGHTS])
         self.optimizer = self._new_optimizer()
         self.optimizer.load_state_dict(saved["optimizer"])
         self.balance.load_state_dict(saved["balance"])
         torch.set_rng_state(saved["random"])
+        if saved["random_cuda"]:
+            torch.cuda.set_rng_state_all(saved["random_cuda"])
         for name in ("history.jsonl", "validation.jsonl"):
-            self.folder.truncate(name, state["step"])
+            self.job.folder.truncate(name, state["step"])
         return int(state["step"])
+
+    def _seconds(self) -> float:
+        return self.seconds_before + time.perf_counter() - self.started
 
     # -- the end -------------------------------------------------------------------------------
 
     def finish(self) -> Fitted:
         """Put the selected weights into a model without any training scaffold."""
-        seconds = time.perf_counter() - self.started
+        seconds = self._seconds()
         report = self._dendrite_report() if self.dendrites else None
         if self.dendrites:
             if self.cfg.dendrites.graph:
@@ -312,7 +322,6 @@ class _Loop:
             description=description,
             dendrites=dendrites,
             report=report,
-            validation=self.best["figures"],
             steps=self.plan.total,
             best_step=self.best["step"],
             seconds=seconds,
@@ -326,12 +335,14 @@ class _Loop:
                 f"Dendrites were asked for, but {report['dendrites_added']} were added and "
                 f"{report['received_gradient']} received a gradient. Nothing was measured."
             )
-        kept = max(self.best["description"]["dendrites"].values(), default=0)
+        description = self.best["description"]
+        kept = dendritic.split(self.best_tensors, description)[1].values()
         return {
             **report,
-            "dendrites_kept": kept,
+            "dendrites_kept": max(description["dendrites"].values(), default=0),
+            "parameters_kept": sum(tensor.numel() for tensor in kept),
             "epochs_run": self.cfg.train.epochs,
-            "growth_steps": list(self.plan.growths),
+            "growth_steps": self.grown_at,
         }
 
 
@@ -358,11 +369,33 @@ def _balance(model: MultiTaskModel, tasks: Mapping[str, TaskLike], cfg: Config) 
     )
 
 
+def _decisive(cfg: Config) -> dict[str, Any]:
+    """The settings that the course of a run depends on."""
+    settings = cfg.model_dump(mode="json", exclude={"name", "output", "device"})
+    del settings["train"]["keep_checkpoint"]
+    return settings
+
+
+def _check_settings(found: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> None:
+    for key in now:
+        old, new = found.get(key), now[key]
+        if isinstance(old, dict) and isinstance(new, dict):
+            _check_settings(old, new, f"{prefix}{key}.")
+        elif old != new:
+            raise UserError(
+                f"A run should be resumed with the settings it began with. Found `{prefix}{key}` "
+                f"changed from {old} to {new} in config.yaml. Restore it, or start again with "
+                f"--overwrite."
+            )
+
+
 def _copy_into(parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]) -> None:
-    if parameters.keys() != tensors.keys():
-        odd = sorted(parameters.keys() ^ tensors.keys())
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    wanted = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+    if found != wanted:
+        odd = sorted(n for n in {*found, *wanted} if found.get(n) != wanted.get(n))
         raise UserError(
-            f"The checkpoint should fit the settings. Found {len(odd)} other tensors, first "
+            f"The checkpoint should fit the model. Found {len(odd)} other tensors, first "
             f"{odd[0]}. Start the run again with --overwrite."
         )
     with torch.no_grad():

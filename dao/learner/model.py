@@ -22,6 +22,7 @@ from dao.learner.encoder import (
     pool,
     pooling_of,
     precision,
+    token_limit,
 )
 
 __all__ = ["MultiTaskModel", "build", "load_weights", "read_tensors", "save_weights"]
@@ -89,6 +90,17 @@ class MultiTaskModel(nn.Module):
             ).last_hidden_state
         return pool(hidden.float(), attention_mask, self.pooling)
 
+    @property
+    def precision(self) -> str:
+        """Name of the compute type, as the settings spell it."""
+        return "bf16" if self.compute == torch.bfloat16 else "fp32"
+
+    def count(self) -> dict[str, int]:
+        """Parameters, `total` and `trainable`; quantised ones count as what they stand for."""
+        trainable, total = self.encoder.get_nb_trainable_parameters()
+        heads = sum(p.numel() for p in self.heads.parameters())
+        return {"total": total + heads, "trainable": trainable + heads}
+
     def shared_parameters(self) -> list[nn.Parameter]:
         """The trainable parameters that every task shares: those of the encoder."""
         return [p for p in self.encoder.parameters() if p.requires_grad]
@@ -99,8 +111,9 @@ def build(
 ) -> tuple[MultiTaskModel, PreTrainedTokenizerBase, int]:
     """A fresh model, its tokenizer and the token limit; equal seeds give equal weights."""
     location = locate(cfg.name)
-    tokenizer, limit = load_tokenizer(location, cfg.max_length)
+    tokenizer = load_tokenizer(location)
     base = load_base(cfg, location, device)
+    limit = token_limit(cfg.max_length, tokenizer, base)
     torch.manual_seed(seed)
     pooling = pooling_of(cfg, base)
     encoder = add_lora(base, cfg.lora)

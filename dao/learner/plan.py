@@ -72,8 +72,7 @@ def make_plan(lengths: Sequence[int], cfg: Config) -> Plan:
     count = cfg.train.epochs * min(cfg.train.validations_per_epoch, per_epoch)
     validations = tuple(round(total * (i + 1) / count) for i in range(count))
     growths = tuple(
-        next(v for v in validations if v >= point * total)
-        for point in (cfg.dendrites.grow_at if cfg.dendrites.enabled else ())
+        next(v for v in validations if v >= point * total) for point in _growth_points(cfg)
     )
     if len(set(growths)) < len(growths) or total in growths:
         raise UserError(
@@ -83,3 +82,8 @@ def make_plan(lengths: Sequence[int], cfg: Config) -> Plan:
         )
     warmup = round(cfg.train.warmup * total)
     return Plan(tuple(lengths), size, cfg.seed, per_epoch, total, warmup, validations, growths)
+
+
+def _growth_points(cfg: Config) -> tuple[float, ...]:
+    fixed = cfg.dendrites.enabled and cfg.dendrites.patience is None
+    return cfg.dendrites.grow_at if fixed else ()

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dao.errors import UserError
 from dao.learner.config import Config, load_config
 
-__all__ = ["RunFolder", "provenance", "write_atomically"]
+__all__ = [
+    "RunFolder",
+    "check_writable",
+    "load_checkpoint",
+    "provenance",
+    "write_atomically",
+]
 
+# Every name that a run gives to a file or folder directly below its own.
+WRITTEN = {
+    "PAI", "README.md", "adapter", "checkpoints", "config.yaml", "data.json", "dendrites.json",
+    "dendrites.safetensors", "heads.safetensors", "history.jsonl", "metrics.json",
+    "predictions.csv", "tasks.json", "tokenizer", "validation.jsonl",
+}  # fmt: skip
 PACKAGES = ("torch", "transformers", "peft", "perforatedai", "bitsandbytes", "scikit-learn")
 
 
@@ -36,43 +52,63 @@ class RunFolder:
         return (self.path / "metrics.json").is_file()
 
     @property
-    def claimed(self) -> bool:
-        """Whether a run has written its settings here."""
-        return (self.path / "config.yaml").is_file()
-
-    @property
     def started(self) -> bool:
         """Whether a run has trained here; one that failed before may be replaced unasked."""
-        return self.claimed and (self.finished or (self.path / "history.jsonl").is_file())
+        return (self.path / "history.jsonl").is_file()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes on this machine out; a kill releases the lock.
+
+        Raises:
+            UserError: another process is at work in this folder.
+        """
+        name = hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:16]
+        lock = FileLock(Path(tempfile.gettempdir()) / f"dao-run-{name}.lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise UserError(
+                f"A run folder should have one process at a time. Found another at work in "
+                f"{self.path}. Wait for it, or choose another folder with --output."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def create(self, cfg: Config, *, overwrite: bool) -> None:
         """Claim the folder for a new run and write its settings.
 
+        Only what a run writes is ever removed, and a run that has trained only with `overwrite`.
+
         Raises:
             UserError: the folder holds a run or other files, or cannot be written.
         """
-        if self.claimed and (overwrite or not self.started):
-            shutil.rmtree(self.path)
-        elif self.claimed:
+        present = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
+        if self.path.is_file() or not present <= WRITTEN or (present and not self._is_run()):
+            raise UserError(
+                f"The run folder should be new. Found other files at {self.path}. "
+                f"Choose another with --output."
+            )
+        if self.started and not overwrite:
             state = "a finished run" if self.finished else "an unfinished run"
             rest = "" if self.finished else f"continue it with --resume {self.path}, "
             raise UserError(
                 f"The run folder should be new. Found {state} in {self.path}: {rest}"
                 f"replace it with --overwrite, or choose another with --output."
             )
-        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise UserError(
-                f"The run folder should be new. Found other files at {self.path}. "
-                f"Choose another with --output."
-            )
+        if present:
+            shutil.rmtree(self.path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / "config.yaml", cfg.to_yaml())
+
+    def _is_run(self) -> bool:
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path / "config.yaml", cfg.to_yaml())
-        except OSError as error:
-            raise UserError(
-                f"The run folder {self.path} cannot be written: {error.strerror}. "
-                f"Choose another with --output."
-            ) from None
+            self.config()
+        except UserError:
+            return False
+        return True
 
     def check_resumable(self) -> None:
         """Refuse a run that is finished or has no checkpoint."""
@@ -198,11 +234,35 @@ class RunFolder:
 def load_checkpoint(
     folder: Path,
 ) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """What `save_checkpoint` was given: state, tensors and optimizer."""
-    state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    tensors = {path.stem: load_file(path) for path in folder.glob("*.safetensors")}
-    optimizer = torch.load(folder / "optimizer.pt", weights_only=True, map_location="cpu")
+    """What `save_checkpoint` was given: state, tensors and optimizer.
+
+    Raises:
+        UserError: the checkpoint is damaged.
+    """
+    try:
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        tensors = {path.stem: load_file(path) for path in folder.glob("*.safetensors")}
+        optimizer = torch.load(folder / "optimizer.pt", weights_only=True, map_location="cpu")
+    except Exception as error:  # each of the three formats has errors of its own
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"The checkpoint {folder} should be whole. Found: {reason}. "
+            f"Start the run again with --overwrite."
+        ) from None
     return state, tensors, optimizer
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a file whose folder is missing or closed, before the work of filling it.
+
+    Raises:
+        UserError: the file could not be written.
+    """
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK) or path.is_dir():
+        raise UserError(
+            f"The output should be a file in a folder that can be written. Found {path}. "
+            f"Create the folder or choose another."
+        )
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -230,20 +290,20 @@ def provenance(device: torch.device) -> dict[str, Any]:
         "packages": versions,
         "device": cuda or platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
-        "git": _git_state(),
+        "git": _git_state(Path(__file__).parents[2]),
     }
 
 
-def _git_state() -> dict[str, Any] | None:
-    here = Path(__file__).parent
+def _git_state(root: Path) -> dict[str, Any] | None:
+    """Commit of the project's own checkout; None for an installed copy."""
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip()
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
+        if Path(git("rev-parse", "--show-toplevel")) != root:
+            return None
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.CalledProcessError):
         return None

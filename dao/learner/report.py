@@ -26,14 +26,17 @@ __all__ = [
     "summary",
 ]
 
+TASK_TYPES = {"cls": "text-classification", "reg": "text-regression"}  # the hub's words
 WIDE = 200  # columns of a table that goes to a file
 
 
 class RichProgress:
     """A bar with loss, weights, tokens/s and time left on stderr; a line per validation."""
 
-    def __init__(self) -> None:
-        self.console = Console(stderr=True)
+    def __init__(self, notes: Iterable[str] = ()) -> None:
+        self.console = Console(stderr=True, soft_wrap=True)
+        for note in notes:
+            self.console.print(note, markup=False, highlight=False)
         self._bar = Progress(
             TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
             BarColumn(bar_width=20),
@@ -103,7 +106,7 @@ def slices_table(metrics: Mapping[str, Any], split: str) -> Table | None:
     for column, groups in slices.items():
         for value, row in groups.items():
             cells = (_cell(row.get(task, {}).get(metric)) for task, metric, _ in columns)
-            table.add_row(f"{column} = {escape(value)}", *cells)
+            table.add_row(escape(f"{column} = {value}"), *cells)
     return table
 
 
@@ -146,9 +149,9 @@ def summary(metrics: Mapping[str, Any]) -> list[str]:
             f"dendrites: {dendrites['modules_wrapped']} modules wrapped, "
             f"{dendrites['dendrites_added']} added to each after step "
             f"{', '.join(map(str, dendrites['growth_steps']))}, "
-            f"{dendrites['dendrites_kept']} kept in the selected model, "
             f"{dendrites['parameters_added']:,} parameters, "
-            f"{dendrites['received_gradient']} received a gradient"
+            f"{dendrites['received_gradient']} received a gradient; "
+            f"{dendrites['dendrites_kept']} kept in the selected model"
         )
     training = metrics["training"]
     lines.append(
@@ -171,14 +174,15 @@ def model_card(cfg: Config, metrics: Mapping[str, Any]) -> str:
     """README.md of a run folder: front matter for the hub, the results, how to use the files."""
     results = [
         EvalResult(
-            task_type="text-classification",
+            task_type=TASK_TYPES[task],
             dataset_type="table",
             dataset_name=metrics["name"],
-            metric_type=f"{task}_{metric}",
+            metric_type=metric,
             metric_value=figures[metric],
         )
         for task, figures in metrics["splits"]["test"].items()
         for metric, _ in metrics["headline"][task]
+        if figures[metric] is not None
     ]
     data = ModelCardData(
         base_model=cfg.encoder.name,

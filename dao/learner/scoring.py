@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from dao.errors import UserError
 from dao.learner.batching import Examples, collate, sorted_batches
 from dao.learner.model import MultiTaskModel
 
@@ -19,6 +20,8 @@ class TaskLike(Protocol):
 
     name: str
     outputs: int
+    headline: Sequence[tuple[str, str]]
+    """The figures a table shows, each with the arrow of its better direction."""
 
     def encode(self, values: Sequence[object | None]) -> Tensor:
         """Cells of a table, None where empty, to (n,) targets."""
@@ -32,8 +35,14 @@ class TaskLike(Protocol):
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Any]:
         """Figures over the known targets, JSON-able, with their number `n`."""
 
-    def score(self, metrics: Mapping[str, Any]) -> float:
-        """One figure to select by, higher is better, 1 at best."""
+    def score(self, metrics: Mapping[str, Any]) -> float | None:
+        """One figure to select by, higher is better, 1 at best; None where it is undefined."""
+
+    def predict(self, outputs: Tensor) -> dict[str, list[Any]]:
+        """Columns for a table of predictions, an entry per row of (n, outputs)."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """State, JSON-able, from which the same task can be made again."""
 
     def baselines(
         self, train: tuple[Sequence[str], Tensor], test: tuple[Sequence[str], Tensor]
@@ -79,7 +88,13 @@ def measure(
 def selection_score(tasks: Mapping[str, TaskLike], figures: Mapping[str, dict[str, Any]]) -> float:
     """The mean of the tasks' own scores; what validation selects by, in every arm."""
     scores = [tasks[name].score(figures[name]) for name in figures]
-    return sum(scores) / len(scores)
+    defined = [score for score in scores if score is not None]
+    if not defined:
+        raise UserError(
+            "The validation rows should allow a figure to select by. Found too few labels, or all "
+            "alike. Give more validation rows."
+        )
+    return sum(defined) / len(defined)
 
 
 def breakdown(

@@ -79,6 +79,81 @@ def test_bad_input_is_one_clear_line(train_on, folder: Path, content, arguments,
     assert not (folder / "metrics.json").exists()
 
 
+def test_another_projects_folder_is_never_touched(train, tmp_path: Path):
+    (tmp_path / "config.yaml").write_text("seed: 1\n")
+    (tmp_path / "precious.txt").write_text("dear")
+    refused(train(tmp_path, "--overwrite"), "other files")
+    (tmp_path / "precious.txt").unlink()
+    (tmp_path / "config.yaml").write_text("mine: true\n")
+    refused(train(tmp_path, "--overwrite"), "other files")
+    assert (tmp_path / "config.yaml").read_text() == "mine: true\n"
+
+
+def test_one_process_at_a_time(train, tmp_path: Path):
+    from dao.learner.record import RunFolder
+
+    with RunFolder(tmp_path / "run").locked():
+        refused(train(tmp_path / "run"), "another at work")
+    assert train(tmp_path / "run").exit_code == 0
+
+
+def test_several_processes_are_refused(train, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    refused(train(tmp_path / "run"), "one process", "WORLD_SIZE")
+
+
+def test_settings_changed_before_a_resumption_are_refused(train, tmp_path: Path, monkeypatch):
+    from dao.learner.report import RichProgress
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RichProgress, "validation", stop)
+        patch.setattr("dao.learner.plan.Plan.validations", (7,), raising=False)
+        result = train(tmp_path / "run", "train.checkpoint_every=2")
+    assert result.exit_code == 130
+    assert "--resume continues" in result.stderr
+    config = tmp_path / "run" / "config.yaml"
+    written = config.read_text()
+    config.write_text(written.replace("epochs: 2", "epochs: 3"))
+    refused(run("--resume", tmp_path / "run"), "`train.epochs`", "2 to 3")
+    config.write_text(written)
+    state = next((tmp_path / "run" / "checkpoints").glob("step=*/state.json"))
+    state.write_text("{")
+    refused(run("--resume", tmp_path / "run"), "checkpoint", "should be whole")
+
+
+def test_a_full_disk_is_one_clear_line(train, tmp_path: Path, monkeypatch):
+    from dao.learner.record import RunFolder
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "history.jsonl")
+
+    monkeypatch.setattr(RunFolder, "append", full)
+    refused(train(tmp_path / "run"), "history.jsonl", "No space left on device")
+
+
+def test_lists_in_further_columns_do_no_harm(tmp_path: Path, tiny_phi: Path):
+    import json
+
+    rows = [
+        {
+            "text": f"profit {i}",
+            "label": "up" if i % 2 else "down",
+            "tags": ["a"],
+            "src [/x]": i % 3,
+        }
+        for i in range(60)
+    ]
+    file = tmp_path / "data.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    result = run("--tasks", "cls", "--encoder", tiny_phi, "--data", file, "--output",
+                 tmp_path / "run", "train.epochs=1")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "src [/x] = 2" in result.stdout
+
+
 def test_a_missing_file_is_named(folder: Path):
     refused(run("--data", "absent.csv", "--output", folder), "absent.csv")
     assert not folder.exists()
@@ -121,17 +196,24 @@ def test_a_run_that_failed_before_training_is_simply_started_again(train, tmp_pa
 def test_a_folder_without_permission_is_named(train_on, tmp_path: Path):
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o500)
-    refused(train_on(GOOD + ROWS, "--output", locked / "run"), "cannot be written")
+    refused(train_on(GOOD + ROWS, "--output", locked / "run"), "locked", "Permission denied")
 
 
 def test_a_place_that_cannot_be_a_folder_is_named(train_on, tmp_path: Path):
     (tmp_path / "file").write_text("")
-    refused(train_on(GOOD + ROWS, "--output", tmp_path / "file" / "run"), "cannot be written")
+    refused(train_on(GOOD + ROWS, "--output", tmp_path / "file" / "run"), "file/run", "refused")
 
 
-def test_divergence_names_the_step_and_the_task(train, tmp_path: Path):
-    result = train(tmp_path / "run", "train.lr=1e30", "train.clip=1e30")
-    refused(result, "The loss of `", "should be finite", "at step", "train.lr")
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        (("train.validations_per_epoch=1",), "The loss of `"),
+        (("train.validations_per_epoch=10",), "Every output of `"),
+    ],
+)
+def test_divergence_names_the_step_and_the_task(train, tmp_path: Path, settings, what):
+    result = train(tmp_path / "run", "train.lr=1e30", "train.clip=1e30", *settings)
+    refused(result, what, "should be finite", "at step", "train.lr")
     assert not (tmp_path / "run" / "metrics.json").exists()
 
 

@@ -61,9 +61,28 @@ def test_metrics_hold_every_figure_with_its_n_and_the_baselines(full_run: Path):
         for name in ("mse", "mae", "r2", "pearson", "cosine"):
             assert math.isfinite(figures["reg"][name])
     baselines = metrics["baselines"]["test"]
+    assert set(metrics["baselines"]["validation"]) == {"cls", "reg"}
     assert set(baselines["cls"]) == {"majority class", "TF-IDF + logistic regression"}
     assert len(baselines["reg"]) == 2
     assert all(row["n"] == 20 for task in baselines.values() for row in task.values())
+
+
+def test_the_saved_model_is_the_best_one_seen_in_training(full_run: Path):
+    best = [row for row in rows(full_run, "validation.jsonl") if row["best"]][-1]
+    found = read(full_run)["splits"]["validation"]
+    for task, figures in best["metrics"].items():
+        for name, value in figures.items():
+            assert found[task][name] == value
+
+
+def test_dendrites_by_patience(train, tmp_path: Path):
+    settings = ("dendrites.patience=1", "dendrites.max_sets=1", "train.validations_per_epoch=5")
+    result = train(tmp_path / "run", *BOTH, *settings, "train.lr=0.05")
+    assert result.exit_code == 0, result.output
+    grown = [row for row in rows(tmp_path / "run", "validation.jsonl") if row["grown"]]
+    report = read(tmp_path / "run", "dendrites.json")
+    assert report["dendrites_added"] == len(grown) >= 1
+    assert report["growth_steps"] == [row["step"] for row in grown]
 
 
 def test_dendrites_were_added_and_trained(full_run: Path):

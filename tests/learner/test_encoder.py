@@ -7,7 +7,7 @@ import torch
 
 from dao.errors import UserError
 from dao.learner import encoder
-from dao.learner.batching import Examples, collate
+from dao.learner.batching import Examples, collate, tokenize
 from dao.learner.config import Encoder, load_config
 from dao.learner.encoder import locate, pool
 from dao.learner.model import MultiTaskModel, build, load_weights, save_weights
@@ -28,9 +28,16 @@ def folder(request: pytest.FixtureRequest) -> Path:
 
 
 def outputs(model: MultiTaskModel, rows: list[int], *, left: bool = False) -> torch.Tensor:
-    batch = collate(Examples(TEXTS, {}), rows, 0, CPU, left=left)
+    batch = collate(Examples(TEXTS, {}), rows, 0, CPU)
+    ids, mask = batch.input_ids, batch.attention_mask
+    if left:
+        shifts = (ids.shape[1] - mask.sum(1)).tolist()
+        ids, mask = (
+            torch.stack([row.roll(n) for row, n in zip(x, shifts, strict=True)])
+            for x in (ids, mask)
+        )
     with torch.no_grad():
-        found = model.eval()(batch.input_ids, batch.attention_mask)
+        found = model.eval()(ids, mask)
     return torch.cat([found["cls"], found["reg"]], 1)
 
 
@@ -148,11 +155,13 @@ def test_folder_without_a_model_is_one_clear_line(tmp_path: Path):
         make(tmp_path)
 
 
-@pytest.mark.parametrize("quantize", ["nf4"])
+@pytest.mark.parametrize("quantize", ["nf4", "int8"])
 def test_quantised_phi_trains_evaluates_and_trains_on(tiny_phi: Path, quantize: str):
     model = make(tiny_phi, quantize=quantize)
     frozen = {n: p.clone() for n, p in model.named_parameters() if not p.requires_grad}
-    assert any(p.dtype == torch.uint8 for p in frozen.values())
+    packed = {"nf4": torch.uint8, "int8": torch.int8}[quantize]
+    assert any(p.dtype == packed for p in frozen.values())
+    assert model.count() == make(tiny_phi).count()
     assert all(p.dtype == torch.float32 for p in model.heads.parameters())
     batch = collate(Examples(TEXTS, {}), [0, 1, 2, 3], 0, CPU)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
@@ -167,3 +176,39 @@ def test_quantised_phi_trains_evaluates_and_trains_on(tiny_phi: Path, quantize: 
     moved = [n for n, p in model.named_parameters() if n in before and not p.equal(before[n])]
     assert set(moved) == set(before)
     assert all(p.equal(frozen[n]) for n, p in model.named_parameters() if n in frozen)
+
+
+SIZE = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4,
+        "intermediate_size": 64, "max_position_embeddings": 40, "pad_token_id": 1}  # fmt: skip
+OTHERS = {
+    "roberta": SIZE,
+    "mpnet": SIZE,
+    "gpt2": {"vocab_size": 64, "n_embd": 32, "n_layer": 1, "n_head": 4, "n_positions": 40},
+    "distilbert": {"vocab_size": 64, "dim": 32, "n_layers": 1, "n_heads": 4, "hidden_dim": 64,
+                   "max_position_embeddings": 40},
+    "t5": {"vocab_size": 64, "d_model": 32, "num_layers": 1, "num_heads": 4, "d_ff": 64, "d_kv": 8},
+    "modernbert": {**SIZE, "global_attn_every_n_layers": 1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_architectures_train_with_the_default_targets(
+    kind: str, tiny_bert: Path, tmp_path: Path
+):
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    config = AutoConfig.for_model(kind, **OTHERS[kind])
+    for name in ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"):
+        if getattr(config, name, None) is not None:
+            setattr(config, name, 2)
+    AutoModel.from_config(config).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(tmp_path)
+    cfg = Encoder(name=str(tmp_path), max_length=1000)
+    model, tokenizer, limit = build(cfg, OUTPUTS, CPU, 0)
+    if kind != "t5":  # its positions are relative
+        assert limit == (38 if kind in ("roberta", "mpnet") else 40)
+    ids = tokenize(["profit rose " * 100, "loss fell"], tokenizer, min(limit, 60))
+    batch = collate(Examples(ids, {}), (0, 1), 0, CPU)
+    model.train()(batch.input_ids, batch.attention_mask)["cls"].square().sum().backward()
+    assert all(p.grad is not None for p in model.shared_parameters())
+    assert all("pooler" not in n for n, p in model.named_parameters() if p.requires_grad)

@@ -34,6 +34,12 @@ def test_unknown_class_names_column_row_and_value(task):
         task.encode(["neutral", "gloomy"])
 
 
+@pytest.mark.parametrize("value", [["neutral"], {"class": "neutral"}, math.nan])
+def test_encode_refuses_what_is_no_class(task, value):
+    with pytest.raises(UserError, match=r"`mood` should be a class name.*in row 1"):
+        task.encode([value])
+
+
 def test_loss_is_the_mean_negative_log_likelihood(task):
     known = task.labelled(TARGETS)
     rows = [
@@ -74,7 +80,9 @@ def test_metrics_by_hand(task):
 
 
 def test_metrics_without_any_label(task):
-    assert task.metrics(LOGITS[:1], torch.tensor([-100])) == {"n": 0}
+    metrics = task.metrics(LOGITS[:1], torch.tensor([-100]))
+    assert metrics == {"n": 0}
+    assert task.score(metrics) is None
 
 
 def test_headline_metrics_exist(task):
@@ -111,7 +119,7 @@ def test_fit_refuses_one_class(table):
 
 @pytest.mark.parametrize(("mark", "split"), [("va", "validation"), ("te", "test")])
 def test_fit_refuses_a_class_that_training_lacks(table, mark, split):
-    with pytest.raises(UserError, match=rf"Found 'c' only in the {split} split \(1 rows\)"):
+    with pytest.raises(UserError, match=rf"Found 'c' only in the {split} split \(1 row\)"):
         Classification.fit("cls", table("cls", ["a", "b", "c"], f"tr tr {mark}"))
 
 

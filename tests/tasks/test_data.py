@@ -1,12 +1,13 @@
 import json
 import math
 
+import datasets
 import pandas as pd
 import pytest
 
 from dao.errors import UserError
 from tasks import TASKS
-from tasks.data import Columns, Table, ceilings, check, load
+from tasks.data import Columns, Table, ceilings, check, load, notes
 from tasks.synthetic import headlines, limits
 
 BOTH = ("cls", "reg")
@@ -26,6 +27,18 @@ def test_synthetic_headlines_are_the_default():
     assert table.tasks == ["cls", "reg"]
     assert table.report["sources"][0]["source"] == "the synthetic headlines"
     json.dumps(table.report, allow_nan=False)
+
+
+def test_the_noise_of_synthetic_headlines_is_reported(csv):
+    table = load([], Columns(), tasks=BOTH, synthetic=SMALL)
+    assert table.report["expected_limits"] == limits()
+    noise = "noise of known size: best expected accuracy 0.970, lowest expected MSE 0.00583"
+    assert notes(table.report)[-1] == noise
+    options = SMALL | {"label_noise": 0.1}
+    report = load([], Columns(), tasks=["cls"], synthetic=options).report
+    assert report["expected_limits"] == {"cls": {"accuracy": 0.9}}
+    assert notes(report)[-1] == "noise of known size: best expected accuracy 0.900"
+    assert "expected_limits" not in load([csv(rows(30))], Columns(), tasks=["cls"]).report
 
 
 def test_one_task_leaves_the_other_column_alone():
@@ -84,14 +97,16 @@ def test_formats_agree_on_the_same_rows(csv, tmp_path):
     assert sum(value is None for value in tables[0].frame["reg"]) == 10
 
 
-def test_fingerprint_follows_content_not_order(csv):
+def test_fingerprint_follows_content_and_order(csv):
+    # A resumed run goes on with batches of row numbers.
     lines = rows(40).splitlines()
     turned = "\n".join([lines[0], *reversed(lines[1:])])
     prints = [
         load([csv(content)], Columns(), tasks=["cls"]).report["fingerprint"]
         for content in (rows(40), turned, rows(40, cell=lambda i: "up" if i % 3 else "down"))
     ]
-    assert prints[0] == prints[1] != prints[2]
+    assert len(set(prints)) == 3
+    assert load([csv(rows(40))], Columns(), tasks=["cls"]).report["fingerprint"] == prints[0]
 
 
 def test_two_files_each_with_a_task_of_its_own(csv):
@@ -125,9 +140,91 @@ def test_rows_without_text_or_target_are_counted(csv):
     assert sum(table.report["rows"].values()) == 31
 
 
-def test_a_single_split_for_data_that_only_tests(csv):
-    table = load([csv(rows(3))], Columns(), tasks=["cls"], split="test")
-    assert table.report["rows"] == {"train": 0, "validation": 0, "test": 3}
+def test_notes_say_what_was_read_dropped_and_moved(csv):
+    lines = [f"text {i},up,train\ntext {i + 50},down,train" for i in range(50)]
+    lines += ["text 0,up,test", "text 200,up,test", ",up,test", "text 201,,test"]
+    path = csv("text,label,split\n" + "\n".join(lines))
+    assert notes(load([path], Columns(), tasks=["cls"]).report) == [
+        f"{path}: 104 rows",
+        "rows: 89 train, 10 validation, 2 test",
+        "labelled for cls: 89 train, 10 validation, 2 test",
+        "dropped: 1 row without text, 1 row without target",
+        "duplicates: 1 row removed from train, where their text is also in validation or test",
+        "split: 102 rows by their split column",
+        "split: validation for cls: 10 rows moved from train (10 % of its texts), seed 0",
+    ]
+
+
+def test_notes_are_short_where_nothing_happened(csv):
+    path = csv(rows(40))
+    assert notes(load([path], Columns(), tasks=["cls"]).report)[3:] == [
+        "split: 40 rows without a split: 32 to train, 4 to validation, 4 to test "
+        "(80/10/10 by text, seed 0)"
+    ]
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """Pretend that the hub has a data set of these splits, 30 rows in each."""
+
+    def build(*splits):
+        parts = {}
+        for split in splits:
+            labels = [-1 if split == "unsupervised" else i % 2 for i in range(30)]
+            features = {"text": datasets.Value("string")}
+            features["label"] = datasets.ClassLabel(names=["neg", "pos"])
+            parts[split] = datasets.Dataset.from_dict(
+                {"text": [f"{split} {i}" for i in range(30)], "label": labels},
+                features=datasets.Features(features),
+            )
+        monkeypatch.setattr(datasets, "load_dataset", lambda *_: datasets.DatasetDict(parts))
+
+    return build
+
+
+def test_other_splits_of_a_hub_data_set_are_left_out(hub):
+    hub("train", "test", "unsupervised")
+    report = load(["imdb"], Columns(), tasks=["cls"]).report
+    assert report["rows"] == {"train": 26, "validation": 4, "test": 30}
+    assert report["sources"][0]["rows"] == 90
+    note = "imdb: 30 rows left out, of the split unsupervised"
+    assert report["split"][:2] == [note, "60 rows by their split column"]
+    assert f"split: {note}" in notes(report)
+
+
+def test_a_hub_data_set_of_other_splits_only(hub):
+    hub("holdout", "extra")
+    with pytest.raises(UserError, match=r"owner/a should have a split named .*extra, holdout\. "):
+        load(["owner/a"], Columns(), tasks=["cls"])
+
+
+def test_an_empty_split_cell_is_no_error(csv):
+    lines = [f"text {i},{'ab'[i % 2]},{('train', 'dev', 'test')[i % 3]}" for i in range(30)]
+    path = csv("text,label,split\n" + "\n".join([*lines, "text 30,a, "]))
+    report = load([path], Columns(), tasks=["cls"]).report
+    assert report["rows"] == {"train": 11, "validation": 10, "test": 10}
+    assert report["split"][1].startswith("1 row without a split: 1 to train")
+
+
+def test_lists_and_objects_in_other_columns(csv):
+    lines = [
+        json.dumps(
+            {
+                "text": f"text {i}",
+                "label": "ab"[i % 2],
+                "domain": ["x", "y"],
+                "id": {"key": i},
+                "tags": ["x", str(i)],
+                "meta": {"of": [i]} if i % 2 else None,
+            }
+        )
+        for i in range(30)
+    ]
+    table = load([csv("\n".join(lines), "a.jsonl")], Columns(), tasks=["cls"])
+    assert table.frame["tags"][3] == ["x", "3"]
+    assert table.frame["meta"][3] == {"of": [3]}
+    json.dumps(table.report, allow_nan=False)
+    assert ceilings(table, {"cls": TASKS["cls"].fit("cls", table)}, "test") == {}
 
 
 def test_split_column_is_followed(csv):

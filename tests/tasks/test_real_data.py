@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -5,13 +6,14 @@ import pytest
 from tasks import TASKS
 from tasks.data import Columns, load
 
-FOLDER = Path(__file__).parents[2].parent / "shared" / "data"
+DEFAULT = Path(__file__).parents[2].parent / "shared" / "data"
+FOLDER = Path(os.environ.get("DAO_REAL_DATA", DEFAULT))
 
 
 def source(name):
     path = FOLDER / name
     if not path.exists():
-        pytest.skip(f"{path} is not there: real data is not part of the project")
+        pytest.skip(f"real data is not part of the project: DAO_REAL_DATA=FOLDER with {name} in it")
     return str(path)
 
 

@@ -77,17 +77,22 @@ def test_constant_predictions_have_no_correlation(constant):
     assert metrics["r2"] < 0
 
 
-def test_one_row_gives_numbers():
-    metrics = Regression("reg", "score").compare(np.array([0.5]), np.array([0.4]))
-    assert metrics["r2"] == 0.0
+@pytest.mark.parametrize("scores", [[0.4], [0.4, 0.4, 0.4]])
+def test_r2_is_undefined_without_variance(scores):
+    task = Regression("reg", "score")
+    metrics = task.metrics(torch.full((len(scores), 1), 0.5), torch.tensor(scores))
+    assert metrics["mse"] == pytest.approx(0.01)
+    assert metrics["r2"] is None
+    assert task.score(metrics) is None
     assert metrics["pearson"] == 0.0
     json.dumps(metrics, allow_nan=False)
 
 
 def test_metrics_without_any_score():
-    assert Regression("reg", "score").metrics(torch.ones(1, 1), torch.tensor([math.nan])) == {
-        "n": 0
-    }
+    task = Regression("reg", "score")
+    metrics = task.metrics(torch.ones(1, 1), torch.tensor([math.nan]))
+    assert metrics == {"n": 0}
+    assert task.score(metrics) is None
 
 
 def test_fit_refuses_no_scores(table):

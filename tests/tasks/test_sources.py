@@ -15,7 +15,7 @@ ROWS = {"text": ["Profit, rose", 'He said "no"'], "label": ["up", ""], "score": 
 
 
 def cells(source, columns=None):
-    frame, _ = read(source, columns or Columns())
+    frame = read(source, columns or Columns()).frame
     return {name: frame[name].tolist() for name in frame}
 
 
@@ -68,7 +68,7 @@ def test_phrase_bank_lines(csv):
 
 def test_digest_is_that_of_the_file(csv):
     path = csv("text\na\n")
-    assert read(path, Columns())[1] == hashlib.sha256(b"text\na\n").hexdigest()
+    assert read(path, Columns()).digest == hashlib.sha256(b"text\na\n").hexdigest()
 
 
 @pytest.mark.parametrize(
@@ -77,6 +77,8 @@ def test_digest_is_that_of_the_file(csv):
         ("a.csv", "", r"a\.csv should have rows of data\. Found an empty file"),
         ("a.csv", " \n", "Found an empty file"),
         ("a.csv", "text,label\n", r"should have rows of data\. Found none"),
+        ("a.csv", "\ufeff", r"should have rows of data\. Found none"),
+        ("a.tsv", "\ufeff\r\n", r"should have rows of data\. Found none"),
         ("a.json", "[]", r"should have rows of data\. Found none"),
         ("a.csv", "text,label\na,b,c\n", "should be valid CSV.*3 cells in line 2 under 2 column"),
         ("a.csv", "text,label\na\n", "1 cells in line 2 under 2 column"),
@@ -129,12 +131,12 @@ def test_hub_data_set(monkeypatch):
         return datasets.DatasetDict(train=hub(score=0.5), test=hub(score=0.25))
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    frame, digest = read("owner/finance:all_agree", Columns(split="part"))
+    _, frame, digest, _ = read("owner/finance:all_agree", Columns(split="part"))
     assert asked == [("owner/finance", "all_agree")]
     assert frame["part"].tolist() == ["train", "train", "test", "test"]
     assert frame["label"].tolist() == ["up", None, "up", None]
     assert frame["score"].tolist() == [0.5, None, 0.25, None]
-    assert digest == read("owner/finance:all_agree", Columns(split="part"))[1]
+    assert digest == read("owner/finance:all_agree", Columns(split="part")).digest
 
 
 def test_unreachable_hub_names_the_local_way(monkeypatch):
@@ -142,17 +144,31 @@ def test_unreachable_hub_names_the_local_way(monkeypatch):
         raise ConnectionError("Couldn't reach\nthe hub")
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    with pytest.raises(UserError, match=r"owner/name should be .*reach the hub.*data\.sources="):
+    with pytest.raises(UserError, match=r"owner/name should be .*reach the hub.*give the path"):
         read("owner/name", Columns())
+
+
+@pytest.mark.parametrize("name", ["imdb", "owner/name-1.0", "owner/name.v2:config-1.0"])
+def test_names_of_hub_data_sets(monkeypatch, name):
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_: {"train": hub(score=0.5)})
+    assert read(name, Columns()).hub
+
+
+def test_a_file_goes_before_a_hub_data_set_of_its_name(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner").mkdir()
+    (tmp_path / "owner" / "name-1.0").write_text("text\na\n")
+    with pytest.raises(UserError, match=r"should end in one of .* Found \.0"):
+        read("owner/name-1.0", Columns())
 
 
 def test_a_path_is_never_asked_of_the_hub(monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", None)
-    for source in ("folder/data.csv", "./data", "a/b/c", "../data"):
+    for source in ("folder/data.csv", "folder/data.JSONL", "./data", "a/b/c", "../data", "a.xls"):
         with pytest.raises(UserError, match="Found nothing there"):
             read(source, Columns())
 
 
 def test_frames_hold_plain_objects(csv):
-    frame, _ = read(csv("text,label\na,1\n"), Columns())
+    frame = read(csv("text,label\na,1\n"), Columns()).frame
     assert set(map(str, frame.dtypes)) == {"object"}

@@ -1,8 +1,11 @@
+import math
+
 import pandas as pd
 import pytest
 
 from dao.errors import UserError
-from tasks.splits import group_key, make_splits, parse_split
+from tasks.splits import group_key, make_splits
+from tasks.standard import parse_split
 
 
 def frame(texts, labels=None, splits=None):
@@ -27,7 +30,12 @@ def test_split_words(words, split):
     assert {parse_split(word) for word in words} == {split}
 
 
-@pytest.mark.parametrize("word", ["", None, "holdout", 1])
+@pytest.mark.parametrize("cell", ["", " ", None, math.nan])
+def test_an_empty_split_is_undecided(cell):
+    assert parse_split(cell) is None
+
+
+@pytest.mark.parametrize("word", ["holdout", 1, ["train"]])
 def test_other_split_words(word):
     with pytest.raises(ValueError, match="train, validation or test"):
         parse_split(word)
@@ -46,7 +54,35 @@ def test_shares_are_80_10_10_in_every_class():
     counts = rows.groupby("cls")["split"].value_counts()
     assert counts["a"].to_dict() == {"train": 240, "test": 30, "validation": 30}
     assert counts["b"].to_dict() == {"train": 80, "test": 10, "validation": 10}
-    assert report["split"] == ["400 rows 80/10/10 by text, seed 0"]
+    assert report["split"] == [
+        "400 rows without a split: 320 to train, 40 to validation, 40 to test "
+        "(80/10/10 by text, seed 0)"
+    ]
+
+
+def test_undecided_rows_are_split_among_themselves():
+    rows = numbered(160)
+    rows["split"] = ["train"] * 20 + ["validation"] * 20 + ["test"] * 20 + [None] * 100
+    rows, report = make_splits(rows, ["cls"], 0)
+    assert rows["split"][:60].tolist() == ["train"] * 20 + ["validation"] * 20 + ["test"] * 20
+    assert rows["split"][60:].value_counts().to_dict() == {
+        "train": 80,
+        "validation": 10,
+        "test": 10,
+    }
+    assert report["split"] == [
+        "60 rows by their split column",
+        "100 rows without a split: 80 to train, 10 to validation, 10 to test "
+        "(80/10/10 by text, seed 0)",
+    ]
+
+
+def test_one_undecided_row_goes_to_training():
+    rows = numbered(10)
+    rows["split"] = ["train"] * 7 + [None, "validation", "test"]
+    rows, report = make_splits(rows, ["cls"], 0)
+    assert rows["split"][7] == "train"
+    assert report["split"][1].startswith("1 row without a split: 1 to train, 0 to validation, 0")
 
 
 def test_copies_of_a_text_stay_together():
@@ -74,7 +110,7 @@ def test_missing_splits_are_taken_from_training():
     assert rows["split"].value_counts().to_dict() == {"train": 81, "test": 10, "validation": 9}
     assert report["split"] == [
         "100 rows by their split column",
-        "validation for cls: 10 % of its training texts, seed 3",
+        "validation for cls: 9 rows moved from train (10 % of its texts), seed 3",
     ]
 
 
@@ -82,12 +118,24 @@ def test_a_task_without_test_rows_gets_some():
     rows = numbered(60)
     rows["split"] = ["train"] * 20 + ["validation"] * 10 + ["test"] * 10 + ["train"] * 20
     rows["reg"] = pd.Series([None] * 40 + [0.5] * 20, dtype=object)
-    rows, _ = make_splits(rows, ["cls", "reg"], 0)
+    rows, report = make_splits(rows, ["cls", "reg"], 0)
     assert rows[rows["reg"].notna()]["split"].value_counts().to_dict() == {
         "train": 16,
         "test": 2,
         "validation": 2,
     }
+    assert report["split"][1:] == [
+        "test for reg: 2 rows moved from train (10 % of its texts), seed 0",
+        "validation for reg: 2 rows moved from train (11 % of its texts), seed 0",
+    ]
+
+
+def test_copies_of_a_moved_text_are_counted_as_rows():
+    rows = frame([f"Text {i % 10}{'!' * (i // 10)}" for i in range(30)] + ["other"])
+    rows["split"] = ["train"] * 30 + ["test"]
+    rows, report = make_splits(rows, ["cls"], 0)
+    note = "validation for cls: 3 rows moved from train (10 % of its texts), seed 0"
+    assert report["split"][-1] == note
 
 
 def test_duplicates_leave_the_split_that_learns():
@@ -105,8 +153,9 @@ def test_duplicates_leave_the_split_that_learns():
 
 
 def test_few_rows_still_fill_every_split():
-    rows, _ = make_splits(numbered(4), ["cls"], 0)
+    rows, report = make_splits(numbered(4), ["cls"], 0)
     assert set(rows["split"]) == {"train", "validation", "test"}
+    assert "test for cls: 1 row moved from train (25 % of its texts), seed 0" in report["split"]
 
 
 def test_too_few_rows():

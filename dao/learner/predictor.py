@@ -1,0 +1,100 @@
+"""A model with its tokenizer, and a finished run back into one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from dao.errors import UserError
+from dao.learner import dendritic
+from dao.learner.batching import Examples, pad_id, tokenize
+from dao.learner.model import MultiTaskModel, build, load_weights, read_tensors
+from dao.learner.record import RunFolder
+from dao.learner.scoring import TaskLike, predict
+
+__all__ = ["DENDRITES", "Predictor", "pick_device", "reload"]
+
+DENDRITES = "dendrites.safetensors"
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Texts in, outputs per task out; texts are cut at `limit` tokens."""
+
+    model: MultiTaskModel
+    tokenizer: PreTrainedTokenizerBase
+    limit: int
+
+    @property
+    def pad(self) -> int:
+        """Token id to pad with."""
+        return pad_id(self.tokenizer)
+
+    def examples(self, frame: pd.DataFrame, tasks: Mapping[str, TaskLike]) -> Examples:
+        """Token ids and encoded targets of a table's rows."""
+        ids = tokenize(frame["text"].tolist(), self.tokenizer, self.limit)
+        return Examples(ids, {n: task.encode(frame[n].tolist()) for n, task in tasks.items()})
+
+    def __call__(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """Outputs per task, (n, outputs of the task), in the order of the texts."""
+        return predict(
+            self.model, Examples(tokenize(texts, self.tokenizer, self.limit), {}), self.pad
+        )
+
+    def table(self, texts: Sequence[str], tasks: Mapping[str, TaskLike]) -> pd.DataFrame:
+        """A row per text: the text, then what each task makes of it."""
+        outputs = self(texts)
+        columns: dict[str, Sequence[Any]] = {"text": texts}
+        for name, task in tasks.items():
+            columns |= task.predict(outputs[name])
+        return pd.DataFrame(columns)
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` takes a GPU if there is one.
+
+    Raises:
+        UserError: no such device here, or several processes were started.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(
+            "The learner should run as one process. Found WORLD_SIZE above 1. Start it without a "
+            "launcher; to use several devices, run several arms or seeds side by side."
+        )
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"`device` should be one of this machine. Found {name!r}: {reason}. Try --device auto."
+        ) from None
+    return device
+
+
+def reload(folder: RunFolder, tasks: Mapping[str, TaskLike], device: torch.device) -> Predictor:
+    """The selected model of a finished run; predictions are those it was tested with.
+
+    Raises:
+        UserError: a file of the run is missing, damaged or does not fit the others.
+    """
+    cfg = folder.config()
+    # What `auto` came to when the run was made, whatever the hardware here would prefer.
+    precision = folder.read("metrics.json")["provenance"]["precision"]
+    encoder = cfg.encoder.model_copy(update={"precision": precision})
+    outputs = {name: task.outputs for name, task in tasks.items()}
+    model, tokenizer, limit = build(encoder, outputs, device, cfg.seed)
+    load_weights(model, folder.path)
+    if cfg.dendrites.enabled:
+        dendritic.attach(model, folder.read("dendrites.json")["twin"])
+        dendritic.load(model, read_tensors(folder.path / DENDRITES))
+    return Predictor(model.to(device), tokenizer, limit)

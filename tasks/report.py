@@ -1,0 +1,89 @@
+"""What was read, dropped and split: as figures for the record and in words for a person."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from tasks.sources import Raw
+from tasks.table import SPLITS, count
+
+__all__ = ["described", "digest", "notes"]
+
+
+def described(raw: Sequence[Raw], frame: pd.DataFrame, tasks: Sequence[str]) -> dict[str, Any]:
+    """The report's entries on the sources and the finished rows."""
+    by_split = {split: frame[frame["split"] == split] for split in SPLITS}
+    content = [name for name in ("text", "split", "domain", *tasks) if name in frame]
+    return {
+        "sources": [
+            {"source": part.source, "sha256": part.digest, "rows": len(part.frame)} for part in raw
+        ],
+        "rows": {split: len(rows) for split, rows in by_split.items()},
+        "labelled": {
+            task: {split: int(rows[task].notna().sum()) for split, rows in by_split.items()}
+            for task in tasks
+        },
+        "fingerprint": digest(frame[content]),
+    }
+
+
+def digest(frame: pd.DataFrame) -> str:
+    """SHA-256 of the rows as JSON lines; their order counts, because batches are row numbers."""
+    records = frame.to_dict("records")
+    lines = [json.dumps(row, sort_keys=True, ensure_ascii=False) for row in records]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def notes(report: Mapping[str, Any]) -> list[str]:
+    """A table's report as short lines for a person.
+
+    Example:
+        >>> notes({
+        ...     "sources": [{"source": "my.csv", "rows": 12}],
+        ...     "rows": {"train": 9, "validation": 1, "test": 1},
+        ...     "labelled": {"cls": {"train": 9, "validation": 1, "test": 1}},
+        ...     "dropped": {"without text": 1, "without target": 0},
+        ...     "split": ["11 rows by their split column"],
+        ... })  # doctest: +NORMALIZE_WHITESPACE
+        ['my.csv: 12 rows',
+         'rows: 9 train, 1 validation, 1 test',
+         'labelled for cls: 9 train, 1 validation, 1 test',
+         'dropped: 1 row without text',
+         'split: 11 rows by their split column']
+    """
+    lines = [f"{part['source']}: {count(part['rows'])}" for part in report["sources"]]
+    lines.append(f"rows: {_per_split(report['rows'])}")
+    lines += [
+        f"labelled for {task}: {_per_split(splits)}" for task, splits in report["labelled"].items()
+    ]
+    dropped = [f"{count(rows)} {why}" for why, rows in report["dropped"].items() if rows]
+    lines += [f"dropped: {', '.join(dropped)}"] if dropped else []
+    lines += _removed(report.get("duplicates", {}))
+    lines += [f"split: {note}" for note in report["split"]]
+    return lines + _noise(report.get("expected_limits", {}))
+
+
+def _per_split(rows: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} {split}" for split, number in rows.items())
+
+
+def _removed(duplicates: Mapping[str, int]) -> list[str]:
+    removed = [
+        f"{count(rows)} {what.removeprefix('rows ')}"
+        for what, rows in duplicates.items()
+        if rows and what.startswith("rows removed")
+    ]
+    why = "where their text is also in validation or test"
+    return [f"duplicates: {', '.join(removed)}, {why}"] if removed else []
+
+
+def _noise(limits: Mapping[str, Mapping[str, float]]) -> list[str]:
+    best = []
+    if "cls" in limits:
+        best.append(f"best expected accuracy {limits['cls']['accuracy']:.3f}")
+    if "reg" in limits:
+        best.append(f"lowest expected MSE {limits['reg']['mse']:.3g}")
+    return [f"noise of known size: {', '.join(best)}"] if best else []
