@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dao.learner.predictor import Predictor
     from dao.learner.record import RunFolder
     from tasks.base import Task
+    from tasks.table import Columns
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -24,6 +25,10 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def main(
     run: Annotated[Path, typer.Argument(help="A run folder that train.py wrote.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Columns of new data: data.text=NAME, ..."),
+    ] = None,
     data: Annotated[
         list[str] | None, typer.Option(help="Labelled file to measure on; repeat for several.")
     ] = None,
@@ -50,17 +55,28 @@ def main(
         folder = RunFolder(run)
         folder.check_finished()
         if text or source:
-            _predict(folder, text or [], source, output, device)
+            _predict(folder, _columns(folder, overrides), text or [], source, output, device)
         else:
-            _report(folder, data or [], style, device)
+            _report(folder, _columns(folder, overrides), data or [], style, device)
 
 
-def _report(folder: RunFolder, data: list[str], style: str, device: str | None) -> None:
+def _columns(folder: RunFolder, overrides: list[str] | None) -> Columns:
+    from tasks.data import Columns
+
+    cfg = folder.config([o for o in overrides or [] if o.startswith("data.")])
+    if refused := [o for o in overrides or [] if not o.startswith("data.")]:
+        raise typer.BadParameter(f"only columns (data.NAME=COLUMN) can be set here: {refused[0]}")
+    return Columns.named(cfg.data, cfg.tasks)
+
+
+def _report(
+    folder: RunFolder, columns: Columns, data: list[str], style: str, device: str | None
+) -> None:
     from dao.errors import UserError
     from dao.learner.assessment import assess, slice_columns
     from dao.learner.command import show
     from dao.learner.report import summary
-    from tasks.data import Columns, ceilings
+    from tasks.data import ceilings
     from tasks.unseen import load_unseen, overlap
     from train import load_table
 
@@ -75,7 +91,6 @@ def _report(folder: RunFolder, data: list[str], style: str, device: str | None) 
             raise UserError(f"{error} Or measure on another file with --data.") from None
         lines = [f"no baselines, no check for overlap with the training data: {error}"]
     tasks, predictor = _load(folder, device)
-    columns = Columns.named(cfg.data, cfg.tasks)
     table = load_unseen(data, columns, tasks=cfg.tasks) if data else trained
     if data and train is not None:
         lines = [f"{overlap(trained, table)} of these rows were in the training data"]
@@ -93,19 +108,18 @@ def _report(folder: RunFolder, data: list[str], style: str, device: str | None) 
 
 def _predict(
     folder: RunFolder,
+    columns: Columns,
     texts: list[str],
     source: Path | None,
     output: Path | None,
     device: str | None,
 ) -> None:
     from dao.learner.record import check_writable, write_atomically
-    from tasks.data import Columns
     from tasks.unseen import read_texts
 
     if source and output:
         check_writable(output)
-        cfg = folder.config()
-        texts = read_texts(str(source), Columns.named(cfg.data, cfg.tasks))
+        texts = read_texts(str(source), columns)
     tasks, predictor = _load(folder, device)
     table = predictor.table(texts, tasks)
     if output:

@@ -12,6 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from dao.learner.config import Config
+    from tasks.base import Task
     from tasks.table import Table
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
@@ -69,7 +70,8 @@ def _main(
 
     cfg = RunFolder(resume).config() if resume else load_config(path, overrides, flags)
     if dry_run:
-        print_plan(cfg, load_table(cfg).report)
+        table, _ = load_data(cfg)
+        print_plan(cfg, table)
     else:
         run(cfg, resume=resume, overwrite=overwrite)
         print_results(RunFolder(resume or cfg.folder))
@@ -88,16 +90,22 @@ def load_table(cfg: Config) -> Table:
     )
 
 
+def load_data(cfg: Config) -> tuple[Table, dict[str, Task]]:
+    """The table, and the tasks fitted to its training rows."""
+    from tasks import TASKS
+
+    table = load_table(cfg)
+    return table, {t: TASKS[t].fit(t, table, **getattr(cfg, t).model_dump()) for t in cfg.tasks}
+
+
 def run(cfg: Config, *, resume: Path | None = None, overwrite: bool = False) -> dict[str, Any]:
     """Train one model in a new run folder, or continue in an interrupted one; its metrics."""
     from dao.learner import run as learner
     from dao.learner.record import RunFolder
     from dao.learner.report import RichProgress
-    from tasks import TASKS
     from tasks.data import ceilings, notes
 
-    table = load_table(cfg)
-    tasks = {t: TASKS[t].fit(t, table, **getattr(cfg, t).model_dump()) for t in cfg.tasks}
+    table, tasks = load_data(cfg)
     best = {split: ceilings(table, tasks, split) for split in ("validation", "test")}
     folder = RunFolder(resume or cfg.folder)
     with folder.locked(), RichProgress(notes(table.report)) as progress:

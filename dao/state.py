@@ -14,6 +14,9 @@ __all__ = ["RunningNorms", "due"]
 
 _VERSION = 1
 
+# Steps before a task whose gradient is always zero is suspicious: heads may start at zero.
+SILENT_AFTER = 8
+
 
 class RunningNorms(nn.Module):
     r"""Smoothed log gradient norms of named tasks, entirely in buffers.
@@ -66,6 +69,7 @@ class RunningNorms(nn.Module):
         super().__init__()
         self.tasks = list(tasks)
         self.ema = ema
+        self._told = False
         self._warned = False
         size = len(self.tasks)
         for name in ("log_ema", "log_used", "offset", "norm"):
@@ -90,8 +94,21 @@ class RunningNorms(nn.Module):
         found = self._row(norms)
         self.norm.copy_(torch.where(found.isfinite(), found, self.norm))
         _blend(self.log_ema, self.count, found.log(), self.ema)
+        self._tell_silent((found == 0) & (self.count == 0) & (self.turns > SILENT_AFTER))
         finite = found.isfinite().tolist()
         return [t for t, good in zip(self.tasks, finite, strict=True) if t in norms and not good]
+
+    def _tell_silent(self, silent: Tensor) -> None:
+        """Warns once of tasks that never sent a gradient: the parameters may be the wrong ones."""
+        names = [t for t, never in zip(self.tasks, silent.tolist(), strict=True) if never]
+        if names and not self._told:
+            warnings.warn(
+                f"The gradient of {names} has been exactly zero at every measurement, so it is not "
+                "balanced. Check that `params`, `module` or the tapped representation is shared by "
+                "all tasks.",
+                stacklevel=2,
+            )
+            self._told = True
 
     def calibrate(self, full: Mapping[str, Tensor], cheap: Mapping[str, Tensor]) -> None:
         """Takes in one comparison of the norm over all parameters with the cheap one."""

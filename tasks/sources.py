@@ -76,8 +76,8 @@ def _content(path: Path) -> bytes:
         raise UserError(f"{path} should be a file. Found a folder. Name one of the files in it.")
     if not path.is_file():
         raise UserError(
-            f"{path} should be a file or a hub data set (owner/name). Found nothing there. "
-            "Correct the path."
+            f"{path} should be a file or a hub data set (owner/name). Found nothing there, seen "
+            f"from {Path.cwd()}. Correct the path, or start from the folder it is relative to."
         )
     if path.suffix.lower() not in FORMATS:
         found = path.suffix or "no suffix"

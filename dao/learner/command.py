@@ -13,9 +13,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from dao.errors import UserError
+from dao.learner.assessment import TableLike, slice_columns
 from dao.learner.config import Config
 from dao.learner.dendrites import DendriteError
 from dao.learner.encoder import locate
+from dao.learner.predictor import pick_device
 from dao.learner.record import RunFolder
 from dao.learner.report import WIDE, markdown, results_table, slices_table, summary
 
@@ -43,15 +45,21 @@ def user_errors() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def print_plan(cfg: Config, report: Mapping[str, Any]) -> None:
-    """What `--dry-run` shows: the effective settings, the data and the encoder."""
+def print_plan(cfg: Config, table: TableLike) -> None:
+    """What `--dry-run` shows: the effective settings, the data and the encoder.
+
+    Raises:
+        UserError: the run would be refused for its device, its encoder or its slices.
+    """
+    pick_device(cfg.device)
+    slice_columns(cfg.data.slices, table.frame)
     location = locate(cfg.encoder.name)
     console = Console(soft_wrap=True)
     console.print(cfg.to_yaml(), markup=False, highlight=False)
     console.print(f"# run folder: {cfg.folder}", markup=False, highlight=False)
     console.print(f"# encoder: {location.name} ({location.origin})", markup=False, highlight=False)
     console.print(
-        f"# data: {json.dumps(report, ensure_ascii=False)}", markup=False, highlight=False
+        f"# data: {json.dumps(table.report, ensure_ascii=False)}", markup=False, highlight=False
     )
 
 

@@ -68,10 +68,16 @@ def locate(name: str) -> Location:
     """Find an encoder: a folder, the embedded all-MiniLM-L6-v2, or else an id on the hub.
 
     Raises:
-        UserError: the embedded weights do not have the published digest.
+        UserError: there is no such folder, or the embedded weights do not have the published
+            digest.
     """
     if Path(name).is_dir():
         return Location(name, name, "folder")
+    if name.startswith(("/", ".", "~")) or name.count("/") > 1:
+        raise UserError(
+            f"`encoder.name` should be a folder or a hub id (owner/name). Found {name!r}, which is "
+            f"no folder here. Correct the path."
+        )
     if name not in (EMBEDDED, EMBEDDED_HUB_ID):
         return Location(name, name, "hub")
     weights = _packaged_weights()

@@ -71,14 +71,15 @@ def make_plan(lengths: Sequence[int], cfg: Config) -> Plan:
     total = per_epoch * cfg.train.epochs
     count = cfg.train.epochs * min(cfg.train.validations_per_epoch, per_epoch)
     validations = tuple(round(total * (i + 1) / count) for i in range(count))
-    growths = tuple(
-        next(v for v in validations if v >= point * total) for point in _growth_points(cfg)
-    )
+    points = [point * total for point in _growth_points(cfg)]
+    # Never after the last validation: what grew there would not be trained.
+    early = validations[:-1] or validations
+    growths = tuple(min(early, key=lambda v: abs(v - point)) for point in points)
     if len(set(growths)) < len(growths) or total in growths:
         raise UserError(
             f"`dendrites.grow_at` should leave training between growths and before the end. Found "
             f"{list(cfg.dendrites.grow_at)} with validations after steps {list(validations)}. "
-            f"Raise train.validations_per_epoch or train.epochs."
+            f"Spread the points, or raise train.validations_per_epoch or train.epochs."
         )
     warmup = round(cfg.train.warmup * total)
     return Plan(tuple(lengths), size, cfg.seed, per_epoch, total, warmup, validations, growths)

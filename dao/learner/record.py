@@ -10,7 +10,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -131,18 +131,18 @@ class RunFolder:
         if not self.finished:
             raise UserError(
                 f"A run to evaluate should be finished. The one in {self.path} is not: continue it "
-                f"with train.py --resume {self.path}."
+                f"with train.py --resume, or start it again."
             )
 
-    def config(self) -> Config:
-        """The settings of the run that is here."""
+    def config(self, overrides: Iterable[str] = ()) -> Config:
+        """The settings of the run that is here; `overrides` as for `load_config`."""
         path = self.path / "config.yaml"
         if not path.is_file():
             raise UserError(
                 f"A run folder should hold config.yaml. Found none in {self.path}. "
                 f"Give the folder that train.py wrote."
             )
-        return load_config(path)
+        return load_config(path, overrides)
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file, whole or not at all."""

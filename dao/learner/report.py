@@ -127,7 +127,9 @@ def _cell(value: float | None) -> str:
 def _rows(
     metrics: Mapping[str, Any], split: str, figures: Mapping[str, Any]
 ) -> Iterable[tuple[str, Mapping[str, Any]]]:
-    yield f"[bold]{metrics['arm']} (this model)[/bold]", figures
+    dendrites = metrics["dendrites"]
+    none_kept = ", no dendrites kept" if dendrites and not dendrites["dendrites_kept"] else ""
+    yield f"[bold]{metrics['arm']} (this model{none_kept})[/bold]", figures
     merged: dict[str, dict[str, Any]] = {}
     for task, rows in metrics["baselines"].get(split, {}).items():
         for label, values in rows.items():
@@ -157,7 +159,8 @@ def summary(metrics: Mapping[str, Any]) -> list[str]:
     lines.append(
         f"selected by validation after step {training['selected_after_step']} of "
         f"{training['steps']}; trained in {training['seconds']:.0f} s, "
-        f"{metrics['parameters']['trainable']:,} trainable parameters without dendrites"
+        f"{metrics['parameters']['trainable']:,} trainable parameters"
+        f"{' without the dendrites' if dendrites else ''}"
     )
     return lines
 
@@ -192,9 +195,10 @@ def model_card(cfg: Config, metrics: Mapping[str, Any]) -> str:
         eval_results=results,
     )
     table = markdown(results_table(metrics, "test"))
+    kept = metrics["dendrites"] and metrics["dendrites"]["dendrites_kept"]
     return (
         f"---\n{data.to_yaml()}\n---\n\n# {cfg.arm}, seed {cfg.seed}\n\n{table}\n"
         f"`adapter/` is a peft adapter of {cfg.encoder.name}, `heads.safetensors` the task heads"
-        f"{', `dendrites.safetensors` the dendrites' if metrics['dendrites'] else ''}. "
+        f"{', `dendrites.safetensors` the dendrites' if kept else ''}. "
         "`evaluate.py` loads them together; the adapter alone is the model without dendrites.\n"
     )

@@ -14,6 +14,7 @@ ROWS = "".join(
         + [("rose", "up", 0.4, "validation"), ("fell", "down", -0.4, "test")] * 4
     )
 )
+ONE_VALIDATION = ("train.epochs=1", "train.validations_per_epoch=1")
 
 
 def run(*arguments: object) -> Result:
@@ -64,14 +65,15 @@ def train_on(tmp_path: Path, folder: Path, tiny_phi: Path):
         (GOOD + ROWS, ("train.lr=-1",), ("`train.lr`", "greater than 0")),
         (GOOD + ROWS, ("--tasks", "sentiment"), ("`tasks.0`", "sentiment")),
         (GOOD + ROWS, ("--device", "nowhere"), ("`device`", "nowhere")),
+        (GOOD + ROWS, ("--encoder", "/nowhere/at/all"), ("`encoder.name`", "/nowhere/at/all")),
         (GOOD + ROWS, ("data.slices=[region]",), ("`data.slices`", "region")),
-        (GOOD + ROWS, ("--dendrites", "dendrites.grow_at=[0.99]"), ("`dendrites.grow_at`",)),
+        (GOOD + ROWS, ("--dendrites", *ONE_VALIDATION), ("`dendrites.grow_at`",)),
     ],
     ids=[
         "empty file", "no rows", "no text column", "no class column", "no task column",
         "all labels missing", "class only in test", "nan score", "score is no number",
         "unknown split", "not utf-8", "unknown key", "bad value", "unknown task", "no such device",
-        "no such slice", "growth at the end",
+        "no such encoder", "no such slice", "growth at the end",
     ],
 )  # fmt: skip
 def test_bad_input_is_one_clear_line(train_on, folder: Path, content, arguments, fragments):
@@ -152,6 +154,19 @@ def test_lists_in_further_columns_do_no_harm(tmp_path: Path, tiny_phi: Path):
                  tmp_path / "run", "train.epochs=1")  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "src [/x] = 2" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "fragment"),
+    [
+        (GOOD + ROWS + "sales,sideways,0.1,test\n", (), "sideways"),
+        (GOOD + ROWS, ("--device", "nowhere"), "nowhere"),
+        (GOOD + ROWS, ("--encoder", "./nowhere"), "./nowhere"),
+        (GOOD + ROWS, ("data.slices=region",), "region"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_run_would_refuse(train_on, content, arguments, fragment):
+    refused(train_on(content, "--dry-run", *arguments), fragment)
 
 
 def test_a_missing_file_is_named(folder: Path):

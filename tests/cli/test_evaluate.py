@@ -68,6 +68,20 @@ def test_new_data_are_measured_with_baselines_and_overlap_told(
     assert "8 of these rows were in the training data" in result.stdout
 
 
+def test_new_data_may_call_its_columns_otherwise(full_run: Path, tiny_csv: Path, tmp_path: Path):
+    new = tmp_path / "new.csv"
+    new.write_text(tiny_csv.read_text().replace("id,text,label", "id,headline,sentiment", 1))
+    one_line(evaluate(full_run, "--data", new), "`text`", "headline")
+    named = ("data.text=headline", "data.cls=sentiment")
+    result = evaluate(full_run, *named, "--data", new)
+    assert result.exit_code == 0, result.output
+    assert "test (cls n=120, reg n=120)" in result.stdout
+    output = tmp_path / "out.csv"
+    assert evaluate(full_run, *named, "--input", new, "--output", output).exit_code == 0
+    assert len(table(output)) == 150
+    assert evaluate(full_run, "train.lr=1", "--data", new).exit_code == 2
+
+
 def test_markdown(full_run: Path):
     result = evaluate(full_run, "--format", "markdown")
     assert result.exit_code == 0

@@ -201,6 +201,19 @@ def test_a_broken_gradient_behind_a_finite_loss_is_left_out(toy, losses):
     assert all(torch.isfinite(p.grad).all() for p in toy.shared())
 
 
+def test_parameters_that_a_task_never_reaches_are_told_once():
+    shared, own = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+    balance = DAOLoss(["cls", "reg"], params=[own], refresh_every=1)
+
+    def train(steps: int) -> None:
+        for _ in range(steps):
+            balance({"cls": own.sum() + shared.sum(), "reg": shared.square().sum()})
+
+    with pytest.warns(UserWarning, match=r"\['reg'\] has been exactly zero") as told:
+        train(20)
+    assert len(told) == 1
+
+
 def test_a_zero_gradient_does_not_move_the_state_and_its_head_still_learns(toy, losses):
     balance = DAOLoss(TASKS, params=toy.shared(), refresh_every=1)
     balance.weights(losses)

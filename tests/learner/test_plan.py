@@ -47,17 +47,22 @@ def test_rate_rises_falls_and_restarts_after_growth():
     assert p.rate(60, grown_at=50) == p.rate(60)
 
 
-def test_growth_falls_on_the_next_validation():
+def test_growth_falls_on_the_nearest_validation_before_the_last():
     p = plan(**{"dendrites.enabled": True, "dendrites.grow_at": [0.4], "train.epochs": 2,
                 "train.validations_per_epoch": 2})  # fmt: skip
     assert p.growths == (10,)
     assert plan(**{"dendrites.grow_at": [0.4]}).growths == ()
+    for rows in (90, 101, 130):  # an odd number of steps rounds the first validation down
+        short = load_config(flags={"dendrites.enabled": True, "train.epochs": 1,
+                                   "train.batch_size": 10})  # fmt: skip
+        p = make_plan(LENGTHS[:1] * rows, short)
+        assert p.growths == p.validations[:1]
 
 
-@pytest.mark.parametrize("points", [[0.9], [0.3, 0.4]])
-def test_growth_without_training_behind_it_is_refused(points: list[float]):
-    with pytest.raises(UserError, match=r"dendrites\.grow_at.*Raise train\."):
-        plan(**{"dendrites.enabled": True, "dendrites.grow_at": points, "train.epochs": 2,
+@pytest.mark.parametrize(("points", "epochs"), [([0.5], 1), ([0.3, 0.4], 2)])
+def test_growth_without_training_behind_it_is_refused(points: list[float], epochs: int):
+    with pytest.raises(UserError, match=r"dendrites\.grow_at.*raise train\."):
+        plan(**{"dendrites.enabled": True, "dendrites.grow_at": points, "train.epochs": epochs,
                 "train.validations_per_epoch": 1})  # fmt: skip
 
 
