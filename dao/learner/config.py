@@ -158,9 +158,9 @@ class Dendrites(_Settings):
 class Train(_Settings):
     """The step budget and the optimizer (AdamW, linear warm-up and decay)."""
 
-    epochs: int = Field(5, ge=1)
+    epochs: int = Field(4, ge=1)
     batch_size: int = Field(32, ge=1)
-    lr: float = Field(1e-3, gt=0)
+    lr: float = Field(1.5e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     warmup: float = Field(0.1, ge=0, lt=1)
     """Share of the budget over which the rate rises, also after each growth (then a third)."""
