@@ -197,9 +197,10 @@ def add_lora(base: PreTrainedModel, cfg: settings.Lora) -> PeftModel:
         UserError: no linear layer has one of the target names.
     """
     kind = base.config.model_type
+    linear = [name for name, module in base.named_modules() if isinstance(module, LINEAR)]
     # A pooler's output is not used here, so adapters in it would never be trained.
-    linear = [n for n, m in base.named_modules() if isinstance(m, LINEAR) and "pooler" not in n]
-    names = {name.rpartition(".")[2] for name in linear}
+    poolers = [name for name in linear if "pooler" in name]
+    names = {name.rpartition(".")[2] for name in linear if name not in poolers}
     targets = cfg.targets or LORA_TARGETS.get(kind) or PEFT_TARGETS.get(kind) or sorted(names)
     if not names & set(targets):
         raise UserError(
@@ -211,7 +212,7 @@ def add_lora(base: PreTrainedModel, cfg: settings.Lora) -> PeftModel:
         lora_alpha=cfg.alpha,
         lora_dropout=cfg.dropout,
         target_modules=list(targets),
-        exclude_modules=".*pooler.*",
+        exclude_modules=[n for n in poolers if n.rpartition(".")[2] in targets] or None,
     )
     with warnings.catch_warnings():
         # peft asks transformers for an attribute that the latter has renamed.

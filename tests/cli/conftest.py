@@ -1,12 +1,18 @@
 """Real runs of the command line on the tiny Phi, shared by the tests that only look at them."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
-SMALL = ("train.epochs=2", "train.batch_size=10", "train.validations_per_epoch=2")
+SMALL = (
+    "train.epochs=2",
+    "train.batch_size=10",
+    "train.validations_per_epoch=2",
+    "train.lr=0.01",
+)
 BOTH = ("--tasks", "cls,reg", "--dao", "--dendrites", "dendrites.init_scale=0.1")
 NO_GRAPH = "dendrites.graph=false"  # it takes longer than the rest of a tiny run
 Train = Callable[..., Result]
@@ -31,5 +37,7 @@ def full_run(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "full"
     result = train(folder, *BOTH, graph=True)
     assert result.exit_code == 0, result.output
+    # Else the tests of saving and reloading would say nothing about dendrites.
+    assert json.loads((folder / "dendrites.json").read_text())["dendrites_kept"] == 1
     (folder.parent / "full.txt").write_text(result.stdout)
     return folder
