@@ -14,6 +14,7 @@ _CHOICES = {
     "rep_norm": ("adapter", "frobenius"),
     "total": ("tasks", "one"),
     "absent": ("hold", "renormalize"),
+    "check_finite": ("always", "measured"),
 }
 
 

@@ -16,6 +16,8 @@ __all__ = ["TaskRecord", "numbers", "records", "scaled"]
 class TaskRecord:
     """What one task did in the last training call; float64 scalars, detached.
 
+    The loss may be on the model's device while the rest is where :class:`dao.DAOLoss` is.
+
     Attributes:
         loss: The loss, mean over the ranks that have the task.
         weight: The weight it was multiplied by, without the data weight.
@@ -45,9 +47,7 @@ def records(
     }
     whole = torch.stack(list(pull.values())).nansum()
     return {
-        task: TaskRecord(
-            norms[task].new_tensor(batch.values[task]), weight, norms[task], pull[task] / whole
-        )
+        task: TaskRecord(batch.values[task], weight, norms[task], pull[task] / whole)
         for task, weight in weights.items()
     }
 
@@ -57,7 +57,10 @@ def numbers(rows: Mapping[str, TaskRecord]) -> dict[str, dict[str, float]]:
     if not rows:
         return {}
     names = [field.name for field in fields(TaskRecord)]
-    table = torch.stack([torch.stack([getattr(r, n) for n in names]) for r in rows.values()])
+    home = next(iter(rows.values())).loss.device
+    table = torch.stack(
+        [torch.stack([getattr(r, n).to(home) for n in names]) for r in rows.values()]
+    )
     return {
         task: dict(zip(names, row, strict=True))
         for task, row in zip(rows, table.tolist(), strict=True)

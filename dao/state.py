@@ -128,12 +128,17 @@ class RunningNorms(nn.Module):
         self._warned = True
         self.dropped += torch.tensor([t in tasks for t in self.tasks]).to(self.dropped)
 
+    def turns_of(self, present: Sequence[str]) -> dict[str, int]:
+        """Training calls so far that had each of these tasks."""
+        turns = zip(self.tasks, self.turns.tolist(), strict=True)
+        return {task: count for task, count in turns if task in present}
+
     def tick(self, present: Sequence[str]) -> tuple[dict[str, int], int]:
         """Counts one training call; returns those before it, of each present task and in all."""
-        *turns, step = torch.cat([self.turns, self.step[None]]).tolist()
+        turns, step = self.turns_of(present), int(self.step)
         self.turns += torch.tensor([task in present for task in self.tasks]).to(self.turns)
         self.step += 1
-        return {t: n for t, n in zip(self.tasks, turns, strict=True) if t in present}, step
+        return turns, step
 
     def put_in_force(self, *, everything: bool) -> None:
         """Lets weights follow what was measured: all, or those of tasks without a value yet."""

@@ -70,6 +70,13 @@ class Encoder(_Settings):
     gradient_checkpointing: bool = False
     lora: Lora = Lora()
 
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _no_fp16(cls, precision: object) -> object:
+        if precision in ("fp16", "float16", "half"):
+            raise ValueError("fp16 overflows in Phi's attention; use 'auto', 'fp32' or 'bf16'")
+        return precision
+
 
 class Synthetic(_Settings):
     """The embedded headlines (used when no data is given)."""
@@ -169,6 +176,8 @@ class Train(_Settings):
     validations_per_epoch: int = Field(2, ge=1)
     checkpoint_every: int = Field(100, ge=1)
     """Steps between checkpoints; there is one at every validation as well."""
+    log_every: int = Field(10, ge=1)
+    """Steps between readings from the device; the history has a row for every step all the same."""
     keep_checkpoint: bool = False
     """Keep the last checkpoint of a finished run."""
 

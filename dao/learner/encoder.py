@@ -21,15 +21,18 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.activations import FastGELUActivation, NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
 from dao.errors import UserError
 from dao.learner import config as settings
+from dao.learner.folded import FoldedLinear
 
 __all__ = [
     "Location",
     "add_lora",
+    "cast_frozen",
     "load_base",
     "load_tokenizer",
     "locate",
@@ -130,14 +133,16 @@ def token_limit(wanted: int, tokenizer: PreTrainedTokenizerBase, base: PreTraine
 
 
 def load_base(cfg: settings.Encoder, location: Location, device: torch.device) -> PreTrainedModel:
-    """The frozen encoder, without any head of its own, on `device`.
+    """The frozen encoder, without any head of its own.
 
-    Quantised weights keep layer norms and embeddings in the compute type. The vocabulary is never
-    resized: Phi's embedding has spare rows, and shrinking it would drop trained ones.
+    Quantised, it is on `device`, its layer norms and embeddings in the compute type; otherwise it
+    is in fp32 on the CPU, for `cast_frozen` to convert once the adapters are on. The vocabulary is
+    never resized: Phi's embedding has spare rows, and shrinking it would drop trained ones.
     """
-    dtype = precision(cfg.precision, device)
+    quantised = cfg.quantize != "none"
+    dtype = precision(cfg.precision, device) if quantised else torch.float32
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": _attention(device)}
-    if cfg.quantize != "none":
+    if quantised:
         options["quantization_config"] = _quantization(cfg.quantize, dtype)
         options["device_map"] = {"": device}
     base: PreTrainedModel = _from_pretrained(AutoModel, location, **options)
@@ -145,13 +150,14 @@ def load_base(cfg: settings.Encoder, location: Location, device: torch.device) -
         base = base.get_encoder()
     base.config.use_cache = False  # keys and values are for generating, and only cost memory here
     _keep_gradients_on_cpu(base)
+    _fuse_activations(base)
     for module in base.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0  # the frozen encoder's own dropout only slows and blurs its features
     base.requires_grad_(False)
     if cfg.gradient_checkpointing:
         base.gradient_checkpointing_enable({"use_reentrant": False})
-    return base if cfg.quantize != "none" else base.to(device)
+    return base
 
 
 def _attention(device: torch.device) -> str:
@@ -176,6 +182,14 @@ def _keep_gradients_on_cpu(model: nn.Module) -> None:
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.__dict__["support_avx512bf16_for_cpu"] = False
+
+
+def _fuse_activations(model: nn.Module) -> None:
+    # The same function in one kernel, forward and backward, instead of eight.
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, NewGELUActivation | FastGELUActivation):
+                setattr(module, name, nn.GELU(approximate="tanh"))
 
 
 def _from_pretrained(factory: Any, location: Location, **options: Any) -> Any:  # noqa: ANN401
@@ -214,10 +228,29 @@ def add_lora(base: PreTrainedModel, cfg: settings.Lora) -> PeftModel:
         target_modules=list(targets),
         exclude_modules=[n for n in poolers if n.rpartition(".")[2] in targets] or None,
     )
+    if getattr(base, "quantization_method", None) is None:
+        lora._register_custom_module({nn.Linear: FoldedLinear})
     with warnings.catch_warnings():
         # peft asks transformers for an attribute that the latter has renamed.
         warnings.simplefilter("ignore", FutureWarning)
         return get_peft_model(base, lora)
+
+
+def cast_frozen(encoder: nn.Module, dtype: torch.dtype) -> None:
+    """Convert frozen fp32 weights to the compute type, in place; quantised ones stay as they are.
+
+    The weights that a LoRA product is added to at every forward stay in fp32: see `FoldedLinear`.
+    """
+    kept = {
+        id(p)
+        for module in encoder.modules()
+        if isinstance(module, FoldedLinear)
+        for p in module.base_layer.parameters()
+    }
+    for parameter in encoder.parameters():
+        frozen = not parameter.requires_grad and parameter.dtype == torch.float32
+        if frozen and id(parameter) not in kept:
+            parameter.data = parameter.data.to(dtype)
 
 
 def pool(hidden: Tensor, mask: Tensor, how: str) -> Tensor:

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import psutil
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +18,7 @@ from dao.learner import dendritic
 from dao.learner.batching import Batch, Examples, collate
 from dao.learner.config import Config
 from dao.learner.dendrites import DendriteError, Dendrites, target_modules
+from dao.learner.history import History, NonFiniteError
 from dao.learner.model import MultiTaskModel
 from dao.learner.plan import Plan, make_plan
 from dao.learner.record import RunFolder, load_checkpoint
@@ -103,12 +103,15 @@ def fit(job: Job, *, resume: bool = False) -> Fitted:
     """
     loop = _Loop(job)
     done = loop.restore() if resume else 0
-    for step, epoch, rows in loop.plan.batches(done):
-        loop.train_step(step, epoch, rows)
-        if step in loop.plan.validations:
-            loop.validate(step, epoch)
-        if step in loop.plan.validations or step % job.cfg.train.checkpoint_every == 0:
-            loop.checkpoint(step)
+    try:
+        for step, epoch, rows in loop.plan.batches(done):
+            loop.train_step(step, epoch, rows)
+            if step in loop.plan.validations:
+                loop.validate(step, epoch)
+            if step in loop.plan.validations or step % job.cfg.train.checkpoint_every == 0:
+                loop.checkpoint(step)
+    except NonFiniteError as found:
+        raise loop.diverged(f"The loss of `{found.task}`", found.value, found.step) from None
     return loop.finish()
 
 
@@ -124,7 +127,9 @@ class _Loop:
         self.grown_at: list[int] = []
         self.best: dict[str, Any] = {"score": -math.inf}
         self.best_tensors: dict[str, Tensor] = {}
+        self.known = {n: t.labelled(job.train.targets[n]) for n, t in job.tasks.items()}
         self.optimizer = self._new_optimizer()
+        self.history = History(self.model.device, self._record, job.cfg.train.log_every)
         self.seconds_before = 0.0
         self.started = time.perf_counter()
         torch.manual_seed(job.cfg.seed)
@@ -148,7 +153,7 @@ class _Loop:
     def _new_optimizer(self) -> torch.optim.AdamW:
         cfg = self.cfg.train
         optimizer = torch.optim.AdamW(
-            self._trainable().values(), lr=cfg.lr, weight_decay=cfg.weight_decay
+            self._trainable().values(), lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True
         )
         if self.dendrites:
             self.dendrites.set_optimizer(optimizer)
@@ -161,35 +166,35 @@ class _Loop:
 
     def train_step(self, step: int, epoch: int, rows: tuple[int, ...]) -> None:
         """One batch: forward, losses, weights, backward, optimizer, a row of history."""
-        began = time.perf_counter()
+        self.history.begin()
         rate = self.cfg.train.lr * self.plan.rate(step, max(self.grown_at, default=None))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.model.train()
         batch = collate(self.job.train, rows, self.job.pad, self.model.device)
         losses = self._losses(batch)
-        self._check_finite(step, losses)
+        self.history.watch(step, losses)
+        if self.balance.is_due(losses):
+            self.history.flush()  # a measurement waits for the device anyway
         loss = self.balance(losses)
         loss.backward()
         if self.dendrites:
             self.dendrites.record_gradients()
-        nn.utils.clip_grad_norm_(self._trainable().values(), self.cfg.train.clip)
+        nn.utils.clip_grad_norm_(self.optimizer.param_groups[0]["params"], self.cfg.train.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        seconds = time.perf_counter() - began
         row = {
             "step": step,
             "epoch": epoch,
             "batch": batch.digest,
             "rows": len(rows),
             "tokens": batch.tokens,
-            "loss": loss.item(),
             "lr": rate,
-            "tasks": self.balance.telemetry(),
             "measured": self.balance.measured,
-            "tokens_per_s": round(batch.tokens / seconds, 1),
-            "memory_mib": _memory_mib(self.model.device),
         }
+        self.history.add(row, loss, self.balance.last)
+
+    def _record(self, row: dict[str, Any]) -> None:
         self.job.folder.append("history.jsonl", row)
         self.job.progress.step(row, self.plan)
 
@@ -197,18 +202,14 @@ class _Loop:
         outputs = self.model(batch.input_ids, batch.attention_mask, tap=self.balance.tap)
         losses: dict[str, Tensor | None] = {}
         for name, task in self.tasks.items():
-            targets = batch.targets[name]
-            known = task.labelled(targets)
-            some = bool(known.any())
-            losses[name] = task.loss(outputs[name][known], targets[known]) if some else None
+            # Looked up on the host: a mask on the device would make it wait there.
+            known = self.known[name][list(batch.rows)].nonzero()[:, 0].to(self.model.device)
+            found, targets = outputs[name][known], batch.targets[name][known]
+            losses[name] = task.loss(found, targets) if len(known) else None
         return losses
 
-    def _check_finite(self, step: int, losses: Mapping[str, Tensor | None]) -> None:
-        for task, loss in losses.items():
-            if loss is not None and not torch.isfinite(loss):
-                raise self._diverged(f"The loss of `{task}`", loss.item(), step)
-
-    def _diverged(self, what: str, found: float, step: int) -> UserError:
+    def diverged(self, what: str, found: float, step: int) -> UserError:
+        """What a user is told of a number that is not finite."""
         return UserError(
             f"{what} should be finite. Found {found} at step {step}. "
             f"Lower train.lr (now {self.cfg.train.lr}) or use encoder.precision=fp32."
@@ -218,10 +219,11 @@ class _Loop:
 
     def validate(self, step: int, epoch: int) -> None:
         """Measure on validation, keep the model if it is the best so far, grow if it is time."""
+        self.history.flush()
         outputs = predict(self.model, self.job.validation, self.job.pad)
         for task, values in outputs.items():
             if not torch.isfinite(values).all():
-                raise self._diverged(f"Every output of `{task}`", math.nan, step)
+                raise self.diverged(f"Every output of `{task}`", math.nan, step)
         figures = measure(self.tasks, outputs, self.job.validation.targets)
         score = selection_score(self.tasks, figures)
         if score > self.best["score"]:
@@ -259,6 +261,7 @@ class _Loop:
 
     def checkpoint(self, step: int) -> None:
         """Write everything the next step depends on."""
+        self.history.flush()
         state = {
             "step": step,
             "grown_at": self.grown_at,
@@ -352,7 +355,11 @@ def _balance(model: MultiTaskModel, tasks: Mapping[str, TaskLike], cfg: Config) 
     if not cfg.dao.enabled:
         refresh = cfg.dao.refresh_every
         return DAOLoss(
-            list(tasks), params=model.shared_parameters, alpha=0.0, refresh_every=refresh
+            list(tasks),
+            params=model.shared_parameters,
+            alpha=0.0,
+            refresh_every=refresh,
+            check_finite="measured",
         )
     return DAOLoss(
         list(tasks),
@@ -366,6 +373,7 @@ def _balance(model: MultiTaskModel, tasks: Mapping[str, TaskLike], cfg: Config) 
         total=cfg.dao.total,
         absent=cfg.dao.absent,
         priors=cfg.dao.priors or None,
+        check_finite="measured",  # a run stops at such a loss; `History` looks for them
     )
 
 
@@ -405,9 +413,3 @@ def _copy_into(parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Ten
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
     return {k: v for k, v in values.items() if isinstance(v, int | float)}
-
-
-def _memory_mib(device: torch.device) -> float:
-    if device.type == "cuda":
-        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
-    return round(float(psutil.Process().memory_info().rss) / 2**20, 1)

@@ -15,6 +15,7 @@ from dao.errors import UserError
 from dao.learner import config as settings
 from dao.learner.encoder import (
     add_lora,
+    cast_frozen,
     load_base,
     load_tokenizer,
     locate,
@@ -83,11 +84,9 @@ class MultiTaskModel(nn.Module):
         options = {}
         if self.numbers_positions:
             options["position_ids"] = (attention_mask.cumsum(1) - 1).clamp(min=0)
-        low = self.compute != torch.float32
-        with torch.autocast(input_ids.device.type, dtype=self.compute, enabled=low):
-            hidden = self.encoder(
-                input_ids=input_ids, attention_mask=attention_mask, **options
-            ).last_hidden_state
+        hidden = self.encoder(
+            input_ids=input_ids, attention_mask=attention_mask, **options
+        ).last_hidden_state
         return pool(hidden.float(), attention_mask, self.pooling)
 
     @property
@@ -117,7 +116,9 @@ def build(
     torch.manual_seed(seed)
     pooling = pooling_of(cfg, base)
     encoder = add_lora(base, cfg.lora)
-    model = MultiTaskModel(encoder, outputs, pooling, precision(cfg.precision, device))
+    compute = precision(cfg.precision, device)
+    cast_frozen(encoder, compute)
+    model = MultiTaskModel(encoder, outputs, pooling, compute)
     return model.to(device), tokenizer, limit
 
 

@@ -1,0 +1,104 @@
+"""The rows of history.jsonl, read back from the device several steps at a time."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+
+from dao import TaskRecord
+from dao.records import numbers
+
+__all__ = ["History", "NonFiniteError"]
+
+
+class NonFiniteError(ArithmeticError):
+    """A loss is NaN or infinite.
+
+    Attributes:
+        task: whose loss.
+        value: what it is.
+        step: the first step at which a reading found it.
+    """
+
+    def __init__(self, task: str, value: float, step: int) -> None:
+        super().__init__(f"the loss of {task} is {value} at step {step}")
+        self.task, self.value, self.step = task, value, step
+
+
+@dataclass(frozen=True)
+class _Step:
+    row: dict[str, Any]
+    loss: Tensor
+    tasks: Mapping[str, TaskRecord]
+
+
+class History:
+    """Collects what steps leave on the device and reads it in one go.
+
+    Reading makes the host wait for the device, so it happens every few steps only; speed and memory
+    are those of all steps between two readings.
+
+    Args:
+        device: of the model.
+        write: gets each finished row, in order.
+        every: steps between readings.
+    """
+
+    def __init__(
+        self, device: torch.device, write: Callable[[dict[str, Any]], None], every: int
+    ) -> None:
+        self._device, self._write, self._every = device, write, every
+        self._watched: list[tuple[int, dict[str, Tensor]]] = []
+        self._waiting: list[_Step] = []
+        self._began = 0.0
+
+    def begin(self) -> None:
+        """Start the clock, at the beginning of a step, if it is not running."""
+        if not self._waiting:
+            self._began = time.perf_counter()
+
+    def watch(self, step: int, losses: Mapping[str, Tensor | None]) -> None:
+        """Have the next reading see whether these losses are finite."""
+        known = {task: loss.detach() for task, loss in losses.items() if loss is not None}
+        self._watched.append((step, known))
+
+    def add(self, row: dict[str, Any], loss: Tensor, tasks: Mapping[str, TaskRecord]) -> None:
+        """Take up a step: what the host knows, the total loss, and each task's record."""
+        self._waiting.append(_Step(row, loss.detach(), tasks))
+        if len(self._waiting) >= self._every:
+            self.flush()
+
+    def flush(self) -> None:
+        """Read and write all rows that wait.
+
+        Raises:
+            NonFiniteError: at the first watched loss that is not finite.
+        """
+        watched, self._watched = self._watched, []
+        for number, given in watched:
+            for task, loss in given.items():
+                if not math.isfinite(value := loss.item()):
+                    raise NonFiniteError(task, value, number)
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        read = [(step.row, step.loss.item(), numbers(step.tasks)) for step in waiting]
+        seconds = time.perf_counter() - self._began
+        speed = round(sum(step.row["tokens"] for step in waiting) / seconds, 1)
+        memory = _memory_mib(self._device)
+        for row, total, tasks in read:
+            figures = {"loss": total, "tasks": tasks, "tokens_per_s": speed, "memory_mib": memory}
+            self._write({**row, **figures})
+
+
+def _memory_mib(device: torch.device) -> float:
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    return round(float(psutil.Process().memory_info().rss) / 2**20, 1)
