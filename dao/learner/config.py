@@ -52,6 +52,8 @@ class Lora(_Settings):
     dropout: float = Field(0.0, ge=0, lt=1)
     targets: tuple[str, ...] = ()
     """Linear layers by name; empty: a proven list for the architecture."""
+    folded: bool = True
+    """One matrix product per layer where that is exact, instead of peft's three."""
 
 
 class Encoder(_Settings):

@@ -228,7 +228,7 @@ def add_lora(base: PreTrainedModel, cfg: settings.Lora) -> PeftModel:
         target_modules=list(targets),
         exclude_modules=[n for n in poolers if n.rpartition(".")[2] in targets] or None,
     )
-    if getattr(base, "quantization_method", None) is None:
+    if cfg.folded and getattr(base, "quantization_method", None) is None:
         lora._register_custom_module({nn.Linear: FoldedLinear})
     with warnings.catch_warnings():
         # peft asks transformers for an attribute that the latter has renamed.

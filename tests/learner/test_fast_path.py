@@ -11,7 +11,7 @@ from transformers.activations import NewGELUActivation
 from dao import DAOLoss
 from dao.learner import encoder
 from dao.learner.batching import Batch, Examples, collate
-from dao.learner.config import Config, Encoder
+from dao.learner.config import Config, Encoder, Lora
 from dao.learner.folded import FoldedLinear
 from dao.learner.history import History, NonFiniteError
 from dao.learner.model import MultiTaskModel, build
@@ -21,9 +21,8 @@ OUTPUTS = {"cls": 3, "reg": 1}
 MINILM = "all-MiniLM-L6-v2"
 
 
-def make(name: str, precision: str, targets: tuple[str, ...] = ()) -> MultiTaskModel:
-    cfg = Encoder(name=name, precision=precision)
-    cfg = cfg.model_copy(update={"lora": cfg.lora.model_copy(update={"targets": targets})})
+def make(name: str, precision: str, *, folded: bool = True) -> MultiTaskModel:
+    cfg = Encoder(name=name, precision=precision, lora=Lora(folded=folded))
     model, _, _ = build(cfg, OUTPUTS, CPU, seed=0)
     generator = torch.Generator().manual_seed(1)
     for parameter in model.shared_parameters():  # B starts at zero, and with it half the gradients
@@ -71,8 +70,7 @@ def plain(name: str) -> MultiTaskModel:
     """fp32, LoRA in three products by peft, activations by transformers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encoder, "_fuse_activations", lambda model: None)
-        patch.setattr("peft.LoraConfig._register_custom_module", lambda self, mapping: None)
-        model = make(name, "fp32")
+        model = make(name, "fp32", folded=False)
     assert not any(isinstance(module, FoldedLinear) for module in model.modules())
     return model
 
