@@ -1,13 +1,19 @@
 """A tiny Phi and a tiny BERT with tokenizers, as folders that transformers loads."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models here are too small to share out
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="dao-tests-")
 
 import dao.learner  # noqa: F401  (its guard runs before the first transformers import)
+
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 WORDS = (
     "[PAD] [UNK] [EOS] profit loss sales costs net rose fell narrowed widened sharply slightly "

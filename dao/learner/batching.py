@@ -1,16 +1,21 @@
-"""Texts to batches: token ids once, batches of similar length, an order fixed by the seed."""
+"""Rows to batches: of similar length, by rows or by tokens, in an order fixed by the seed."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Batch", "Examples", "collate", "epoch_batches", "sorted_batches", "tokenize"]
+from dao.errors import UserError
+from dao.learner.packing import Numbers, Segments, first_fit, places
+from dao.learner.tokens import Tokens
+
+__all__ = ["Batch", "Examples", "collate", "epoch_batches", "sorted_batches"]
 
 # Batches are cut from runs of this many batches sorted by length: similar lengths, yet mixed.
 SORT_WINDOW = 50
@@ -32,6 +37,9 @@ class Examples:
     @property
     def lengths(self) -> list[int]:
         """Tokens per row."""
+        if isinstance(self.ids, Tokens):
+            listed: list[int] = self.ids.lengths.tolist()
+            return listed
         return [len(row) for row in self.ids]
 
 
@@ -39,7 +47,8 @@ class Examples:
 class Batch:
     """Rows of `Examples`, padded to the longest: ids and mask are (batch, length).
 
-    `tokens` counts the real ones, without padding.
+    `tokens` counts the real ones, without padding. Packed rows share lines: ids and mask are then
+    (lines, width), and `segments` says which token is whose. Targets are in the order of `rows`.
     """
 
     rows: tuple[int, ...]
@@ -47,6 +56,7 @@ class Batch:
     attention_mask: Tensor
     targets: Mapping[str, Tensor]
     tokens: int
+    segments: Segments | None = None
 
     @property
     def digest(self) -> str:
@@ -54,43 +64,65 @@ class Batch:
         return f"{zlib.crc32(repr(self.rows).encode()):08x}"
 
 
-def tokenize(
-    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, limit: int
-) -> list[list[int]]:
-    """Token ids per text, cut at `limit`; a text that gives no token gets one of the pad id."""
-    if not texts:
-        return []
-    ids: list[list[int]] = tokenizer(list(texts), truncation=True, max_length=limit)["input_ids"]
-    pad = pad_id(tokenizer)
-    return [row or [pad] for row in ids]
-
-
-def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Any valid id serves, because masks come from lengths and never from ids."""
-    for candidate in (tokenizer.pad_token_id, tokenizer.eos_token_id):
-        if candidate is not None:
-            return int(candidate)
-    return 0
-
-
 def epoch_batches(
-    lengths: Sequence[int], batch_size: int, seed: int, epoch: int
+    lengths: Sequence[int], batch_size: int, seed: int, epoch: int, batch_tokens: int | None = None
 ) -> list[tuple[int, ...]]:
-    """Row numbers of each batch of one epoch, decided by (lengths, batch_size, seed, epoch) alone.
+    """Row numbers of each batch of one epoch, decided by the arguments alone.
 
     Rows are shuffled, cut into windows of 50 batches, sorted by length within each window, cut
     into batches, and the batches shuffled again. Every row occurs once; only the last window may
     end in a smaller batch.
+
+    Args:
+        lengths: tokens per row.
+        batch_size: rows per batch.
+        seed: with `epoch`, decides the order.
+        epoch: from 0.
+        batch_tokens: in place of `batch_size`, the most that rows times the longest of them may
+            come to; every window may then end in a smaller batch.
+
+    Raises:
+        UserError: a row is longer than `batch_tokens`.
     """
+    sizes = np.asarray(lengths, dtype=np.int64)
+    if batch_tokens is not None:
+        _check_budget(sizes, batch_tokens)
+        batch_size = max(1, batch_tokens * len(sizes) // max(1, int(sizes.sum())))
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    order = torch.randperm(len(lengths), generator=generator).tolist()
+    order = torch.randperm(len(sizes), generator=generator).numpy()
     window = SORT_WINDOW * batch_size
     batches: list[tuple[int, ...]] = []
     for start in range(0, len(order), window):
-        rows = sorted(order[start : start + window], key=lambda i: lengths[i])
-        batches += [tuple(rows[i : i + batch_size]) for i in range(0, len(rows), batch_size)]
+        rows = order[start : start + window]
+        rows = rows[np.argsort(sizes[rows], kind="stable")]
+        if batch_tokens is None:
+            cuts = [*range(0, len(rows), batch_size), len(rows)]
+        else:
+            cuts = _cuts(sizes[rows], batch_tokens)
+        listed = rows.tolist()
+        batches += [tuple(listed[a:b]) for a, b in pairwise(cuts)]
     shuffled = torch.randperm(len(batches), generator=generator).tolist()
     return [batches[i] for i in shuffled]
+
+
+def _check_budget(sizes: Numbers, batch_tokens: int) -> None:
+    longest = int(sizes.max(initial=0))
+    if longest > batch_tokens:
+        raise UserError(
+            f"`train.batch_tokens` should hold the longest training row. Found {batch_tokens}, and "
+            f"a row of {longest} tokens. Raise it to {longest} or more, or lower "
+            f"encoder.max_length."
+        )
+
+
+def _cuts(sizes: Numbers, batch_tokens: int) -> list[int]:
+    """Where batches begin and, last, end, in ascending `sizes`: each as many rows as fit."""
+    cuts = [0]
+    while cuts[-1] < len(sizes):
+        part = sizes[cuts[-1] :][: batch_tokens // sizes[cuts[-1]]]
+        fits = np.arange(1, len(part) + 1) * part <= batch_tokens
+        cuts.append(cuts[-1] + int(fits.sum()))
+    return cuts
 
 
 def sorted_batches(lengths: Sequence[int], batch_size: int) -> Iterator[tuple[int, ...]]:
@@ -100,16 +132,48 @@ def sorted_batches(lengths: Sequence[int], batch_size: int) -> Iterator[tuple[in
         yield tuple(order[start : start + batch_size])
 
 
-def collate(examples: Examples, rows: Sequence[int], pad: int, device: torch.device) -> Batch:
-    """Pad the given rows on the right to the longest of them."""
+def collate(
+    examples: Examples,
+    rows: Sequence[int],
+    pad: int,
+    device: torch.device,
+    line_limit: int | None = None,
+) -> Batch:
+    """The given rows as tensors on `device`.
+
+    Each row is padded on the right to the longest; with `line_limit`, rows are packed into lines
+    of at most so many tokens instead.
+    """
     ids = [examples.ids[i] for i in rows]
-    width = max(len(row) for row in ids)
-    input_ids = torch.full((len(ids), width), pad, dtype=torch.long)
-    mask = torch.zeros((len(ids), width), dtype=torch.long)
-    for i, row in enumerate(ids):
-        input_ids[i, : len(row)] = torch.tensor(row)
-        mask[i, : len(row)] = 1
+    lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+    order, totals = np.arange(len(ids)), lengths
+    if line_limit is not None:
+        lines = first_fit(lengths, line_limit)
+        order = np.concatenate(lines)
+        totals = np.array([lengths[line].sum() for line in lines])
+    mask = np.arange(totals.max()) < totals[:, None]
+    table = np.zeros((2 if line_limit is None else 3, *mask.shape), dtype=np.int64)
+    table[0] = pad
+    table[0][mask] = np.concatenate([ids[i] for i in order])
+    table[1] = mask
+    where = None
+    if line_limit is not None:
+        table[2][mask] = np.repeat(order + 1, lengths[order])
+        where = _send(torch.from_numpy(places(table[2], lengths)), device)
+    input_ids, attention_mask, *owners = _send(torch.from_numpy(table), device)
     index = torch.tensor(rows)
-    targets = {task: values[index].to(device) for task, values in examples.targets.items()}
-    tokens = sum(len(row) for row in ids)
-    return Batch(tuple(rows), input_ids.to(device), mask.to(device), targets, tokens)
+    return Batch(
+        rows=tuple(rows),
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        targets={task: _send(values[index], device) for task, values in examples.targets.items()},
+        tokens=int(lengths.sum()),
+        segments=None if where is None else Segments(owners[0], where),
+    )
+
+
+def _send(tensor: Tensor, device: torch.device) -> Tensor:
+    if device.type != "cuda":
+        return tensor.to(device)
+    # Only from pinned memory does the host not wait for the copy.
+    return tensor.pin_memory().to(device, non_blocking=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -169,6 +170,11 @@ class Train(_Settings):
 
     epochs: int = Field(4, ge=1)
     batch_size: int = Field(32, ge=1)
+    """Rows per batch."""
+    batch_tokens: int | None = Field(None, ge=1)
+    """Padded tokens per batch in place of a row count: rows times the longest of them."""
+    packing: bool = False
+    """Rows of a batch share lines, kept apart by the attention mask, in place of padding."""
     lr: float = Field(1.5e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     warmup: float = Field(0.1, ge=0, lt=1)
@@ -194,6 +200,8 @@ class Config(_Settings):
     device: str = "auto"
     output: str = ""
     """The run folder; empty: results/NAME/ARM/seed=N."""
+    cache: str = ""
+    """Folder for what runs can share; empty: $XDG_CACHE_HOME/dao or ~/.cache/dao."""
     encoder: Encoder = Encoder()
     data: Data = Data()
     cls: ClassificationOptions = ClassificationOptions()
@@ -234,6 +242,13 @@ class Config(_Settings):
         if self.output:
             return Path(self.output)
         return Path("results") / self.data_name / self.arm / f"seed={self.seed}"
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where runs share what is costly to compute."""
+        if self.cache:
+            return Path(self.cache).expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dao"
 
     def to_yaml(self) -> str:
         """The effective settings; reading them back gives an equal Config."""

@@ -32,6 +32,7 @@ from dao.learner.folded import FoldedLinear
 __all__ = [
     "Location",
     "add_lora",
+    "attends_causally",
     "cast_frozen",
     "load_base",
     "load_tokenizer",
@@ -271,13 +272,13 @@ def pooling_of(cfg: settings.Encoder, base: PreTrainedModel) -> str:
     """Resolve `auto`: the last token of a causal model has seen the whole text, others average."""
     if cfg.pooling != "auto":
         return cfg.pooling
-    config = base.config
-    causal = getattr(config, "is_decoder", False) or _attends_causally(base)
-    return "last" if causal else "mean"
+    return "last" if attends_causally(base) else "mean"
 
 
-def _attends_causally(base: nn.Module) -> bool:
-    return any(getattr(module, "is_causal", False) is True for module in base.modules())
+def attends_causally(base: PreTrainedModel) -> bool:
+    """Whether no token sees a later one."""
+    decoder = bool(getattr(base.config, "is_decoder", False))
+    return decoder or any(getattr(m, "is_causal", False) is True for m in base.modules())
 
 
 def numbers_positions(base: nn.Module) -> bool:

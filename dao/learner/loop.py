@@ -20,6 +20,7 @@ from dao.learner.config import Config
 from dao.learner.dendrites import DendriteError, Dendrites, target_modules
 from dao.learner.history import History, NonFiniteError
 from dao.learner.model import MultiTaskModel
+from dao.learner.packing_check import check_packing
 from dao.learner.plan import Plan, make_plan
 from dao.learner.record import RunFolder, load_checkpoint
 from dao.learner.scoring import TaskLike, measure, predict, selection_score
@@ -39,6 +40,9 @@ class Progress(Protocol):
 
     def validation(self, row: Mapping[str, Any]) -> None:
         """After a validation."""
+
+    def note(self, text: str) -> None:
+        """What a reader should know before the first step."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class Job:
         cfg: the whole run's settings.
         folder: already created.
         progress: told of every step and validation.
+        line_limit: pack the rows of a batch into lines of at most this many tokens.
     """
 
     model: MultiTaskModel
@@ -87,6 +92,7 @@ class Job:
     cfg: Config
     folder: RunFolder
     progress: Progress
+    line_limit: int | None = None
 
 
 def fit(job: Job, *, resume: bool = False) -> Fitted:
@@ -98,7 +104,7 @@ def fit(job: Job, *, resume: bool = False) -> Fitted:
 
     Raises:
         UserError: a loss or an output is no longer finite; the settings leave no room for growth,
-            or are not those of the checkpoint.
+            or are not those of the checkpoint; the encoder cannot keep packed rows apart.
         DendriteError: dendrites were asked for and none was added or none received a gradient.
     """
     loop = _Loop(job)
@@ -122,6 +128,8 @@ class _Loop:
         self.job = job
         self.model, self.tasks, self.cfg = job.model, job.tasks, job.cfg
         self.plan = make_plan(job.train.lengths, job.cfg)
+        if job.line_limit is not None:
+            check_packing(job.model, job.line_limit)
         self.dendrites = self._wrap() if job.cfg.dendrites.enabled else None
         self.balance = _balance(job.model, job.tasks, job.cfg)
         self.grown_at: list[int] = []
@@ -171,7 +179,8 @@ class _Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.model.train()
-        batch = collate(self.job.train, rows, self.job.pad, self.model.device)
+        job = self.job
+        batch = collate(job.train, rows, job.pad, self.model.device, job.line_limit)
         losses = self._losses(batch)
         self.history.watch(step, losses)
         if self.balance.is_due(losses):
@@ -199,7 +208,9 @@ class _Loop:
         self.job.progress.step(row, self.plan)
 
     def _losses(self, batch: Batch) -> dict[str, Tensor | None]:
-        outputs = self.model(batch.input_ids, batch.attention_mask, tap=self.balance.tap)
+        outputs = self.model(
+            batch.input_ids, batch.attention_mask, tap=self.balance.tap, segments=batch.segments
+        )
         losses: dict[str, Tensor | None] = {}
         for name, task in self.tasks.items():
             # Looked up on the host: a mask on the device would make it wait there.
@@ -379,7 +390,7 @@ def _balance(model: MultiTaskModel, tasks: Mapping[str, TaskLike], cfg: Config) 
 
 def _decisive(cfg: Config) -> dict[str, Any]:
     """The settings that the course of a run depends on."""
-    settings = cfg.model_dump(mode="json", exclude={"name", "output", "device"})
+    settings = cfg.model_dump(mode="json", exclude={"name", "output", "device", "cache"})
     del settings["train"]["keep_checkpoint"]
     return settings
 

@@ -15,6 +15,7 @@ from dao.errors import UserError
 from dao.learner import config as settings
 from dao.learner.encoder import (
     add_lora,
+    attends_causally,
     cast_frozen,
     load_base,
     load_tokenizer,
@@ -25,6 +26,7 @@ from dao.learner.encoder import (
     precision,
     token_limit,
 )
+from dao.learner.packing import Segments, positions, separating_mask, unpack
 
 __all__ = ["MultiTaskModel", "build", "load_weights", "read_tensors", "save_weights"]
 
@@ -57,6 +59,7 @@ class MultiTaskModel(nn.Module):
         self.pooling = pooling
         self.compute = compute
         self.numbers_positions = numbers_positions(encoder.get_base_model())
+        self.causal = attends_causally(encoder.get_base_model())
 
     @property
     def device(self) -> torch.device:
@@ -68,26 +71,44 @@ class MultiTaskModel(nn.Module):
         input_ids: Tensor,
         attention_mask: Tensor,
         tap: Callable[[Tensor], Tensor] | None = None,
+        segments: Segments | None = None,
     ) -> dict[str, Tensor]:
         """Token ids and mask (batch, length) to task -> outputs (batch, outputs of the task).
 
         `tap` sees the pooled representation (batch, width) inside the graph, which is where
-        `DAOLoss.tap` has to stand when its source is `rep`.
+        `DAOLoss.tap` has to stand when its source is `rep`. With `segments`, ids and mask are
+        packed lines (lines, width); outputs are per row of the batch all the same.
         """
-        pooled = self.represent(input_ids, attention_mask)
+        pooled = self.represent(input_ids, attention_mask, segments)
         if tap is not None:
             pooled = tap(pooled)
         return {task: head(pooled) for task, head in self.heads.items()}
 
-    def represent(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def represent(
+        self, input_ids: Tensor, attention_mask: Tensor, segments: Segments | None = None
+    ) -> Tensor:
         """The pooled representation (batch, width), fp32."""
-        options = {}
-        if self.numbers_positions:
+        options = {"attention_mask": attention_mask}
+        if segments is not None:
+            options = self._separated(segments)
+        elif self.numbers_positions:
             options["position_ids"] = (attention_mask.cumsum(1) - 1).clamp(min=0)
-        hidden = self.encoder(
-            input_ids=input_ids, attention_mask=attention_mask, **options
-        ).last_hidden_state
+        hidden = self.encoder(input_ids=input_ids, **options).last_hidden_state
+        if segments is not None:
+            hidden, attention_mask = unpack(hidden, segments)
         return pool(hidden.float(), attention_mask, self.pooling)
+
+    def _separated(self, segments: Segments) -> dict[str, Tensor]:
+        """What makes the encoder treat the rows of packed lines as if each were alone."""
+        # transformers hands a mask of four dimensions on as it is; eager attention adds it.
+        additive = self.compute if self.attention == "eager" else None
+        mask = separating_mask(segments.ids, causal=self.causal, additive=additive)
+        return {"attention_mask": mask, "position_ids": positions(segments.ids)}
+
+    @property
+    def attention(self) -> str:
+        """Name of the attention implementation, as transformers spells it."""
+        return str(self.encoder.config._attn_implementation)
 
     @property
     def precision(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from dao.errors import UserError
 from dao.learner.batching import epoch_batches
@@ -17,6 +16,8 @@ __all__ = ["Plan", "make_plan"]
 class Plan:
     """Steps are numbered from 1; an entry of `validations` or `growths` comes after that step.
 
+    `steps` has those of each epoch; they differ where batches are cut by tokens.
+
     Everything follows from the data's lengths, the seed and the settings, and neither weighting
     nor dendrites change it: every arm sees the same batches at the same learning rate, except
     for the short warm-up that follows a growth.
@@ -24,8 +25,9 @@ class Plan:
 
     lengths: tuple[int, ...]
     batch_size: int
+    batch_tokens: int | None
     seed: int
-    steps_per_epoch: int
+    steps: tuple[int, ...]
     total: int
     warmup: int
     validations: tuple[int, ...]
@@ -33,12 +35,16 @@ class Plan:
 
     def batches(self, done: int = 0) -> Iterator[tuple[int, int, tuple[int, ...]]]:
         """(step, epoch, rows) for every step after the first `done`."""
-        for step in range(done + 1, self.total + 1):
-            epoch, position = divmod(step - 1, self.steps_per_epoch)
-            yield step, epoch + 1, self._epoch(epoch)[position]
-
-    def _epoch(self, epoch: int) -> list[tuple[int, ...]]:
-        return _epoch_batches(self.lengths, self.batch_size, self.seed, epoch)
+        before = 0
+        for epoch, steps in enumerate(self.steps):
+            skipped = max(0, done - before)
+            if skipped < steps:
+                batches = epoch_batches(
+                    self.lengths, self.batch_size, self.seed, epoch, self.batch_tokens
+                )
+                for position in range(skipped, steps):
+                    yield before + position + 1, epoch + 1, batches[position]
+            before += steps
 
     def rate(self, step: int, grown_at: int | None = None) -> float:
         """Factor on the learning rate: linear warm-up, then linear decay to 0 after the last step.
@@ -53,23 +59,17 @@ class Plan:
         return factor
 
 
-@lru_cache(maxsize=2)
-def _epoch_batches(
-    lengths: tuple[int, ...], batch_size: int, seed: int, epoch: int
-) -> list[tuple[int, ...]]:
-    return epoch_batches(lengths, batch_size, seed, epoch)
-
-
 def make_plan(lengths: Sequence[int], cfg: Config) -> Plan:
     """The timetable for training rows of these lengths.
 
     Raises:
-        UserError: two growths, or a growth and the end, fall on the same validation.
+        UserError: two growths, or a growth and the end, fall on the same validation; or a row does
+            not fit into a batch.
     """
-    size = cfg.train.batch_size
-    per_epoch = len(epoch_batches(lengths, size, cfg.seed, 0))
-    total = per_epoch * cfg.train.epochs
-    count = cfg.train.epochs * min(cfg.train.validations_per_epoch, per_epoch)
+    lengths = tuple(lengths)
+    steps = _steps(lengths, cfg)
+    total = sum(steps)
+    count = cfg.train.epochs * min(cfg.train.validations_per_epoch, *steps)
     validations = tuple(round(total * (i + 1) / count) for i in range(count))
     points = [point * total for point in _growth_points(cfg)]
     # Never after the last validation: what grew there would not be trained.
@@ -82,7 +82,25 @@ def make_plan(lengths: Sequence[int], cfg: Config) -> Plan:
             f"Spread the points, or raise train.validations_per_epoch or train.epochs."
         )
     warmup = round(cfg.train.warmup * total)
-    return Plan(tuple(lengths), size, cfg.seed, per_epoch, total, warmup, validations, growths)
+    return Plan(
+        lengths=lengths,
+        batch_size=cfg.train.batch_size,
+        batch_tokens=cfg.train.batch_tokens,
+        seed=cfg.seed,
+        steps=steps,
+        total=total,
+        warmup=warmup,
+        validations=validations,
+        growths=growths,
+    )
+
+
+def _steps(lengths: Sequence[int], cfg: Config) -> tuple[int, ...]:
+    """Steps of each epoch; counted where batches are cut by tokens, because rows meet by chance."""
+    size, tokens, epochs = cfg.train.batch_size, cfg.train.batch_tokens, range(cfg.train.epochs)
+    if tokens is None:
+        return tuple(-(-len(lengths) // size) for _ in epochs)
+    return tuple(len(epoch_batches(lengths, size, cfg.seed, epoch, tokens)) for epoch in epochs)
 
 
 def _growth_points(cfg: Config) -> tuple[float, ...]:

@@ -14,10 +14,12 @@ from transformers import PreTrainedTokenizerBase
 
 from dao.errors import UserError
 from dao.learner import dendritic
-from dao.learner.batching import Examples, pad_id, tokenize
+from dao.learner.batching import Examples
 from dao.learner.model import MultiTaskModel, build, load_weights, read_tensors
 from dao.learner.record import RunFolder
 from dao.learner.scoring import TaskLike, predict
+from dao.learner.token_cache import TokenCache
+from dao.learner.tokens import Tokens, pad_id, tokenize
 
 __all__ = ["DENDRITES", "Predictor", "pick_device", "reload"]
 
@@ -26,11 +28,15 @@ DENDRITES = "dendrites.safetensors"
 
 @dataclass(frozen=True)
 class Predictor:
-    """Texts in, outputs per task out; texts are cut at `limit` tokens."""
+    """Texts in, outputs per task out; texts are cut at `limit` tokens.
+
+    With a `cache`, the token ids of all texts are kept on disk.
+    """
 
     model: MultiTaskModel
     tokenizer: PreTrainedTokenizerBase
     limit: int
+    cache: TokenCache | None = None
 
     @property
     def pad(self) -> int:
@@ -39,14 +45,16 @@ class Predictor:
 
     def examples(self, frame: pd.DataFrame, tasks: Mapping[str, TaskLike]) -> Examples:
         """Token ids and encoded targets of a table's rows."""
-        ids = tokenize(frame["text"].tolist(), self.tokenizer, self.limit)
+        ids = self._tokens(frame["text"].tolist())
         return Examples(ids, {n: task.encode(frame[n].tolist()) for n, task in tasks.items()})
 
     def __call__(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """Outputs per task, (n, outputs of the task), in the order of the texts."""
-        return predict(
-            self.model, Examples(tokenize(texts, self.tokenizer, self.limit), {}), self.pad
-        )
+        return predict(self.model, Examples(self._tokens(texts), {}), self.pad)
+
+    def _tokens(self, texts: Sequence[str]) -> Tokens:
+        make = tokenize if self.cache is None else self.cache.tokenize
+        return make(texts, self.tokenizer, self.limit)
 
     def table(self, texts: Sequence[str], tasks: Mapping[str, TaskLike]) -> pd.DataFrame:
         """A row per text: the text, then what each task makes of it."""

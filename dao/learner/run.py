@@ -19,6 +19,7 @@ from dao.learner.predictor import DENDRITES, Predictor, pick_device
 from dao.learner.record import RunFolder, provenance
 from dao.learner.report import model_card
 from dao.learner.scoring import TaskLike
+from dao.learner.token_cache import TokenCache
 
 __all__ = ["run"]
 
@@ -55,10 +56,14 @@ def run(
     columns = slice_columns(cfg.data.slices, further)
     device = pick_device(cfg.device)
     outputs = {name: task.outputs for name, task in tasks.items()}
-    predictor = Predictor(*build(cfg.encoder, outputs, device, cfg.seed))
+    cache = TokenCache(cfg.cache_folder / "tokens", progress.note)
+    predictor = Predictor(*build(cfg.encoder, outputs, device, cfg.seed), cache)
     parameters = predictor.model.count()
     train, validation = (predictor.examples(table.rows(s), tasks) for s in ("train", "validation"))
-    job = Job(predictor.model, tasks, train, validation, predictor.pad, cfg, folder, progress)
+    line_limit = predictor.limit if cfg.train.packing else None
+    job = Job(
+        predictor.model, tasks, train, validation, predictor.pad, cfg, folder, progress, line_limit
+    )
     fitted = fit(job, resume=resume)
     _save(fitted, predictor, cfg, folder, tasks)
     dendritic.attach(fitted.model, fitted.description)

@@ -99,6 +99,14 @@ def test_text_gives_one_json_line_each(full_run: Path):
     assert first["reg"] != second["reg"]
 
 
+def test_predicting_leaves_nothing_in_the_cache(full_run: Path):
+    cache = Path(os.environ["XDG_CACHE_HOME"]) / "dao"
+    before = sorted(cache.rglob("*"))
+    assert before  # the run itself left its token ids
+    evaluate(full_run, "--text", "net sales widened more than anyone asked for")
+    assert sorted(cache.rglob("*")) == before
+
+
 def test_a_batch_of_one_predicts_as_a_batch_of_many(full_run: Path):
     texts = ["net profit rose", "the company said net costs fell slightly in quarter 3", "loss"]
     together = evaluate(full_run, *(x for t in texts for x in ("--text", t))).stdout.splitlines()

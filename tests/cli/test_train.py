@@ -269,3 +269,22 @@ def test_nothing_asks_the_network(train, tmp_path: Path, monkeypatch: pytest.Mon
     result = train(tmp_path / "run", *BOTH, "--encoder", "all-MiniLM-L6-v2", "train.epochs=1")
     assert result.exit_code == 0, result.output
     assert asked == []
+
+
+def test_packing_and_token_budgets_train_the_same_model(train, tmp_path: Path):
+    settings = ("--dao", "train.batch_tokens=100", "train.epochs=1", "encoder.precision=fp32")
+    kept = tmp_path / "cache"
+    plain = train(tmp_path / "plain", *settings, f"cache={kept}")
+    assert plain.exit_code == 0, plain.output
+    assert len(list((kept / "tokens").iterdir())) == 3  # training, validation, test
+    closed = tmp_path / "a-file"
+    closed.write_text("")
+    packed = train(tmp_path / "packed", *settings, "train.packing=true", f"cache={closed}")
+    assert packed.exit_code == 0, packed.output
+    assert packed.stderr.count("token ids are not cached") == 1
+    one, other = rows(tmp_path / "plain"), rows(tmp_path / "packed")
+    assert [row["batch"] for row in one] == [row["batch"] for row in other]
+    assert [row["tokens"] for row in one] == [row["tokens"] for row in other]
+    assert len({row["rows"] for row in one}) > 1
+    losses = [[row["loss"] for row in history] for history in (one, other)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)

@@ -1,10 +1,18 @@
-"""Batches: complete, of similar length, decided by the seed alone; padding on either side."""
+"""Batches: complete, of similar length, within their budget, decided by the seed alone."""
 
+import zlib
+
+import pytest
 import torch
 
-from dao.learner.batching import Examples, collate, epoch_batches, sorted_batches, tokenize
+from dao.errors import UserError
+from dao.learner.batching import Examples, collate, epoch_batches, sorted_batches
+from dao.learner.tokens import tokenize
 
 LENGTHS = torch.randint(3, 90, (701,), generator=torch.Generator().manual_seed(0)).tolist()
+
+FROZEN = [(3, 4, 6), (0, 8, 7), (5, 2, 10), (1, 9)]
+FROZEN_MANY = 0x2A9CD433  # of 88 batches in two windows
 
 
 def test_every_row_once_and_full_batches():
@@ -19,6 +27,47 @@ def test_order_depends_on_seed_and_epoch_only():
     assert epoch_batches(LENGTHS, 8, seed=1, epoch=0) == first
     assert epoch_batches(LENGTHS, 8, seed=1, epoch=1) != first
     assert epoch_batches(LENGTHS, 8, seed=2, epoch=0) != first
+
+
+def test_batches_by_row_count_stay_what_they_were():
+    lengths = [5, 9, 4, 7, 7, 3, 8, 6, 5, 9, 4]
+    assert epoch_batches(lengths, 3, seed=1, epoch=2) == FROZEN
+    many = epoch_batches([3 + i * 7 % 83 for i in range(701)], 8, seed=1, epoch=2)
+    assert zlib.crc32(repr(many).encode()) == FROZEN_MANY
+
+
+def padded(batch: tuple[int, ...]) -> int:
+    return len(batch) * max(LENGTHS[i] for i in batch)
+
+
+@pytest.mark.parametrize("budget", [89, 90, 300, 1024, 10**6])
+def test_batches_by_tokens_are_complete_and_within_their_budget(budget: int):
+    batches = epoch_batches(LENGTHS, 8, seed=1, epoch=0, batch_tokens=budget)
+    assert sorted(row for batch in batches for row in batch) == list(range(701))
+    assert max(map(padded, batches)) <= budget
+    assert epoch_batches(LENGTHS, 3, seed=1, epoch=0, batch_tokens=budget) == batches
+
+
+def test_batches_by_tokens_fill_their_budget():
+    batches = epoch_batches(LENGTHS, 8, seed=1, epoch=0, batch_tokens=512)
+    filled = sum(map(padded, batches)) / (512 * len(batches))
+    real = sum(LENGTHS) / sum(map(padded, batches))
+    assert filled > 0.9
+    assert real > 0.9
+    assert len({len(batch) for batch in batches}) > 5
+    other = epoch_batches(LENGTHS, 8, seed=1, epoch=1, batch_tokens=512)
+    assert batches != other
+
+
+def test_batches_by_tokens_by_hand():
+    batches = epoch_batches([2, 5, 3, 2, 4], 8, seed=0, epoch=0, batch_tokens=6)
+    # Ascending 2 2 3 4 5: three rows of 2, 2, 3 would be 9 padded tokens, two of 3, 4 would be 8.
+    assert sorted(map(sorted, batches)) == [[0, 3], [1], [2], [4]]
+
+
+def test_a_budget_below_the_longest_row_is_refused():
+    with pytest.raises(UserError, match=r"`train\.batch_tokens`.*Found 88, and a row of 89 tokens"):
+        epoch_batches(LENGTHS, 8, seed=1, epoch=0, batch_tokens=88)
 
 
 def test_rows_of_a_batch_are_of_similar_length():
@@ -52,11 +101,19 @@ def test_digest_tells_rows_and_order_apart():
     assert len(digests) == 3
 
 
-def test_tokenize_cuts_and_never_returns_nothing(tiny_phi):
+def test_arrow_rows_make_the_same_batch_as_lists(tiny_phi):
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_phi)
-    ids = tokenize(["profit rose", "", "profit rose sharply [EOS]"], tokenizer, limit=3)
-    assert ids[0] == [3, 8]
-    assert ids[1] == [tokenizer.eos_token_id]
-    assert ids[2] == [3, 8, 12]
+    tokens = tokenize(["profit rose", "loss", "sales fell sharply"], tokenizer, limit=9)
+    targets = {"reg": torch.tensor([0.5, 1.5, 2.5])}
+    device = torch.device("cpu")
+    arrow = Examples(tokens, targets)
+    lists = Examples([[int(i) for i in row] for row in tokens], targets)
+    assert arrow.lengths == lists.lengths == [2, 1, 3]
+    one, other = (collate(examples, (2, 0), 0, device) for examples in (arrow, lists))
+    assert one.input_ids.equal(other.input_ids)
+    assert one.input_ids.dtype == torch.long
+    assert one.attention_mask.equal(other.attention_mask)
+    assert one.targets["reg"].tolist() == [2.5, 0.5]
+    assert (one.digest, one.tokens) == (other.digest, other.tokens)

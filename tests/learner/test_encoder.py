@@ -7,10 +7,11 @@ import torch
 
 from dao.errors import UserError
 from dao.learner import encoder
-from dao.learner.batching import Examples, collate, tokenize
+from dao.learner.batching import Examples, collate
 from dao.learner.config import Encoder, load_config
 from dao.learner.encoder import locate, pool
 from dao.learner.model import MultiTaskModel, build, load_weights, save_weights
+from dao.learner.tokens import tokenize
 
 CPU = torch.device("cpu")
 OUTPUTS = {"cls": 3, "reg": 1}

@@ -15,7 +15,7 @@ def plan(**flags: object):
 
 def test_steps_epochs_and_validations():
     p = plan(**{"train.epochs": 3, "train.validations_per_epoch": 2})
-    assert (p.steps_per_epoch, p.total) == (10, 30)
+    assert (p.steps, p.total) == ((10, 10, 10), 30)
     assert p.validations == (5, 10, 15, 20, 25, 30)
     steps = list(p.batches())
     assert [(s, e) for s, e, _ in steps][9:11] == [(10, 1), (11, 2)]
@@ -32,9 +32,40 @@ def test_four_arms_see_the_same_batches():
     assert len({tuple(plan(**arm).batches()) for arm in arms}) == 1
 
 
-def test_resuming_continues_the_same_sequence():
-    p = plan()
-    assert list(p.batches(done=13)) == list(p.batches())[13:]
+BY_TOKENS = {"train.batch_tokens": 44, "train.epochs": 5}
+
+
+@pytest.mark.parametrize("flags", [{}, BY_TOKENS])
+def test_resuming_continues_the_same_sequence(flags: dict[str, object]):
+    p = plan(**flags)
+    steps = list(p.batches())
+    assert [step for step, _, _ in steps] == list(range(1, p.total + 1))
+    for done in {*range(0, p.total, 9), p.steps[0], p.total}:
+        assert list(p.batches(done)) == steps[done:]
+
+
+def test_epochs_cut_by_tokens_have_steps_of_their_own():
+    p = plan(**BY_TOKENS, **{"train.validations_per_epoch": 2, "train.warmup": 0.2})
+    steps = list(p.batches())
+    counts = [sum(e == epoch for _, e, _ in steps) for epoch in range(1, 6)]
+    assert list(p.steps) == counts
+    assert len(set(counts)) > 1
+    assert p.total == sum(counts)
+    assert p.warmup == round(0.2 * p.total)
+    assert (len(p.validations), p.validations[-1]) == (10, p.total)
+    assert p.rate(p.total) > 0
+    for epoch in range(1, 6):
+        assert sorted(r for _, e, rows in steps if e == epoch for r in rows) == list(range(100))
+
+
+def test_a_growth_finds_its_place_among_uneven_epochs():
+    p = plan(**BY_TOKENS, **{"dendrites.enabled": True, "dendrites.grow_at": [0.4]})
+    assert p.growths == (min(p.validations, key=lambda v: abs(v - 0.4 * p.total)),)
+
+
+def test_a_row_that_fits_no_batch_is_refused():
+    with pytest.raises(UserError, match="Found 40, and a row of 44 tokens"):
+        plan(**{"train.batch_tokens": 40})
 
 
 def test_rate_rises_falls_and_restarts_after_growth():
@@ -68,5 +99,5 @@ def test_growth_without_training_behind_it_is_refused(points: list[float], epoch
 
 def test_few_steps_still_validate_at_the_end():
     p = make_plan([4, 5, 6], Config())
-    assert p.steps_per_epoch == 1
+    assert set(p.steps) == {1}
     assert p.validations == tuple(range(1, p.total + 1))
