@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from dao.learner.prefix_store import PrefixStates
+
 __all__ = ["Batch", "Examples", "collate", "epoch_batches", "sorted_batches", "tokenize"]
 
 # Batches are cut from runs of this many batches sorted by length: similar lengths, yet mixed.
@@ -21,10 +23,12 @@ class Examples:
     """Token ids and targets of one split, row by row.
 
     `targets[task]` has one entry per row; a row without a label carries the task's missing mark.
+    `prefix` has the states of frozen layers, where they are cached.
     """
 
     ids: Sequence[Sequence[int]]
     targets: Mapping[str, Tensor]
+    prefix: PrefixStates | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -39,7 +43,8 @@ class Examples:
 class Batch:
     """Rows of `Examples`, padded to the longest: ids and mask are (batch, length).
 
-    `tokens` counts the real ones, without padding.
+    `tokens` counts the real ones, without padding. `prefix` (batch, length, width) are the states
+    of the frozen layers, where they are cached.
     """
 
     rows: tuple[int, ...]
@@ -47,6 +52,7 @@ class Batch:
     attention_mask: Tensor
     targets: Mapping[str, Tensor]
     tokens: int
+    prefix: Tensor | None = None
 
     @property
     def digest(self) -> str:
@@ -112,4 +118,5 @@ def collate(examples: Examples, rows: Sequence[int], pad: int, device: torch.dev
     index = torch.tensor(rows)
     targets = {task: values[index].to(device) for task, values in examples.targets.items()}
     tokens = sum(len(row) for row in ids)
-    return Batch(tuple(rows), input_ids.to(device), mask.to(device), targets, tokens)
+    prefix = examples.prefix.gather(rows, width).to(device) if examples.prefix else None
+    return Batch(tuple(rows), input_ids.to(device), mask.to(device), targets, tokens, prefix)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -52,6 +53,8 @@ class Lora(_Settings):
     dropout: float = Field(0.0, ge=0, lt=1)
     targets: tuple[str, ...] = ()
     """Linear layers by name; empty: a proven list for the architecture."""
+    last_layers: int | None = Field(None, ge=1)
+    """Adapt only this many of the last transformer layers; null: all of them."""
 
 
 class Encoder(_Settings):
@@ -68,6 +71,8 @@ class Encoder(_Settings):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Compute type; auto: bf16 where the hardware multiplies it faster, else fp32."""
     gradient_checkpointing: bool = False
+    prefix_cache: bool = False
+    """Run the frozen layers below `lora.last_layers` once per row and keep their states on disk."""
     lora: Lora = Lora()
 
 
@@ -183,6 +188,8 @@ class Config(_Settings):
     device: str = "auto"
     output: str = ""
     """The run folder; empty: results/NAME/ARM/seed=N."""
+    cache: str = ""
+    """Folder for what runs can share; empty: $XDG_CACHE_HOME/dao or ~/.cache/dao."""
     encoder: Encoder = Encoder()
     data: Data = Data()
     cls: ClassificationOptions = ClassificationOptions()
@@ -203,6 +210,11 @@ class Config(_Settings):
         unknown = set(self.dao.priors) - set(self.tasks)
         if unknown:
             raise ValueError(f"`dao.priors` names {sorted(unknown)}, which is not among `tasks`")
+        if self.encoder.prefix_cache and self.encoder.lora.last_layers is None:
+            raise ValueError(
+                "`encoder.prefix_cache` should have frozen layers to cache. Found adapters in "
+                "every layer. Set encoder.lora.last_layers, for example to half of the layers"
+            )
         return self
 
     @property
@@ -223,6 +235,13 @@ class Config(_Settings):
         if self.output:
             return Path(self.output)
         return Path("results") / self.data_name / self.arm / f"seed={self.seed}"
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where runs share what is costly to compute."""
+        if self.cache:
+            return Path(self.cache).expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dao"
 
     def to_yaml(self) -> str:
         """The effective settings; reading them back gives an equal Config."""

@@ -40,6 +40,9 @@ class Progress(Protocol):
     def validation(self, row: Mapping[str, Any]) -> None:
         """After a validation."""
 
+    def note(self, text: str) -> None:
+        """What a reader should know before the first step."""
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -194,7 +197,9 @@ class _Loop:
         self.job.progress.step(row, self.plan)
 
     def _losses(self, batch: Batch) -> dict[str, Tensor | None]:
-        outputs = self.model(batch.input_ids, batch.attention_mask, tap=self.balance.tap)
+        outputs = self.model(
+            batch.input_ids, batch.attention_mask, tap=self.balance.tap, prefix=batch.prefix
+        )
         losses: dict[str, Tensor | None] = {}
         for name, task in self.tasks.items():
             targets = batch.targets[name]
@@ -371,7 +376,7 @@ def _balance(model: MultiTaskModel, tasks: Mapping[str, TaskLike], cfg: Config) 
 
 def _decisive(cfg: Config) -> dict[str, Any]:
     """The settings that the course of a run depends on."""
-    settings = cfg.model_dump(mode="json", exclude={"name", "output", "device"})
+    settings = cfg.model_dump(mode="json", exclude={"name", "output", "device", "cache"})
     del settings["train"]["keep_checkpoint"]
     return settings
 

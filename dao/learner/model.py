@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -24,6 +25,7 @@ from dao.learner.encoder import (
     precision,
     token_limit,
 )
+from dao.learner.layers import Boundary, handed
 
 __all__ = ["MultiTaskModel", "build", "load_weights", "read_tensors", "save_weights"]
 
@@ -56,6 +58,7 @@ class MultiTaskModel(nn.Module):
         self.pooling = pooling
         self.compute = compute
         self.numbers_positions = numbers_positions(encoder.get_base_model())
+        self.boundary: Boundary | None = None  # set where states of frozen layers are cached
 
     @property
     def device(self) -> torch.device:
@@ -67,28 +70,39 @@ class MultiTaskModel(nn.Module):
         input_ids: Tensor,
         attention_mask: Tensor,
         tap: Callable[[Tensor], Tensor] | None = None,
+        prefix: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Token ids and mask (batch, length) to task -> outputs (batch, outputs of the task).
 
         `tap` sees the pooled representation (batch, width) inside the graph, which is where
-        `DAOLoss.tap` has to stand when its source is `rep`.
+        `DAOLoss.tap` has to stand when its source is `rep`. `prefix` (batch, length, width) are
+        the states at `boundary`; with them, the layers below do not run.
         """
-        pooled = self.represent(input_ids, attention_mask)
+        pooled = self.represent(input_ids, attention_mask, prefix)
         if tap is not None:
             pooled = tap(pooled)
         return {task: head(pooled) for task, head in self.heads.items()}
 
-    def represent(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def represent(
+        self, input_ids: Tensor, attention_mask: Tensor, prefix: Tensor | None = None
+    ) -> Tensor:
         """The pooled representation (batch, width), fp32."""
         options = {}
         if self.numbers_positions:
             options["position_ids"] = (attention_mask.cumsum(1) - 1).clamp(min=0)
         low = self.compute != torch.float32
-        with torch.autocast(input_ids.device.type, dtype=self.compute, enabled=low):
+        autocast = torch.autocast(input_ids.device.type, dtype=self.compute, enabled=low)
+        with autocast, self._handed(prefix):
             hidden = self.encoder(
                 input_ids=input_ids, attention_mask=attention_mask, **options
             ).last_hidden_state
         return pool(hidden.float(), attention_mask, self.pooling)
+
+    def _handed(self, prefix: Tensor | None) -> AbstractContextManager[None]:
+        if prefix is None:
+            return nullcontext()
+        assert self.boundary is not None
+        return handed(self.encoder.get_base_model(), self.boundary, prefix)
 
     @property
     def precision(self) -> str:

@@ -36,7 +36,7 @@ class RichProgress:
     def __init__(self, notes: Iterable[str] = ()) -> None:
         self.console = Console(stderr=True, soft_wrap=True)
         for note in notes:
-            self.console.print(note, markup=False, highlight=False)
+            self.note(note)
         self._bar = Progress(
             TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
             BarColumn(bar_width=20),
@@ -58,6 +58,10 @@ class RichProgress:
         trace: TracebackType | None,
     ) -> None:
         self._bar.stop()
+
+    def note(self, text: str) -> None:
+        """Print one line."""
+        self.console.print(text, markup=False, highlight=False)
 
     def step(self, row: Mapping[str, Any], plan: Plan) -> None:
         """Move the bar."""
