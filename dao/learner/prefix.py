@@ -74,7 +74,7 @@ def cache_prefix(
 
 def _fill(file: StateFile, states: Iterator[Tensor], rows: int, note: Note) -> bool:
     """Write the file unless it is there and whole; True if it was."""
-    with file.locked():
+    with file.locked(lambda: note("frozen layers: waiting for another run that computes them")):
         if file.whole():
             return True
         damaged = " in place of a damaged file" if file.path.exists() else ""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from dao.errors import UserError
@@ -60,11 +60,19 @@ class StateFile:
         return self.tokens * self.width * self.dtype.itemsize + DIGEST().digest_size
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """One process at a time; those that wait find the file written."""
+    def locked(self, wait: Callable[[], None]) -> Iterator[None]:
+        """One process at a time; one that comes later calls `wait` and finds the file written."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.path.with_suffix(".lock")):
+        lock = FileLock(self.path.with_suffix(".lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            wait()
+            lock.acquire()
+        try:
             yield
+        finally:
+            lock.release()
 
     def whole(self) -> bool:
         """Whether the file is there, of the right size, and has the content it was written with."""

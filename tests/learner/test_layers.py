@@ -38,10 +38,12 @@ class Stack(nn.Module):
 class Add(nn.Module):
     def __init__(self, value: float) -> None:
         super().__init__()
+        self.runs = 0
         self.value = nn.Parameter(torch.tensor(value))
         self.experts = nn.ModuleList(nn.Linear(1, 1) for _ in range(9))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.runs += 1
         return x + self.value
 
 
@@ -71,8 +73,10 @@ def test_layers_are_passed_over_and_come_back():
     with stopped(model, "blocks", 2) as caught:
         assert model(x).item() == 11
     assert [state.item() for state in caught] == [11]
+    assert [block.runs for block in model.blocks] == [2, 2, 1]
     with handed(model, boundary, torch.full((1, 1, 1), 5.0)):
         assert model(x).item() == 105
+        assert [block.runs for block in model.blocks] == [2, 2, 2]
         assert [name for name, _ in model.named_modules()] == names
     with pytest.raises(ZeroDivisionError), handed(model, boundary, x):
         raise ZeroDivisionError

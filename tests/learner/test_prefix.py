@@ -1,12 +1,15 @@
 """Cached states of frozen layers: the same numbers, kept safely, and the layers do not run."""
 
 import shutil
+import threading
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from dao.errors import UserError
 from dao.learner.batching import Examples, collate
@@ -213,6 +216,33 @@ def test_other_architectures_give_the_same_or_are_refused(
     with_states, _ = cached(model, examples, tmp_path)
     assert model.boundary.count == 2
     assert_equal_steps(model, examples, with_states)
+
+
+def test_layers_that_hand_on_more_than_their_states_are_found_out(tiny_bert: Path, tmp_path: Path):
+    model, seen = make(tiny_bert), []
+    lower, upper = model.encoder.get_base_model().encoder.layer
+    lower.attention.register_forward_hook(lambda *_: seen.append(1))
+    upper.register_forward_hook(lambda _, __, output: output + (seen.pop() if seen else 0))
+    with pytest.raises(UserError, match="BertModel is not one"):
+        cached(model, texts(), tmp_path)
+
+
+def test_a_second_run_waits_for_the_first_and_reads(tiny_bert: Path, tmp_path: Path):
+    examples, notes, found = texts(), [], []
+    cached(make(tiny_bert), examples, tmp_path)
+    (file,) = tmp_path.glob("*.states")
+    hidden = file.rename(tmp_path / "elsewhere")
+    second = threading.Thread(
+        target=lambda: found.append(cached(make(tiny_bert), examples, tmp_path, notes))
+    )
+    with FileLock(file.with_suffix(".lock")):
+        second.start()
+        while not notes and second.is_alive():
+            time.sleep(0.01)
+        hidden.rename(file)
+    second.join()
+    assert "waiting for another run" in notes[0]
+    assert found[0][1]
 
 
 def test_nothing_frozen_below_is_refused(tiny_phi: Path, tmp_path: Path):
