@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dao.errors import UserError
 from dao.learner.packing import Numbers, Segments, first_fit, places
+from dao.learner.prefix_store import PrefixStates
 from dao.learner.tokens import Tokens
 
 __all__ = ["Batch", "Examples", "collate", "epoch_batches", "sorted_batches"]
@@ -26,10 +27,12 @@ class Examples:
     """Token ids and targets of one split, row by row.
 
     `targets[task]` has one entry per row; a row without a label carries the task's missing mark.
+    `prefix` has the states of frozen layers, where they are cached.
     """
 
     ids: Sequence[Sequence[int]]
     targets: Mapping[str, Tensor]
+    prefix: PrefixStates | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -49,6 +52,7 @@ class Batch:
 
     `tokens` counts the real ones, without padding. Packed rows share lines: ids and mask are then
     (lines, width), and `segments` says which token is whose. Targets are in the order of `rows`.
+    `prefix` (batch, length, width) are the states of the frozen layers, where they are cached.
     """
 
     rows: tuple[int, ...]
@@ -57,6 +61,7 @@ class Batch:
     targets: Mapping[str, Tensor]
     tokens: int
     segments: Segments | None = None
+    prefix: Tensor | None = None
 
     @property
     def digest(self) -> str:
@@ -169,6 +174,9 @@ def collate(
         targets={task: _send(values[index], device) for task, values in examples.targets.items()},
         tokens=int(lengths.sum()),
         segments=None if where is None else Segments(owners[0], where),
+        prefix=_send(examples.prefix.gather(rows, mask.shape[1]), device)
+        if examples.prefix
+        else None,
     )
 
 

@@ -55,6 +55,8 @@ class Lora(_Settings):
     """Linear layers by name; empty: a proven list for the architecture."""
     folded: bool = True
     """One matrix product per layer where that is exact, instead of peft's three."""
+    last_layers: int | None = Field(None, ge=1)
+    """Adapt only this many of the last transformer layers; null: all of them."""
 
 
 class Encoder(_Settings):
@@ -71,6 +73,8 @@ class Encoder(_Settings):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Compute type; auto: bf16 where the hardware multiplies it faster, else fp32."""
     gradient_checkpointing: bool = False
+    prefix_cache: bool = False
+    """Run the frozen layers below `lora.last_layers` once per row and keep their states on disk."""
     lora: Lora = Lora()
 
     @field_validator("precision", mode="before")
@@ -222,6 +226,16 @@ class Config(_Settings):
         unknown = set(self.dao.priors) - set(self.tasks)
         if unknown:
             raise ValueError(f"`dao.priors` names {sorted(unknown)}, which is not among `tasks`")
+        if self.encoder.prefix_cache and self.encoder.lora.last_layers is None:
+            raise ValueError(
+                "`encoder.prefix_cache` should have frozen layers to cache. Found adapters in "
+                "every layer. Set encoder.lora.last_layers, for example to half of the layers"
+            )
+        if self.encoder.prefix_cache and self.train.packing:
+            raise ValueError(
+                "`encoder.prefix_cache` and `train.packing` exclude each other: cached states are "
+                "kept row by row. Leave one of them out"
+            )
         return self
 
     @property

@@ -28,6 +28,7 @@ from transformers.utils import logging
 from dao.errors import UserError
 from dao.learner import config as settings
 from dao.learner.folded import FoldedLinear
+from dao.learner.layers import layer_list
 
 __all__ = [
     "Location",
@@ -209,7 +210,8 @@ def add_lora(base: PreTrainedModel, cfg: settings.Lora) -> PeftModel:
     """Wrap `base` with trainable low-rank adapters; everything else stays frozen.
 
     Raises:
-        UserError: no linear layer has one of the target names.
+        UserError: no linear layer has one of the target names, or there are fewer layers than are
+            to be adapted.
     """
     kind = base.config.model_type
     linear = [name for name, module in base.named_modules() if isinstance(module, LINEAR)]
@@ -228,6 +230,7 @@ def add_lora(base: PreTrainedModel, cfg: settings.Lora) -> PeftModel:
         lora_dropout=cfg.dropout,
         target_modules=list(targets),
         exclude_modules=[n for n in poolers if n.rpartition(".")[2] in targets] or None,
+        **_last_layers(base, cfg.last_layers),
     )
     if cfg.folded and getattr(base, "quantization_method", None) is None:
         lora._register_custom_module({nn.Linear: FoldedLinear})
@@ -252,6 +255,20 @@ def cast_frozen(encoder: nn.Module, dtype: torch.dtype) -> None:
         frozen = not parameter.requires_grad and parameter.dtype == torch.float32
         if frozen and id(parameter) not in kept:
             parameter.data = parameter.data.to(dtype)
+
+
+def _last_layers(base: PreTrainedModel, count: int | None) -> dict[str, Any]:
+    """What restricts peft to the last `count` transformer layers."""
+    if count is None:
+        return {}
+    path, layers = layer_list(base)
+    if count > len(layers):
+        raise UserError(
+            f"`encoder.lora.last_layers` should be at most the number of layers. Found {count}; "
+            f"{base.config.model_type} has {len(layers)} here."
+        )
+    indices = range(len(layers) - count, len(layers))
+    return {"layers_to_transform": list(indices), "layers_pattern": path}
 
 
 def pool(hidden: Tensor, mask: Tensor, how: str) -> Tensor:

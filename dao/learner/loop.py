@@ -209,7 +209,11 @@ class _Loop:
 
     def _losses(self, batch: Batch) -> dict[str, Tensor | None]:
         outputs = self.model(
-            batch.input_ids, batch.attention_mask, tap=self.balance.tap, segments=batch.segments
+            batch.input_ids,
+            batch.attention_mask,
+            tap=self.balance.tap,
+            segments=batch.segments,
+            prefix=batch.prefix,
         )
         losses: dict[str, Tensor | None] = {}
         for name, task in self.tasks.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -26,6 +27,7 @@ from dao.learner.encoder import (
     precision,
     token_limit,
 )
+from dao.learner.layers import Boundary, handed
 from dao.learner.packing import Segments, positions, separating_mask, unpack
 
 __all__ = ["MultiTaskModel", "build", "load_weights", "read_tensors", "save_weights"]
@@ -60,6 +62,7 @@ class MultiTaskModel(nn.Module):
         self.compute = compute
         self.numbers_positions = numbers_positions(encoder.get_base_model())
         self.causal = attends_causally(encoder.get_base_model())
+        self.boundary: Boundary | None = None  # set where states of frozen layers are cached
 
     @property
     def device(self) -> torch.device:
@@ -72,20 +75,26 @@ class MultiTaskModel(nn.Module):
         attention_mask: Tensor,
         tap: Callable[[Tensor], Tensor] | None = None,
         segments: Segments | None = None,
+        prefix: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Token ids and mask (batch, length) to task -> outputs (batch, outputs of the task).
 
         `tap` sees the pooled representation (batch, width) inside the graph, which is where
         `DAOLoss.tap` has to stand when its source is `rep`. With `segments`, ids and mask are
-        packed lines (lines, width); outputs are per row of the batch all the same.
+        packed lines (lines, width); outputs are per row of the batch all the same. `prefix`
+        (batch, length, width) are the states at `boundary`; with them, the layers below do not run.
         """
-        pooled = self.represent(input_ids, attention_mask, segments)
+        pooled = self.represent(input_ids, attention_mask, segments, prefix)
         if tap is not None:
             pooled = tap(pooled)
         return {task: head(pooled) for task, head in self.heads.items()}
 
     def represent(
-        self, input_ids: Tensor, attention_mask: Tensor, segments: Segments | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        segments: Segments | None = None,
+        prefix: Tensor | None = None,
     ) -> Tensor:
         """The pooled representation (batch, width), fp32."""
         options = {"attention_mask": attention_mask}
@@ -93,7 +102,8 @@ class MultiTaskModel(nn.Module):
             options = self._separated(segments)
         elif self.numbers_positions:
             options["position_ids"] = (attention_mask.cumsum(1) - 1).clamp(min=0)
-        hidden = self.encoder(input_ids=input_ids, **options).last_hidden_state
+        with self._handed(prefix):
+            hidden = self.encoder(input_ids=input_ids, **options).last_hidden_state
         if segments is not None:
             hidden, attention_mask = unpack(hidden, segments)
         return pool(hidden.float(), attention_mask, self.pooling)
@@ -109,6 +119,12 @@ class MultiTaskModel(nn.Module):
     def attention(self) -> str:
         """Name of the attention implementation, as transformers spells it."""
         return str(self.encoder.config._attn_implementation)
+
+    def _handed(self, prefix: Tensor | None) -> AbstractContextManager[None]:
+        if prefix is None:
+            return nullcontext()
+        assert self.boundary is not None
+        return handed(self.encoder.get_base_model(), self.boundary, prefix)
 
     @property
     def precision(self) -> str:

@@ -16,6 +16,7 @@ from dao.learner.encoder import locate
 from dao.learner.loop import Fitted, Job, Progress, fit
 from dao.learner.model import build, save_weights
 from dao.learner.predictor import DENDRITES, Predictor, pick_device
+from dao.learner.prefix import cache_prefix
 from dao.learner.record import RunFolder, provenance
 from dao.learner.report import model_card
 from dao.learner.scoring import TaskLike
@@ -60,6 +61,13 @@ def run(
     predictor = Predictor(*build(cfg.encoder, outputs, device, cfg.seed), cache)
     parameters = predictor.model.count()
     train, validation = (predictor.examples(table.rows(s), tasks) for s in ("train", "validation"))
+    cached: dict[str, Any] = {}
+    if cfg.encoder.prefix_cache:
+        place = cfg.cache_folder / "prefix"
+        splits = train, validation
+        model, pad = predictor.model, predictor.pad
+        (train, validation), spent = cache_prefix(model, splits, pad, place, progress.note)
+        cached = {"prefix_cache": spent}
     line_limit = predictor.limit if cfg.train.packing else None
     job = Job(
         predictor.model, tasks, train, validation, predictor.pad, cfg, folder, progress, line_limit
@@ -91,6 +99,7 @@ def run(
             "steps": fitted.steps,
             "selected_after_step": fitted.best_step,
             "seconds": round(fitted.seconds, 1),
+            **cached,
         },
         "data": table.report,
         "provenance": {**provenance(device), **_compute(cfg, predictor)},

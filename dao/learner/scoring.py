@@ -61,7 +61,8 @@ def predict(
     parts: dict[str, list[Tensor]] = {task: [] for task in model.heads}
     for rows in sorted_batches(examples.lengths, batch_size):
         batch = collate(examples, rows, pad, model.device)
-        for task, outputs in model(batch.input_ids, batch.attention_mask).items():
+        found = model(batch.input_ids, batch.attention_mask, prefix=batch.prefix)
+        for task, outputs in found.items():
             parts[task].append(outputs.float().cpu())
         order += rows
     model.train(training)

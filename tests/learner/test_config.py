@@ -41,8 +41,15 @@ def test_exponent_without_a_dot_is_a_number():
         (["dendrites.grow_at=[1.5]"], "less than 1"),
         (["tasks=cls", "dao.priors={reg: 2}"], "not among `tasks`"),
         (["encoder.precision=fp16"], "'auto', 'fp32' or 'bf16'"),
+        (["encoder.prefix_cache=true"], "Set encoder.lora.last_layers"),
     ],
 )
+def test_cached_states_and_packed_rows_exclude_each_other():
+    overrides = ["encoder.prefix_cache=true", "encoder.lora.last_layers=1", "train.packing=true"]
+    with pytest.raises(UserError, match="exclude each other"):
+        load_config(overrides=overrides)
+
+
 def test_errors_name_the_key(overrides: list[str], message: str):
     with pytest.raises(UserError, match=message):
         load_config(overrides=overrides)
@@ -76,3 +83,12 @@ def test_folder_names_data_arm_and_seed():
     )
     assert cfg.folder == Path("results/fin/reg-dao/seed=3")
     assert load_config(flags={"output": "here"}).folder == Path("here")
+
+
+def test_the_cache_is_where_the_user_or_the_system_wants_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert load_config().cache_folder == Path("/home/me/.cache/dao")
+    assert load_config(overrides=["cache=~/shared"]).cache_folder == Path("/home/me/shared")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/fast")
+    assert load_config().cache_folder == Path("/fast/dao")
