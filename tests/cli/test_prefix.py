@@ -122,4 +122,4 @@ def test_settings_that_freeze_nothing_are_refused_in_one_line(
     assert result.exit_code == 1
     assert message in result.stderr
     assert len([line for line in result.stderr.splitlines() if "error:" in line]) == 1
-    assert not (tmp_path / "cache").exists()
+    assert not (tmp_path / "cache" / "prefix").exists()

@@ -44,12 +44,6 @@ def test_exponent_without_a_dot_is_a_number():
         (["encoder.prefix_cache=true"], "Set encoder.lora.last_layers"),
     ],
 )
-def test_cached_states_and_packed_rows_exclude_each_other():
-    overrides = ["encoder.prefix_cache=true", "encoder.lora.last_layers=1", "train.packing=true"]
-    with pytest.raises(UserError, match="exclude each other"):
-        load_config(overrides=overrides)
-
-
 def test_errors_name_the_key(overrides: list[str], message: str):
     with pytest.raises(UserError, match=message):
         load_config(overrides=overrides)
@@ -92,3 +86,9 @@ def test_the_cache_is_where_the_user_or_the_system_wants_it(monkeypatch: pytest.
     assert load_config(overrides=["cache=~/shared"]).cache_folder == Path("/home/me/shared")
     monkeypatch.setenv("XDG_CACHE_HOME", "/fast")
     assert load_config().cache_folder == Path("/fast/dao")
+
+
+def test_cached_states_and_packed_rows_exclude_each_other():
+    overrides = ["encoder.prefix_cache=true", "encoder.lora.last_layers=1", "train.packing=true"]
+    with pytest.raises(UserError, match="exclude each other"):
+        load_config(overrides=overrides)
