@@ -39,9 +39,11 @@ __all__ = [
     "load_tokenizer",
     "locate",
     "numbers_positions",
+    "pack_nf4",
     "pool",
     "pooling_of",
     "precision",
+    "quantization",
     "token_limit",
 ]
 
@@ -145,7 +147,7 @@ def load_base(cfg: settings.Encoder, location: Location, device: torch.device) -
     dtype = precision(cfg.precision, device) if quantised else torch.float32
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": _attention(device)}
     if quantised:
-        options["quantization_config"] = _quantization(cfg.quantize, dtype)
+        options["quantization_config"] = quantization(dtype, cfg.quantize)
         options["device_map"] = {"": device}
     base: PreTrainedModel = _from_pretrained(AutoModel, location, **options)
     if base.config.is_encoder_decoder:
@@ -153,6 +155,9 @@ def load_base(cfg: settings.Encoder, location: Location, device: torch.device) -
     base.config.use_cache = False  # keys and values are for generating, and only cost memory here
     _keep_gradients_on_cpu(base)
     _fuse_activations(base)
+    for parameter in base.parameters() if quantised else ():
+        if parameter.is_floating_point():  # a checkpoint quantised before keeps its own type
+            parameter.data = parameter.data.to(dtype)
     for module in base.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0  # the frozen encoder's own dropout only slows and blurs its features
@@ -167,7 +172,8 @@ def _attention(device: torch.device) -> str:
     return "eager" if device.type == "cpu" else "sdpa"
 
 
-def _quantization(kind: str, dtype: torch.dtype) -> BitsAndBytesConfig:
+def quantization(dtype: torch.dtype, kind: str = "nf4") -> BitsAndBytesConfig:
+    """What transformers needs to know to quantise with bitsandbytes and compute in `dtype`."""
     if kind == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(
@@ -176,6 +182,14 @@ def _quantization(kind: str, dtype: torch.dtype) -> BitsAndBytesConfig:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
+
+
+def pack_nf4(weight: Tensor) -> dict[str, Tensor]:
+    """A linear layer's weight as a checkpoint keeps it in NF4: suffix of its name -> tensor."""
+    from bitsandbytes.functional import quantize_4bit
+
+    packed, state = quantize_4bit(weight, quant_type="nf4", compress_statistics=True)
+    return {"": packed, **{f".{key}": part for key, part in state.as_dict(packed=True).items()}}
 
 
 def _keep_gradients_on_cpu(model: nn.Module) -> None:

@@ -1,0 +1,111 @@
+"""Bursts to figures, figures to a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from rich.table import Table
+
+from benchmarks.arms import REFERENCES
+from benchmarks.timing import Burst, quartiles
+from benchmarks.work import Work
+
+__all__ = ["hardware", "lines", "speeds", "tables"]
+
+Figures = dict[str, Any]
+
+
+def hardware(device: torch.device) -> str:
+    """The device and whether it multiplies bf16 fast, which the ratios depend on."""
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        return f"{torch.cuda.get_device_name(device)}, {'with' if fast else 'without'} bf16"
+    amx = torch.cpu._is_amx_tile_supported()
+    return f"CPU, {torch.get_num_threads()} threads, {'with' if amx else 'without'} AMX-BF16"
+
+
+def speeds(work: Work, bursts: Mapping[str, Sequence[Burst]]) -> Figures:
+    """Tokens/s of every arm, and of ours over each reference, round by round: flat keys."""
+    rates = {
+        name: [sum(map(work.tokens, burst.rows)) / burst.seconds for burst in each]
+        for name, each in bursts.items()
+    }
+    figures: Figures = {}
+    for name, values in rates.items():
+        figures |= _spread(f"{name}_tokens_per_s", values)
+    for name in (n for n in rates if n not in REFERENCES):
+        for reference in (r for r in REFERENCES if r in rates):
+            ratios = [a / b for a, b in zip(rates[name], rates[reference], strict=True)]
+            figures |= _spread(f"{_prefix(name)}vs_{reference}", ratios)
+    return figures
+
+
+def _prefix(name: str) -> str:
+    """`ours` is the headline, whose ratios and memory bear no name."""
+    return "" if name == "ours" else f"{name}_"
+
+
+def _spread(key: str, values: Sequence[float]) -> Figures:
+    low, middle, high = quartiles(values)
+    return {key: middle, f"{key}_q1": low, f"{key}_q3": high}
+
+
+def lines(figures: Figures) -> list[str]:
+    """What is printed above the tables."""
+    found = [
+        f"{figures['encoder']}, LoRA on {figures['lora']}, batch {figures['batch_size']}; "
+        f"{figures['rows']} sentences, {figures['tokens']} tokens without padding; "
+        f"{figures['rounds']} rounds of {figures['steps']} steps, interleaved",
+        f"{figures['hardware']}; compute type {figures['precision']}; torch {figures['torch']}, "
+        f"transformers {figures['transformers']}, peft {figures['peft']}",
+    ]
+    if "share_of_peak" in figures:
+        found.append(
+            f"{figures['stages_of']}: {figures['model_tflops']:.3f} TFLOP/s of the model, "
+            f"{figures['share_of_peak']:.0%} of the matmul peak ({figures['matmul_tflops']:.3f})"
+        )
+    return found
+
+
+def tables(figures: Figures, about: Mapping[str, str]) -> list[Table]:
+    """The arms, and where the time of ours goes."""
+    arms = _table("median (quartiles) of the rounds", "", "tokens/s", "x trainer_padded")
+    for column in ("x trainer_best", "peak MiB", "loss off by"):
+        arms.add_column(column, justify="right")
+    for name, text in about.items():
+        ratios = [_cell(figures, f"{_prefix(name)}vs_{r}", 2) for r in REFERENCES]
+        peak, loss = figures.get(f"{name}_peak_mib"), figures.get(f"{name}_loss_difference")
+        arms.add_row(
+            f"{name}: {text}",
+            _cell(figures, f"{name}_tokens_per_s", 0),
+            *ratios,
+            "" if peak is None else f"{peak:.0f}",
+            "" if loss is None else f"{loss:.1e}",
+        )
+    return [arms, *([_stages(figures)] if "share_of_peak" in figures else [])]
+
+
+def _stages(figures: Figures) -> Table:
+    table = _table(f"a step of {figures['stages_of']}", "stage", "ms", "%")
+    stages = {k: v for k, v in figures.items() if k.startswith("stage_")}
+    for key, value in stages.items():
+        name = key.removeprefix("stage_").removesuffix("_ms").replace("_", " ")
+        table.add_row(name, f"{value:.2f}", f"{100 * value / sum(stages.values()):.1f}")
+    return table
+
+
+def _table(title: str, first: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column(first)
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _cell(figures: Figures, key: str, digits: int) -> str:
+    if key not in figures:
+        return ""
+    low, middle, high = (figures[key + end] for end in ("_q1", "", "_q3"))
+    return f"{middle:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
