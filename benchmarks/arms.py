@@ -18,8 +18,10 @@ ARMS: dict[str, Callable[[Work], Arm]] = {
     "ours": Ours,
     "ours_dao": partial(Ours, dao=True),
     "ours_dendrites": partial(Ours, dao=True, dendrites=True),
+    "ours_half": partial(Ours, half=True),
+    "ours_half_cached": partial(Ours, half=True, cached=True),
 }
 REFERENCES = ("trainer_padded", "trainer_best")
 """What the others are compared with."""
 DEFAULT = (*REFERENCES, "ours", "ours_dao")
-"""All but those that need perforatedai."""
+"""All but those that need perforatedai or train other adapters."""

@@ -9,17 +9,21 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor, nn
 
+from benchmarks.encoders import meta_base
 from benchmarks.timing import Stopwatch
 from benchmarks.work import OUTPUTS, Work, task_losses
 from dao import DAOLoss
+from dao.learner import config as settings
 from dao.learner.batching import Batch, collate, epoch_batches
-from dao.learner.config import Dao
 from dao.learner.dendrites import Dendrites, target_modules
+from dao.learner.encoder import locate
+from dao.learner.layers import layer_list
 from dao.learner.model import build, load_weights
+from dao.learner.prefix import cache_prefix
 
 __all__ = ["Ours"]
 
-REFRESH = Dao().refresh_every
+REFRESH = settings.Dao().refresh_every
 
 
 class Ours:
@@ -29,14 +33,34 @@ class Ours:
         work: as for every arm.
         dao: weight the losses by their gradients, else add them up.
         dendrites: grow a set of dendrites on LoRA's B and the heads first.
+        half: LoRA in the upper half of the layers only, from weights of its own.
+        cached: with `half`, the states of the lower half come from the disk, as they do from the
+            second epoch of a run on, and in every run after it.
     """
 
-    def __init__(self, work: Work, *, dao: bool = False, dendrites: bool = False) -> None:
-        self.work = work
-        self.model, _, _ = build(work.encoder, OUTPUTS, work.device, work.options.seed)
-        load_weights(self.model, work.start)
+    def __init__(
+        self,
+        work: Work,
+        *,
+        dao: bool = False,
+        dendrites: bool = False,
+        half: bool = False,
+        cached: bool = False,
+    ) -> None:
+        self.work, self.examples = work, work.examples
+        encoder = _upper_half(work.encoder) if half else work.encoder
+        self.model, _, _ = build(encoder, OUTPUTS, work.device, work.options.seed)
+        if not half:
+            load_weights(self.model, work.start)
         self.about = f"dao.learner, length buckets, {self.model.precision}"
-        self._folder = TemporaryDirectory()  # perforatedai's files
+        self._folder = TemporaryDirectory()  # perforatedai's files, frozen states
+        if half:
+            self.about += f", LoRA in the last {encoder.lora.last_layers} layers"
+        if cached:
+            place = Path(self._folder.name)
+            found, spent = cache_prefix(self.model, [work.examples], work.pad, place, len)
+            self.examples = found[0]
+            self.about += f", layers below from disk ({spent['mib']:.0f} MiB)"
         if dendrites:
             _grow(self.model, self._batch(work.longest[:2]), Path(self._folder.name))
             self.about += ", dendrites"
@@ -67,7 +91,7 @@ class Ours:
         """One training step; `done` is told the name of each stage when it is over."""
         batch = self._batch(rows)
         done("collate")
-        outputs = self.model(batch.input_ids, batch.attention_mask)
+        outputs = self.model(batch.input_ids, batch.attention_mask, prefix=batch.prefix)
         done("forward")
         loss = self.balance(task_losses(outputs, batch.targets))
         done("losses and weighting")
@@ -96,11 +120,17 @@ class Ours:
         """The plain sum of the losses, in training mode, changing nothing."""
         batch = self._batch(rows)
         with torch.no_grad():
-            outputs = self.model(batch.input_ids, batch.attention_mask)
+            outputs = self.model(batch.input_ids, batch.attention_mask, prefix=batch.prefix)
         return _plain_sum(task_losses(outputs, batch.targets)).item()
 
     def _batch(self, rows: Sequence[int]) -> Batch:
-        return collate(self.work.examples, rows, self.work.pad, self.work.device)
+        return collate(self.examples, rows, self.work.pad, self.work.device)
+
+
+def _upper_half(encoder: settings.Encoder) -> settings.Encoder:
+    _, layers = layer_list(meta_base(locate(encoder.name).path))
+    lora = encoder.lora.model_copy(update={"last_layers": len(layers) // 2})
+    return encoder.model_copy(update={"lora": lora})
 
 
 def _plain_sum(losses: Mapping[str, Tensor]) -> Tensor:

@@ -39,6 +39,9 @@ def speeds(work: Work, bursts: Mapping[str, Sequence[Burst]]) -> Figures:
         for reference in (r for r in REFERENCES if r in rates):
             ratios = [a / b for a, b in zip(rates[name], rates[reference], strict=True)]
             figures |= _spread(f"{_prefix(name)}vs_{reference}", ratios)
+        if name != "ours" and "ours" in rates:
+            ratios = [a / b for a, b in zip(rates[name], rates["ours"], strict=True)]
+            figures |= _spread(f"{name}_vs_ours", ratios)
     return figures
 
 
@@ -72,7 +75,7 @@ def lines(figures: Figures) -> list[str]:
 def tables(figures: Figures, about: Mapping[str, str]) -> list[Table]:
     """The arms, and where the time of ours goes."""
     arms = _table("median (quartiles) of the rounds", "", "tokens/s", "x trainer_padded")
-    for column in ("x trainer_best", "peak MiB", "loss off by"):
+    for column in ("x trainer_best", "x ours", "peak MiB", "loss off by"):
         arms.add_column(column, justify="right")
     for name, text in about.items():
         ratios = [_cell(figures, f"{_prefix(name)}vs_{r}", 2) for r in REFERENCES]
@@ -81,6 +84,7 @@ def tables(figures: Figures, about: Mapping[str, str]) -> list[Table]:
             f"{name}: {text}",
             _cell(figures, f"{name}_tokens_per_s", 0),
             *ratios,
+            _cell(figures, f"{name}_vs_ours", 2),
             "" if peak is None else f"{peak:.0f}",
             "" if loss is None else f"{loss:.1e}",
         )

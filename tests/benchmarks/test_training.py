@@ -13,6 +13,7 @@ from benchmarks.flops import step_flops
 from benchmarks.lengths import drawn, read
 from benchmarks.ours import Ours
 from benchmarks.reference import TrainerArm
+from benchmarks.report import speeds
 from benchmarks.timing import interleave
 from benchmarks.training import app
 from benchmarks.work import Options, Work, prepare
@@ -138,6 +139,20 @@ def test_command_line_writes_flat_figures(tiny_phi: Path, tiny_csv: Path, tmp_pa
     assert figures["vs_trainer_best_q1"] <= figures["vs_trainer_best_q3"]
     assert "ours_dao" in result.output
     assert "trainer_best: HF Trainer, group_by_length" in result.output
+
+
+def test_cached_frozen_states_change_no_loss_and_no_gradient(encoder: Path, tmp_path: Path):
+    work = work_on(encoder, tmp_path, precision="fp32")
+    arms = [ARMS[name](work) for name in ("ours_half", "ours_half_cached")]
+    plain, cached = (arm.loss(ROWS) for arm in arms)
+    assert cached == pytest.approx(plain, rel=1e-5)
+    for arm in arms:
+        arm.run([ROWS, ROWS])
+    found = [arm.model.shared_parameters() for arm in arms]
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
+    assert len(found[0]) < len(ARMS["ours"](work).model.shared_parameters())
+    rates = interleave(dict(zip(("ours", "ours_half"), arms, strict=True)), 2, seed=0)
+    assert speeds(work, rates)["ours_half_vs_ours"] > 0
 
 
 @pytest.mark.slow
