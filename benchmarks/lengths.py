@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from dao.errors import UserError
-from dao.learner.batching import tokenize
+from dao.learner.tokens import tokenize
 
 __all__ = ["drawn", "read"]
 
@@ -64,4 +64,4 @@ def read(
     order: list[int] = []
     while len(order) < count:
         order += torch.randperm(len(ids), generator=generator).tolist()
-    return [ids[i] for i in order[:count]]
+    return [ids[i].tolist() for i in order[:count]]

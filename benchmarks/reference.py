@@ -202,7 +202,7 @@ def _rows(work: Work, *, padded: bool) -> list[dict[str, Any]]:
         spare = work.limit - len(ids) if padded else 0
         rows.append(
             {
-                "input_ids": [*ids, *[work.pad] * spare],
+                "input_ids": [*map(int, ids), *[work.pad] * spare],
                 "attention_mask": [1] * len(ids) + [0] * spare,
                 **{task: values[i].item() for task, values in targets.items()},
             }

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -13,9 +14,10 @@ from torch.nn import functional
 from benchmarks import lengths
 from benchmarks.encoders import encoder_settings, meta_base, spec_of
 from dao.learner import config as settings
-from dao.learner.batching import Examples, pad_id
+from dao.learner.batching import Examples
 from dao.learner.encoder import add_lora, load_tokenizer, locate, pooling_of, token_limit
 from dao.learner.model import MultiTaskModel, save_weights
+from dao.learner.tokens import pad_id
 
 __all__ = ["OUTPUTS", "Options", "Work", "prepare", "task_losses"]
 
@@ -109,7 +111,7 @@ def prepare(options: Options, folder: Path) -> Work:
     else:
         ids = lengths.drawn(count, len(tokenizer), limit, options.seed)
     targets = {"cls": torch.randint(OUTPUTS["cls"], (count,)), "reg": torch.randn(count)}
-    examples = Examples(ids, targets)
+    examples = Examples([np.asarray(row, dtype=np.int32) for row in ids], targets)
     start = folder / "start"
     return Work(options, encoder, examples, start, limit, pad_id(tokenizer), pooling)
 

@@ -35,6 +35,7 @@ __all__ = [
     "add_lora",
     "attends_causally",
     "cast_frozen",
+    "fuse_activations",
     "load_base",
     "load_tokenizer",
     "locate",
@@ -154,7 +155,6 @@ def load_base(cfg: settings.Encoder, location: Location, device: torch.device) -
         base = base.get_encoder()
     base.config.use_cache = False  # keys and values are for generating, and only cost memory here
     _keep_gradients_on_cpu(base)
-    _fuse_activations(base)
     for parameter in base.parameters() if quantised else ():
         if parameter.is_floating_point():  # a checkpoint quantised before keeps its own type
             parameter.data = parameter.data.to(dtype)
@@ -200,8 +200,8 @@ def _keep_gradients_on_cpu(model: nn.Module) -> None:
             module.__dict__["support_avx512bf16_for_cpu"] = False
 
 
-def _fuse_activations(model: nn.Module) -> None:
-    # The same function in one kernel, forward and backward, instead of eight.
+def fuse_activations(model: nn.Module) -> None:
+    """Replace, in place, GELUs written out in eight operations by the same function in one."""
     for module in list(model.modules()):
         for name, child in module.named_children():
             if isinstance(child, NewGELUActivation | FastGELUActivation):

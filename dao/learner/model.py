@@ -18,6 +18,7 @@ from dao.learner.encoder import (
     add_lora,
     attends_causally,
     cast_frozen,
+    fuse_activations,
     load_base,
     load_tokenizer,
     locate,
@@ -152,6 +153,7 @@ def build(
     limit = token_limit(cfg.max_length, tokenizer, base)
     torch.manual_seed(seed)
     pooling = pooling_of(cfg, base)
+    fuse_activations(base)
     encoder = add_lora(base, cfg.lora)
     compute = precision(cfg.precision, device)
     cast_frozen(encoder, compute)

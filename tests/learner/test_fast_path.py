@@ -9,7 +9,6 @@ from torch.nn import functional as F
 from transformers.activations import NewGELUActivation
 
 from dao import DAOLoss
-from dao.learner import encoder
 from dao.learner.batching import Batch, Examples, collate
 from dao.learner.config import Config, Encoder, Lora
 from dao.learner.folded import FoldedLinear
@@ -69,7 +68,7 @@ def name(request: pytest.FixtureRequest) -> str:
 def plain(name: str) -> MultiTaskModel:
     """fp32, LoRA in three products by peft, activations by transformers."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoder, "_fuse_activations", lambda model: None)
+        patch.setattr("dao.learner.model.fuse_activations", lambda model: None)
         model = make(name, "fp32", folded=False)
     assert not any(isinstance(module, FoldedLinear) for module in model.modules())
     return model
