@@ -3,21 +3,27 @@
 python evaluate.py results/headlines/cls+reg-dao-dendrites/seed=0
 python evaluate.py RUN --data new.csv
 python evaluate.py RUN --text "Net loss narrowed in the third quarter"
+python evaluate.py RUN --benchmark
+python evaluate.py RUN --export model.onnx
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 if TYPE_CHECKING:
+    from dao.learner.inference import EngineName
     from dao.learner.predictor import Predictor
     from dao.learner.record import RunFolder
     from tasks.base import Task
     from tasks.table import Columns
+
+    Load = Callable[[], tuple[dict[str, Task], Predictor, list[str]]]
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -33,31 +39,53 @@ def main(
         list[str] | None, typer.Option(help="Labelled file to measure on; repeat for several.")
     ] = None,
     style: Annotated[
-        Literal["terminal", "markdown", "json"], typer.Option("--format", help="Of the report.")
-    ] = "terminal",
+        Literal["terminal", "markdown", "json"] | None,
+        typer.Option("--format", help="Of the report or comparison; default: terminal."),
+    ] = None,
     text: Annotated[list[str] | None, typer.Option(help="Predict this; repeat for more.")] = None,
     source: Annotated[
         Path | None, typer.Option("--input", help="Predict every row of this file.")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="CSV of the predictions of --input.")] = None,
+    engine: Annotated[
+        Literal["eager", "merged", "bf16", "int8", "onnx", "onnx-int8"] | None,
+        typer.Option(help="What runs the model; default: eager, as it was trained."),
+    ] = None,
+    benchmark: Annotated[
+        bool, typer.Option("--benchmark", help="Compare all engines on the test split.")
+    ] = False,
+    export: Annotated[
+        Path | None, typer.Option(help="Write the model to this .onnx, a .json beside it.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="Default: as in training.")] = None,
 ) -> None:
-    """Report on a finished run, or predict with it."""
+    """Report on a finished run, predict with it, compare ways to run it, or export it."""
     from dao.learner.command import user_errors
 
     if (source is None) != (output is None):
         raise typer.BadParameter("--input and --output go together.")
-    if sum(map(bool, (data, text, source))) > 1:
-        raise typer.BadParameter("--data, --text and --input exclude each other.")
+    if sum(map(bool, (data, text, source, benchmark, export))) > 1:
+        raise typer.BadParameter(
+            "--data, --text, --input, --benchmark and --export exclude each other."
+        )
+    if (benchmark or export) and (engine or overrides):
+        raise typer.BadParameter("--engine and columns are for reports and predictions.")
+    if style and (text or source or export):
+        raise typer.BadParameter("--format is for reports and --benchmark.")
     with user_errors():
         from dao.learner.record import RunFolder
 
-        folder = RunFolder(run)
+        folder, style = RunFolder(run), style or "terminal"
         folder.check_finished()
-        if text or source:
-            _predict(folder, _columns(folder, overrides), text or [], source, output, device)
+        load = partial(_load, folder, device, engine or "eager")
+        if benchmark:
+            _benchmark(folder, load, style)
+        elif export:
+            _export(folder, load, export)
+        elif text or source:
+            _predict(load, _columns(folder, overrides), text or [], source, output)
         else:
-            _report(folder, _columns(folder, overrides), data or [], style, device)
+            _report(folder, load, _columns(folder, overrides), data or [], style)
 
 
 def _columns(folder: RunFolder, overrides: list[str] | None) -> Columns:
@@ -69,9 +97,7 @@ def _columns(folder: RunFolder, overrides: list[str] | None) -> Columns:
     return Columns.named(cfg.data, cfg.tasks)
 
 
-def _report(
-    folder: RunFolder, columns: Columns, data: list[str], style: str, device: str | None
-) -> None:
+def _report(folder: RunFolder, load: Load, columns: Columns, data: list[str], style: str) -> None:
     from dao.errors import UserError
     from dao.learner.assessment import assess, slice_columns
     from dao.learner.command import show
@@ -90,10 +116,11 @@ def _report(
         if not data:
             raise UserError(f"{error} Or measure on another file with --data.") from None
         lines = [f"no baselines, no check for overlap with the training data: {error}"]
-    tasks, predictor = _load(folder, device)
+    tasks, predictor, notes = load()
     table = load_unseen(data, columns, tasks=cfg.tasks) if data else trained
     if data and train is not None:
         lines = [f"{overlap(trained, table)} of these rows were in the training data"]
+    lines += notes
     tasks = {name: task for name, task in tasks.items() if name in table.tasks}
     further = table.frame.drop(columns=list(tasks))
     slices = slice_columns(None if data else cfg.data.slices, further)
@@ -107,36 +134,49 @@ def _report(
 
 
 def _predict(
-    folder: RunFolder,
-    columns: Columns,
-    texts: list[str],
-    source: Path | None,
-    output: Path | None,
-    device: str | None,
+    load: Load, columns: Columns, texts: list[str], source: Path | None, output: Path | None
 ) -> None:
-    from dao.learner.record import check_writable, write_atomically
+    from dao.learner.command import print_predictions
+    from dao.learner.record import check_writable
     from tasks.unseen import read_texts
 
     if source and output:
         check_writable(output)
         texts = read_texts(str(source), columns)
-    tasks, predictor = _load(folder, device)
-    table = predictor.table(texts, tasks)
-    if output:
-        write_atomically(output, table.to_csv(index=False))
-        print(f"{len(texts)} predictions in {output}")
-    else:
-        for row in table.to_dict("records"):
-            print(json.dumps(row, ensure_ascii=False))
+    tasks, predictor, notes = load()
+    print_predictions(predictor.table(texts, tasks), notes, output)
 
 
-def _load(folder: RunFolder, device: str | None) -> tuple[dict[str, Task], Predictor]:
+def _benchmark(folder: RunFolder, load: Load, style: str) -> None:
+    from dao.learner.command import print_engines
+    from train import load_table
+
+    table = load_table(folder.config())
+    folder.check_same_data(table.report)
+    tasks, predictor, _ = load()
+    print_engines(predictor, tasks, table.rows("test"), style)
+
+
+def _export(folder: RunFolder, load: Load, path: Path) -> None:
+    from dao.learner.exporting import export_run
+
+    tasks, predictor, _ = load()
+    for line in export_run(folder, predictor, tasks, path):
+        print(line)
+
+
+def _load(
+    folder: RunFolder, device: str | None, engine: EngineName
+) -> tuple[dict[str, Task], Predictor, list[str]]:
+    from dao.learner.inference import make_engine
     from dao.learner.predictor import pick_device, reload
     from tasks import TASKS
 
     states = folder.read("tasks.json")
     tasks = {name: TASKS[name].from_dict(state) for name, state in states.items()}
-    return tasks, reload(folder, tasks, pick_device(device or folder.config().device))
+    predictor = reload(folder, tasks, pick_device(device or folder.config().device))
+    predictor, merged = make_engine(engine, predictor)
+    return tasks, predictor, [f"engine {engine}: {merged}"] if merged else []
 
 
 if __name__ == "__main__":

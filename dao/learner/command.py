@@ -6,22 +6,36 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from dao.errors import UserError
 from dao.learner.assessment import TableLike, slice_columns
 from dao.learner.config import Config
 from dao.learner.dendrites import DendriteError
 from dao.learner.encoder import locate
-from dao.learner.predictor import pick_device
-from dao.learner.record import RunFolder
+from dao.learner.predictor import Predictor, pick_device
+from dao.learner.record import RunFolder, write_atomically
 from dao.learner.report import WIDE, markdown, results_table, slices_table, summary
+from dao.learner.scoring import TaskLike
+from dao.learner.speed import compare_engines
+from dao.learner.speed_report import engines_lines, engines_table
 
-__all__ = ["print_plan", "print_results", "show", "user_errors"]
+__all__ = [
+    "print_engines",
+    "print_plan",
+    "print_predictions",
+    "print_results",
+    "show",
+    "show_tables",
+    "user_errors",
+]
 
 
 @contextmanager
@@ -71,13 +85,20 @@ def print_results(folder: RunFolder) -> None:
 
 def show(metrics: Mapping[str, Any], lines: Sequence[str], style: str = "terminal") -> None:
     """Print figures as `terminal` tables, `markdown` or `json`."""
-    if style == "json":
-        print(json.dumps(metrics, indent=2, ensure_ascii=False))
-        return
     tables = []
     for split in (s for s in metrics["splits"] if s != "validation"):
         detail = slices_table(metrics, split)
         tables += [results_table(metrics, split), *([detail] if detail else [])]
+    show_tables(metrics, tables, lines, style)
+
+
+def show_tables(
+    content: Mapping[str, Any], tables: Sequence[Table], lines: Sequence[str], style: str
+) -> None:
+    """Print `tables` and `lines`, or as `json` the `content` that they were made of."""
+    if style == "json":
+        print(json.dumps(content, indent=2, ensure_ascii=False))
+        return
     if style == "markdown":
         print("\n".join([*map(markdown, tables), *(f"- {line}" for line in lines)]))
         return
@@ -86,3 +107,24 @@ def show(metrics: Mapping[str, Any], lines: Sequence[str], style: str = "termina
         console.print(table)
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_predictions(table: pd.DataFrame, notes: Sequence[str], output: Path | None) -> None:
+    """A JSON line per row, or a CSV file; notes go to stderr, so that stdout can be piped."""
+    for note in notes:
+        print(note, file=sys.stderr)
+    if output:
+        write_atomically(output, table.to_csv(index=False))
+        print(f"{len(table)} predictions in {output}")
+    else:
+        for row in table.to_dict("records"):
+            print(json.dumps(row, ensure_ascii=False))
+
+
+def print_engines(
+    predictor: Predictor, tasks: Mapping[str, TaskLike], rows: pd.DataFrame, style: str
+) -> None:
+    """Compare all engines on labelled rows; progress goes to stderr."""
+    result = compare_engines(predictor, tasks, rows, lambda line: print(line, file=sys.stderr))
+    table = engines_table(result, {name: task.headline for name, task in tasks.items()})
+    show_tables(result, [table], engines_lines(result), style)

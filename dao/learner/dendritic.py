@@ -68,8 +68,11 @@ class DendriticModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Inputs (..., F) to outputs (..., C)."""
+        return self.add_signals(self.main(x), x)
+
+    def add_signals(self, out: Tensor, x: Tensor) -> Tensor:
+        """Outputs (..., C) plus the gated signals of the dendrites for inputs (..., F)."""
         act = ACTIVATIONS[self.activation]
-        out: Tensor = self.main(x)
         signals: list[Tensor] = []
         for i, layer in enumerate(self.layers):
             raw = layer(x)

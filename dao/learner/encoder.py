@@ -296,7 +296,7 @@ def pool(hidden: Tensor, mask: Tensor, how: str) -> Tensor:
         return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
     positions = torch.arange(mask.shape[1], device=mask.device)
     index = (positions * mask if how == "last" else mask).argmax(1)
-    return hidden[torch.arange(len(hidden), device=hidden.device), index]
+    return hidden[torch.arange(hidden.shape[0], device=hidden.device), index]
 
 
 def pooling_of(cfg: settings.Encoder, base: PreTrainedModel) -> str:

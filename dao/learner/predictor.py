@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic
 
 import pandas as pd
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
+from typing_extensions import TypeVar
 
 from dao.errors import UserError
 from dao.learner import dendritic
 from dao.learner.batching import Examples
 from dao.learner.model import MultiTaskModel, build, load_weights, read_tensors
 from dao.learner.record import RunFolder
-from dao.learner.scoring import TaskLike, predict
+from dao.learner.scoring import Engine, TaskLike, predict
 from dao.learner.token_cache import TokenCache
 from dao.learner.tokens import Tokens, pad_id, tokenize
 
@@ -25,15 +26,17 @@ __all__ = ["DENDRITES", "Predictor", "pick_device", "reload"]
 
 DENDRITES = "dendrites.safetensors"
 
+Model = TypeVar("Model", bound=Engine, default=MultiTaskModel)
+
 
 @dataclass(frozen=True)
-class Predictor:
+class Predictor(Generic[Model]):
     """Texts in, outputs per task out; texts are cut at `limit` tokens.
 
     With a `cache`, the token ids of all texts are kept on disk.
     """
 
-    model: MultiTaskModel
+    model: Model
     tokenizer: PreTrainedTokenizerBase
     limit: int
     cache: TokenCache | None = None

@@ -28,6 +28,7 @@ __all__ = [
 
 TASK_TYPES = {"cls": "text-classification", "reg": "text-regression"}  # the hub's words
 WIDE = 200  # columns of a table that goes to a file
+UNWRAPPED = 2000  # of one in Markdown, where a wrapped cell would be another row
 
 
 class RichProgress:
@@ -172,7 +173,7 @@ def summary(metrics: Mapping[str, Any]) -> list[str]:
 def markdown(table: Table) -> str:
     """The same table as Markdown."""
     table.box = rich.box.MARKDOWN
-    console = Console(width=WIDE, file=io.StringIO(), record=True)
+    console = Console(width=UNWRAPPED, file=io.StringIO(), record=True)
     console.print(table)
     return console.export_text()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -10,9 +10,44 @@ from torch import Tensor
 
 from dao.errors import UserError
 from dao.learner.batching import Examples, collate, sorted_batches
-from dao.learner.model import MultiTaskModel
 
-__all__ = ["TaskLike", "baselines", "breakdown", "measure", "predict", "selection_score"]
+__all__ = [
+    "Engine",
+    "TaskLike",
+    "baselines",
+    "breakdown",
+    "measure",
+    "predict",
+    "selection_score",
+]
+
+
+class Engine(Protocol):
+    """What predicts: the model as it is trained, or what `dao.learner.inference` makes of it."""
+
+    training: bool
+
+    @property
+    def heads(self) -> Iterable[str]:
+        """The tasks, in order."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs have to be."""
+
+    def eval(self) -> object:
+        """Switch to prediction."""
+
+    def train(self, mode: bool = True) -> object:
+        """Switch to training, or back to it."""
+
+    def __call__(
+        self, input_ids: Tensor, attention_mask: Tensor, **cached: Tensor
+    ) -> dict[str, Tensor]:
+        """Token ids and mask (batch, length) to task -> outputs (batch, outputs of the task).
+
+        `cached` is only given with examples that have states of frozen layers.
+        """
 
 
 class TaskLike(Protocol):
@@ -51,9 +86,7 @@ class TaskLike(Protocol):
 
 
 @torch.no_grad()
-def predict(
-    model: MultiTaskModel, examples: Examples, pad: int, batch_size: int = 64
-) -> dict[str, Tensor]:
+def predict(model: Engine, examples: Examples, pad: int, batch_size: int = 64) -> dict[str, Tensor]:
     """Outputs of every task for every row, in row order, on the CPU: task -> (n, outputs)."""
     training = model.training
     model.eval()
@@ -61,7 +94,8 @@ def predict(
     parts: dict[str, list[Tensor]] = {task: [] for task in model.heads}
     for rows in sorted_batches(examples.lengths, batch_size):
         batch = collate(examples, rows, pad, model.device)
-        found = model(batch.input_ids, batch.attention_mask, prefix=batch.prefix)
+        cached = {} if batch.prefix is None else {"prefix": batch.prefix}
+        found = model(batch.input_ids, batch.attention_mask, **cached)
         for task, outputs in found.items():
             parts[task].append(outputs.float().cpu())
         order += rows

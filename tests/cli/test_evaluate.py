@@ -9,15 +9,21 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from typer import Typer
 from typer.testing import CliRunner, Result
 
 ROOT = Path(__file__).parents[2]
 
 
-def evaluate(*arguments: object) -> Result:
+def app() -> Typer:
     from evaluate import app
 
-    return CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
+    return app
+
+
+def evaluate(*arguments: object) -> Result:
+    return CliRunner().invoke(app(), list(map(str, arguments)), catch_exceptions=False)
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -120,6 +126,13 @@ def test_a_batch_of_one_predicts_as_a_batch_of_many(full_run: Path):
     [
         (["--input", "x.csv"], "--input and --output go together"),
         (["--text", "a", "--data", "b.csv"], "exclude each other"),
+        (["--benchmark", "--text", "a"], "exclude each other"),
+        (["--benchmark", "--export", "m.onnx"], "exclude each other"),
+        (["--benchmark", "--engine", "merged"], "--engine and columns are for reports"),
+        (["--export", "m.onnx", "data.text=t"], "--engine and columns are for reports"),
+        (["--export", "m.onnx", "--format", "json"], "--format is for reports"),
+        (["--text", "a", "--format", "json"], "--format is for reports"),
+        (["--engine", "tpu"], "'tpu' is not one of"),
     ],
 )
 def test_flags_that_do_not_go_together_exit_with_2(
@@ -128,6 +141,110 @@ def test_flags_that_do_not_go_together_exit_with_2(
     result = evaluate(full_run, *arguments)
     assert result.exit_code == 2
     assert message in " ".join(result.stderr.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(("engine", "bound"), [("merged", 1e-5), ("bf16", 0.05), ("int8", 0.1)])
+def test_engines_serve_reports_and_predictions(full_run: Path, engine: str, bound: float):
+    told = "LoRA merged into 0 of 8 layers, 8 but for the dendrites on lora_B"
+    report = evaluate(full_run, "--engine", engine, "--format", "json")
+    assert report.exit_code == 0, report.output
+    assert json.loads(report.stdout)["notes"] == [f"engine {engine}: {told}"]
+    plain, other = (
+        evaluate(full_run, "--engine", name, "--text", "net profit rose")
+        for name in ("eager", engine)
+    )
+    assert (plain.stderr, told in other.stderr) == ("", True)
+    difference = json.loads(plain.stdout)["reg"] - json.loads(other.stdout)["reg"]
+    assert abs(difference) <= bound
+
+
+def test_benchmark_compares_every_engine(full_run: Path):
+    result = evaluate(full_run, "--benchmark", "--format", "json")
+    assert result.exit_code == 0, result.output
+    assert "round 5 of 5" in result.stderr
+    found = json.loads(result.stdout)
+    assert (found["texts"], found["rounds"], found["single_texts"]) == (25, 5, 25)
+    rows = {row["engine"]: row for row in found["rows"]}
+    eager = ["eager, padded to 64", "eager, in row order", "eager, sorted"]
+    assert list(rows) == [*eager, "merged", "bf16", "int8", "onnx", "onnx-int8"]
+    written = json.loads((full_run / "metrics.json").read_text())["splits"]["test"]
+    for name, row in rows.items():
+        assert 0 < row["p50_ms"] <= row["p95_ms"]
+        exact = name in (*eager, "merged", "onnx")
+        assert row["largest_difference"] < (1e-4 if exact else 0.3)
+        assert row["tokens_per_s"] / row["sentences_per_s"] == pytest.approx(found["tokens"] / 25)
+        if exact:
+            assert row["figures"]["cls"]["accuracy"] == written["cls"]["accuracy"]
+            assert row["figures"]["reg"]["mse"] == pytest.approx(written["reg"]["mse"], rel=1e-3)
+    assert rows["eager, padded to 64"]["ratio"] == 1
+    assert rows["eager, sorted"]["largest_difference"] == 0
+    assert rows["bf16"]["megabytes"] < rows["int8"]["megabytes"] * 1.2 < rows["merged"]["megabytes"]
+    assert rows["onnx-int8"]["megabytes"] < rows["onnx"]["megabytes"]
+
+
+def test_benchmark_tells_which_engine_cannot_run(full_run: Path, monkeypatch: pytest.MonkeyPatch):
+    from dao.learner import onnx, speed
+
+    monkeypatch.setattr(onnx, "find_spec", lambda name: None)
+    monkeypatch.setattr(speed, "ROUNDS", 1)
+    result = evaluate(full_run, "--benchmark", "--format", "markdown")
+    assert result.exit_code == 0, result.output
+    lines = [line for line in result.stdout.splitlines() if line.startswith("|")]
+    assert len(lines) == 10  # titles, a rule, eight engines
+    assert [line.split("|")[1].strip() for line in lines[-2:]] == ["onnx", "onnx-int8"]
+    assert all("Found no onnx. Install the extra" in line for line in lines[-2:])
+    assert "- LoRA merged into 0 of 8 layers" in result.stdout
+
+
+def test_export_writes_a_file_that_predicts_alone(full_run: Path, tmp_path: Path):
+    import numpy as np
+    import onnxruntime
+
+    file = tmp_path / "model.onnx"
+    file.write_text("something older")
+    result = evaluate(full_run, "--export", file)
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", "model.json"}
+    about = json.loads((tmp_path / "model.json").read_text())
+    assert about["tasks"]["cls"]["classes"] == ["negative", "positive"]
+    assert (about["outputs"], about["token_limit"]) == ({"cls": 2, "reg": 1}, 64)
+    assert f"{about['largest_difference']:.1e}" in result.stdout
+    assert about["largest_difference"] < 1e-4
+    ids = np.array([[4, 5, 3, 9]])
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    found = session.run(
+        list(about["outputs"]), {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    )
+    assert [x.shape for x in found] == [(1, 2), (1, 1)]
+
+
+def test_an_export_that_cannot_be_right_leaves_nothing(
+    full_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from dao.learner import exporting
+
+    one_line(
+        evaluate(full_run, "--export", tmp_path / "model.json"), "should be a file named *.onnx"
+    )
+    one_line(evaluate(full_run, "--export", tmp_path / "no" / "m.onnx"), "should be a file in a")
+
+    class Wrong(torch.nn.Module):
+        heads, device = ("cls", "reg"), torch.device("cpu")
+
+        def forward(self, input_ids, attention_mask):
+            return {task: torch.ones(len(input_ids), n) for task, n in (("cls", 2), ("reg", 1))}
+
+    monkeypatch.setattr(exporting, "export", lambda model, path: path.write_text("graph"))
+    monkeypatch.setattr(exporting, "OnnxEngine", lambda path: Wrong())
+    one_line(evaluate(full_run, "--export", tmp_path / "m.onnx"), "should give the model's outputs")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_engines_on_offer_are_those_that_exist():
+    from dao.learner.inference import ENGINES
+
+    shown = CliRunner().invoke(app(), ["--help"], env={"COLUMNS": "300"}).stdout
+    assert "|".join(ENGINES) in shown
 
 
 def one_line(result: Result, *fragments: str) -> None:

@@ -1,0 +1,115 @@
+"""A finished run as an ONNX file with a description beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pandas as pd
+from torch import Tensor
+
+from dao.errors import UserError
+from dao.learner.inference import check_engine
+from dao.learner.merging import merge
+from dao.learner.model import MultiTaskModel
+from dao.learner.onnx import INPUTS, OnnxEngine, export
+from dao.learner.predictor import Predictor
+from dao.learner.record import RunFolder, check_writable, write_atomically
+from dao.learner.scoring import TaskLike
+
+__all__ = ["export_run", "write_onnx"]
+
+# Far above what other orders of summation do in fp32, far below what a wrong graph does.
+TOLERANCE = 1e-3
+TEXTS = 32
+
+
+def export_run(
+    folder: RunFolder,
+    predictor: Predictor[MultiTaskModel],
+    tasks: Mapping[str, TaskLike],
+    path: Path,
+) -> list[str]:
+    """Write the model of a finished run, compared on its first test texts; what was done."""
+    cfg = folder.config()
+    predictions = pd.read_csv(folder.path / "predictions.csv", keep_default_na=False)
+    about = {"arm": cfg.arm, "seed": cfg.seed, "encoder": cfg.encoder.name}
+    texts = predictions["text"].astype(str).tolist()[:TEXTS]
+    done = write_onnx(predictor, tasks, texts, path, about)
+    return [
+        f"{path}: {', '.join(done['inputs'])} (batch, length) to {', '.join(done['outputs'])}; "
+        f"{path.with_suffix('.json')} describes them; the tokenizer is in "
+        f"{folder.path / 'tokenizer'}",
+        done["merged"],
+        f"largest difference from the trained model on {len(texts)} test texts: "
+        f"{done['largest_difference']:.1e}",
+    ]
+
+
+def write_onnx(
+    predictor: Predictor[MultiTaskModel],
+    tasks: Mapping[str, TaskLike],
+    texts: Sequence[str],
+    path: Path,
+    about: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write `path` (.onnx) and its description (.json), each whole or not at all.
+
+    The model is merged, in fp32, and consumed. The file is run on `texts` before it gets its name.
+
+    Args:
+        predictor: a finished run, as it was trained.
+        tasks: by name, in the order of the outputs.
+        texts: to compare outputs on.
+        path: where to; what is there is replaced.
+        about: further entries for the description.
+
+    Returns:
+        The description.
+
+    Raises:
+        UserError: a package is missing, the weights are quantised, the place cannot be written, or
+            the file does not give the model's outputs.
+    """
+    if path.suffix != ".onnx":
+        raise UserError(
+            f"The export should be a file named *.onnx. Found {path.name!r}. Rename it."
+        )
+    check_writable(path)
+    check_engine("onnx", predictor.model)
+    trained = predictor(texts)
+    merged = str(merge(predictor.model))
+    with TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
+        temporary = Path(folder) / path.name  # large weights are found by this name
+        export(predictor.model, temporary)
+        engine = OnnxEngine(temporary)
+        found = Predictor(engine, predictor.tokenizer, predictor.limit)(texts)
+        if (error := _difference(found, predictor(texts))) > TOLERANCE:
+            raise UserError(
+                f"The exported file should give the model's outputs within {TOLERANCE}. Found a "
+                f"difference of {error:.1e}. Nothing was written; use another onnxruntime."
+            )
+        description = {
+            **about,
+            "inputs": INPUTS,
+            "outputs": {name: task.outputs for name, task in tasks.items()},
+            "tasks": {name: task.to_dict() for name, task in tasks.items()},
+            "token_limit": predictor.limit,
+            "pad_id": predictor.pad,
+            "merged": merged,
+            "largest_difference": _difference(found, trained),
+            "texts_compared": len(texts),
+        }
+        for file in sorted(Path(folder).iterdir(), reverse=True):  # weights before their graph
+            os.replace(file, path.parent / file.name)
+    text = json.dumps(description, indent=2, ensure_ascii=False)
+    write_atomically(path.with_suffix(".json"), text + "\n")
+    return description
+
+
+def _difference(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
+    return max(float((one[task] - other[task]).abs().max()) for task in one)

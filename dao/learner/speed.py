@@ -1,0 +1,193 @@
+"""Engines side by side: latency, throughput, size, and what each costs in quality."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn.functional import pad as extend
+
+from dao.errors import UserError
+from dao.learner.batching import Examples, collate, sorted_batches
+from dao.learner.inference import ENGINES, check_engine, make_engine, megabytes
+from dao.learner.model import MultiTaskModel
+from dao.learner.predictor import Predictor
+from dao.learner.scoring import Engine, TaskLike, measure
+
+__all__ = ["compare_engines"]
+
+BATCH = 64
+ROUNDS = 5
+SINGLE_TEXTS = 50
+# For single texts, and again for the rounds: a slow model is measured on fewer, not for an hour.
+SECONDS = 120.0
+
+Inputs = list[tuple[tuple[int, ...], Tensor, Tensor]]  # rows, ids, mask
+
+
+@dataclass
+class _Row:
+    """An engine, what it is fed, and its times in seconds."""
+
+    label: str
+    engine: Engine
+    batches: Inputs
+    singles: Inputs
+    passes: list[float] = field(default_factory=list)
+    calls: list[float] = field(default_factory=list)
+
+
+def compare_engines(
+    predictor: Predictor[MultiTaskModel],
+    tasks: Mapping[str, TaskLike],
+    frame: pd.DataFrame,
+    tell: Callable[[str], None],
+) -> dict[str, Any]:
+    """Time every engine on the same texts, taking turns, so that all share the machine's noise.
+
+    Times are of the model alone, from token ids to outputs on the CPU: texts are tokenised and
+    padded beforehand. Throughput is the median over rounds, each a pass over all texts in batches
+    of 64; latency is over single texts, evenly spaced.
+
+    Args:
+        predictor: a finished run, as it was trained.
+        tasks: by name.
+        frame: rows of a table, with a column per task.
+        tell: takes a line as each stage begins.
+
+    Returns:
+        JSON-able: what was run and, under `rows`, an entry per engine with its figures, or with the
+        `reason` for which it cannot run. Differences are from `eager` on sorted batches.
+    """
+    examples = predictor.examples(frame, tasks)
+    rows, reasons, merged = _rows(predictor, examples, tell)
+    tell("one pass over all texts, for the outputs and to warm up")
+    outputs = [_outputs(row) for row in rows]
+    _measure(rows, tell)
+    trained = outputs[[row.label for row in rows].index("eager, sorted")]
+    tokens = sum(examples.lengths)
+    found = [
+        {
+            "engine": row.label,
+            "p50_ms": 1e3 * float(np.percentile(row.calls, 50)),
+            "p95_ms": 1e3 * float(np.percentile(row.calls, 95)),
+            "sentences_per_s": len(frame) / float(np.median(row.passes)),
+            "tokens_per_s": tokens / float(np.median(row.passes)),
+            "ratio": float(np.median(np.divide(rows[0].passes, row.passes))),
+            "megabytes": megabytes(row.engine),
+            "largest_difference": _difference(own, trained),
+            "figures": _headline(tasks, measure(tasks, own, examples.targets)),
+        }
+        for row, own in zip(rows, outputs, strict=True)
+    ]
+    return {
+        "device": str(predictor.model.device),
+        "threads": torch.get_num_threads(),
+        "texts": len(frame),
+        "tokens": tokens,
+        "batch_size": BATCH,
+        "rounds": len(rows[0].passes),
+        "single_texts": len(rows[0].calls),
+        "trained_in": predictor.model.precision,
+        "merged": merged,
+        "rows": [*found, *({"engine": name, "reason": why} for name, why in reasons.items())],
+    }
+
+
+def _rows(
+    predictor: Predictor[MultiTaskModel], examples: Examples, tell: Callable[[str], None]
+) -> tuple[list[_Row], dict[str, str], str]:
+    model, merged = predictor.model.eval(), ""
+    device, pad, limit = model.device, predictor.pad, predictor.limit
+    n = len(examples)
+    in_order = [tuple(range(i, min(i + BATCH, n))) for i in range(0, n, BATCH)]
+    by_length = list(sorted_batches(examples.lengths, BATCH))
+    one = [(int(i),) for i in np.unique(np.linspace(0, n - 1, SINGLE_TEXTS).astype(int))]
+
+    def inputs(batches: Sequence[tuple[int, ...]], width: int = 0) -> Inputs:
+        made = [collate(examples, rows, pad, device) for rows in batches]
+        return [
+            (b.rows, _widen(b.input_ids, width, pad), _widen(b.attention_mask, width, 0))
+            for b in made
+        ]
+
+    single, ordered = inputs(one), inputs(by_length)
+    rows = [
+        _Row(f"eager, padded to {limit}", model, inputs(in_order, limit), inputs(one, limit)),
+        _Row("eager, in row order", model, inputs(in_order), single),
+        _Row("eager, sorted", model, ordered, single),
+    ]
+    reasons: dict[str, str] = {}
+    with TemporaryDirectory() as folder:
+        for name in ENGINES[1:]:
+            try:
+                check_engine(name, model)
+            except UserError as error:
+                reasons[name] = str(error)
+                continue
+            tell(f"making {name}")
+            copied = replace(predictor, model=copy.deepcopy(model))
+            engine, merged = make_engine(name, copied, Path(folder))
+            rows.append(_Row(name, engine.model, ordered, single))
+    return rows, reasons, merged
+
+
+def _widen(cells: Tensor, width: int, value: int) -> Tensor:
+    return extend(cells, (0, max(width - cells.shape[1], 0)), value=value)
+
+
+@torch.no_grad()
+def _run(engine: Engine, inputs: Inputs) -> list[dict[str, Tensor]]:
+    found = [engine(ids, mask) for _, ids, mask in inputs]
+    return [{task: x.float().cpu() for task, x in part.items()} for part in found]
+
+
+def _outputs(row: _Row) -> dict[str, Tensor]:
+    parts = _run(row.engine, row.batches)
+    back = torch.tensor([i for rows, _, _ in row.batches for i in rows]).argsort()
+    return {task: torch.cat([part[task] for part in parts])[back] for task in parts[0]}
+
+
+def _measure(rows: Sequence[_Row], tell: Callable[[str], None]) -> None:
+    """Fill in the times, each text and each pass by all engines in turn."""
+    for row in rows:
+        _run(row.engine, row.singles[:3])
+    tell("single texts")
+    start = time.perf_counter()
+    for i in range(len(rows[0].singles)):
+        for row in rows:
+            row.calls.append(_seconds(row.engine, row.singles[i : i + 1]))
+        if time.perf_counter() - start > SECONDS:
+            break
+    start = time.perf_counter()
+    for done in range(ROUNDS):
+        tell(f"round {done + 1} of {ROUNDS}")
+        for row in rows:
+            row.passes.append(_seconds(row.engine, row.batches))
+        if time.perf_counter() - start > SECONDS:
+            break
+
+
+def _seconds(engine: Engine, inputs: Inputs) -> float:
+    start = time.perf_counter()
+    _run(engine, inputs)
+    return time.perf_counter() - start
+
+
+def _difference(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
+    return max(float((one[task] - other[task]).abs().max()) for task in one)
+
+
+def _headline(
+    tasks: Mapping[str, TaskLike], figures: Mapping[str, dict[str, Any]]
+) -> dict[str, dict[str, float | None]]:
+    return {t: {m: row[m] for m, _ in tasks[t].headline} for t, row in figures.items()}

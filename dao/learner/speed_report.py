@@ -1,0 +1,67 @@
+"""The comparison of engines as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+__all__ = ["engines_lines", "engines_table"]
+
+COLUMNS = {
+    "p50_ms": ("p50 ms ↓", "{:.2f}"),
+    "p95_ms": ("p95 ms ↓", "{:.2f}"),
+    "sentences_per_s": ("sentences/s ↑", "{:,.0f}"),
+    "tokens_per_s": ("tokens/s ↑", "{:,.0f}"),
+    "ratio": ("ratio ↑", "{:.2f}"),
+    "megabytes": ("MB ↓", "{:.1f}"),
+    "largest_difference": ("difference", "{:.1e}"),
+}
+
+
+def engines_table(
+    result: Mapping[str, Any], headline: Mapping[str, Sequence[tuple[str, str]]]
+) -> Table:
+    """One row per engine; what could not run has its reason in a last column.
+
+    Args:
+        result: of `dao.learner.speed.compare_engines`.
+        headline: the figures to show per task, each with its better direction.
+    """
+    table = Table(title="engines", title_justify="left", title_style="bold")
+    table.add_column("")
+    for title, _ in COLUMNS.values():
+        table.add_column(title, justify="right")
+    figures = [(task, metric, arrow) for task, shown in headline.items() for metric, arrow in shown]
+    for task, metric, arrow in figures:
+        table.add_column(f"{task} {metric} {arrow}", justify="right")
+    explained = any("reason" in row for row in result["rows"])
+    if explained:
+        table.add_column("not run, because")
+    for row in result["rows"]:
+        table.add_row(*_cells(row, figures), *([escape(row.get("reason", ""))] * explained))
+    return table
+
+
+def _cells(row: Mapping[str, Any], figures: Sequence[tuple[str, str, str]]) -> list[str]:
+    if "reason" in row:
+        return [row["engine"], *[""] * (len(COLUMNS) + len(figures))]
+    times = [form.format(row[key]) for key, (_, form) in COLUMNS.items()]
+    values = [row["figures"].get(task, {}).get(metric) for task, metric, _ in figures]
+    return [row["engine"], *times, *("" if v is None else f"{v:.4f}" for v in values)]
+
+
+def engines_lines(result: Mapping[str, Any]) -> list[str]:
+    """What the figures are of, in a few plain lines."""
+    lines = [
+        f"{result['texts']} texts of the test split, {result['tokens']:,} tokens, in batches of "
+        f"{result['batch_size']}; medians of {result['rounds']} rounds, the engines in turn; "
+        f"latency of {result['single_texts']} single texts; token ids to outputs, without the "
+        f"tokenizer; {result['device']}, {result['threads']} threads",
+        "ratio: throughput against the first row, by rounds. difference: largest of any output "
+        f"from the trained model ({result['trained_in']}) on sorted batches. MB: weights in "
+        "memory; of ONNX the file",
+    ]
+    return [*lines, result["merged"]] if result["merged"] else lines
