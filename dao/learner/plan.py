@@ -37,6 +37,10 @@ class Plan:
             epoch, position = divmod(step - 1, self.steps_per_epoch)
             yield step, epoch + 1, self._epoch(epoch)[position]
 
+    def ends_epoch(self, step: int) -> bool:
+        """Whether an epoch's last batch is trained in this step."""
+        return step % self.steps_per_epoch == 0
+
     def _epoch(self, epoch: int) -> list[tuple[int, ...]]:
         return _epoch_batches(self.lengths, self.batch_size, self.seed, epoch)
 
