@@ -26,7 +26,10 @@ def main(
     ] = None,
     tasks: Annotated[str | None, typer.Option(help="cls,reg or one of them.")] = None,
     use_dao: Annotated[
-        bool | None, typer.Option("--dao/--no-dao", help="Balance the losses.")
+        bool | None, typer.Option("--dao/--no-dao", help="Balance the losses; --weighting dao.")
+    ] = None,
+    weighting: Annotated[
+        str | None, typer.Option(help="dao, equal, fixed:1,30, gls, uw, torchjd:UPGrad, ...")
     ] = None,
     dendrites: Annotated[bool | None, typer.Option(help="Grow dendrites.")] = None,
     data: Annotated[
@@ -48,8 +51,13 @@ def main(
     """Fine-tune one shared encoder on several tasks and report on held-out data."""
     from dao.learner.command import user_errors
 
+    if use_dao is not None:
+        named = "dao" if use_dao else "equal"
+        if weighting not in (None, named):
+            raise typer.BadParameter(f"--weighting {weighting} contradicts --dao/--no-dao.")
+        weighting = named
     flags = {
-        "tasks": tasks, "dao.enabled": use_dao, "dendrites.enabled": dendrites,
+        "tasks": tasks, "weighting": weighting, "dendrites.enabled": dendrites,
         "data.sources": data, "encoder.name": encoder, "encoder.quantize": quantize,
         "seed": seed, "device": device, "output": output,
     }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -20,6 +21,7 @@ from pydantic import (
 )
 
 from dao.errors import UserError
+from dao.learner.weighting_spec import parse_weighting
 
 __all__ = ["Config", "load_config", "parse_overrides"]
 
@@ -130,9 +132,8 @@ class RegressionOptions(_Settings):
 
 
 class Dao(_Settings):
-    """Loss weighting; without it every task has weight 1 and the same telemetry is kept."""
+    """Options of `weighting: dao`; `equal` and `fixed` measure every `refresh_every` steps, too."""
 
-    enabled: bool = False
     source: Literal["params", "rep"] = "params"
     """Gradient norms over the shared parameters, or at the pooled representation."""
     rep_norm: Literal["adapter", "frobenius"] = "adapter"
@@ -200,6 +201,9 @@ class Config(_Settings):
     name: str = ""
     """First folder under results/; empty: after the data."""
     tasks: tuple[Literal["cls", "reg"], ...] = ("cls", "reg")
+    weighting: str = "equal"
+    """Of the losses: dao, equal, fixed:W,W,... (a weight per task), gls, uw, uw_so[:T], dwa[:T],
+    rlw, gradnorm[:ALPHA], famo, dbmtl[:BETA], imtl_l, torchjd:AGGREGATOR."""
     seed: int = Field(0, ge=0, lt=2**32)
     device: str = "auto"
     output: str = ""
@@ -223,6 +227,10 @@ class Config(_Settings):
     def _consistent(self) -> Config:
         if not self.tasks or len(set(self.tasks)) != len(self.tasks):
             raise ValueError("`tasks` should name each task once, for example cls,reg")
+        try:
+            parse_weighting(self.weighting, self.tasks)
+        except ValueError as error:
+            raise ValueError(f"`weighting` {error}. Found {self.weighting!r}") from None
         unknown = set(self.dao.priors) - set(self.tasks)
         if unknown:
             raise ValueError(f"`dao.priors` names {sorted(unknown)}, which is not among `tasks`")
@@ -241,8 +249,9 @@ class Config(_Settings):
     @property
     def arm(self) -> str:
         """The arm's name: tasks, then what is switched on, for example cls+reg-dao."""
-        extras = [k for k in ("dao", "dendrites") if getattr(self, k).enabled]
-        return "-".join(["+".join(self.tasks), *extras])
+        weighting = [] if self.weighting == "equal" else [re.sub(r"[^\w.]+", "_", self.weighting)]
+        dendrites = ["dendrites"] if self.dendrites.enabled else []
+        return "-".join(["+".join(self.tasks), *weighting, *dendrites])
 
     @property
     def data_name(self) -> str:

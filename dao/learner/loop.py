@@ -12,7 +12,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from dao import DAOLoss
 from dao.errors import UserError
 from dao.learner import dendritic
 from dao.learner.batching import Batch, Examples, collate
@@ -24,6 +23,7 @@ from dao.learner.packing_check import check_packing
 from dao.learner.plan import Plan, make_plan
 from dao.learner.record import RunFolder, load_checkpoint
 from dao.learner.scoring import TaskLike, measure, predict, selection_score
+from dao.learner.weighting import make_weighting
 
 __all__ = ["Fitted", "Progress", "fit"]
 
@@ -112,6 +112,8 @@ def fit(job: Job, *, resume: bool = False) -> Fitted:
     try:
         for step, epoch, rows in loop.plan.batches(done):
             loop.train_step(step, epoch, rows)
+            if loop.plan.ends_epoch(step):
+                loop.weighting.end_epoch()
             if step in loop.plan.validations:
                 loop.validate(step, epoch)
             if step in loop.plan.validations or step % job.cfg.train.checkpoint_every == 0:
@@ -131,7 +133,13 @@ class _Loop:
         if job.line_limit is not None:
             check_packing(job.model, job.line_limit)
         self.dendrites = self._wrap() if job.cfg.dendrites.enabled else None
-        self.balance = _balance(job.model, job.tasks, job.cfg)
+        self.weighting = make_weighting(
+            job.cfg,
+            list(job.tasks),
+            shared=job.model.shared_parameters,
+            trainable=lambda: list(self._trainable().values()),
+            device=job.model.device,
+        )
         self.grown_at: list[int] = []
         self.best: dict[str, Any] = {"score": -math.inf}
         self.best_tensors: dict[str, Tensor] = {}
@@ -183,15 +191,15 @@ class _Loop:
         batch = collate(job.train, rows, job.pad, self.model.device, job.line_limit)
         losses = self._losses(batch)
         self.history.watch(step, losses)
-        if self.balance.is_due(losses):
+        if self.weighting.is_due(losses):
             self.history.flush()  # a measurement waits for the device anyway
-        loss = self.balance(losses)
-        loss.backward()
+        loss = self.weighting.backward(losses)
         if self.dendrites:
             self.dendrites.record_gradients()
         nn.utils.clip_grad_norm_(self.optimizer.param_groups[0]["params"], self.cfg.train.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        self.weighting.after_step(lambda: self._losses(batch))
         row = {
             "step": step,
             "epoch": epoch,
@@ -199,9 +207,9 @@ class _Loop:
             "rows": len(rows),
             "tokens": batch.tokens,
             "lr": rate,
-            "measured": self.balance.measured,
+            "measured": self.weighting.measured,
         }
-        self.history.add(row, loss, self.balance.last)
+        self.history.add(row, loss, self.weighting.last)
 
     def _record(self, row: dict[str, Any]) -> None:
         self.job.folder.append("history.jsonl", row)
@@ -211,7 +219,7 @@ class _Loop:
         outputs = self.model(
             batch.input_ids,
             batch.attention_mask,
-            tap=self.balance.tap,
+            tap=self.weighting.tap,
             segments=batch.segments,
             prefix=batch.prefix,
         )
@@ -289,7 +297,7 @@ class _Loop:
         tensors = {WEIGHTS: weights, **({BEST: self.best_tensors} if self.best_tensors else {})}
         optimizer = {
             "optimizer": self.optimizer.state_dict(),
-            "balance": self.balance.state_dict(),
+            "weighting": self.weighting.state_dict(),
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
@@ -311,7 +319,7 @@ class _Loop:
         _copy_into(self._trainable(), tensors[WEIGHTS])
         self.optimizer = self._new_optimizer()
         self.optimizer.load_state_dict(saved["optimizer"])
-        self.balance.load_state_dict(saved["balance"])
+        self.weighting.load_state_dict(saved["weighting"])
         torch.set_rng_state(saved["random"])
         if saved["random_cuda"]:
             torch.cuda.set_rng_state_all(saved["random_cuda"])
@@ -362,34 +370,6 @@ class _Loop:
             "epochs_run": self.cfg.train.epochs,
             "growth_steps": self.grown_at,
         }
-
-
-def _balance(model: MultiTaskModel, tasks: Mapping[str, TaskLike], cfg: Config) -> DAOLoss:
-    # The arm without DAO is the same object with alpha 0: weights of exactly 1, the same
-    # telemetry, the same work per step, so that the arms differ in the weights alone.
-    if not cfg.dao.enabled:
-        refresh = cfg.dao.refresh_every
-        return DAOLoss(
-            list(tasks),
-            params=model.shared_parameters,
-            alpha=0.0,
-            refresh_every=refresh,
-            check_finite="measured",
-        )
-    return DAOLoss(
-        list(tasks),
-        source=cfg.dao.source,
-        params=model.shared_parameters,
-        rep_norm=cfg.dao.rep_norm,
-        alpha=cfg.dao.alpha,
-        ema=cfg.dao.ema,
-        refresh_every=cfg.dao.refresh_every,
-        max_ratio=cfg.dao.max_ratio,
-        total=cfg.dao.total,
-        absent=cfg.dao.absent,
-        priors=cfg.dao.priors or None,
-        check_finite="measured",  # a run stops at such a loss; `History` looks for them
-    )
 
 
 def _decisive(cfg: Config) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from dao.errors import UserError
 from dao.learner.batching import epoch_batches
@@ -45,6 +46,10 @@ class Plan:
                 for position in range(skipped, steps):
                     yield before + position + 1, epoch + 1, batches[position]
             before += steps
+
+    def ends_epoch(self, step: int) -> bool:
+        """Whether an epoch's last batch is trained in this step."""
+        return step in accumulate(self.steps)
 
     def rate(self, step: int, grown_at: int | None = None) -> float:
         """Factor on the learning rate: linear warm-up, then linear decay to 0 after the last step.

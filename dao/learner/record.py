@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import shutil
@@ -159,9 +160,9 @@ class RunFolder:
         return content
 
     def append(self, name: str, row: Mapping[str, Any]) -> None:
-        """Add one row to a JSON-lines file."""
+        """Add one row to a JSON-lines file; NaN and infinity become null."""
         with (self.path / name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(_finite(row), allow_nan=False) + "\n")
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """The rows of a JSON-lines file."""
@@ -307,3 +308,9 @@ def _git_state(root: Path) -> dict[str, Any] | None:
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -149,7 +149,7 @@ def summary(metrics: Mapping[str, Any]) -> list[str]:
     """What DAO and dendrites did, in a few plain lines."""
     weights = metrics["loss_weights"]
     moves = ", ".join(f"{t} {w['first']:.3f} → {w['last']:.3f}" for t, w in weights.items())
-    lines = [f"loss weights, first → last step: {moves}"]
+    lines = [f"loss weights, first → last step: {moves}"] if moves else []
     dendrites = metrics["dendrites"]
     if dendrites:
         lines.append(

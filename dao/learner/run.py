@@ -132,6 +132,8 @@ def _first_and_last_weights(
         task: [row["tasks"][task]["weight"] for row in history if task in row["tasks"]]
         for task in tasks
     }
+    # Some aggregators of gradients have no weights.
+    weights = {t: [w for w in found if w is not None] for t, found in weights.items()}
     return {t: {"first": w[0], "last": w[-1]} for t, w in weights.items() if w}
 
 

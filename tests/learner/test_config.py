@@ -73,7 +73,7 @@ def test_missing_file_is_named(tmp_path: Path):
 def test_folder_names_data_arm_and_seed():
     cfg = load_config(
         overrides=["seed=3"],
-        flags={"dao.enabled": True, "data.sources": ["x/fin.csv"], "tasks": "reg"},
+        flags={"weighting": "dao", "data.sources": ["x/fin.csv"], "tasks": "reg"},
     )
     assert cfg.folder == Path("results/fin/reg-dao/seed=3")
     assert load_config(flags={"output": "here"}).folder == Path("here")

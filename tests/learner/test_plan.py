@@ -25,7 +25,7 @@ def test_steps_epochs_and_validations():
 
 def test_four_arms_see_the_same_batches():
     arms = [
-        {"dao.enabled": dao, "dendrites.enabled": dendrites}
+        {"weighting": "dao" if dao else "equal", "dendrites.enabled": dendrites}
         for dao in (False, True)
         for dendrites in (False, True)
     ]

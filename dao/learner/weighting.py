@@ -1,0 +1,188 @@
+"""Loss weightings under one roof: what the loop calls once per step, whichever was chosen."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dao import DAOLoss, TaskRecord
+from dao.errors import UserError
+from dao.learner import config as settings
+from dao.learner.weighting_spec import Spec, parse_weighting
+
+__all__ = [
+    "Balanced",
+    "Weighting",
+    "load_plain_state",
+    "make_weighting",
+    "plain_state",
+    "present",
+    "record",
+]
+
+Losses = Mapping[str, Tensor | None]
+Parameters = Callable[[], list[nn.Parameter]]
+
+
+class Weighting(nn.Module, ABC):
+    """Turns the losses of a batch into gradients; everything it remembers is in its state.
+
+    Attributes:
+        last: what each task of the last batch did.
+        measured: whether gradient norms were taken in it.
+        looks_again: whether `after_step` evaluates the losses of the batch a second time.
+    """
+
+    looks_again = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: dict[str, TaskRecord] = {}
+        self.measured = False
+
+    @abstractmethod
+    def backward(self, losses: Losses) -> Tensor:
+        """Fill `.grad` of everything trainable; the weighted sum, detached.
+
+        Args:
+            losses: a scalar per task, None where the batch has no label of it.
+        """
+
+    def tap(self, z: Tensor) -> Tensor:
+        """Sees the shared representation (batch, width) on its way to the heads."""
+        return z
+
+    def is_due(self, losses: Losses) -> bool:  # noqa: ARG002
+        """Whether the next `backward` waits for the device in any case."""
+        return False
+
+    def after_step(self, again: Callable[[], Losses]) -> None:
+        """After the optimizer's step; `again` gives the losses of the same batch anew."""
+
+    def end_epoch(self) -> None:
+        """After the last step of an epoch."""
+
+
+class Balanced(Weighting):
+    """`DAOLoss` in one of its settings: `dao`, `equal` and `fixed`."""
+
+    def __init__(self, loss: DAOLoss) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def backward(self, losses: Losses) -> Tensor:
+        """One backward of the balanced sum."""
+        loss: Tensor = self.loss(losses)
+        torch.autograd.backward(loss)
+        self.last, self.measured = self.loss.last, self.loss.measured
+        return loss.detach()
+
+    def tap(self, z: Tensor) -> Tensor:
+        """See `DAOLoss.tap`."""
+        return self.loss.tap(z)
+
+    def is_due(self, losses: Losses) -> bool:
+        """See `DAOLoss.is_due`."""
+        return self.loss.is_due(losses)
+
+
+def make_weighting(
+    cfg: settings.Config,
+    tasks: Sequence[str],
+    shared: Parameters,
+    trainable: Parameters,
+    device: torch.device,
+) -> Weighting:
+    """The weighting that the settings name.
+
+    Args:
+        cfg: `weighting`, and the options of `dao`.
+        tasks: their names, in order.
+        shared: the trainable parameters that all tasks share.
+        trainable: all trainable parameters.
+        device: of the losses.
+
+    Raises:
+        UserError: the weighting needs a library that is not installed, or arguments.
+    """
+    spec = parse_weighting(cfg.weighting, tasks)
+    if spec.name in ("dao", "equal", "fixed"):
+        # Left on the CPU: its counters then decide without waiting for the device.
+        return Balanced(_dao_loss(cfg.dao, spec, tasks, shared))
+    if spec.name in ("gradnorm", "dbmtl", "torchjd"):
+        from dao.learner.gradient_weighting import make
+
+        return make(spec, tasks, shared, trainable).to(device)
+    from dao.learner.scalarizers import Scalarized
+
+    return Scalarized(spec, tasks, lr=cfg.train.lr).to(device)
+
+
+def _dao_loss(cfg: settings.Dao, spec: Spec, tasks: Sequence[str], shared: Parameters) -> DAOLoss:
+    # A run stops at a loss that is not finite, and the history looks for one.
+    common: dict[str, Any] = {"params": shared, "check_finite": "measured"}
+    common["refresh_every"] = cfg.refresh_every
+    if spec.name != "dao":
+        # The same object with alpha 0: constant weights, the same telemetry, the same work per
+        # step, so that the arms differ in the weights alone.
+        priors = dict(zip(tasks, spec.numbers, strict=True)) if spec.numbers else None
+        return DAOLoss(tasks, alpha=0.0, priors=priors, max_ratio=None, **common)
+    return DAOLoss(
+        tasks,
+        source=cfg.source,
+        rep_norm=cfg.rep_norm,
+        alpha=cfg.alpha,
+        ema=cfg.ema,
+        max_ratio=cfg.max_ratio,
+        total=cfg.total,
+        absent=cfg.absent,
+        priors=cfg.priors or None,
+        **common,
+    )
+
+
+def present(losses: Losses) -> dict[str, Tensor]:
+    """The losses that a batch has.
+
+    Raises:
+        UserError: it has none.
+    """
+    found = {task: loss for task, loss in losses.items() if loss is not None}
+    if not found:
+        raise UserError("A batch should have a label of some task. Found none. Drop such rows.")
+    return found
+
+
+def record(
+    loss: Tensor, weight: Tensor, norm: Tensor | None = None, share: Tensor | None = None
+) -> TaskRecord:
+    """A task's record; NaN for what was not measured."""
+    unknown = torch.full((), torch.nan, dtype=torch.float64, device=loss.device)
+    parts = (loss, weight, unknown if norm is None else norm, unknown if share is None else share)
+    return TaskRecord(*(part.detach().double() for part in parts))
+
+
+def plain_state(module: nn.Module) -> dict[str, dict[str, Any]]:
+    """What a foreign module remembers outside of parameters, by submodule: tensors and numbers."""
+    return {
+        path: {n: v for n, v in {**vars(part), **part._buffers}.items() if _is_state(v)}
+        for path, part in module.named_modules()
+    }
+
+
+def load_plain_state(module: nn.Module, state: Mapping[str, Mapping[str, Any]]) -> None:
+    """Take over what `plain_state` gave."""
+    for path, values in state.items():
+        for name, value in values.items():
+            setattr(module.get_submodule(path), name, value)
+
+
+def _is_state(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_state(item) for item in value)
+    simple = Tensor | torch.dtype | int | float | None
+    return isinstance(value, simple) and not isinstance(value, bool)
