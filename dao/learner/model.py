@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
@@ -137,6 +138,16 @@ class MultiTaskModel(nn.Module):
         trainable, total = self.encoder.get_nb_trainable_parameters()
         heads = sum(p.numel() for p in self.heads.parameters())
         return {"total": total + heads, "trainable": trainable + heads}
+
+    def describe(self) -> str:
+        """What is adapted and how it is computed, in a line for the reader of a log."""
+        layers = [n for n, m in self.encoder.named_modules() if isinstance(m, LoraLayer)]
+        names = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in layers))
+        return (
+            f"LoRA on {len(layers)} layers ({names}), {self.count()['trainable']:,} trainable "
+            f"parameters with the heads; {self.precision}, {self.attention} attention on "
+            f"{self.device}"
+        )
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """The trainable parameters that every task shares: those of the encoder."""

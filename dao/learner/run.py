@@ -60,6 +60,7 @@ def run(
     cache = TokenCache(cfg.cache_folder / "tokens", progress.note)
     predictor = Predictor(*build(cfg.encoder, outputs, device, cfg.seed), cache)
     parameters = predictor.model.count()
+    progress.note(predictor.model.describe())
     train, validation = (predictor.examples(table.rows(s), tasks) for s in ("train", "validation"))
     cached: dict[str, Any] = {}
     if cfg.encoder.prefix_cache:

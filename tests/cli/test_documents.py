@@ -52,6 +52,13 @@ def readers_folder(
 def test_every_command_of_the_readme_works(command: str):
     """As written; training as --dry-run, and the run to resume is one that is finished."""
     program, *arguments = shlex.split(command, comments=True)[1:]
+    if program == "-m":
+        from benchmarks.training import app
+
+        assert arguments[0] == "benchmarks.training"
+        # Its options are read; it would train for minutes, and on a GPU.
+        assert CliRunner().invoke(app, [*arguments[1:], "--help"]).exit_code == 0
+        return
     if program == "evaluate.py":
         from evaluate import app
     else:

@@ -185,6 +185,16 @@ def test_same_seed_same_figures_to_the_bit(train, full_run: Path, tmp_path: Path
 def test_a_run_broken_off_and_resumed_equals_one_that_was_not(
     train, full_run: Path, tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch
 ):
+    broken_off(train, tmp_path / "run", stop, monkeypatch, *BOTH)
+    resumed(tmp_path / "run")
+    assert read(tmp_path / "run")["splits"] == read(full_run)["splits"]
+    assert_same_weights(full_run, tmp_path / "run")
+    assert timeless(full_run) == timeless(tmp_path / "run")
+
+
+def broken_off(
+    train, folder: Path, stop: int, monkeypatch: pytest.MonkeyPatch, *arguments: str
+) -> None:
     from dao.learner.report import RichProgress
 
     class PowerCut(BaseException):
@@ -197,12 +207,32 @@ def test_a_run_broken_off_and_resumed_equals_one_that_was_not(
     with monkeypatch.context() as patch:
         patch.setattr(RichProgress, "step", step)
         with pytest.raises(PowerCut):
-            train(tmp_path / "run", *BOTH, "train.checkpoint_every=3")
-    assert not (tmp_path / "run" / "metrics.json").exists()
+            train(folder, *arguments, "train.checkpoint_every=3")
+    assert not (folder / "metrics.json").exists()
+
+
+@pytest.mark.parametrize("name", ["gradnorm", "famo", "dwa", "uw", "torchjd:GradVac"])
+def test_published_weightings_train_with_dendrites_and_resume_exactly(
+    train, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+):
+    arguments = ("--weighting", name, "--dendrites")
+    whole = train(tmp_path / "whole", *arguments)
+    assert whole.exit_code == 0, whole.output
+    history = rows(tmp_path / "whole")
+    assert all(row["tasks"]["reg"]["weight"] is not None for row in history)
+    broken_off(train, tmp_path / "run", 13, monkeypatch, *arguments)
     resumed(tmp_path / "run")
-    assert read(tmp_path / "run")["splits"] == read(full_run)["splits"]
-    assert_same_weights(full_run, tmp_path / "run")
-    assert timeless(full_run) == timeless(tmp_path / "run")
+    assert_same_weights(tmp_path / "whole", tmp_path / "run")
+    assert timeless(tmp_path / "whole") == timeless(tmp_path / "run")
+    slug = name.replace(":", "_")
+    assert read(tmp_path / "run")["arm"] == f"cls+reg-{slug}-dendrites"
+
+
+def test_a_weighting_that_contradicts_dao_is_refused(train, tmp_path: Path):
+    result = train(tmp_path / "run", "--dao", "--weighting", "uw")
+    assert result.exit_code == 2
+    assert "contradicts" in result.stderr
+    assert train(tmp_path / "run", "--dao", "--weighting", "dao", "--dry-run").exit_code == 0
 
 
 def timeless(folder: Path) -> list[dict[str, Any]]:
