@@ -55,7 +55,7 @@ def main(
         bool, typer.Option("--benchmark", help="Compare all engines on the test split.")
     ] = False,
     export: Annotated[
-        Path | None, typer.Option(help="Write the model to this .onnx, a .json beside it.")
+        Path | None, typer.Option(help="Write the model to this .onnx, and .onnx.json.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="Default: as in training.")] = None,
 ) -> None:

@@ -27,7 +27,7 @@ REFRESH = settings.Dao().refresh_every
 
 
 class Ours:
-    """The training step of `dao.learner.loop`, without its record.
+    """The training step of `dao.learner.loop`, without its record and its look-up of labels.
 
     Args:
         work: as for every arm.
@@ -47,7 +47,7 @@ class Ours:
         half: bool = False,
         cached: bool = False,
     ) -> None:
-        self.work, self.examples = work, work.examples
+        self.work, self.examples, self.half = work, work.examples, half
         encoder = _upper_half(work.encoder) if half else work.encoder
         self.model, _, _ = build(encoder, OUTPUTS, work.device, work.options.seed)
         if not half:
@@ -140,7 +140,7 @@ def _plain_sum(losses: Mapping[str, Tensor]) -> Tensor:
 def _settled(params: Callable[[], list[nn.Parameter]]) -> DAOLoss:
     # A run measures gradient norms often at first and then every REFRESH steps. Here the first
     # steps are already over, on losses that cost nothing, and the next one measures.
-    balance = DAOLoss(list(OUTPUTS), params=params, refresh_every=REFRESH)
+    balance = DAOLoss(list(OUTPUTS), params=params, refresh_every=REFRESH, check_finite="measured")
     for _ in range(REFRESH):
         balance({task: params()[0].square().sum() for task in OUTPUTS})
     return balance

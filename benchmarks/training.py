@@ -73,7 +73,7 @@ def measure(
         for arm in arms.values():
             arm.run(arm.order()[:2])
         figures |= speeds(work, interleave(arms, options.rounds, options.seed))
-        ours = {name: arm for name, arm in arms.items() if isinstance(arm, Ours)}
+        ours = {n: a for n, a in arms.items() if isinstance(a, Ours) and not a.half}
         if ours:
             figures |= _anatomy(work, ours, figures)
     return figures, {name: arm.about for name, arm in arms.items()}

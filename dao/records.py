@@ -72,4 +72,6 @@ def scaled(value: Tensor, weight: Tensor, data_weight: Tensor | float | None) ->
     if data_weight is not None:
         weight = weight * torch.as_tensor(data_weight).detach().to(weight).reshape(())
     dtype = torch.promote_types(value.dtype, torch.float32)
-    return weight.to(value.device, dtype) * value.to(dtype)
+    # A weight on the CPU is not copied to the device, which would be waited for: a product takes a
+    # scalar from anywhere.
+    return weight.to(dtype) * value.to(dtype)

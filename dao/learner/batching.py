@@ -16,7 +16,7 @@ from dao.learner.packing import Numbers, Segments, first_fit, places
 from dao.learner.prefix_store import PrefixStates
 from dao.learner.tokens import Tokens
 
-__all__ = ["Batch", "Examples", "collate", "epoch_batches", "sorted_batches"]
+__all__ = ["Batch", "Examples", "collate", "epoch_batches", "send", "sorted_batches"]
 
 # Batches are cut from runs of this many batches sorted by length: similar lengths, yet mixed.
 SORT_WINDOW = 50
@@ -164,23 +164,24 @@ def collate(
     where = None
     if line_limit is not None:
         table[2][mask] = np.repeat(order + 1, lengths[order])
-        where = _send(torch.from_numpy(places(table[2], lengths)), device)
-    input_ids, attention_mask, *owners = _send(torch.from_numpy(table), device)
+        where = send(torch.from_numpy(places(table[2], lengths)), device)
+    input_ids, attention_mask, *owners = send(torch.from_numpy(table), device)
     index = torch.tensor(rows)
     return Batch(
         rows=tuple(rows),
         input_ids=input_ids,
         attention_mask=attention_mask,
-        targets={task: _send(values[index], device) for task, values in examples.targets.items()},
+        targets={task: send(values[index], device) for task, values in examples.targets.items()},
         tokens=int(lengths.sum()),
         segments=None if where is None else Segments(owners[0], where),
-        prefix=_send(examples.prefix.gather(rows, mask.shape[1]), device)
+        prefix=send(examples.prefix.gather(rows, mask.shape[1]), device)
         if examples.prefix
         else None,
     )
 
 
-def _send(tensor: Tensor, device: torch.device) -> Tensor:
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on `device`, without the host waiting for what the device still has to do."""
     if device.type != "cuda":
         return tensor.to(device)
     # Only from pinned memory does the host not wait for the copy.

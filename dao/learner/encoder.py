@@ -158,9 +158,7 @@ def load_base(cfg: settings.Encoder, location: Location, device: torch.device) -
     for parameter in base.parameters() if quantised else ():
         if parameter.is_floating_point():  # a checkpoint quantised before keeps its own type
             parameter.data = parameter.data.to(dtype)
-    for module in base.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0  # the frozen encoder's own dropout only slows and blurs its features
+    _remove_dropout(base)
     base.requires_grad_(False)
     if cfg.gradient_checkpointing:
         base.gradient_checkpointing_enable({"use_reentrant": False})
@@ -198,6 +196,15 @@ def _keep_gradients_on_cpu(model: nn.Module) -> None:
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.__dict__["support_avx512bf16_for_cpu"] = False
+
+
+def _remove_dropout(model: nn.Module) -> None:
+    # The frozen encoder's own dropout only slows and blurs its features. Some architectures have
+    # it as modules, some as numbers that they hand to a function.
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if type(value) is float and (isinstance(module, nn.Dropout) or "drop" in name):
+                setattr(module, name, 0.0)
 
 
 def fuse_activations(model: nn.Module) -> None:

@@ -42,7 +42,7 @@ def export_run(
     done = write_onnx(predictor, tasks, texts, path, about)
     return [
         f"{path}: {', '.join(done['inputs'])} (batch, length) to {', '.join(done['outputs'])}; "
-        f"{path.with_suffix('.json')} describes them; the tokenizer is in "
+        f"{path.name + '.json'} describes them; the tokenizer is in "
         f"{folder.path / 'tokenizer'}",
         done["merged"],
         f"largest difference from the trained model on {len(texts)} test texts: "
@@ -57,7 +57,7 @@ def write_onnx(
     path: Path,
     about: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write `path` (.onnx) and its description (.json), each whole or not at all.
+    """Write `path` (.onnx) and its description (.onnx.json), each whole or not at all.
 
     The model is merged, in fp32, and consumed. The file is run on `texts` before it gets its name.
 
@@ -107,7 +107,7 @@ def write_onnx(
         for file in sorted(Path(folder).iterdir(), reverse=True):  # weights before their graph
             os.replace(file, path.parent / file.name)
     text = json.dumps(description, indent=2, ensure_ascii=False)
-    write_atomically(path.with_suffix(".json"), text + "\n")
+    write_atomically(path.with_name(path.name + ".json"), text + "\n")
     return description
 
 

@@ -36,7 +36,10 @@ class FoldedLinear(Linear):  # type: ignore[misc]
         if _linear(down) and _linear(up) and isinstance(self.lora_dropout[name], nn.Identity):
             scale = self.scaling[name]
             return folded_linear(x, weight, bias, down.weight, up.weight, scale)
-        update: Tensor = up(down(self.lora_dropout[name](x.to(down.weight.dtype))))
+        # Dendrites and dropout are in fp32; autocast lends them the type of `x`.
+        low = x.dtype != down.weight.dtype
+        with torch.autocast(x.device.type, dtype=x.dtype, enabled=low):
+            update: Tensor = up(down(self.lora_dropout[name](x)))
         plain = F.linear(x, weight.to(x.dtype), _as(x, bias))
         return plain + (update * float(self.scaling[name])).to(x.dtype)
 

@@ -200,6 +200,7 @@ class DualBalancing(Weighting):
         return torch.stack([log.detach() for log in logs]).sum()
 
     def _smooth(self, index: list[int], rows: Tensor) -> Tensor:
+        self._mean = None if self._mean is None else self._mean.to(rows.device)
         if self._mean is None or self._mean.shape[1] != rows.shape[1]:  # dendrites have grown
             self._mean = rows.new_full((len(self.tasks), rows.shape[1]), torch.nan)
         before = torch.where(self._mean[index].isnan(), rows, self._mean[index])
@@ -286,6 +287,7 @@ def _aggregator(spec: Spec, tasks: int) -> nn.Module:
         if inspect.isclass(found := getattr(aggregation, name))
         and issubclass(found, aggregation.Aggregator)
         and not inspect.isabstract(found)
+        and not {"weighting", "gramian_weighting"} & set(inspect.signature(found).parameters)
     }
     kind: Any = kinds.get(spec.aggregator)
     if kind is None:
@@ -297,10 +299,12 @@ def _aggregator(spec: Spec, tasks: int) -> nn.Module:
     if "n_tasks" in inspect.signature(kind).parameters:
         options.setdefault("n_tasks", tasks)
     try:
+        with torch.random.fork_rng([]):
+            kind(**options)(torch.eye(tasks, 2 * tasks))  # some refuse so few rows only when called
         made: nn.Module = kind(**options)
-    except (TypeError, ValueError, ImportError) as error:
+    except (TypeError, ValueError, ImportError, AttributeError, RuntimeError) as error:
         raise UserError(
-            f"`weighting` = torchjd:{spec.aggregator} cannot be made: {error}. Give its arguments "
-            f"in brackets, for example torchjd:CAGrad(c=0.5)."
+            f"`weighting` = torchjd:{spec.aggregator} cannot be made for {tasks} tasks: "
+            f"{error}. Arguments go in brackets, for example torchjd:GradVac(beta=0.3)."
         ) from None
     return made

@@ -58,11 +58,13 @@ class History:
         self._watched: list[tuple[int, dict[str, Tensor]]] = []
         self._waiting: list[_Step] = []
         self._began = 0.0
+        self._step_began: float | None = None
 
     def begin(self) -> None:
-        """Start the clock, at the beginning of a step, if it is not running."""
+        """A step begins."""
+        self._step_began = time.perf_counter()
         if not self._waiting:
-            self._began = time.perf_counter()
+            self._began = self._step_began
 
     def watch(self, step: int, losses: Mapping[str, Tensor | None]) -> None:
         """Have the next reading see whether these losses are finite."""
@@ -72,6 +74,7 @@ class History:
     def add(self, row: dict[str, Any], loss: Tensor, tasks: Mapping[str, TaskRecord]) -> None:
         """Take up a step: what the host knows, the total loss, and each task's record."""
         self._waiting.append(_Step(row, loss.detach(), tasks))
+        self._step_began = None
         if len(self._waiting) >= self._every:
             self.flush()
 
@@ -79,7 +82,7 @@ class History:
         """Read and write all rows that wait.
 
         Raises:
-            NonFiniteError: at the first watched loss that is not finite.
+            NonFiniteError: at the first watched loss, or total, that is not finite.
         """
         watched, self._watched = self._watched, []
         for number, given in watched:
@@ -90,12 +93,17 @@ class History:
         if not waiting:
             return
         read = [(step.row, step.loss.item(), numbers(step.tasks)) for step in waiting]
-        seconds = time.perf_counter() - self._began
+        # In the middle of a step, that step counts among the next.
+        now = self._step_began or time.perf_counter()
+        seconds = now - self._began
         speed = round(sum(step.row["tokens"] for step in waiting) / seconds, 1)
         memory = _memory_mib(self._device)
         for row, total, tasks in read:
+            if not math.isfinite(total):  # of finite losses, as a mean of logarithms may be
+                raise NonFiniteError("weighted sum", total, row["step"])
             figures = {"loss": total, "tasks": tasks, "tokens_per_s": speed, "memory_mib": memory}
             self._write({**row, **figures})
+        self._began = now
 
 
 def _memory_mib(device: torch.device) -> float:

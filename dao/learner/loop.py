@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dao.errors import UserError
 from dao.learner import dendritic
-from dao.learner.batching import Batch, Examples, collate
+from dao.learner.batching import Batch, Examples, collate, send
 from dao.learner.config import Config
 from dao.learner.dendrites import DendriteError, Dendrites, target_modules
 from dao.learner.history import History, NonFiniteError
@@ -226,7 +226,8 @@ class _Loop:
         losses: dict[str, Tensor | None] = {}
         for name, task in self.tasks.items():
             # Looked up on the host: a mask on the device would make it wait there.
-            known = self.known[name][list(batch.rows)].nonzero()[:, 0].to(self.model.device)
+            known = self.known[name][list(batch.rows)].nonzero()[:, 0]
+            known = send(known, self.model.device)
             found, targets = outputs[name][known], batch.targets[name][known]
             losses[name] = task.loss(found, targets) if len(known) else None
         return losses

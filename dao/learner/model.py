@@ -64,6 +64,7 @@ class MultiTaskModel(nn.Module):
         self.compute = compute
         self.numbers_positions = numbers_positions(encoder.get_base_model())
         self.causal = attends_causally(encoder.get_base_model())
+        self.quantised = hasattr(encoder.get_base_model(), "quantization_method")
         self.boundary: Boundary | None = None  # set where states of frozen layers are cached
 
     @property
@@ -104,7 +105,10 @@ class MultiTaskModel(nn.Module):
             options = self._separated(segments)
         elif self.numbers_positions:
             options["position_ids"] = (attention_mask.cumsum(1) - 1).clamp(min=0)
-        with self._handed(prefix):
+        # peft's quantised layers have no fold, and would cast what they see to LoRA's fp32.
+        low = self.quantised and self.compute != torch.float32
+        autocast = torch.autocast(input_ids.device.type, dtype=self.compute, enabled=low)
+        with autocast, self._handed(prefix):
             hidden = self.encoder(input_ids=input_ids, **options).last_hidden_state
         if segments is not None:
             hidden, attention_mask = unpack(hidden, segments)

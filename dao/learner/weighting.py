@@ -168,21 +168,42 @@ def record(
 
 def plain_state(module: nn.Module) -> dict[str, dict[str, Any]]:
     """What a foreign module remembers outside of parameters, by submodule: tensors and numbers."""
-    return {
-        path: {n: v for n, v in {**vars(part), **part._buffers}.items() if _is_state(v)}
-        for path, part in module.named_modules()
-    }
+    found: dict[str, dict[str, Any]] = {}
+    for path, part in module.named_modules():
+        attributes = {**vars(part), **part._buffers}
+        packed = {name: _pack(value) for name, value in attributes.items()}
+        found[path] = {name: value for name, value in packed.items() if value is not None}
+    return found
 
 
 def load_plain_state(module: nn.Module, state: Mapping[str, Mapping[str, Any]]) -> None:
-    """Take over what `plain_state` gave."""
+    """Take over what `plain_state` gave; tensors return to the kind of device they were on."""
     for path, values in state.items():
         for name, value in values.items():
-            setattr(module.get_submodule(path), name, value)
+            setattr(module.get_submodule(path), name, _unpack(value))
 
 
-def _is_state(value: object) -> bool:
+def _pack(value: object) -> tuple[str, Any] | None:
+    """Kind and content, which a load without pickle accepts; None for what is no state."""
+    if isinstance(value, Tensor):
+        return value.device.type, value.detach()
+    if isinstance(value, torch.device):
+        return "device", str(value)
+    if value is None or isinstance(value, torch.dtype | bool | int | float):
+        return "plain", value
     if isinstance(value, list | tuple):
-        return all(_is_state(item) for item in value)
-    simple = Tensor | torch.dtype | int | float | None
-    return isinstance(value, simple) and not isinstance(value, bool)
+        packed = [_pack(item) for item in value]
+        return None if None in packed else (type(value).__name__, packed)
+    return None
+
+
+def _unpack(packed: tuple[str, Any]) -> Any:  # noqa: ANN401
+    kind, content = packed
+    if isinstance(content, Tensor):
+        return content.to(kind)
+    if kind == "device":
+        return torch.device(content)
+    if kind in ("list", "tuple"):
+        items = [_unpack(item) for item in content]
+        return items if kind == "list" else tuple(items)
+    return content

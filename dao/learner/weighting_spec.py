@@ -44,7 +44,7 @@ class Spec:
 
 
 def parse_weighting(text: str, tasks: Sequence[str]) -> Spec:
-    """Read `dao`, `uw_so:2`, `fixed:1,30`, `torchjd:UPGrad`, `torchjd:CAGrad(c=0.5)`, ...
+    """Read `dao`, `uw_so:2`, `fixed:1,30`, `torchjd:UPGrad`, `torchjd:GradVac(beta=0.3)`, ...
 
     Raises:
         ValueError: there is no such weighting, or its numbers do not fit.
@@ -89,9 +89,9 @@ def _torchjd(text: str) -> Spec:
         if not isinstance(call.func, ast.Name) or call.args:
             raise ValueError
         options = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError):
         raise ValueError(
             "`torchjd` should be followed by an aggregator, for example torchjd:UPGrad or "
-            "torchjd:CAGrad(c=0.5)"
+            "torchjd:GradVac(beta=0.3)"
         ) from None
     return Spec("torchjd", aggregator=call.func.id, options=options)

@@ -204,8 +204,8 @@ def test_export_writes_a_file_that_predicts_alone(full_run: Path, tmp_path: Path
     file.write_text("something older")
     result = evaluate(full_run, "--export", file)
     assert result.exit_code == 0, result.output
-    assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", "model.json"}
-    about = json.loads((tmp_path / "model.json").read_text())
+    assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", "model.onnx.json"}
+    about = json.loads((tmp_path / "model.onnx.json").read_text())
     assert about["tasks"]["cls"]["classes"] == ["negative", "positive"]
     assert (about["outputs"], about["token_limit"]) == ({"cls": 2, "reg": 1}, 64)
     assert f"{about['largest_difference']:.1e}" in result.stdout

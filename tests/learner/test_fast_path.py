@@ -147,6 +147,27 @@ def test_history_names_the_first_step_that_was_not_finite():
         history.flush()
 
 
+def test_speed_is_that_of_the_steps_since_the_last_reading(monkeypatch: pytest.MonkeyPatch):
+    now = [1.0]
+    monkeypatch.setattr("dao.learner.history.time.perf_counter", lambda: now[0])
+    written: list[dict] = []
+    history = History(CPU, written.append, every=4)
+    for step in range(1, 9):
+        history.begin()
+        now[0] += 1.0
+        if step in (2, 3):
+            history.flush()  # as a measurement does, in the middle of a step
+        history.add({"step": step, "tokens": 10}, torch.tensor(1.0), {})
+    history.flush()
+    assert [row["tokens_per_s"] for row in written] == [10.0] * 8
+
+
+def test_a_total_that_is_not_finite_stops_the_run():
+    history = History(CPU, lambda row: None, every=1)
+    with pytest.raises(NonFiniteError, match="weighted sum is nan at step 7"):
+        history.add({"step": 7, "tokens": 1}, torch.tensor(torch.nan), {})
+
+
 def test_fp16_is_refused_with_the_reason():
     with pytest.raises(ValueError, match="overflows in Phi's attention"):
         Config(encoder={"precision": "fp16"})

@@ -1,6 +1,7 @@
 """Published weightings: hand-computed weights, the gradients they leave, and their state."""
 
 import copy
+import io
 import math
 
 import pytest
@@ -17,6 +18,7 @@ TASKS = ("cls", "reg")
 ALL = [
     "dao", "equal", "fixed:1,30", "gls", "uw", "uw_so:2", "dwa", "rlw", "gradnorm", "famo", "dbmtl",
     "imtl_l", "torchjd:UPGrad", "torchjd:PCGrad", "torchjd:GradVac", "torchjd:MGDA",
+    "torchjd:ExcessMTL", "torchjd:AlignedMTL",
 ]  # fmt: skip
 
 
@@ -78,6 +80,7 @@ def test_every_weighting_trains_and_tells_what_it_did(name: str):
     for row in weighting.last.values():
         assert row.loss > 0
         assert row.weight != 0
+        assert row.weight.isfinite()
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -85,7 +88,10 @@ def test_a_saved_state_continues_exactly(name: str):
     toy = Toy()
     weighting = make(name, toy)
     train(toy, weighting, range(10))
-    toy_again, state = copy.deepcopy(toy), copy.deepcopy(weighting.state_dict())
+    toy_again, file = copy.deepcopy(toy), io.BytesIO()
+    torch.save(weighting.state_dict(), file)
+    file.seek(0)
+    state = torch.load(file, weights_only=True)
     again = make(name, toy_again)
     again.load_state_dict(state)
     assert train(toy_again, again, range(10, 20)) == train(toy, weighting, range(10, 20))
@@ -225,6 +231,7 @@ def test_dao_gives_the_direction_of_imtl_g():
         ("fixed:1,x", "weight > 0"),
         ("torchjd:", "followed by an aggregator"),
         ("torchjd:UPGrad(1)", "followed by an aggregator"),
+        ("torchjd:X(c={[]: 1})", "followed by an aggregator"),
         ("torchjd:__import__('os').x()", "followed by an aggregator"),
     ],
 )
@@ -241,6 +248,9 @@ def test_what_is_no_weighting_is_refused(text: str, message: str):
         ("torchjd:NoSuch", "should name an aggregator.*UPGrad"),
         ("torchjd:Krum", "cannot be made.*brackets"),
         ("torchjd:UPGrad(d=1)", "cannot be made"),
+        ("torchjd:Krum(n_byzantine=0)", "cannot be made for 2 tasks"),
+        ("torchjd:Constant(weights=[1.0, 2.0])", "cannot be made"),
+        ("torchjd:WeightedAggregator", "should name an aggregator"),
         ("dbmtl:1", "beta below 1"),
     ],
 )
