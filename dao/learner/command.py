@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -26,6 +27,7 @@ from dao.learner.report import WIDE, markdown, results_table, slices_table, summ
 from dao.learner.scoring import TaskLike
 from dao.learner.speed import compare_engines
 from dao.learner.speed_report import engines_lines, engines_table
+from dao.learner.weighting import make_weighting
 
 __all__ = [
     "print_engines",
@@ -63,10 +65,11 @@ def print_plan(cfg: Config, table: TableLike) -> None:
     """What `--dry-run` shows: the effective settings, the data and the encoder.
 
     Raises:
-        UserError: the run would be refused for its device, its encoder or its slices.
+        UserError: the run would be refused for its device, encoder, weighting or slices.
     """
     pick_device(cfg.device)
-    slice_columns(cfg.data.slices, table.frame)
+    slice_columns(cfg.data.slices, table.frame.drop(columns=list(cfg.tasks)))
+    make_weighting(cfg, cfg.tasks, shared=list, trainable=list, device=torch.device("cpu"))
     location = locate(cfg.encoder.name)
     console = Console(soft_wrap=True)
     console.print(cfg.to_yaml(), markup=False, highlight=False)

@@ -163,6 +163,8 @@ def test_lists_in_further_columns_do_no_harm(tmp_path: Path, tiny_phi: Path):
         (GOOD + ROWS, ("--device", "nowhere"), "nowhere"),
         (GOOD + ROWS, ("--encoder", "./nowhere"), "./nowhere"),
         (GOOD + ROWS, ("data.slices=region",), "region"),
+        (GOOD + ROWS, ("data.slices=cls",), "cls"),  # a task is no property to break down by
+        (GOOD + ROWS, ("--weighting", "torchjd:NoSuch"), "NoSuch"),
     ],
 )
 def test_a_dry_run_refuses_what_the_run_would_refuse(train_on, content, arguments, fragment):
