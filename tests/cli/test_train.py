@@ -126,7 +126,7 @@ def test_the_printed_table_has_the_model_and_all_baselines(full_run: Path):
 
 def test_config_is_the_effective_one(full_run: Path):
     cfg = yaml.safe_load((full_run / "config.yaml").read_text())
-    assert cfg["dao"]["enabled"]
+    assert cfg["weighting"] == "dao"
     assert cfg["dendrites"]["init_scale"] == 0.1
     assert cfg["train"]["epochs"] == 2
     assert cfg["train"]["weight_decay"] == 0.01  # a default
