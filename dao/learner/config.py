@@ -218,6 +218,11 @@ class Config(_Settings):
     dendrites: Dendrites = Dendrites()
     train: Train = Train()
 
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _nothing_is_empty(cls, cache: object) -> object:
+        return "" if cache is None else cache  # YAML reads `cache=` as null
+
     @field_validator("tasks", mode="before")
     @classmethod
     def _split(cls, tasks: object) -> object:

@@ -88,6 +88,10 @@ def test_the_cache_is_where_the_user_or_the_system_wants_it(monkeypatch: pytest.
     assert load_config().cache_folder == Path("/fast/dao")
 
 
+def test_an_empty_cache_setting_means_the_default():
+    assert load_config(overrides=["cache="]).cache_folder == load_config().cache_folder
+
+
 def test_cached_states_and_packed_rows_exclude_each_other():
     overrides = ["encoder.prefix_cache=true", "encoder.lora.last_layers=1", "train.packing=true"]
     with pytest.raises(UserError, match="exclude each other"):
