@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dao.errors import UserError
 
-__all__ = ["check_names", "check_options", "check_some", "scalar_losses"]
+__all__ = ["check_data_weights", "check_names", "check_options", "check_some", "scalar_losses"]
 
 _CHOICES = {
     "source": ("params", "rep", "last"),
@@ -30,6 +30,11 @@ def check_names(what: str, names: Iterable[str], tasks: Sequence[str]) -> None:
 
 def scalar_losses(losses: Mapping[str, Tensor | None], tasks: Sequence[str]) -> dict[str, Tensor]:
     """The losses that are there, in the order of the tasks; refuses what is no scalar."""
+    if not isinstance(losses, Mapping):
+        raise UserError(
+            f"`losses` should be a mapping of task names to losses. Found {type(losses).__name__}. "
+            f"Name them, e.g. `{{{tasks[0]!r}: loss}}`."
+        )
     check_names("losses", losses, tasks)
     given = {task: loss for task in tasks if (loss := losses.get(task)) is not None}
     for task, loss in given.items():
@@ -40,6 +45,18 @@ def scalar_losses(losses: Mapping[str, Tensor | None], tasks: Sequence[str]) -> 
                 "Reduce it, e.g. with `.mean()`; give None for an absent task."
             )
     return given
+
+
+def check_data_weights(weights: Mapping[str, Tensor | float], tasks: Sequence[str]) -> None:
+    """Refuses what is no task, no scalar, or a number that no loss can be multiplied with."""
+    check_names("data_weights", weights, tasks)
+    for task, weight in weights.items():
+        if isinstance(weight, Tensor):  # its value is on a device that is not waited for
+            fits = weight.numel() == 1
+            found: object = tuple(weight.shape)
+        else:
+            fits, found = 0 <= weight < float("inf"), weight
+        _require(fits, f"data_weights[{task!r}]", "a finite scalar >= 0", found, "Reduce it.")
 
 
 def check_some(present: Iterable[str], tasks: Sequence[str]) -> None:
@@ -56,7 +73,10 @@ def check_options(
 ) -> None:
     """Refuses options that are out of range or do not go together."""
     if isinstance(tasks, str) or not tasks or len(set(tasks)) != len(tasks):
-        raise UserError(f"`tasks` should be distinct names. Found {tasks!r}. Give at least one.")
+        raise UserError(
+            f"`tasks` should be a list of distinct names. Found {tasks!r}. "
+            "Give at least one, and each once."
+        )
     check_names("priors", priors, tasks)
     for task, value in priors.items():
         _require(0 < value < float("inf"), f"priors[{task!r}]", "> 0", value, "Leave it out for 1.")

@@ -1,12 +1,13 @@
 """Named task losses in, one balanced loss out."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
 
-from dao.checks import check_names, check_options, check_some, scalar_losses
+from dao.checks import check_data_weights, check_options, check_some, scalar_losses
 from dao.distributed import world_size
 from dao.importance import inverse_norm_weights
 from dao.measure import (
@@ -33,8 +34,9 @@ class DAOLoss(nn.Module):
     .. math:: L = \sum_{k \in A} \lambda_k w_k L_k, \qquad
               \lambda_k = S \frac{p_k e^{-\alpha s_k}}{\sum_j p_j e^{-\alpha s_j}}
 
-    - :math:`A`: tasks whose loss is present, finite and requires grad, and whose gradient, if it
-      was measured, is finite (others are left out, counted, and warned of once);
+    - :math:`A`: tasks whose loss is present, requires grad and is finite, and whose gradient, if
+      it was measured, is finite. What is not finite is left out, counted, and warned of once; a
+      loss without a graph counts as absent, and is warned of once, too;
     - :math:`s_k`: running mean of :math:`\log n_k`, with :math:`n_k` the norm of the gradient of
       :math:`L_k` alone (so a data weight cannot cancel out);
     - :math:`w_k`: optional data weight of the batch, default 1; :math:`p_k`: prior, default 1;
@@ -45,7 +47,7 @@ class DAOLoss(nn.Module):
     formula of :math:`w_k`. For two tasks it equals IMTL-G (ICLR 2021). Logarithms, running means,
     bounds, and the treatment of absent tasks are additions; :meth:`paper` is the bare rule.
 
-    **When norms are measured.** At a task's steps 0, 1, 2, 4, 8, ... below `refresh_every`, then
+    **When norms are measured.** At a task's steps 0, 1, 4, 16, ... below `refresh_every`, then
     every `refresh_every` steps, counting only steps that have the task (so batches that alternate
     between tasks measure each). Norms of single batches scatter by a factor of two: weights taken
     from the first batch alone would be wrong for a whole period. A measurement costs one more
@@ -72,16 +74,18 @@ class DAOLoss(nn.Module):
         rep_norm: :func:`dao.adapter_norm` or :func:`dao.frobenius_norm`, for ``"rep"``.
         alpha: 1 evens gradients out fully, 0 gives equal weights (and the same telemetry).
         ema: Smoothing of log norms, see above; 0 keeps only the last measurement.
-        priors: What tasks are worth, by name, > 0.
+        priors: What tasks are worth, by name, > 0. Part of the state: loading one restores its
+            priors.
         max_ratio: Upper bound of largest / smallest weight; None for none.
         total: The weights of all tasks sum to their number (``"tasks"``) or to 1 (``"one"``).
         refresh_every: Optimizer steps between measurements; 1 measures always.
-        accumulate: Micro-batches per optimizer step. Weights are frozen within a step, and `ema`
-            acts per micro-batch as ``ema ** (1 / accumulate)``.
+        accumulate: Micro-batches per optimizer step. Weights are frozen within a step, as its first
+            micro-batch left them, and `ema` acts per micro-batch as ``ema ** (1 / accumulate)``.
         calibrate_every: For ``"rep"`` and ``"last"``: optimizer steps between comparisons with the
             norm over `params`, whose mean log ratio is then added to :math:`s_k`; 0 for never.
         absent: With a task missing, the others keep their weights (``"hold"``) or share the sum
-            among themselves (``"renormalize"``).
+            among themselves (``"renormalize"``). A task that was never measured counts as average,
+            so weights move when it first comes.
         check_finite: ``"always"``, or only when norms are ``"measured"``: the calls between do not
             wait for the device, and a NaN in them reaches the parameters. For loops that look at
             their losses themselves; several ranks check always.
@@ -134,6 +138,7 @@ class DAOLoss(nn.Module):
         prior = [(priors or {}).get(task, 1.0) for task in self.tasks]
         self.state = RunningNorms(self.tasks, ema=ema ** (1 / accumulate), prior=prior)
         self.measured = False
+        self._warned_of_constants = False
         self._tapped: Tensor | None = None
         self._records: dict[str, TaskRecord] = {}
 
@@ -183,7 +188,7 @@ class DAOLoss(nn.Module):
         """
         if torch.compiler.is_compiling():
             return cast(Tensor, _uncompiled(self.forward)(losses, data_weights))
-        check_names("data_weights", data_weights or {}, self.tasks)
+        check_data_weights(data_weights or {}, self.tasks)
         batch, lam = self._choose(losses, data_weights or {})
         ranks = world_size() if self._learning() else 1
         terms = [
@@ -212,11 +217,18 @@ class DAOLoss(nn.Module):
 
     @property
     def last(self) -> dict[str, TaskRecord]:
-        """A record per task that counted in the last training call; no synchronisation."""
+        """A record per task that counted in the last training call; no synchronisation.
+
+        Empty before the first; a task that was absent has none.
+        """
         return dict(self._records)
 
     def telemetry(self) -> dict[str, dict[str, float]]:
-        """:attr:`last` as numbers, by task: loss, weight, norm, share; one synchronisation."""
+        """:attr:`last` as numbers, by task; one synchronisation.
+
+        `loss` and `weight` of the call, `norm` as last measured, and `share`: the task's part of
+        the sum of all weighted norms.
+        """
         return numbers(self._records)
 
     def reset(self) -> None:
@@ -241,6 +253,7 @@ class DAOLoss(nn.Module):
         if not self._learning():
             check_some(given, self.tasks)
             return Batch(given, dict.fromkeys(given, 1), {}), self._lambda(list(given))
+        self._warn_of_constants(given)
         lone = self.check_finite == "measured" and world_size() == 1
         trusted = lone and not self.is_due(given)
         batch, broken = survey(given, self.tasks, trusted=trusted)
@@ -251,6 +264,16 @@ class DAOLoss(nn.Module):
         lam = self._lambda(list(batch.ranks))
         self._records = records(self.state, batch, lam, data_weights)
         return batch, lam
+
+    def _warn_of_constants(self, given: Mapping[str, Tensor]) -> None:
+        constant = [task for task, loss in given.items() if not loss.requires_grad]
+        if constant and not self._warned_of_constants:
+            warnings.warn(
+                f"The loss of {constant} requires no grad, and counts as absent. Was it detached? "
+                "Give None for a task that the batch lacks.",
+                stacklevel=4,
+            )
+            self._warned_of_constants = True
 
     def _due(self, turns: Mapping[str, int]) -> tuple[list[str], list[str]]:
         """Of tasks with so many turns behind them: whose norm is due, and which are compared."""

@@ -96,6 +96,8 @@ def deferred(name: str, given: Parameters | None, needed: bool) -> Callable[[], 
             f"`{name}` should be parameters or a function that returns them. Found the module "
             f"{type(given).__name__}. Give its `.parameters` (no brackets: they may change later)."
         )
+    if isinstance(given, Tensor):
+        given = [given]
     if callable(given):
         return given
     kept = list(given or [])
@@ -119,6 +121,11 @@ def trainable(source: Parameters) -> list[Tensor]:
         1
     """
     given = list(source() if callable(source) else source)
+    if odd := [p for p in given if not isinstance(p, Tensor)]:
+        raise UserError(
+            f"`params` should be parameters. Found {type(odd[0]).__name__}s. "
+            "Give `.parameters`, not `.named_parameters` or `.state_dict()`."
+        )
     found = list({id(p): p for p in given if p.requires_grad}.values())
     if not found:
         raise UserError(

@@ -199,15 +199,16 @@ class RunningNorms(nn.Module):
 
 
 def due(step: int, every: int) -> bool:
-    """Whether to measure: each period, and at 0, 1, 2, 4, 8, ... in the first one.
+    """Whether to measure: each period, and at 0, 1, 4, 16, 64, ... in the first one.
 
-    One noisy batch then decides for a step or two, not for the whole first period.
+    One noisy batch then decides for a few steps, not for the whole first period.
 
     Example:
         >>> [step for step in range(101) if due(step, 50)]
-        [0, 1, 2, 4, 8, 16, 32, 50, 100]
+        [0, 1, 4, 16, 50, 100]
     """
-    return step % every == 0 or (step < every and step & (step - 1) == 0)
+    power_of_four = step & (step - 1) == 0 and step.bit_length() % 2 == 1
+    return step % every == 0 or (step < every and power_of_four)
 
 
 def _blend(mean: Tensor, count: Tensor, value: Tensor, ema: float) -> None:

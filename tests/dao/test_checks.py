@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 
@@ -32,7 +34,7 @@ def test_options_are_refused_with_what_was_found(options, message):
 
 @pytest.mark.parametrize("tasks", [[], ["a", "a"], "cls"])
 def test_task_names_are_distinct(tasks):
-    with pytest.raises(UserError, match="`tasks` should be distinct names"):
+    with pytest.raises(UserError, match="`tasks` should be a list of distinct names"):
         DAOLoss(tasks, params=[PARAMETER])
 
 
@@ -60,3 +62,41 @@ def test_data_weights_must_name_tasks():
 def test_bad_input_is_an_ordinary_value_error():
     with pytest.raises(ValueError, match="alpha"):
         DAOLoss(TASKS, params=[PARAMETER], alpha=-1)
+
+
+def test_a_detached_loss_is_warned_of_once_and_counts_as_absent():
+    shared = torch.nn.Linear(2, 2)
+    balance = DAOLoss(["a", "b"], params=shared.parameters)
+    loss = shared(torch.ones(1, 2)).square().sum()
+    with pytest.warns(UserWarning, match=r"\['a'\] requires no grad"):
+        balance({"a": loss.detach(), "b": loss})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        balance({"a": loss.detach(), "b": loss})
+    assert set(balance.last) == {"b"}
+
+
+@pytest.mark.parametrize(
+    ("weight", "found"), [(float("nan"), "nan"), (-1.0, "-1.0"), (torch.ones(3), r"\(3,\)")]
+)
+def test_data_weights_that_no_loss_can_take(weight, found):
+    shared = torch.nn.Linear(2, 2)
+    balance = DAOLoss(["a"], params=shared.parameters)
+    with pytest.raises(UserError, match=rf"data_weights\['a'\].*{found}"):
+        balance({"a": shared(torch.ones(1, 2)).sum()}, {"a": weight})
+
+
+def test_params_that_are_names_or_a_single_tensor():
+    shared = torch.nn.Linear(2, 2)
+    loss = shared(torch.ones(1, 2)).square().sum()
+    for params in (shared.named_parameters, shared.state_dict()):
+        with pytest.raises(UserError, match="named_parameters"):
+            DAOLoss(["a", "b"], params=params)({"a": loss, "b": loss})
+    single = DAOLoss(["a", "b"], params=shared.weight)
+    single({"a": loss, "b": 3 * loss})
+    assert single.telemetry()["a"]["weight"] == pytest.approx(1.5)
+
+
+def test_losses_without_names():
+    with pytest.raises(UserError, match="mapping"):
+        DAOLoss(["a"], source="rep")([torch.ones(())])

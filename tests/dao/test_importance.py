@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from benchmarks.timing import peak_bytes
 from dao import (
     adapter_norm,
     frobenius_norm,
@@ -143,3 +144,9 @@ def test_other_autograd_errors_pass_unchanged():
     constant = torch.ones(())
     with pytest.raises(RuntimeError, match="does not require grad"):
         task_gradients(constant, [torch.ones((), requires_grad=True)])
+
+
+def test_a_large_gradient_is_never_copied_whole_into_float64():
+    gradient = torch.randn(1_000, 1_200, generator=torch.Generator().manual_seed(0))
+    assert frobenius_norm(gradient).item() == pytest.approx(gradient.double().norm().item(), 1e-12)
+    assert peak_bytes(lambda: frobenius_norm(gradient), torch.device("cpu")) < gradient.nbytes

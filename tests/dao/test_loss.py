@@ -120,8 +120,8 @@ def test_refresh_schedule_and_frozen_weights_between(toy, make_batch):
         seen.append(balance.weights(toy.losses(toy.encoder(x), label, score))["cls"].item())
         if balance.measured:
             measured.append(step)
-    assert measured == [0, 1, 2, 4, 6, 12]
-    for step in (3, 5, 7, 8, 9, 10, 11, 13):
+    assert measured == [0, 1, 4, 6, 12]
+    for step in (2, 3, 5, 7, 8, 9, 10, 11, 13):
         assert seen[step] == seen[step - 1]
     assert len(set(seen)) == len(measured)
 
@@ -183,7 +183,7 @@ def test_a_task_that_does_not_count_leaves_no_trace(toy, losses, missing):
         warnings.simplefilter("always")
         balance(given).backward(retain_graph=True)
         balance(given)
-    assert len(caught) == (missing in ("nan", "inf"))
+    assert len(caught) == (missing in ("nan", "inf", "constant"))
     assert balance.state.dropped.tolist() == [0, 2 * (missing in ("nan", "inf"))]
     assert balance.state.log_ema[1] == held[1]
     assert balance.state.count.tolist() == [3, 1]
@@ -298,8 +298,8 @@ def test_alternating_batches_measure_each_task_on_its_own_schedule(toy, losses):
         task = TASKS[step % 2]
         balance.weights({task: losses[task]})
         measured.append(balance.measured)
-    assert balance.state.count.tolist() == [5, 5]
-    assert measured[::2] == measured[1::2] == [n in (0, 1, 2, 4, 8) for n in range(10)]
+    assert balance.state.count.tolist() == [4, 4]
+    assert measured[::2] == measured[1::2] == [n in (0, 1, 4, 8) for n in range(10)]
     together = DAOLoss(TASKS, params=toy.shared()).weights(losses)
     assert balance.weights(losses)["reg"].item() == pytest.approx(together["reg"].item())
 
