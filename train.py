@@ -50,6 +50,7 @@ def main(
 ) -> None:
     """Fine-tune one shared encoder on several tasks and report on held-out data."""
     from dao.learner.command import user_errors
+    from dao.learner.ranks import joined
 
     if use_dao is not None:
         named = "dao" if use_dao else "equal"
@@ -64,7 +65,7 @@ def main(
     flags = {key: value for key, value in flags.items() if value is not None}
     if resume and (flags or overrides or config or overwrite or dry_run):
         raise typer.BadParameter("--resume takes its settings from the run; give it alone.")
-    with user_errors():
+    with user_errors(), joined():
         _main(config, overrides or [], flags, resume, overwrite, dry_run)
 
 
@@ -74,15 +75,17 @@ def _main(
 ) -> None:  # fmt: skip
     from dao.learner.command import print_plan, print_results
     from dao.learner.config import load_config
+    from dao.learner.ranks import is_first
     from dao.learner.record import RunFolder
 
     cfg = RunFolder(resume).config() if resume else load_config(path, overrides, flags)
-    if dry_run:
+    if not dry_run:
+        run(cfg, resume=resume, overwrite=overwrite)
+        if is_first():
+            print_results(RunFolder(resume or cfg.folder))
+    elif is_first():
         table, _ = load_data(cfg)
         print_plan(cfg, table)
-    else:
-        run(cfg, resume=resume, overwrite=overwrite)
-        print_results(RunFolder(resume or cfg.folder))
 
 
 def load_table(cfg: Config) -> Table:
@@ -108,19 +111,21 @@ def load_data(cfg: Config) -> tuple[Table, dict[str, Task]]:
 
 def run(cfg: Config, *, resume: Path | None = None, overwrite: bool = False) -> dict[str, Any]:
     """Train one model in a new run folder, or continue in an interrupted one; its metrics."""
+    from dao.learner import ranks
     from dao.learner import run as learner
-    from dao.learner.record import RunFolder
     from dao.learner.report import RichProgress
     from tasks.data import ceilings, notes
 
     table, tasks = load_data(cfg)
     best = {split: ceilings(table, tasks, split) for split in ("validation", "test")}
-    folder = RunFolder(resume or cfg.folder)
-    with folder.locked(), RichProgress(notes(table.report)) as progress:
+    folder = ranks.run_folder(resume or cfg.folder)
+    shown = RichProgress(notes(table.report)) if ranks.is_first() else ranks.Silence()
+    with folder.locked(), shown as progress:
         if resume:
             folder.check_resumable()
         else:
             folder.create(cfg, overwrite=overwrite)
+        ranks.barrier()
         return learner.run(cfg, table, tasks, best, folder, progress, resume=resume is not None)
 
 

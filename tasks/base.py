@@ -57,6 +57,13 @@ class Task(ABC):
     def labelled(self, targets: Tensor) -> Tensor:
         """Boolean mask, shape (n,), of the encoded targets that are present."""
 
+    def row_weights(self, targets: Tensor) -> Tensor:
+        """What each encoded target counts in the mean that `loss` takes: (n,), 0 where missing.
+
+        A batch that is split over processes gets the loss of the whole by these.
+        """
+        return self.labelled(targets).double()
+
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean loss of outputs (n, width) against encoded targets (n,), all present."""

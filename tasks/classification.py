@@ -114,6 +114,13 @@ class Classification(Task):
         """Mask of the targets that are a class."""
         return targets != MISSING
 
+    def row_weights(self, targets: Tensor) -> Tensor:
+        """The weight of each row's class, 1 without class weights, 0 where the class is missing."""
+        known = super().row_weights(targets)
+        if self.class_weights is None:
+            return known
+        return known * known.new_tensor(self.class_weights)[targets.clamp(min=0)]
+
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy; with class weights the weighted mean over the rows."""
         outputs = outputs.float()

@@ -16,7 +16,15 @@ from dao.learner.packing import Numbers, Segments, first_fit, places
 from dao.learner.prefix_store import PrefixStates
 from dao.learner.tokens import Tokens
 
-__all__ = ["Batch", "Examples", "collate", "epoch_batches", "send", "sorted_batches"]
+__all__ = [
+    "Batch",
+    "Examples",
+    "collate",
+    "epoch_batches",
+    "fingerprint",
+    "send",
+    "sorted_batches",
+]
 
 # Batches are cut from runs of this many batches sorted by length: similar lengths, yet mixed.
 SORT_WINDOW = 50
@@ -65,8 +73,13 @@ class Batch:
 
     @property
     def digest(self) -> str:
-        """A short fingerprint of which rows these are, in order."""
-        return f"{zlib.crc32(repr(self.rows).encode()):08x}"
+        """See `fingerprint`."""
+        return fingerprint(self.rows)
+
+
+def fingerprint(rows: Sequence[int]) -> str:
+    """A short name for which rows these are, in order."""
+    return f"{zlib.crc32(repr(tuple(rows)).encode()):08x}"
 
 
 def epoch_batches(

@@ -75,6 +75,8 @@ class Encoder(_Settings):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Compute type; auto: bf16 where the hardware multiplies it faster, else fp32."""
     gradient_checkpointing: bool = False
+    tune: Literal["lora", "full"] = "lora"
+    """What trains: adapters on frozen weights, or all weights (for small encoders)."""
     prefix_cache: bool = False
     """Run the frozen layers below `lora.last_layers` once per row and keep their states on disk."""
     lora: Lora = Lora()
@@ -150,7 +152,12 @@ class Dendrites(_Settings):
     """Artificial dendrites by perforatedai."""
 
     enabled: bool = False
-    where: Literal["heads", "lora_B", "lora_B+heads", "lora"] = "lora_B+heads"
+    control: Literal["none", "sham", "capacity", "restart"] = "none"
+    """An arm to compare with: `sham`, the same growths, but dendrites never train; `restart`, none,
+    but the best weights back and a new optimizer at the same points; `capacity`, that and LoRA's
+    rank raised until as many parameters train."""
+    where: Literal["heads", "lora_B", "lora_B+heads", "lora", "linear"] = "lora_B+heads"
+    """Which layers get them; `linear`: every linear layer of an encoder with tune=full."""
     grow_at: tuple[Fraction, ...] = (0.5,)
     """Points of the step budget at which a set of dendrites is added, ascending."""
     patience: int | None = Field(None, ge=1)
@@ -168,6 +175,30 @@ class Dendrites(_Settings):
         if not points or list(points) != sorted(set(points)):
             raise ValueError("should be one or more ascending fractions of the budget")
         return points
+
+    @model_validator(mode="after")
+    def _control(self) -> Dendrites:
+        if self.control != "none" and self.patience is not None:
+            raise ValueError(
+                f"control {self.control!r} should have growths at fixed points to copy. Found "
+                f"`patience`, with which they depend on the run. Give grow_at instead"
+            )
+        if self.control != "none" and not self.enabled:
+            raise ValueError(
+                f"control {self.control!r} should stand in for dendrites. Found none switched on. "
+                f"Add --dendrites, or leave `control` out"
+            )
+        return self
+
+    @property
+    def grown(self) -> bool:
+        """Whether perforatedai is at work in this arm."""
+        return self.enabled and self.control in ("none", "sham")
+
+    @property
+    def sets(self) -> int:
+        """Sets of dendrites that are added at most."""
+        return self.max_sets if self.patience else len(self.grow_at)
 
 
 class Train(_Settings):
@@ -239,6 +270,7 @@ class Config(_Settings):
         unknown = set(self.dao.priors) - set(self.tasks)
         if unknown:
             raise ValueError(f"`dao.priors` names {sorted(unknown)}, which is not among `tasks`")
+        _check_tuning(self.encoder, self.dendrites)
         if self.encoder.prefix_cache and self.encoder.lora.last_layers is None:
             raise ValueError(
                 "`encoder.prefix_cache` should have frozen layers to cache. Found adapters in "
@@ -255,7 +287,8 @@ class Config(_Settings):
     def arm(self) -> str:
         """The arm's name: tasks, then what is switched on, for example cls+reg-dao."""
         weighting = [] if self.weighting == "equal" else [re.sub(r"[^\w.]+", "_", self.weighting)]
-        dendrites = ["dendrites"] if self.dendrites.enabled else []
+        kind = "dendrites" if self.dendrites.control == "none" else self.dendrites.control
+        dendrites = [kind] if self.dendrites.enabled else []
         return "-".join(["+".join(self.tasks), *weighting, *dendrites])
 
     @property
@@ -281,6 +314,27 @@ class Config(_Settings):
     def to_yaml(self) -> str:
         """The effective settings; reading them back gives an equal Config."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _check_tuning(encoder: Encoder, dendrites: Dendrites) -> None:
+    if encoder.tune == "full":
+        if encoder.quantize != "none" or encoder.prefix_cache:
+            raise ValueError(
+                "`encoder.tune=full` should train ordinary weights of every layer. Found "
+                "`quantize` or `prefix_cache`, which freeze some. Leave them out, or tune=lora"
+            )
+        if dendrites.enabled and ("lora" in dendrites.where or dendrites.control == "capacity"):
+            raise ValueError(
+                "`encoder.tune=full` leaves no LoRA to put dendrites on or to widen. Found "
+                f"where={dendrites.where!r}, control={dendrites.control!r}. Set dendrites.where to "
+                "linear or heads, and another control"
+            )
+    elif dendrites.where == "linear":
+        raise ValueError(
+            "`dendrites.where=linear` should find trained linear layers. Found a frozen encoder: "
+            "each dendrite would copy frozen weights, 840 million of them for Phi-2, 1.7 GB in "
+            "bf16. Set encoder.tune=full for a small encoder, or dendrites.where=lora_B+heads"
+        )
 
 
 def load_config(

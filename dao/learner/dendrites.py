@@ -77,6 +77,9 @@ class Dendrites:
         activation: of the dendrites.
         init_scale: standard deviation of new dendrites' weights.
         seed: of new dendrites' weights; the global generator is never used or moved.
+        sham: a control: all as with dendrites, but none is ever trained, so that every gate stays
+            at zero and the model computes what it would without. `report` and `twin_state` count
+            no parameters and hold no dendrites then.
 
     Raises:
         UserError: perforatedai is missing; or a target is frozen, no linear layer or not run by
@@ -97,6 +100,7 @@ class Dendrites:
         activation: Literal["sigmoid", "relu", "tanh"] = "sigmoid",
         init_scale: float = 0.01,
         seed: int = 0,
+        sham: bool = False,
     ) -> None:
         check_targets(model, targets)
         self.model = model
@@ -108,6 +112,7 @@ class Dendrites:
         self._patience = patience
         self._activation = activation
         self._seed = seed
+        self._sham = sham
         self._calls: list[dict[str, Any]] = []
         self._grown_at: list[int] = []
         self._sets: list[int] = []  # which of the sets ever added are in the model
@@ -115,6 +120,7 @@ class Dendrites:
         self._optimizer: torch.optim.Optimizer | None = None
         self._gradients = GradientRecord(targets)
         shapes = output_shapes(model, targets, probe)
+        self._axes = {name: axes for name, (axes, _) in shapes.items()}
         self._package = load_package()
         with guarded(self._run_dir, seed):
             self._wrap(shapes, tries, init_scale)
@@ -153,6 +159,9 @@ class Dendrites:
             inner.parent_module.requires_grad_(False)  # a spare copy that is only ever copied
             inner.dendrites_to_candidates.requires_grad_(False)
             inner.dendrites_to_dendrites[:1].requires_grad_(False)
+            if self._sham:
+                for part in (inner.layers, module.dendrites_to_top, inner.dendrites_to_dendrites):
+                    part.requires_grad_(False)
         self.model.tracker_string = torch.zeros(0, dtype=torch.uint8, device=self._device)
 
     def _check_in_charge(self) -> None:
@@ -285,7 +294,7 @@ class Dendrites:
 
     def record_gradients(self) -> None:
         """Remember which dendrites the gradients now present have reached; reads nothing back."""
-        if self._sets:
+        if self._sets and not self._sham:
             self._gradients.add(self._wrapped())
 
     def dendrite_parameters(self) -> list[nn.Parameter]:
@@ -333,19 +342,38 @@ class Dendrites:
             if parameter.requires_grad
             and not re.search(r"\.(dendrite_module|dendrites_to_top)\.", name)
         }
+        kept = [] if self._sham else self._sets
         for name, module in zip(self._targets, self._wrapped(), strict=True):
-            if not self._sets:
+            if not kept:
                 continue
             inner = module.dendrite_module
             tensors[f"{name}.top"] = top = module.dendrites_to_top[-1]
             for key, parameter in inner.layers.named_parameters():
                 tensors[f"{name}.layers.{key}"] = parameter
             tensors[f"{name}.skip.0"] = top[:0]
-            for i in range(1, len(self._sets)):
+            for i in range(1, len(kept)):
                 tensors[f"{name}.skip.{i}"] = inner.dendrites_to_dendrites[i]
-        counts = {name: len(self._sets) for name in self._targets if self._sets}
+        counts = {name: len(kept) for name in self._targets if kept}
         snapshot = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
         return {"activation": self._activation, "dendrites": counts}, snapshot
+
+    def check_sham(self) -> None:
+        """See that every wrapped layer computes, to the bit, what it would without dendrites.
+
+        Raises:
+            DendriteError: one does not.
+        """
+        generator = torch.Generator().manual_seed(self._seed)
+        for name, module in zip(self._targets, self._wrapped(), strict=True):
+            weight = module.main_module.weight
+            sizes = [*[4] * (self._axes[name] - 1), weight.shape[1]]
+            x = torch.randn(sizes, generator=generator).to(weight)
+            with torch.no_grad():
+                if not torch.equal(module(x), module.main_module(x)):
+                    raise DendriteError(
+                        f"Untrained dendrites should change nothing. Found that the output of "
+                        f"{name!r} differs from that of the layer alone."
+                    )
 
     def graph(self) -> Path:
         """Draw perforatedai's own picture of the run (it takes seconds); returns its path.

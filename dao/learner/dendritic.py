@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,15 @@ from torch import Tensor, nn
 
 from dao.errors import UserError
 
-__all__ = ["ACTIVATIONS", "DendriticModule", "attach", "load", "put_module", "split"]
+__all__ = [
+    "ACTIVATIONS",
+    "DendriticModule",
+    "attach",
+    "load",
+    "output_shares",
+    "put_module",
+    "split",
+]
 
 ACTIVATIONS = {"relu": torch.relu, "sigmoid": torch.sigmoid, "tanh": torch.tanh}
 
@@ -72,6 +80,12 @@ class DendriticModule(nn.Module):
 
     def add_signals(self, out: Tensor, x: Tensor) -> Tensor:
         """Outputs (..., C) plus the gated signals of the dendrites for inputs (..., F)."""
+        for gated in self.gated_signals(x):
+            out = out + gated
+        return out
+
+    def gated_signals(self, x: Tensor) -> Iterator[Tensor]:
+        """What each dendrite adds to the output, (..., C), for inputs (..., F)."""
         act = ACTIVATIONS[self.activation]
         signals: list[Tensor] = []
         for i, layer in enumerate(self.layers):
@@ -79,8 +93,7 @@ class DendriticModule(nn.Module):
             for j, earlier in enumerate(signals):
                 raw = raw + self.skip[i][j] * earlier
             signals.append(act(raw))
-            out = out + self.top[i] * signals[i]
-        return out
+            yield self.top[i] * signals[i]
 
 
 def attach(model: nn.Module, description: Mapping[str, Any]) -> nn.Module:
@@ -119,6 +132,43 @@ def attach(model: nn.Module, description: Mapping[str, Any]) -> nn.Module:
         layers = [copy.deepcopy(main) for _ in range(count)]
         put_module(model, path, DendriticModule(main, layers, gates[-1], gates[:-1], activation))
     return model
+
+
+def output_shares(model: nn.Module, run: Callable[[], object]) -> dict[str, list[float]]:
+    """What each dendrite contributes to the output of its layer, on the data that `run` feeds in.
+
+    The share is the root mean square of what it adds over that of the layer's whole output: 0 for
+    a dendrite whose gate never moved, above 1 where it and the layer itself cancel each other.
+    Padding counts like any token.
+
+    Args:
+        model: with dendrites attached and loaded; in eval mode.
+        run: forward passes of the model.
+
+    Returns:
+        Module path to a share per dendrite; nothing for a layer that `run` did not reach.
+    """
+    paths = _paths(model)
+    if not paths:
+        return {}
+    squares: dict[str, Tensor] = {}
+
+    def watch(path: str) -> Callable[[DendriticModule, tuple[Tensor], Tensor], None]:
+        def hook(module: DendriticModule, inputs: tuple[Tensor], out: Tensor) -> None:
+            parts = [*module.gated_signals(inputs[0]), out]
+            sums = torch.stack([part.detach().double().square().sum() for part in parts])
+            squares[path] = squares.get(path, 0) + sums
+
+        return hook
+
+    hooks = [model.get_submodule(p).register_forward_hook(watch(p)) for p in paths]
+    try:
+        with torch.no_grad():
+            run()
+    finally:
+        for handle in hooks:
+            handle.remove()
+    return {p: (s[:-1] / s[-1].clamp(min=1e-300)).sqrt().tolist() for p, s in squares.items()}
 
 
 def load(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

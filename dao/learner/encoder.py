@@ -15,9 +15,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as PEFT_TARGETS
 from torch import Tensor, nn
 from transformers import (
+    AutoConfig,
     AutoModel,
     AutoTokenizer,
     BitsAndBytesConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -37,6 +39,7 @@ __all__ = [
     "cast_frozen",
     "fuse_activations",
     "load_base",
+    "load_config_of",
     "load_tokenizer",
     "locate",
     "numbers_positions",
@@ -116,8 +119,23 @@ def precision(choice: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        fast = device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+        # Either unit multiplies bf16 2 (AVX512-BF16, early) to 10 (AMX) times as fast as fp32.
+        fast = device.type == "cpu" and cpu_bf16() is not None
     return torch.bfloat16 if fast else torch.float32
+
+
+def cpu_bf16() -> str | None:
+    """The unit with which this processor multiplies bf16, or `None`: emulated, it is slower."""
+    units = {"AMX-BF16": "_is_amx_tile_supported", "AVX512-BF16": "_is_avx512_bf16_supported"}
+    # Not public, and not in every torch.
+    has = (unit for unit, test in units.items() if getattr(torch.cpu, test, lambda: False)())
+    return next(has, None)
+
+
+def load_config_of(location: Location) -> PreTrainedConfig:
+    """What the encoder's own configuration file says."""
+    config: PreTrainedConfig = _from_pretrained(AutoConfig, location)
+    return config
 
 
 def load_tokenizer(location: Location) -> PreTrainedTokenizerBase:
@@ -138,7 +156,7 @@ def token_limit(wanted: int, tokenizer: PreTrainedTokenizerBase, base: PreTraine
 
 
 def load_base(cfg: settings.Encoder, location: Location, device: torch.device) -> PreTrainedModel:
-    """The frozen encoder, without any head of its own.
+    """The encoder without any head of its own; frozen and without dropout, unless all of it trains.
 
     Quantised, it is on `device`, its layer norms and embeddings in the compute type; otherwise it
     is in fp32 on the CPU, for `cast_frozen` to convert once the adapters are on. The vocabulary is
@@ -155,14 +173,24 @@ def load_base(cfg: settings.Encoder, location: Location, device: torch.device) -
         base = base.get_encoder()
     base.config.use_cache = False  # keys and values are for generating, and only cost memory here
     _keep_gradients_on_cpu(base)
+    if cfg.gradient_checkpointing:
+        base.gradient_checkpointing_enable({"use_reentrant": False})
+    if cfg.tune == "full":
+        _freeze_pooler(base)
+        return base
     for parameter in base.parameters() if quantised else ():
         if parameter.is_floating_point():  # a checkpoint quantised before keeps its own type
             parameter.data = parameter.data.to(dtype)
     _remove_dropout(base)
     base.requires_grad_(False)
-    if cfg.gradient_checkpointing:
-        base.gradient_checkpointing_enable({"use_reentrant": False})
     return base
+
+
+def _freeze_pooler(base: PreTrainedModel) -> None:
+    # Its output is not used here, so it never gets a gradient.
+    for name, parameter in base.named_parameters():
+        if "pooler" in name:
+            parameter.requires_grad_(False)
 
 
 def _attention(device: torch.device) -> str:

@@ -78,17 +78,25 @@ class History:
         if len(self._waiting) >= self._every:
             self.flush()
 
-    def flush(self) -> None:
-        """Read and write all rows that wait.
+    def check(self) -> None:
+        """Read the watched losses.
 
         Raises:
-            NonFiniteError: at the first watched loss, or total, that is not finite.
+            NonFiniteError: at the first that is not finite.
         """
         watched, self._watched = self._watched, []
         for number, given in watched:
             for task, loss in given.items():
                 if not math.isfinite(value := loss.item()):
                     raise NonFiniteError(task, value, number)
+
+    def flush(self) -> None:
+        """Read and write all rows that wait.
+
+        Raises:
+            NonFiniteError: at the first watched loss, or total, that is not finite.
+        """
+        self.check()
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from dao.errors import UserError
-from dao.learner import dendritic
-from dao.learner.batching import Batch, Examples, collate, send
+from dao.learner import dendritic, ranks
+from dao.learner.batching import Batch, Examples, collate, fingerprint, send
 from dao.learner.config import Config
 from dao.learner.dendrites import DendriteError, Dendrites, target_modules
 from dao.learner.history import History, NonFiniteError
@@ -65,6 +64,7 @@ class Fitted:
     report: dict[str, Any] | None
     steps: int
     best_step: int
+    restarts: list[int]
     seconds: float
 
 
@@ -101,6 +101,8 @@ def fit(job: Job, *, resume: bool = False) -> Fitted:
     Args:
         job: what is to be done.
         resume: continue after the latest checkpoint; equal to the bit to never having stopped.
+            The number of ranks may have changed, and from three on they add up gradients in no
+            fixed order: then it is equal but for rounding (and for LoRA dropout).
 
     Raises:
         UserError: a loss or an output is no longer finite; the settings leave no room for growth,
@@ -132,7 +134,7 @@ class _Loop:
         self.plan = make_plan(job.train.lengths, job.cfg)
         if job.line_limit is not None:
             check_packing(job.model, job.line_limit)
-        self.dendrites = self._wrap() if job.cfg.dendrites.enabled else None
+        self.dendrites = self._wrap() if job.cfg.dendrites.grown else None
         self.weighting = make_weighting(
             job.cfg,
             list(job.tasks),
@@ -143,8 +145,9 @@ class _Loop:
         self.grown_at: list[int] = []
         self.best: dict[str, Any] = {"score": -math.inf}
         self.best_tensors: dict[str, Tensor] = {}
-        self.known = {n: t.labelled(job.train.targets[n]) for n, t in job.tasks.items()}
-        self.optimizer = self._new_optimizer()
+        targets = job.train.targets
+        self.row_weights = {n: t.row_weights(targets[n]) for n, t in job.tasks.items()}
+        self._prepare()
         self.history = History(self.model.device, self._record, job.cfg.train.log_every)
         self.seconds_before = 0.0
         self.started = time.perf_counter()
@@ -159,21 +162,24 @@ class _Loop:
             target_modules(self.model, cfg.where),
             run_dir=self.job.folder.path,
             probe=lambda model: model(sample.input_ids, sample.attention_mask),
-            max_dendrites=cfg.max_sets if cfg.patience else len(cfg.grow_at),
+            max_dendrites=cfg.sets,
             patience=cfg.patience,
             activation=cfg.activation,
             init_scale=cfg.init_scale,
             seed=self.cfg.seed,
+            sham=cfg.control == "sham",
         )
 
-    def _new_optimizer(self) -> torch.optim.AdamW:
+    def _prepare(self) -> None:
+        """A new optimizer, and over several ranks a new wrapper, for the parameters as they are."""
+        ranks.check_equal(self._trainable(), DendriteError if self.dendrites else UserError)
+        self.parallel = ranks.parallel(self.model)
         cfg = self.cfg.train
-        optimizer = torch.optim.AdamW(
+        self.optimizer = torch.optim.AdamW(
             self._trainable().values(), lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True
         )
         if self.dendrites:
-            self.dendrites.set_optimizer(optimizer)
-        return optimizer
+            self.dendrites.set_optimizer(self.optimizer)
 
     def _trainable(self) -> dict[str, nn.Parameter]:
         return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
@@ -181,31 +187,41 @@ class _Loop:
     # -- one step ------------------------------------------------------------------------------
 
     def train_step(self, step: int, epoch: int, rows: tuple[int, ...]) -> None:
-        """One batch: forward, losses, weights, backward, optimizer, a row of history."""
+        """One batch: forward, losses, weights, backward, optimizer, a row of history.
+
+        Each rank takes its share of the rows; losses, gradients and the row are of them all.
+        """
         self.history.begin()
+        ranks.seed_step(self.cfg.seed, step)
         rate = self.cfg.train.lr * self.plan.rate(step, max(self.grown_at, default=None))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.model.train()
         job = self.job
-        batch = collate(job.train, rows, job.pad, self.model.device, job.line_limit)
-        losses = self._losses(batch)
+        # A rank for which no row is left computes the first one as well, which counts as nothing.
+        own = ranks.share(rows) or rows[:1]
+        batch = collate(job.train, own, job.pad, self.model.device, job.line_limit)
+        losses = self._losses(batch, rows)
         self.history.watch(step, losses)
+        if ranks.several():
+            self.history.check()  # for a task that is left out here the other ranks would wait
         if self.weighting.is_due(losses):
             self.history.flush()  # a measurement waits for the device anyway
         loss = self.weighting.backward(losses)
+        if ranks.several():
+            self._clear_absent(losses)
         if self.dendrites:
             self.dendrites.record_gradients()
         nn.utils.clip_grad_norm_(self.optimizer.param_groups[0]["params"], self.cfg.train.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.weighting.after_step(lambda: self._losses(batch))
+        self.weighting.after_step(lambda: self._losses(batch, rows))
         row = {
             "step": step,
             "epoch": epoch,
-            "batch": batch.digest,
+            "batch": fingerprint(rows),
             "rows": len(rows),
-            "tokens": batch.tokens,
+            "tokens": sum(self.plan.lengths[row] for row in rows),
             "lr": rate,
             "measured": self.weighting.measured,
         }
@@ -215,8 +231,9 @@ class _Loop:
         self.job.folder.append("history.jsonl", row)
         self.job.progress.step(row, self.plan)
 
-    def _losses(self, batch: Batch) -> dict[str, Tensor | None]:
-        outputs = self.model(
+    def _losses(self, batch: Batch, rows: tuple[int, ...]) -> dict[str, Tensor | None]:
+        """Of this rank's `batch`; over all ranks their mean is the loss of all `rows`."""
+        outputs = self.parallel(
             batch.input_ids,
             batch.attention_mask,
             tap=self.weighting.tap,
@@ -226,11 +243,28 @@ class _Loop:
         losses: dict[str, Tensor | None] = {}
         for name, task in self.tasks.items():
             # Looked up on the host: a mask on the device would make it wait there.
-            known = self.known[name][list(batch.rows)].nonzero()[:, 0]
+            known = self.row_weights[name][list(batch.rows)].nonzero()[:, 0]
             known = send(known, self.model.device)
             found, targets = outputs[name][known], batch.targets[name][known]
             losses[name] = task.loss(found, targets) if len(known) else None
+        if ranks.several():
+            losses = ranks.of_whole_batch(losses, outputs, self._parts(rows))
         return losses
+
+    def _parts(self, rows: tuple[int, ...]) -> dict[str, float]:
+        """Per task that the batch has, the part of its mean that is this rank's."""
+        parts = {}
+        for name, weights in self.row_weights.items():
+            whole = float(weights[list(rows)].sum())
+            if whole:
+                parts[name] = float(weights[list(ranks.share(rows))].sum()) / whole
+        return parts
+
+    def _clear_absent(self, losses: Mapping[str, Tensor | None]) -> None:
+        """No gradient in place of zeros for tasks without a label: AdamW then leaves them alone."""
+        for name, loss in losses.items():
+            if loss is None:
+                self.model.heads[name].zero_grad()
 
     def diverged(self, what: str, found: float, step: int) -> UserError:
         """What a user is told of a number that is not finite."""
@@ -244,7 +278,7 @@ class _Loop:
     def validate(self, step: int, epoch: int) -> None:
         """Measure on validation, keep the model if it is the best so far, grow if it is time."""
         self.history.flush()
-        outputs = predict(self.model, self.job.validation, self.job.pad)
+        outputs = predict(self.model, self.job.validation, self.job.pad, shared=True)
         for task, values in outputs.items():
             if not torch.isfinite(values).all():
                 raise self.diverged(f"Every output of `{task}`", math.nan, step)
@@ -271,15 +305,22 @@ class _Loop:
         return NO_DENDRITES, {n: p.detach().cpu().clone() for n, p in self._trainable().items()}
 
     def _grow(self, score: float, step: int) -> bool:
-        """Report a validation to the dendrites; True if a set was added."""
+        """Report a validation to the dendrites; True if a set was added, or would have been."""
         if not self.dendrites:
-            return False
+            return step in self.plan.growths and self._restart(step)
         growth = self.dendrites.validation(score, grow=step in self.plan.growths)
         if growth.restructured:
-            self.optimizer = self._new_optimizer()
+            self._prepare()
             if not growth.done:
                 self.grown_at.append(step)
         return growth.restructured and not growth.done
+
+    def _restart(self, step: int) -> bool:
+        """What a growth does beside growing: the best weights back, and a new optimizer."""
+        _copy_into(self._trainable(), self.best_tensors)
+        self._prepare()
+        self.grown_at.append(step)
+        return True
 
     # -- checkpoints ---------------------------------------------------------------------------
 
@@ -296,11 +337,13 @@ class _Loop:
         }
         weights = {n: p.detach() for n, p in self._trainable().items()}
         tensors = {WEIGHTS: weights, **({BEST: self.best_tensors} if self.best_tensors else {})}
+        # Several ranks are seeded anew at every step, and each has to do with its own GPU alone.
+        random_cuda = torch.cuda.is_available() and not ranks.several()
         optimizer = {
             "optimizer": self.optimizer.state_dict(),
             "weighting": self.weighting.state_dict(),
             "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "random_cuda": torch.cuda.get_rng_state_all() if random_cuda else [],
         }
         files = tuple(self.dendrites.files()) if self.dendrites else ()
         self.job.folder.save_checkpoint(state, tensors, optimizer, files)
@@ -312,17 +355,16 @@ class _Loop:
         _check_settings(state["settings"], _decisive(self.cfg))
         if self.dendrites:
             self.dendrites.replay(state["events"])
-            for file in self.dendrites.files():
-                shutil.copy2(place / "files" / file.name, file)
+            self.job.folder.put_back(self.dendrites.files())
         self.grown_at = state["grown_at"]
         self.seconds_before = state["seconds"]
         self.best, self.best_tensors = state["best"], tensors.get(BEST, {})
         _copy_into(self._trainable(), tensors[WEIGHTS])
-        self.optimizer = self._new_optimizer()
+        self._prepare()
         self.optimizer.load_state_dict(saved["optimizer"])
         self.weighting.load_state_dict(saved["weighting"])
         torch.set_rng_state(saved["random"])
-        if saved["random_cuda"]:
+        if saved["random_cuda"] and not ranks.several():
             torch.cuda.set_rng_state_all(saved["random_cuda"])
         for name in ("history.jsonl", "validation.jsonl"):
             self.job.folder.truncate(name, state["step"])
@@ -351,21 +393,26 @@ class _Loop:
             report=report,
             steps=self.plan.total,
             best_step=self.best["step"],
+            restarts=self.grown_at,
             seconds=seconds,
         )
 
     def _dendrite_report(self) -> dict[str, Any]:
         assert self.dendrites is not None
         report = self.dendrites.report()
-        if not report["dendrites_added"] or not report["received_gradient"]:
+        sham = self.cfg.dendrites.control == "sham"
+        if not report["dendrites_added"] or not (report["received_gradient"] or sham):
             raise DendriteError(
                 f"Dendrites were asked for, but {report['dendrites_added']} were added and "
                 f"{report['received_gradient']} received a gradient. Nothing was measured."
             )
+        if sham:
+            self.dendrites.check_sham()
         description = self.best["description"]
         kept = dendritic.split(self.best_tensors, description)[1].values()
         return {
             **report,
+            "control": self.cfg.dendrites.control,
             "dendrites_kept": max(description["dendrites"].values(), default=0),
             "parameters_kept": sum(tensor.numel() for tensor in kept),
             "epochs_run": self.cfg.train.epochs,

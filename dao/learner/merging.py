@@ -74,7 +74,7 @@ def check_mergeable(model: MultiTaskModel) -> None:
         UserError: the frozen weights are quantised; rounding the sum again would lose most of
             the trained part.
     """
-    if getattr(model.encoder.get_base_model(), "quantization_method", None) is not None:
+    if getattr(model.base, "quantization_method", None) is not None:
         raise UserError(
             "LoRA should be merged into unquantised weights. Found a run with `encoder.quantize` "
             "nf4 or int8. Use --engine eager, which runs it as it was trained."
@@ -89,7 +89,7 @@ def merge(model: MultiTaskModel) -> Merged:
         UserError: the frozen weights are quantised.
     """
     check_mergeable(model)
-    base = model.encoder.get_base_model().float()
+    base = model.base.float()
     layers = {name: m for name, m in base.named_modules() if isinstance(m, LoraLayer)}
     replaced = {name: _plain(layer) for name, layer in layers.items()}
     for name, module in replaced.items():

@@ -11,7 +11,7 @@ from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dao.errors import UserError
 from dao.learner import config as settings
@@ -36,14 +36,16 @@ __all__ = ["MultiTaskModel", "build", "load_weights", "read_tensors", "save_weig
 
 ADAPTER = "adapter"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ENCODER = "encoder"
+ENCODER_WEIGHTS = "model.safetensors"
 HEADS = "heads.safetensors"
 
 
 class MultiTaskModel(nn.Module):
-    """A LoRA encoder whose pooled state feeds one linear head per task, in one forward.
+    """An encoder whose pooled state feeds one linear head per task, in one forward.
 
     Args:
-        encoder: a peft model around a Hugging Face encoder.
+        encoder: a Hugging Face encoder, or a peft model around one.
         outputs: head width per task, in order.
         pooling: `mean`, `last` or `first`.
         compute: type of the matrix products; heads and pooled states are always fp32.
@@ -51,7 +53,7 @@ class MultiTaskModel(nn.Module):
 
     def __init__(
         self,
-        encoder: PeftModel,
+        encoder: PeftModel | PreTrainedModel,
         outputs: Mapping[str, int],
         pooling: str,
         compute: torch.dtype,
@@ -62,10 +64,21 @@ class MultiTaskModel(nn.Module):
         self.heads = nn.ModuleDict({task: nn.Linear(width, n) for task, n in outputs.items()})
         self.pooling = pooling
         self.compute = compute
-        self.numbers_positions = numbers_positions(encoder.get_base_model())
-        self.causal = attends_causally(encoder.get_base_model())
-        self.quantised = hasattr(encoder.get_base_model(), "quantization_method")
+        self.numbers_positions = numbers_positions(self.base)
+        self.causal = attends_causally(self.base)
+        self.quantised = hasattr(self.base, "quantization_method")
         self.boundary: Boundary | None = None  # set where states of frozen layers are cached
+
+    @property
+    def adapted(self) -> bool:
+        """Whether LoRA is what trains of the encoder."""
+        return isinstance(self.encoder, PeftModel)
+
+    @property
+    def base(self) -> PreTrainedModel:
+        """The Hugging Face encoder itself."""
+        base: PreTrainedModel = self.encoder.get_base_model() if self.adapted else self.encoder
+        return base
 
     @property
     def device(self) -> torch.device:
@@ -105,8 +118,9 @@ class MultiTaskModel(nn.Module):
             options = self._separated(segments)
         elif self.numbers_positions:
             options["position_ids"] = (attention_mask.cumsum(1) - 1).clamp(min=0)
-        # peft's quantised layers have no fold, and would cast what they see to LoRA's fp32.
-        low = self.quantised and self.compute != torch.float32
+        # peft's quantised layers have no fold, and would cast what they see to LoRA's fp32; weights
+        # that train stay in fp32.
+        low = (self.quantised or not self.adapted) and self.compute != torch.float32
         autocast = torch.autocast(input_ids.device.type, dtype=self.compute, enabled=low)
         with autocast, self._handed(prefix):
             hidden = self.encoder(input_ids=input_ids, **options).last_hidden_state
@@ -130,7 +144,7 @@ class MultiTaskModel(nn.Module):
         if prefix is None:
             return nullcontext()
         assert self.boundary is not None
-        return handed(self.encoder.get_base_model(), self.boundary, prefix)
+        return handed(self.base, self.boundary, prefix)
 
     @property
     def precision(self) -> str:
@@ -139,7 +153,11 @@ class MultiTaskModel(nn.Module):
 
     def count(self) -> dict[str, int]:
         """Parameters, `total` and `trainable`; quantised ones count as what they stand for."""
-        trainable, total = self.encoder.get_nb_trainable_parameters()
+        if self.adapted:
+            trainable, total = self.encoder.get_nb_trainable_parameters()
+        else:
+            total = sum(p.numel() for p in self.encoder.parameters())
+            trainable = sum(p.numel() for p in self.shared_parameters())
         heads = sum(p.numel() for p in self.heads.parameters())
         return {"total": total + heads, "trainable": trainable + heads}
 
@@ -147,10 +165,10 @@ class MultiTaskModel(nn.Module):
         """What is adapted and how it is computed, in a line for the reader of a log."""
         layers = [n for n, m in self.encoder.named_modules() if isinstance(m, LoraLayer)]
         names = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in layers))
+        what = f"LoRA on {len(layers)} layers ({names})" if self.adapted else "the whole encoder"
         return (
-            f"LoRA on {len(layers)} layers ({names}), {self.count()['trainable']:,} trainable "
-            f"parameters with the heads; {self.precision}, {self.attention} attention on "
-            f"{self.device}"
+            f"{what}, {self.count()['trainable']:,} trainable parameters with the heads; "
+            f"{self.precision}, {self.attention} attention on {self.device}"
         )
 
     def shared_parameters(self) -> list[nn.Parameter]:
@@ -169,9 +187,12 @@ def build(
     torch.manual_seed(seed)
     pooling = pooling_of(cfg, base)
     fuse_activations(base)
-    encoder = add_lora(base, cfg.lora)
     compute = precision(cfg.precision, device)
-    cast_frozen(encoder, compute)
+    if cfg.tune == "full":
+        encoder: PeftModel | PreTrainedModel = base
+    else:
+        encoder = add_lora(base, cfg.lora)
+        cast_frozen(encoder, compute)
     model = MultiTaskModel(encoder, outputs, pooling, compute)
     return model.to(device), tokenizer, limit
 
@@ -179,11 +200,17 @@ def build(
 def save_weights(
     model: MultiTaskModel, tokenizer: PreTrainedTokenizerBase, name: str, folder: Path
 ) -> None:
-    """Write `adapter/` (a plain peft adapter), the heads and the tokenizer into `folder`."""
-    # The name, not the place on this machine, is what makes the adapter loadable elsewhere.
-    model.encoder.peft_config["default"].base_model_name_or_path = name
-    model.encoder.save_pretrained(folder / ADAPTER, save_embedding_layers=False)
-    (folder / ADAPTER / "README.md").unlink(missing_ok=True)
+    """Write the heads, the tokenizer, and what was trained of the encoder into `folder`.
+
+    That is `adapter/`, a plain peft adapter, or `encoder/`, a whole Hugging Face model.
+    """
+    if model.adapted:
+        # The name, not the place on this machine, is what makes the adapter loadable elsewhere.
+        model.encoder.peft_config["default"].base_model_name_or_path = name
+        model.encoder.save_pretrained(folder / ADAPTER, save_embedding_layers=False)
+        (folder / ADAPTER / "README.md").unlink(missing_ok=True)
+    else:
+        model.base.save_pretrained(folder / ENCODER)
     save_file({k: v.contiguous() for k, v in model.heads.state_dict().items()}, folder / HEADS)
     tokenizer.save_pretrained(folder / "tokenizer")
 
@@ -194,13 +221,24 @@ def load_weights(model: MultiTaskModel, folder: Path) -> None:
     Raises:
         UserError: a file or tensor is missing, superfluous or of another shape.
     """
-    adapter = read_tensors(folder / ADAPTER / ADAPTER_WEIGHTS)
-    expected = get_peft_model_state_dict(model.encoder, save_embedding_layers=False)
-    _check_fit(adapter, expected, folder / ADAPTER)
-    set_peft_model_state_dict(model.encoder, adapter)
+    if model.adapted:
+        adapter = read_tensors(folder / ADAPTER / ADAPTER_WEIGHTS)
+        expected = get_peft_model_state_dict(model.encoder, save_embedding_layers=False)
+        _check_fit(adapter, expected, folder / ADAPTER)
+        set_peft_model_state_dict(model.encoder, adapter)
+    else:
+        weights = read_tensors(folder / ENCODER / ENCODER_WEIGHTS)
+        _check_fit(weights, _untied(model.base.state_dict(), weights), folder / ENCODER)
+        model.base.load_state_dict(weights, strict=False)
     heads = read_tensors(folder / HEADS)
     _check_fit(heads, model.heads.state_dict(), folder / HEADS)
     model.heads.load_state_dict(heads)
+
+
+def _untied(state: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without further names of a tensor that is saved under another one."""
+    known = {state[name].data_ptr() for name in saved if name in state}
+    return {n: t for n, t in state.items() if n in saved or t.data_ptr() not in known}
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -45,7 +45,7 @@ def _obstacle(model: MultiTaskModel) -> str | None:
 @torch.no_grad()
 def _difference(model: MultiTaskModel, limit: int) -> str | None:
     generator = torch.Generator().manual_seed(0)
-    words = model.encoder.get_base_model().get_input_embeddings().num_embeddings
+    words = model.base.get_input_embeddings().num_embeddings
     lengths = (limit, max(1, limit // 2), max(1, limit // 3))
     ids = [torch.randint(words, (n,), generator=generator).tolist() for n in lengths]
     examples, rows = Examples(ids, {}), range(len(ids))

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-import torch.distributed as dist
 from torch import nn
 
-from dao.distributed import world_size
 from dao.errors import UserError
+from dao.learner.ranks import first_rank_first
 
 __all__ = [
     "FOLDER",
@@ -195,7 +194,7 @@ def guarded(run_dir: Path, seed: int) -> Iterator[None]:
 
     saved = pdb.set_trace, builtins.input, sys.exit
     with (
-        _first_rank_first(),
+        first_rank_first(),  # which writes best_model.pt; every rank reads it in the same call
         contextlib.chdir(run_dir),
         contextlib.redirect_stdout(words),
         torch.random.fork_rng(devices=[]),
@@ -208,20 +207,3 @@ def guarded(run_dir: Path, seed: int) -> Iterator[None]:
             yield
         finally:
             pdb.set_trace, builtins.input, sys.exit = saved
-
-
-@contextlib.contextmanager
-def _first_rank_first() -> Iterator[None]:
-    """In one and the same call rank 0 writes best_model.pt and every rank reads it."""
-    if world_size() == 1:
-        yield
-        return
-    first = dist.get_rank() == 0
-    if not first:
-        dist.barrier()
-    try:
-        yield
-    finally:
-        if first:
-            dist.barrier()
-        dist.barrier()

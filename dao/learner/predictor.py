@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic
@@ -14,8 +13,9 @@ from transformers import PreTrainedTokenizerBase
 from typing_extensions import TypeVar
 
 from dao.errors import UserError
-from dao.learner import dendritic
+from dao.learner import dendritic, ranks
 from dao.learner.batching import Examples
+from dao.learner.config import Lora
 from dao.learner.model import MultiTaskModel, build, load_weights, read_tensors
 from dao.learner.record import RunFolder
 from dao.learner.scoring import Engine, TaskLike, predict
@@ -69,20 +69,18 @@ class Predictor(Generic[Model]):
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` takes a GPU if there is one.
+    """`auto` takes a GPU if there is one; of several processes, each takes its own.
 
     Raises:
-        UserError: no such device here, or several processes were started.
+        UserError: no such device here, or as `ranks.local_device`.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError(
-            "The learner should run as one process. Found WORLD_SIZE above 1. Start it without a "
-            "launcher; to use several devices, run several arms or seeds side by side."
-        )
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    name = ranks.local_device(name)
     try:
         device = torch.device(name)
+        if ranks.several() and device.type == "cuda":
+            torch.cuda.set_device(device)  # NCCL and perforatedai take the current one
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
@@ -99,13 +97,15 @@ def reload(folder: RunFolder, tasks: Mapping[str, TaskLike], device: torch.devic
         UserError: a file of the run is missing, damaged or does not fit the others.
     """
     cfg = folder.config()
-    # What `auto` came to when the run was made, whatever the hardware here would prefer.
-    precision = folder.read("metrics.json")["provenance"]["precision"]
-    encoder = cfg.encoder.model_copy(update={"precision": precision})
+    # What `auto` and the arm came to when the run was made, whatever they would come to here.
+    made = folder.read("metrics.json")["provenance"]
     outputs = {name: task.outputs for name, task in tasks.items()}
+    encoder = cfg.encoder.model_copy(update={"precision": made["precision"]})
+    if lora := made.get("lora"):  # earlier runs did not record it, and had it as in their settings
+        encoder = encoder.model_copy(update={"lora": Lora.model_validate(lora)})
     model, tokenizer, limit = build(encoder, outputs, device, cfg.seed)
     load_weights(model, folder.path)
-    if cfg.dendrites.enabled:
+    if cfg.dendrites.grown:
         dendritic.attach(model, folder.read("dendrites.json")["twin"])
         dendritic.load(model, read_tensors(folder.path / DENDRITES))
     return Predictor(model.to(device), tokenizer, limit)

@@ -90,7 +90,7 @@ def find_boundary(model: MultiTaskModel, sample: Batch) -> Boundary:
         UserError: no layer is frozen below the adapters, or the layers above need more than the
             states of those below.
     """
-    base = model.encoder.get_base_model()
+    base = model.base
     path, layers = layer_list(base)
     count = first_adapted(base, path)
     if not count:
@@ -117,7 +117,7 @@ def find_boundary(model: MultiTaskModel, sample: Batch) -> Boundary:
 def _agrees(model: MultiTaskModel, boundary: Boundary, sample: Batch, states: Tensor) -> bool:
     inputs = sample.input_ids, sample.attention_mask
     expected = model.represent(*inputs)
-    with handed(model.encoder.get_base_model(), boundary, states):
+    with handed(model.base, boundary, states):
         error = (model.represent(*inputs) - expected).abs().max() / expected.abs().max()
     return bool(error <= TOLERANCE[model.compute])
 
@@ -140,7 +140,7 @@ def _states(
 
 def _output(model: MultiTaskModel, path: str, count: int, batch: Batch) -> Any:  # noqa: ANN401
     """What the last frozen layer gives: states (batch, length, width), or a tuple from them on."""
-    with stopped(model.encoder.get_base_model(), path, count) as caught:
+    with stopped(model.base, path, count) as caught:
         model.represent(batch.input_ids, batch.attention_mask)
     return caught[0]
 

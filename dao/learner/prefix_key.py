@@ -25,7 +25,7 @@ def encoder_digest(model: MultiTaskModel, boundary: Boundary) -> str:
 
     Whatever the adapted layers hold is left out.
     """
-    base = model.encoder.get_base_model()
+    base = model.base
     facts = {
         "layout": LAYOUT,
         "boundary": str(boundary),

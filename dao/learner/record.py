@@ -227,6 +227,11 @@ class RunFolder:
             )
         return self._checkpoints / pointer.read_text(encoding="utf-8").strip()
 
+    def put_back(self, files: Iterable[Path]) -> None:
+        """Overwrite files with their copies in the latest checkpoint."""
+        for file in files:
+            shutil.copy2(self.latest_checkpoint() / "files" / file.name, file)
+
     def remove_checkpoints(self) -> None:
         """Delete all checkpoints."""
         shutil.rmtree(self._checkpoints, ignore_errors=True)

@@ -152,8 +152,9 @@ def summary(metrics: Mapping[str, Any]) -> list[str]:
     lines = [f"loss weights, first → last step: {moves}"] if moves else []
     dendrites = metrics["dendrites"]
     if dendrites:
+        sham = "sham " if dendrites.get("control") == "sham" else ""
         lines.append(
-            f"dendrites: {dendrites['modules_wrapped']} modules wrapped, "
+            f"{sham}dendrites: {dendrites['modules_wrapped']} modules wrapped, "
             f"{dendrites['dendrites_added']} added to each after step "
             f"{', '.join(map(str, dendrites['growth_steps']))}, "
             f"{dendrites['parameters_added']:,} parameters, "
@@ -192,10 +193,13 @@ def model_card(cfg: Config, metrics: Mapping[str, Any]) -> str:
         for metric, _ in metrics["headline"][task]
         if figures[metric] is not None
     ]
+    adapted = cfg.encoder.tune == "lora"
+    part = "adapter" if adapted else "encoder"
+    what = f"a peft adapter of {cfg.encoder.name}" if adapted else f"{cfg.encoder.name} as trained"
     data = ModelCardData(
         base_model=cfg.encoder.name,
-        library_name="peft",
-        tags=["multi-task", "lora"],
+        library_name="peft" if adapted else "transformers",
+        tags=["multi-task", "lora"] if adapted else ["multi-task"],
         model_name=cfg.arm,
         eval_results=results,
     )
@@ -203,7 +207,7 @@ def model_card(cfg: Config, metrics: Mapping[str, Any]) -> str:
     kept = metrics["dendrites"] and metrics["dendrites"]["dendrites_kept"]
     return (
         f"---\n{data.to_yaml()}\n---\n\n# {cfg.arm}, seed {cfg.seed}\n\n{table}\n"
-        f"`adapter/` is a peft adapter of {cfg.encoder.name}, `heads.safetensors` the task heads"
+        f"`{part}/` is {what}, `heads.safetensors` the task heads"
         f"{', `dendrites.safetensors` the dendrites' if kept else ''}. "
-        "`evaluate.py` loads them together; the adapter alone is the model without dendrites.\n"
+        f"`evaluate.py` loads them together; the {part} alone is the model without dendrites.\n"
     )

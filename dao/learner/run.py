@@ -9,9 +9,10 @@ import pandas as pd
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dao.learner import dendritic
+from dao.learner import dendritic, ranks
 from dao.learner.assessment import TableLike, assess, slice_columns
-from dao.learner.config import Config
+from dao.learner.config import Config, Encoder
+from dao.learner.controls import arm_encoder
 from dao.learner.encoder import locate
 from dao.learner.loop import Fitted, Job, Progress, fit
 from dao.learner.model import build, save_weights
@@ -19,7 +20,7 @@ from dao.learner.predictor import DENDRITES, Predictor, pick_device
 from dao.learner.prefix import cache_prefix
 from dao.learner.record import RunFolder, provenance
 from dao.learner.report import model_card
-from dao.learner.scoring import TaskLike
+from dao.learner.scoring import TaskLike, predict
 from dao.learner.token_cache import TokenCache
 
 __all__ = ["run"]
@@ -37,6 +38,8 @@ def run(
 ) -> dict[str, Any]:
     """Train, select, test, and leave a finished run folder.
 
+    Of several ranks, all train and the first alone goes on: it saves, tests and reports.
+
     Args:
         cfg: the settings; `folder` holds the same.
         table: the data.
@@ -47,7 +50,7 @@ def run(
         resume: continue from the latest checkpoint.
 
     Returns:
-        The content of metrics.json.
+        The content of metrics.json; nothing on ranks other than the first.
     """
     if resume:
         folder.check_same_data(table.report)
@@ -58,7 +61,8 @@ def run(
     device = pick_device(cfg.device)
     outputs = {name: task.outputs for name, task in tasks.items()}
     cache = TokenCache(cfg.cache_folder / "tokens", progress.note)
-    predictor = Predictor(*build(cfg.encoder, outputs, device, cfg.seed), cache)
+    encoder = arm_encoder(cfg, outputs)
+    predictor = Predictor(*build(encoder, outputs, device, cfg.seed), cache)
     parameters = predictor.model.count()
     progress.note(predictor.model.describe())
     train, validation = (predictor.examples(table.rows(s), tasks) for s in ("train", "validation"))
@@ -67,16 +71,26 @@ def run(
         place = cfg.cache_folder / "prefix"
         splits = train, validation
         model, pad = predictor.model, predictor.pad
-        (train, validation), spent = cache_prefix(model, splits, pad, place, progress.note)
+        with ranks.first_rank_first():
+            (train, validation), spent = cache_prefix(model, splits, pad, place, progress.note)
         cached = {"prefix_cache": spent}
     line_limit = predictor.limit if cfg.train.packing else None
     job = Job(
         predictor.model, tasks, train, validation, predictor.pad, cfg, folder, progress, line_limit
     )
     fitted = fit(job, resume=resume)
+    if not ranks.is_first():
+        return {}
     _save(fitted, predictor, cfg, folder, tasks)
     dendritic.attach(fitted.model, fitted.description)
     dendritic.load(fitted.model, fitted.dendrites)
+    report = fitted.report
+    if report is not None:
+        shares = dendritic.output_shares(
+            fitted.model, lambda: predict(fitted.model, validation, predictor.pad)
+        )
+        report = {**report, "output_shares": shares}
+        folder.write("dendrites.json", {**report, "twin": fitted.description})
     figures: dict[str, dict[str, Any]] = {}
     for split in ("validation", "test"):
         rows = table.rows(split)
@@ -94,16 +108,17 @@ def run(
         "headline": {name: task.headline for name, task in tasks.items()},
         **figures,
         "loss_weights": _first_and_last_weights(folder.rows("history.jsonl"), tasks),
-        "dendrites": fitted.report,
+        "dendrites": report,
         "parameters": parameters,
         "training": {
             "steps": fitted.steps,
             "selected_after_step": fitted.best_step,
+            "restarted_after_steps": fitted.restarts,
             "seconds": round(fitted.seconds, 1),
             **cached,
         },
         "data": table.report,
-        "provenance": {**provenance(device), **_compute(cfg, predictor)},
+        "provenance": {**provenance(device), **_compute(encoder, predictor)},
     }
     (folder.path / "README.md").write_text(model_card(cfg, metrics), encoding="utf-8")
     folder.write("metrics.json", metrics)
@@ -112,16 +127,17 @@ def run(
     return metrics
 
 
-def _compute(cfg: Config, predictor: Predictor) -> dict[str, Any]:
-    """Which encoder in which precision it really was."""
+def _compute(encoder: Encoder, predictor: Predictor) -> dict[str, Any]:
+    """Which encoder in which precision it really was, and LoRA as this arm has it."""
     config = predictor.model.encoder.config
-    location = locate(cfg.encoder.name)
+    location = locate(encoder.name)
     return {
         "encoder": {
             "name": location.name,
             "origin": location.origin,
             "revision": getattr(config, "_commit_hash", None),
         },
+        "lora": encoder.lora.model_dump(mode="json") if encoder.tune == "lora" else None,
         "precision": predictor.model.precision,
     }
 
@@ -148,7 +164,6 @@ def _save(
     save_weights(fitted.model, predictor.tokenizer, cfg.encoder.name, folder.path)
     if fitted.report is not None:
         save_file(fitted.dendrites, folder.path / DENDRITES)
-        folder.write("dendrites.json", {**fitted.report, "twin": fitted.description})
     folder.write("tasks.json", {name: task.to_dict() for name, task in tasks.items()})
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dao.errors import UserError
+from dao.learner import ranks
 from dao.learner.batching import Examples, collate, sorted_batches
 
 __all__ = [
@@ -64,6 +65,9 @@ class TaskLike(Protocol):
     def labelled(self, targets: Tensor) -> Tensor:
         """(n,) targets to a (n,) mask of those that are known."""
 
+    def row_weights(self, targets: Tensor) -> Tensor:
+        """(n,) targets to what each counts in the mean of `loss`: (n,) float64, 0 if unknown."""
+
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean loss of (n, outputs) against (n,) known targets."""
 
@@ -86,22 +90,29 @@ class TaskLike(Protocol):
 
 
 @torch.no_grad()
-def predict(model: Engine, examples: Examples, pad: int, batch_size: int = 64) -> dict[str, Tensor]:
-    """Outputs of every task for every row, in row order, on the CPU: task -> (n, outputs)."""
+def predict(
+    model: Engine, examples: Examples, pad: int, batch_size: int = 64, *, shared: bool = False
+) -> dict[str, Tensor]:
+    """Outputs of every task for every row, in row order, on the CPU: task -> (n, outputs).
+
+    With `shared`, each rank predicts some of the batches and all of them get the same outputs of
+    every row, those of one process; all ranks have to call it.
+    """
     training = model.training
     model.eval()
     order: list[int] = []
     parts: dict[str, list[Tensor]] = {task: [] for task in model.heads}
-    for rows in sorted_batches(examples.lengths, batch_size):
+    batches = list(sorted_batches(examples.lengths, batch_size))
+    for rows in ranks.share(batches) if shared else batches:
         batch = collate(examples, rows, pad, model.device)
         cached = {} if batch.prefix is None else {"prefix": batch.prefix}
-        found = model(batch.input_ids, batch.attention_mask, **cached)
-        for task, outputs in found.items():
+        for task, outputs in model(batch.input_ids, batch.attention_mask, **cached).items():
             parts[task].append(outputs.float().cpu())
         order += rows
     model.train(training)
-    back = torch.tensor(order).argsort()
-    return {task: torch.cat(chunks)[back] for task, chunks in parts.items()}
+    found = ranks.gather((order, parts)) if shared else [(order, parts)]
+    back = torch.tensor([row for rows, _ in found for row in rows]).argsort()
+    return {task: torch.cat([c for _, p in found for c in p[task]])[back] for task in parts}
 
 
 def measure(

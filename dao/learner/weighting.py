@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dao import DAOLoss, TaskRecord
 from dao.errors import UserError
 from dao.learner import config as settings
+from dao.learner import ranks
 from dao.learner.weighting_spec import Spec, parse_weighting
 
 __all__ = [
@@ -79,6 +80,8 @@ class Balanced(Weighting):
         loss: Tensor = self.loss(losses)
         torch.autograd.backward(loss)
         self.last, self.measured = self.loss.last, self.loss.measured
+        if ranks.several():  # `loss` is of this rank's rows alone
+            return torch.stack([task.weight * task.loss for task in self.last.values()]).sum()
         return loss.detach()
 
     def tap(self, z: Tensor) -> Tensor:
@@ -107,12 +110,18 @@ def make_weighting(
         device: of the losses.
 
     Raises:
-        UserError: the weighting needs a library that is not installed, or arguments.
+        UserError: the weighting needs a library that is not installed, or arguments; or this
+            process is one of several, and the weighting does not know of the others.
     """
     spec = parse_weighting(cfg.weighting, tasks)
     if spec.name in ("dao", "equal", "fixed"):
         # Left on the CPU: its counters then decide without waiting for the device.
         return Balanced(_dao_loss(cfg.dao, spec, tasks, shared))
+    if ranks.several():
+        raise UserError(
+            f"`weighting` should be dao, equal or fixed on several processes. Found "
+            f"{cfg.weighting!r}, which would see the losses of one process only. Start it on one."
+        )
     if spec.name in ("gradnorm", "dbmtl", "torchjd"):
         from dao.learner.gradient_weighting import make
 

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 SMALL = (
+    "encoder.precision=fp32",  # `auto` depends on the processor
     "train.epochs=2",
     "train.batch_size=10",
     "train.validations_per_epoch=2",

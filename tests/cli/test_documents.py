@@ -1,5 +1,6 @@
 """Every configuration runs, and every command of the README is one that exists."""
 
+import importlib
 import re
 import shlex
 import shutil
@@ -25,7 +26,7 @@ def test_every_config_trains(train, path: Path, tmp_path: Path):
 def commands() -> list[str]:
     blocks = re.findall(r"```(?:bash|console)\n(.*?)```", README, re.DOTALL)
     joined = "\n".join(blocks).replace("\\\n", " ")
-    return [line for line in joined.splitlines() if line.startswith("python ")]
+    return [line for line in joined.splitlines() if line.startswith(("python ", "torchrun "))]
 
 
 def test_the_readme_has_commands():
@@ -51,13 +52,22 @@ def readers_folder(
 @pytest.mark.parametrize("command", commands())
 def test_every_command_of_the_readme_works(command: str):
     """As written; training as --dry-run, and the run to resume is one that is finished."""
-    program, *arguments = shlex.split(command, comments=True)[1:]
-    if program == "-m":
-        from benchmarks.training import app
+    program, *arguments = words = shlex.split(command, comments=True)[1:]
+    if command.startswith("torchrun "):
+        from torch.distributed.run import get_args_parser
 
-        assert arguments[0] == "benchmarks.training"
+        options = get_args_parser().parse_args(words)  # `tests/cli/test_ranks.py` starts several
+        program, arguments = options.training_script, options.training_script_args
+    if program == "-m":
+        assert arguments[0] in ("benchmarks.training", "benchmarks.weighting")
+        app = importlib.import_module(arguments[0]).app
         # Its options are read; it would train for minutes, and on a GPU.
         assert CliRunner().invoke(app, [*arguments[1:], "--help"]).exit_code == 0
+        return
+    if program.startswith("examples/"):
+        assert (ROOT / program).exists()
+        main = importlib.import_module(Path(program).stem).main
+        main([*arguments, "--steps", "1"])  # `tests/examples` runs them as commands
         return
     if program == "evaluate.py":
         from evaluate import app
@@ -70,6 +80,12 @@ def test_every_command_of_the_readme_works(command: str):
     result = CliRunner().invoke(app, [*arguments, *dry])
     assert result.exit_code == (1 if resume else 0), result.output
     assert not resume or "should be unfinished" in result.stderr
+
+
+def test_the_readme_names_every_example():
+    named = {word for line in commands() for word in line.split() if word.startswith("examples/")}
+    files = {f"examples/{path.name}" for path in (ROOT / "examples").glob("*.py")}
+    assert named == files - {"examples/toy.py"}
 
 
 def test_the_readme_gives_the_two_set_up_commands():

@@ -99,9 +99,16 @@ def test_one_process_at_a_time(train, tmp_path: Path):
     assert train(tmp_path / "run").exit_code == 0
 
 
-def test_several_processes_are_refused(train, tmp_path: Path, monkeypatch):
+def test_several_processes_are_started_by_torchrun(train, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    refused(train(tmp_path / "run"), "one process", "WORLD_SIZE")
+    refused(train(tmp_path / "run"), "torchrun", "WORLD_SIZE", "RANK, LOCAL_RANK, MASTER_ADDR")
+
+
+def test_evaluation_runs_as_one_process(full_run: Path, monkeypatch):
+    from evaluate import app
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    refused(CliRunner().invoke(app, [str(full_run)]), "one process", "WORLD_SIZE")
 
 
 def test_settings_changed_before_a_resumption_are_refused(train, tmp_path: Path, monkeypatch):

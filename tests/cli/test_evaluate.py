@@ -40,6 +40,17 @@ def test_the_report_is_reproduced_exactly(full_run: Path):
     assert found["splits"]["test"] == written["splits"]["test"]
 
 
+def test_a_run_made_before_arms_were_recorded_is_still_read(full_run: Path, tmp_path: Path):
+    earlier = tmp_path / "earlier"
+    shutil.copytree(full_run, earlier)
+    metrics = json.loads((full_run / "metrics.json").read_text())
+    del metrics["provenance"]["lora"], metrics["dendrites"]["control"]
+    (earlier / "metrics.json").write_text(json.dumps(metrics))
+    result = evaluate(earlier, "--format", "json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["splits"]["test"] == metrics["splits"]["test"]
+
+
 def test_a_fresh_process_predicts_the_same_without_perforatedai(full_run: Path, tmp_path: Path):
     written = table(full_run / "predictions.csv")
     file = tmp_path / "texts.csv"

@@ -94,6 +94,10 @@ def test_dendrites_were_added_and_trained(full_run: Path):
     assert report["received_gradient"] == report["modules_wrapped"]
     assert report["epochs_run"] == 2
     assert sum(row["grown"] for row in rows(full_run, "validation.jsonl")) == 1
+    shares = read(full_run, "dendrites.json")["output_shares"]
+    assert set(shares) == set(read(full_run, "dendrites.json")["module_names"])
+    assert all(len(found) == 1 and 0 <= found[0] < 2 for found in shares.values())
+    assert any(found[0] > 0 for found in shares.values())
 
 
 def test_history_has_loss_weight_and_norm_of_every_task_at_every_step(full_run: Path):
@@ -190,6 +194,19 @@ def test_a_run_broken_off_and_resumed_equals_one_that_was_not(
     assert read(tmp_path / "run")["splits"] == read(full_run)["splits"]
     assert_same_weights(full_run, tmp_path / "run")
     assert timeless(full_run) == timeless(tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("control", ["sham", "capacity"])
+def test_control_arms_resume_exactly(
+    train, tmp_path: Path, control: str, monkeypatch: pytest.MonkeyPatch
+):
+    arguments = (*BOTH, f"dendrites.control={control}")
+    assert train(tmp_path / "whole", *arguments).exit_code == 0
+    broken_off(train, tmp_path / "run", 13, monkeypatch, *arguments)
+    resumed(tmp_path / "run")
+    assert_same_weights(tmp_path / "whole", tmp_path / "run")
+    assert timeless(tmp_path / "whole") == timeless(tmp_path / "run")
 
 
 def broken_off(
@@ -318,3 +335,42 @@ def test_packing_and_token_budgets_train_the_same_model(train, tmp_path: Path):
     assert len({row["rows"] for row in one}) > 1
     losses = [[row["loss"] for row in history] for history in (one, other)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_control_arms_differ_in_the_dendrites_alone(train, tmp_path: Path):
+    from typer.testing import CliRunner
+
+    from evaluate import app
+
+    arms = {}
+    # Fast enough to overshoot, so that a growth finds better weights to put back.
+    fast = ("train.lr=0.1", "train.warmup=0", "train.validations_per_epoch=4")
+    for control in ("none", "sham", "restart", "capacity"):
+        arms[control] = tmp_path / control
+        result = train(arms[control], *BOTH, *fast, f"dendrites.control={control}")
+        assert result.exit_code == 0, result.output
+    order = {c: [row["batch"] for row in rows(folder)] for c, folder in arms.items()}
+    rates = {c: [row["lr"] for row in rows(folder)] for c, folder in arms.items()}
+    growths = {
+        c: [row["step"] for row in rows(folder, "validation.jsonl") if row["grown"]]
+        for c, folder in arms.items()
+    }
+    for control in arms:
+        assert order[control] == order["none"]
+        assert rates[control] == rates["none"]
+        assert growths[control] == growths["none"] != []
+    growth = next(row for row in rows(arms["restart"], "validation.jsonl") if row["grown"])
+    assert not growth["best"]
+    restarts = read(arms["restart"])["training"]["restarted_after_steps"]
+    assert restarts == growths["none"]
+    # Untrained dendrites are no dendrites: the same weights to the bit.
+    assert_same_weights(arms["sham"], arms["restart"])
+    assert read(arms["sham"], "dendrites.json")["output_shares"] == {}
+    assert not (arms["restart"] / "dendrites.json").exists()
+    trainable = {c: read(folder)["parameters"]["trainable"] for c, folder in arms.items()}
+    added = read(arms["none"], "dendrites.json")["parameters_added"]
+    assert trainable["capacity"] >= trainable["none"] + added
+    again = CliRunner().invoke(app, [str(arms["capacity"]), "--format", "json"])
+    assert again.exit_code == 0, again.output
+    assert json.loads(again.stdout)["splits"]["test"] == read(arms["capacity"])["splits"]["test"]

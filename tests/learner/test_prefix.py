@@ -36,7 +36,7 @@ OTHERS = {
 
 
 def make(folder: Path, *overrides: str, last: int = 1) -> MultiTaskModel:
-    fixed = [f"encoder.name={folder}", f"encoder.lora.last_layers={last}"]
+    fixed = [f"encoder.name={folder}", f"encoder.lora.last_layers={last}", "encoder.precision=fp32"]
     cfg = load_config(overrides=[*fixed, *overrides]).encoder
     model = build(cfg, OUTPUTS, CPU, seed=0)[0]
     torch.manual_seed(1)
@@ -92,13 +92,13 @@ def folder(request: pytest.FixtureRequest) -> Path:
 def test_loss_and_gradients_are_those_without_the_cache(
     folder: Path, tmp_path: Path, settings: str
 ):
-    model = make(folder, *[f"encoder.{s}" for s in settings.split()], "encoder.precision=fp32")
+    model = make(folder, *[f"encoder.{s}" for s in settings.split()])
     examples = texts()
     assert_equal_steps(model, examples, cached(model, examples, tmp_path)[0])
 
 
 def test_evaluation_with_states_is_equal_to_the_bit(folder: Path, tmp_path: Path):
-    model, examples = make(folder, "encoder.precision=fp32"), texts(100)
+    model, examples = make(folder), texts(100)
     plain = predict(model, examples, 0)
     found = predict(model, cached(model, examples, tmp_path)[0], 0)
     assert all(found[task].equal(plain[task]) for task in OUTPUTS)
@@ -208,7 +208,7 @@ def test_other_architectures_give_the_same_or_are_refused(
     torch.manual_seed(0)
     AutoModel.from_config(config).save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(tmp_path)
-    model, examples = make(tmp_path, "encoder.precision=fp32", last=1), texts()
+    model, examples = make(tmp_path, last=1), texts()
     if kind == "t5":  # its first layer makes the position bias that all others use
         with pytest.raises(UserError, match="T5Stack is not one"):
             cached(model, examples, tmp_path)

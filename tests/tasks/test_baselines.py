@@ -29,16 +29,16 @@ def test_regression_rows():
 
 
 def test_rare_words_count_only_where_nothing_repeats():
-    seen, _ = baselines.features(["shares rose", "shares fell"], ["shares"])
+    _, seen = baselines.features(["shares rose", "shares fell"])
     assert seen.shape[1] == 1  # "shares" alone is in two texts
-    seen, _ = baselines.features(["one two", "three four"], ["one"])
+    _, seen = baselines.features(["one two", "three four"])
     assert seen.shape[1] == 6  # four words, two pairs
 
 
 def test_text_without_spaces_uses_characters():
-    seen, unseen = baselines.features(["利润上升了", "利润下降了", "销售上升了"], ["利润上升"])
+    vectorizer, seen = baselines.features(["利润上升了", "利润下降了", "销售上升了"])
     assert seen.shape[1] > 5
-    assert unseen.nnz > 3
+    assert vectorizer.transform(["利润上升"]).nnz > 3
 
 
 def test_a_single_training_class_is_predicted_everywhere():
@@ -48,6 +48,14 @@ def test_a_single_training_class_is_predicted_everywhere():
 def test_one_row_of_each_class_is_enough():
     predicted = baselines.classify(["rose up", "fell down"], np.array([0, 1]), ["fell", "rose"])
     assert predicted.tolist() == [1, 0]
+
+
+def test_a_second_split_is_not_fitted_again():
+    baselines._regressor.cache_clear()
+    task = Regression("reg", "score")
+    for part in (UP, DOWN):
+        task.baselines((UP + DOWN, torch.linspace(-1, 1, 12)), (part, torch.linspace(-1, 1, 6)))
+    assert baselines._regressor.cache_info().misses == 1
 
 
 def test_baselines_repeat_exactly():

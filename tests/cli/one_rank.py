@@ -1,0 +1,69 @@
+"""train.py as one rank of several, with something done to it: `one_rank.py WHAT [ARGUMENTS]...`."""
+
+import math
+import sys
+
+import torch
+
+import train
+from dao.learner import ranks
+from dao.learner.dendrites import Dendrites, Growth
+from dao.learner.loop import _Loop
+from dao.learner.record import RunFolder
+
+STEP, GROW, WRITE = _Loop.train_step, Dendrites.validation, RunFolder.write
+
+
+def is_second() -> bool:
+    return not ranks.is_first()
+
+
+def compare_every_step(self: _Loop, step: int, epoch: int, rows: tuple[int, ...]) -> None:
+    STEP(self, step, epoch, rows)
+    ranks.check_equal(self._trainable(), AssertionError)
+
+
+def nan_in_step_5(self: _Loop, step: int, epoch: int, rows: tuple[int, ...]) -> None:
+    if step == 5 and is_second():
+        self.tasks["reg"].scale = math.nan
+    STEP(self, step, epoch, rows)
+
+
+def stumble_in_step_5(self: _Loop, step: int, epoch: int, rows: tuple[int, ...]) -> None:
+    if step == 5 and is_second():
+        raise ZeroDivisionError("a bug on the second rank")
+    STEP(self, step, epoch, rows)
+
+
+def stop_before_step_14(self: _Loop, step: int, epoch: int, rows: tuple[int, ...]) -> None:
+    if step == 14:
+        raise KeyboardInterrupt
+    STEP(self, step, epoch, rows)
+
+
+def grow_apart(self: Dendrites, *arguments: object, **options: object) -> Growth:
+    growth = GROW(self, *arguments, **options)
+    if growth.restructured and is_second():
+        with torch.no_grad():
+            next(p for p in self.model.parameters() if p.requires_grad).view(-1)[0] += 1e-6
+    return growth
+
+
+def disk_full_at_the_end(self: RunFolder, name: str, content: object) -> None:
+    if name == "metrics.json":
+        raise OSError(28, "No space left on device", name)
+    WRITE(self, name, content)
+
+
+def main(what: str) -> None:
+    if what == "grow_apart":
+        Dendrites.validation = grow_apart
+    elif what == "disk_full_at_the_end":
+        RunFolder.write = disk_full_at_the_end
+    elif what != "nothing":
+        _Loop.train_step = globals()[what]
+    train.app()
+
+
+if __name__ == "__main__":
+    main(sys.argv.pop(1))
