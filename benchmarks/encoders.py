@@ -10,14 +10,21 @@ from typing import Literal
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PhiConfig, PhiModel, PreTrainedConfig
+from torch import Tensor
+from transformers import PhiConfig, PhiModel, PreTrainedConfig
 
 from dao.errors import UserError
 from dao.learner import config as settings
-from dao.learner.encoder import EMBEDDED, load_tokenizer, locate, pack_nf4, quantization
+from dao.learner.encoder import (
+    EMBEDDED,
+    load_config_of,
+    load_tokenizer,
+    locate,
+    pack_nf4,
+    quantization,
+)
 
-__all__ = ["LORA", "Spec", "encoder_settings", "meta_base", "spec_of", "write_checkpoint"]
+__all__ = ["LORA", "Spec", "encoder_settings", "spec_of", "write_checkpoint"]
 
 LORA: dict[str, dict[str, tuple[str, ...]]] = {
     "qv": {"bert": ("query", "value"), "phi": ("q_proj", "v_proj")},
@@ -108,7 +115,7 @@ def encoder_settings(spec: Spec, lora: str, precision: str, folder: Path) -> set
         write_checkpoint(spec.shape, folder, quantize=spec.quantize == "nf4")
         load_tokenizer(locate(EMBEDDED)).save_pretrained(folder)
         name = str(folder)
-    kind = AutoConfig.from_pretrained(locate(name).path).model_type
+    kind = load_config_of(locate(name)).model_type
     choices = LORA[lora or spec.lora]
     if kind not in choices:
         raise UserError(f"`--encoder` should be a {' or a '.join(choices)}. Found a {kind}.")
@@ -116,13 +123,6 @@ def encoder_settings(spec: Spec, lora: str, precision: str, folder: Path) -> set
     return settings.Encoder.model_validate(
         {"name": name, "quantize": spec.quantize, "precision": precision, "lora": adapter}
     )
-
-
-def meta_base(path: str) -> nn.Module:
-    """The model of a folder without its weights, for its names and shapes."""
-    with torch.device("meta"):
-        model: nn.Module = AutoModel.from_config(AutoConfig.from_pretrained(path))
-    return model
 
 
 def write_checkpoint(config: PreTrainedConfig, folder: Path, *, quantize: bool) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from benchmarks.encoders import meta_base
 from dao.learner import config as settings
+from dao.learner.controls import meta_base
 from dao.learner.encoder import add_lora, locate
 
 __all__ = ["step_flops"]
@@ -24,7 +24,7 @@ def step_flops(cfg: settings.Encoder, lengths: Sequence[int]) -> float:
     counted for causal models as well, as is usual. Embeddings, norms, activations, heads and the
     optimizer are left out, as is what a folded LoRA product or gradient checkpointing does beside.
     """
-    model = add_lora(meta_base(locate(cfg.name).path), cfg.lora)
+    model = add_lora(meta_base(locate(cfg.name)), cfg.lora)
     linear = [
         (name, module)
         for name, module in model.named_modules()

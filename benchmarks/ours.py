@@ -9,12 +9,12 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor, nn
 
-from benchmarks.encoders import meta_base
 from benchmarks.timing import Stopwatch
 from benchmarks.work import OUTPUTS, Work, task_losses
 from dao import DAOLoss
 from dao.learner import config as settings
 from dao.learner.batching import Batch, collate, epoch_batches
+from dao.learner.controls import meta_base
 from dao.learner.dendrites import Dendrites, target_modules
 from dao.learner.encoder import locate
 from dao.learner.layers import layer_list
@@ -128,7 +128,7 @@ class Ours:
 
 
 def _upper_half(encoder: settings.Encoder) -> settings.Encoder:
-    _, layers = layer_list(meta_base(locate(encoder.name).path))
+    _, layers = layer_list(meta_base(locate(encoder.name)))
     lora = encoder.lora.model_copy(update={"last_layers": len(layers) // 2})
     return encoder.model_copy(update={"lora": lora})
 

@@ -11,8 +11,9 @@ from rich.table import Table
 from benchmarks.arms import REFERENCES
 from benchmarks.timing import Burst, quartiles
 from benchmarks.work import Work
+from dao.learner.encoder import cpu_bf16
 
-__all__ = ["hardware", "lines", "speeds", "tables"]
+__all__ = ["cell", "grid", "hardware", "lines", "speeds", "spread", "tables"]
 
 Figures = dict[str, Any]
 
@@ -22,8 +23,7 @@ def hardware(device: torch.device) -> str:
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
         return f"{torch.cuda.get_device_name(device)}, {'with' if fast else 'without'} bf16"
-    amx = torch.cpu._is_amx_tile_supported()
-    return f"CPU, {torch.get_num_threads()} threads, {'with' if amx else 'without'} AMX-BF16"
+    return f"CPU, {torch.get_num_threads()} threads, bf16 by {cpu_bf16() or 'emulation'}"
 
 
 def speeds(work: Work, bursts: Mapping[str, Sequence[Burst]]) -> Figures:
@@ -34,14 +34,14 @@ def speeds(work: Work, bursts: Mapping[str, Sequence[Burst]]) -> Figures:
     }
     figures: Figures = {}
     for name, values in rates.items():
-        figures |= _spread(f"{name}_tokens_per_s", values)
+        figures |= spread(f"{name}_tokens_per_s", values)
     for name in (n for n in rates if n not in REFERENCES):
         for reference in (r for r in REFERENCES if r in rates):
             ratios = [a / b for a, b in zip(rates[name], rates[reference], strict=True)]
-            figures |= _spread(f"{_prefix(name)}vs_{reference}", ratios)
+            figures |= spread(f"{_prefix(name)}vs_{reference}", ratios)
         if name != "ours" and "ours" in rates:
             ratios = [a / b for a, b in zip(rates[name], rates["ours"], strict=True)]
-            figures |= _spread(f"{name}_vs_ours", ratios)
+            figures |= spread(f"{name}_vs_ours", ratios)
     return figures
 
 
@@ -50,7 +50,8 @@ def _prefix(name: str) -> str:
     return "" if name == "ours" else f"{name}_"
 
 
-def _spread(key: str, values: Sequence[float]) -> Figures:
+def spread(key: str, values: Sequence[float]) -> Figures:
+    """Median and quartiles as flat figures."""
     low, middle, high = quartiles(values)
     return {key: middle, f"{key}_q1": low, f"{key}_q3": high}
 
@@ -74,17 +75,17 @@ def lines(figures: Figures) -> list[str]:
 
 def tables(figures: Figures, about: Mapping[str, str]) -> list[Table]:
     """The arms, and where the time of ours goes."""
-    arms = _table("median (quartiles) of the rounds", "", "tokens/s", "x trainer_padded")
+    arms = grid("median (quartiles) of the rounds", "", "tokens/s", "x trainer_padded")
     for column in ("x trainer_best", "x ours", "peak MiB", "loss off by"):
         arms.add_column(column, justify="right")
     for name, text in about.items():
-        ratios = [_cell(figures, f"{_prefix(name)}vs_{r}", 2) for r in REFERENCES]
+        ratios = [cell(figures, f"{_prefix(name)}vs_{r}", 2) for r in REFERENCES]
         peak, loss = figures.get(f"{name}_peak_mib"), figures.get(f"{name}_loss_difference")
         arms.add_row(
             f"{name}: {text}",
-            _cell(figures, f"{name}_tokens_per_s", 0),
+            cell(figures, f"{name}_tokens_per_s", 0),
             *ratios,
-            _cell(figures, f"{name}_vs_ours", 2),
+            cell(figures, f"{name}_vs_ours", 2),
             "" if peak is None else f"{peak:.0f}",
             "" if loss is None else f"{loss:.1e}",
         )
@@ -92,7 +93,7 @@ def tables(figures: Figures, about: Mapping[str, str]) -> list[Table]:
 
 
 def _stages(figures: Figures) -> Table:
-    table = _table(f"a step of {figures['stages_of']}", "stage", "ms", "%")
+    table = grid(f"a step of {figures['stages_of']}", "stage", "ms", "%")
     stages = {k: v for k, v in figures.items() if k.startswith("stage_")}
     for key, value in stages.items():
         name = key.removeprefix("stage_").removesuffix("_ms").replace("_", " ")
@@ -100,7 +101,8 @@ def _stages(figures: Figures) -> Table:
     return table
 
 
-def _table(title: str, first: str, *columns: str) -> Table:
+def grid(title: str, first: str, *columns: str) -> Table:
+    """A table without rows; numbers to the right."""
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column(first)
     for column in columns:
@@ -108,7 +110,8 @@ def _table(title: str, first: str, *columns: str) -> Table:
     return table
 
 
-def _cell(figures: Figures, key: str, digits: int) -> str:
+def cell(figures: Figures, key: str, digits: int) -> str:
+    """Median (quartiles) of a figure, or nothing if it is not there."""
     if key not in figures:
         return ""
     low, middle, high = (figures[key + end] for end in ("_q1", "", "_q3"))

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks import lengths
-from benchmarks.encoders import encoder_settings, meta_base, spec_of
+from benchmarks.encoders import encoder_settings, spec_of
 from dao.learner import config as settings
 from dao.learner.batching import Examples
+from dao.learner.controls import meta_base
 from dao.learner.encoder import add_lora, load_tokenizer, locate, pooling_of, token_limit
 from dao.learner.model import MultiTaskModel, save_weights
 from dao.learner.tokens import pad_id
@@ -98,7 +99,7 @@ def prepare(options: Options, folder: Path) -> Work:
     encoder = encoder_settings(spec, options.lora, options.precision, folder / "encoder")
     location = locate(encoder.name)
     tokenizer = load_tokenizer(location)
-    base = meta_base(location.path)
+    base = meta_base(location)
     limit = token_limit(encoder.max_length, tokenizer, base)
     pooling = pooling_of(encoder, base)
     torch.manual_seed(options.seed)

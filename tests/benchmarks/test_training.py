@@ -129,6 +129,7 @@ def test_command_line_writes_flat_figures(tiny_phi: Path, tiny_csv: Path, tmp_pa
     file = tmp_path / "figures.json"
     options = ["--encoder", str(tiny_phi), "--data", str(tiny_csv), "--json", str(file)]
     small = ["--rounds", "2", "--steps", "2", "--batch-size", "4", "--no-memory"]
+    small += ["--precision", "fp32"]
     result = CliRunner().invoke(app, [*options, *small])
     assert result.exit_code == 0, result.output
     figures = json.loads(file.read_text())
@@ -231,7 +232,7 @@ def test_a_checkpoint_written_in_nf4_trains_in_either_precision(tmp_path: Path):
 
 def test_dendrites_are_in_the_arm_that_has_them(tiny_phi: Path, tmp_path: Path):
     pytest.importorskip("perforatedai")
-    work = work_on(tiny_phi, tmp_path)
+    work = work_on(tiny_phi, tmp_path, precision="fp32")
     plain, grown = Ours(work), ARMS["ours_dendrites"](work)
     assert sum(p.numel() for p in grown.model.parameters() if p.requires_grad) > sum(
         p.numel() for p in plain.model.parameters() if p.requires_grad

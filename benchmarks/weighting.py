@@ -1,0 +1,349 @@
+"""What a loss weighting costs per training step, relative to equal weights.
+
+python -m benchmarks.weighting
+python -m benchmarks.weighting --lora --arms dao_default,dao_rep,torchjd_upgrad --json result.json
+
+A BERT encoder of random weights with a classification and a regression head, all of it trained, and
+with LoRA on query and value. All arms train in one process, from the same weights, on the same
+batches, with their own copy of the model and of fused AdamW, whose step is part of what is timed.
+
+A round is `--steps` steps of every arm, in turns of ten: in each turn all arms, in random order, so
+that other load on the machine meets all alike. Arms whose steps all cost the same take the first
+turn of each round only. A ratio compares an arm with the sum of the losses (`equal`) over the same
+turns: its median and quartiles over the rounds. Where some steps cost more than others, as those at
+which `DAOLoss` measures norms, the median would hide them; there the ratio is that of the total
+times from the first step on, and `..._steady` is the median of the rounds after the first, each of
+which has one measurement of every period (with 50 steps a round). Norms are measured at steps 0, 1,
+4, 16 and then at every fiftieth, so the ten rounds of the default have 13 in 500 steps.
+That is 500 steps of seven arms and 100 of each other, in both settings; `--arms` chooses fewer.
+
+Peak memory is that of the tensors alive at once, down to those inside of operations, while a model
+is built, a plain step makes the optimizer's state, and the rule takes three steps. `DAOLoss`
+measures norms at the first two, so the steps that need most are among them. Weights and the
+optimizer's state are part of it; Python and its libraries are not, as they are in resident memory.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from peft import LoraConfig, get_peft_model
+from rich.table import Table
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import BertConfig, BertModel
+
+from benchmarks.report import cell, grid, hardware, spread
+from benchmarks.rules import LR, RULES, TASKS, Parts, Rule, Sum
+from benchmarks.timing import Stopwatch, peak_bytes, quartiles
+from dao.errors import UserError
+from dao.learner.command import user_errors
+from dao.learner.predictor import pick_device
+from dao.learner.report import markdown
+from dao.learner.weighting import Weighting
+
+__all__ = ["Arm", "Options", "compare", "measure", "peak", "time_turns"]
+
+Figures = dict[str, Any]
+REFERENCE = "equal"
+TURN = 10
+VOCABULARY, CLASSES, BATCHES = 8192, 3, 8
+GOALS = {"dao_default": 1.05, "dao_rep": 1.03}
+PEAK_GOAL = 1.1
+ENOUGH = 500  # steps over which the goals are meant
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says; see its help."""
+
+    layers: int = 4
+    width: int = 256
+    batch_size: int = 32
+    length: int = 64
+    rounds: int = 10
+    steps: int = 50
+    device: str = "cpu"
+    seed: int = 0
+
+
+class Model(nn.Module):
+    """Token ids (batch, length) to the mean state (batch, width), and from it a head per task."""
+
+    def __init__(self, options: Options, *, lora: bool) -> None:
+        super().__init__()
+        torch.manual_seed(options.seed)
+        base = BertModel(
+            BertConfig(
+                vocab_size=VOCABULARY,
+                hidden_size=options.width,
+                num_hidden_layers=options.layers,
+                num_attention_heads=1 if options.width % 64 else options.width // 64,
+                intermediate_size=4 * options.width,
+                max_position_embeddings=options.length,
+                hidden_dropout_prob=0.0,
+                attention_probs_dropout_prob=0.0,
+            ),
+            add_pooling_layer=False,
+        )
+        last = base.encoder.layer[-1]
+        adapter = LoraConfig(r=8, lora_alpha=16, target_modules=["query", "value"])
+        self.encoder = get_peft_model(base, adapter) if lora else base
+        sizes = {"cls": CLASSES, "reg": 1}
+        self.heads = nn.ModuleDict({t: nn.Linear(options.width, sizes[t]) for t in TASKS})
+        self.to(options.device)
+        heads = {task: self.heads[task] for task in TASKS}
+        self.parts = Parts(self.encoder, last, heads, torch.device(options.device))
+
+    def forward(self, ids: Tensor, tap: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        """Outputs by task; `tap` sees the representation."""
+        z = tap(self.encoder(input_ids=ids).last_hidden_state.mean(dim=1))
+        return {task: self.heads[task](z) for task in TASKS}
+
+
+class Arm:
+    """One model, trained with one rule from the rule's first step on.
+
+    Args:
+        options: the same for all arms.
+        lora: LoRA on query and value, else all parameters are trained.
+        rule: an entry of `RULES`.
+
+    Raises:
+        ImportError: the rule's library, or something it needs, is not installed.
+        UserError: the same.
+    """
+
+    def __init__(self, options: Options, rule: Rule, *, lora: bool) -> None:
+        self.model = Model(options, lora=lora)
+        self._optimizer = torch.optim.AdamW(self.model.parts.trainable, lr=LR, fused=True)
+        generator = torch.Generator().manual_seed(options.seed)
+        shape = (BATCHES, options.batch_size)
+        ids = torch.randint(VOCABULARY, (*shape, options.length), generator=generator)
+        classes = torch.randint(CLASSES, shape, generator=generator)
+        scores = torch.randn(shape, generator=generator)
+        self._batches = [part.to(options.device) for part in (ids, classes, scores)]
+        # First, so that the rule's first step, too, has the optimizer's state beside it in memory.
+        self._weighting: Weighting = Sum()
+        self._step(0)
+        self._weighting = rule.make(self.model.parts)
+
+    def run(self, numbers: Iterable[int]) -> float:
+        """Train on the batches of these numbers (modulo `BATCHES`); seconds."""
+        watch = Stopwatch(self.model.parts.device)
+        for number in numbers:
+            self._step(number)
+        return watch.seconds()
+
+    def _step(self, number: int) -> None:
+        ids, classes, scores = (part[number % BATCHES] for part in self._batches)
+
+        def losses() -> dict[str, Tensor | None]:
+            outputs = self.model(ids, self._weighting.tap)
+            return {
+                "cls": functional.cross_entropy(outputs["cls"], classes),
+                "reg": functional.mse_loss(outputs["reg"].squeeze(-1), scores),
+            }
+
+        self._weighting.backward(losses())
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self._weighting.after_step(losses)
+
+
+def measure(options: Options, names: Sequence[str], *, lora: bool) -> Figures:
+    """Time the rules and take their peak memory; flat figures.
+
+    Args:
+        options: the work.
+        names: keys of `RULES` that can be made here, with `equal` among them.
+        lora: LoRA on query and value, else all parameters are trained.
+    """
+    arms = {name: Arm(options, RULES[name], lora=lora) for name in names}
+    figures: Figures = {"trained": sum(p.numel() for p in arms[REFERENCE].model.parts.trainable)}
+    seconds = time_turns(arms, options)
+    del arms
+    peaks = {name: peak(options, RULES[name], lora=lora) for name in names}
+    for name in names:
+        figures |= compare(name, seconds[name], seconds[REFERENCE])
+        figures[f"{name}_peak_mib"] = peaks[name] / 2**20
+        figures[f"{name}_peak_ratio"] = peaks[name] / peaks[REFERENCE]
+    return figures
+
+
+def time_turns(arms: Mapping[str, Arm], options: Options) -> dict[str, list[list[float]]]:
+    """Seconds of each arm's steps, by round; every step has the mean of its turn."""
+    generator = random.Random(options.seed)
+    found: dict[str, list[list[float]]] = {name: [] for name in arms}
+    for begin in range(0, options.rounds * options.steps, options.steps):
+        print(f"round {begin // options.steps + 1} of {options.rounds}", file=sys.stderr)
+        for rounds in found.values():
+            rounds.append([])
+        for first in range(begin, begin + options.steps, TURN):
+            steps = range(first, min(first + TURN, begin + options.steps))
+            taking = [n for n in arms if first == begin or n == REFERENCE or RULES[n].varies]
+            for name in generator.sample(taking, len(taking)):
+                seconds = arms[name].run(steps)
+                found[name][-1] += [seconds / len(steps)] * len(steps)
+    return found
+
+
+def compare(
+    name: str, rounds: Sequence[Sequence[float]], reference: Sequence[Sequence[float]]
+) -> Figures:
+    """Milliseconds per step, and the ratio to the reference over the same steps.
+
+    Args:
+        name: key of `RULES`.
+        rounds: seconds of its steps, by round.
+        reference: those of `equal`; more steps in a round, if the rule takes only the first turn.
+    """
+    own = [sum(steps) / len(steps) for steps in rounds]
+    other = [
+        sum(steps[: len(mine)]) / len(mine) for steps, mine in zip(reference, rounds, strict=True)
+    ]
+    ratios = [a / b for a, b in zip(own, other, strict=True)]
+    figures = {**spread(f"{name}_ms", [1000 * value for value in own]), **spread(name, ratios)}
+    if RULES[name].varies:
+        figures[name] = sum(own) / sum(other)
+        figures[f"{name}_ms"] = 1000 * sum(own) / len(own)
+        figures[f"{name}_steady"] = quartiles(ratios[1:] or ratios)[1]
+    return figures
+
+
+def peak(options: Options, rule: Rule, *, lora: bool) -> int:
+    """Most bytes alive while an arm is made and takes three steps with its rule."""
+    return peak_bytes(
+        lambda: Arm(options, rule, lora=lora).run(range(3)), torch.device(options.device)
+    )
+
+
+def _chosen(arms: str) -> list[str]:
+    names = arms.split(",") if arms else list(RULES)
+    unknown = [name for name in names if name not in RULES]
+    if unknown:
+        raise UserError(f"`--arms` should be among {', '.join(RULES)}. Found {unknown[0]!r}.")
+    return list(dict.fromkeys([REFERENCE, *names]))
+
+
+def _available(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Those whose libraries are installed; and a line for each library, or rule, that is not."""
+    tiny = Model(Options(layers=1, width=8, length=2), lora=False).parts
+    found, notes = [], []
+    for name in names:
+        try:
+            RULES[name].make(tiny)
+        except (ImportError, UserError) as error:
+            notes.append(_left_out(name, error))
+        else:
+            found.append(name)
+    return found, list(dict.fromkeys(notes))
+
+
+def _left_out(name: str, error: Exception) -> str:
+    missing = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
+    library = missing.partition(".")[0]
+    if library in ("LibMTL", "torchjd"):
+        return f"{library} is not installed: its rules are left out"
+    return f"{name} is left out: {' '.join(str(error).split())}"
+
+
+def _table(title: str, figures: Figures, names: Sequence[str], prefix: str) -> Table:
+    columns = ("ms per step", "x equal", "x equal, steady", "peak MiB", "x equal's peak")
+    table = grid(title, "arm", *columns)
+    for name in names:
+        key = prefix + name
+        steady = figures.get(f"{key}_steady")
+        table.add_row(
+            f"{name}: {RULES[name].about}",
+            cell(figures, f"{key}_ms", 1),
+            cell(figures, key, 3),
+            "" if steady is None else f"{steady:.3f}",
+            f"{figures[f'{key}_peak_mib']:.1f}",
+            f"{figures[f'{key}_peak_ratio']:.2f}",
+        )
+    return table
+
+
+def _goals(figures: Figures, prefixes: Iterable[str]) -> list[str]:
+    """Whether the figures that are to be small are."""
+    limits = {
+        prefix + name + end: limit
+        for prefix in prefixes
+        for name, time_limit in GOALS.items()
+        for end, limit in (("", time_limit), ("_peak_ratio", PEAK_GOAL))
+    }
+    return [
+        f"{key} is {figures[key]:.3f}; at most {limit}: {'yes' if figures[key] <= limit else 'no'}"
+        for key, limit in limits.items()
+        if key in figures
+    ]
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    lora: Annotated[
+        bool | None, typer.Option("--lora/--no-lora", help="One setting only. Default: both.")
+    ] = None,
+    arms: Annotated[
+        str, typer.Option(help=f"Comma-separated, of {', '.join(RULES)}. Default: all.")
+    ] = "",
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds, the unit of the quartiles.")] = 10,
+    steps: Annotated[int, typer.Option(min=1, help="Steps per round.")] = 50,
+    batch_size: Annotated[int, typer.Option(min=1, help="Sentences per step.")] = 32,
+    length: Annotated[int, typer.Option(min=1, help="Tokens per sentence.")] = 64,
+    width: Annotated[int, typer.Option(min=1, help="Of the encoder's states.")] = 256,
+    layers: Annotated[int, typer.Option(min=1, help="Of the encoder.")] = 4,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "cpu",
+    seed: Annotated[int, typer.Option(help="Of weights, batches and the order of turns.")] = 0,
+    output: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+) -> None:
+    """Time one training step under each loss weighting, as Markdown."""
+    with user_errors():
+        names, notes = _available(_chosen(arms))
+        place = pick_device(device)
+        options = Options(layers, width, batch_size, length, rounds, steps, str(place), seed)
+        figures: Figures = {
+            **asdict(options),
+            "hardware": hardware(place),
+            "torch": torch.__version__,
+        }
+        print(
+            f"{layers} layers of width {width}, two heads, batch {batch_size} x {length} tokens; "
+            f"{rounds} rounds of {steps} steps; {figures['hardware']}; torch {figures['torch']}\n"
+        )
+        for note in notes:
+            print(f"{note}\n")
+        settings = {"": False, "lora_": True}
+        prefixes = [prefix for prefix, adapted in settings.items() if lora in (None, adapted)]
+        for prefix in prefixes:
+            found = measure(options, names, lora=settings[prefix])
+            figures |= {prefix + key: value for key, value in found.items()}
+            what = "LoRA on query and value" if settings[prefix] else "all parameters trained"
+            title = f"{what}, {found['trained']:,} parameters; medians (quartiles) of the rounds"
+            print(markdown(_table(title, figures, names, prefix)))
+        print(
+            f"Where steps differ in cost (those with a steady figure), the figures are means "
+            f"over all {rounds * steps} steps, the first ones with their many measurements "
+            f"included, and the quartiles those of rounds.\n"
+        )
+        if rounds * steps >= ENOUGH:
+            for line in _goals(figures, prefixes):
+                print(f"- {line}")
+    if output is not None:
+        output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    app()
