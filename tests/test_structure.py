@@ -14,6 +14,8 @@ LEARNER = "dao.learner"
 PACKAGE = sorted((ROOT / "dao").glob("*.py"))
 LEARNERS = sorted((ROOT / "dao" / "learner").glob("*.py"))
 TASKS = sorted((ROOT / "tasks").glob("*.py"))
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+FRAMEWORK = {"accelerate_loop.py": "accelerate", "hf_trainer.py": "transformers"}
 
 
 def imports(source: str) -> Iterator[str]:
@@ -51,6 +53,17 @@ def test_the_learner_does_not_know_the_tasks(path: Path):
 def test_the_tasks_do_not_know_the_learner(path: Path):
     for name in imports(path.read_text()):
         assert not within(name, LEARNER, "train", "evaluate"), name
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=ids)
+def test_an_example_needs_torch_and_its_framework(path: Path):
+    allowed = {"torch", "dao", "toy", FRAMEWORK.get(path.name, "torch")}
+    found = set(imports(path.read_text()))
+    for name in found:
+        assert within(name, *allowed, *sys.stdlib_module_names), name
+    # The guard for a broken torchvision, and nothing inside.
+    learner = {name for name in found if within(name, LEARNER)}
+    assert learner == ({LEARNER} if path.name == "hf_trainer.py" else set())
 
 
 def test_one_door_each_to_perforatedai_and_bitsandbytes():
