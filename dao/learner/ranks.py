@@ -5,6 +5,7 @@ A process that was started alone is rank 0 of 1, and everything here leaves it a
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 import warnings
@@ -88,6 +89,8 @@ def joined() -> Iterator[None]:
             with suppress(KeyboardInterrupt):
                 time.sleep(GRACE)
         raise SystemExit(1) from None
+    # Wrappers of the model hold the group, whose threads have to end before the interpreter does.
+    gc.collect()
     dist.destroy_process_group()
 
 

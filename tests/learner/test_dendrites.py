@@ -594,6 +594,7 @@ def test_nf4_wraps_the_same_layers(tmp_path, data):
 
 
 RANK_PROGRAM = """
+import gc
 import sys
 from pathlib import Path
 import torch
@@ -629,6 +630,9 @@ for score in range(5):
     dist.all_gather(others, flat)
     assert torch.equal(*others)
 assert growing.report()["dendrites_kept"] == 2
+# The wrapper holds the group, whose threads have to end before the interpreter does.
+del parallel
+gc.collect()
 dist.destroy_process_group()
 """
 
