@@ -1,5 +1,6 @@
 """The laboratory's engine: encoder, heads, dendrites, training, records (extra `learner`)."""
 
+import logging
 import sys
 
 # perforatedai requires torchvision; the build on the index is for CUDA, so beside a CPU torch
@@ -10,3 +11,6 @@ try:
     import torchvision  # noqa: F401
 except (ImportError, RuntimeError, OSError):
     sys.modules["torchvision"] = None  # type: ignore[assignment]
+
+# On a CPU with AVX512-BF16 its import recommends a package whose kernels come from the hub.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
