@@ -109,7 +109,7 @@ def _recorded(run: Run) -> dict[str, Any]:
         "`encoder` as loaded": provenance.get("encoder"),
         "precision": provenance.get("precision"),
         "source files": [source.get("sha256") for source in run.metrics["data"]["sources"]],
-        "number of restarts": len(run.metrics["training"]["restarted_after_steps"]),
+        "number of restarts": len(_restarts(run)),
     }
 
 
@@ -118,8 +118,13 @@ def _course(run: Run) -> dict[str, Any]:
     return {
         "fingerprint of the data": run.metrics["data"]["fingerprint"],
         "number of optimizer steps": training["steps"],
-        "steps of the restarts": training["restarted_after_steps"],
+        "steps of the restarts": _restarts(run),
     }
+
+
+def _restarts(run: Run) -> list[int]:
+    found: list[int] = run.metrics["training"].get("restarted_after_steps", [])
+    return found
 
 
 def _labelled(task: str, run: Run) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dao.errors import UserError
 from dao.learner.comparable import check_same_settings, check_same_test, differing
 from dao.learner.contrasts import METRICS, Contrast
 from dao.learner.finished import Run, read_arm, read_run
-from dao.learner.verdicts import METHOD, METHOD_ROWS, seed_tests, test_row_tests
+from dao.learner.verdicts import METHOD, METHOD_ROWS, over_rows, over_seeds
 
 __all__ = ["compare"]
 
@@ -20,7 +20,7 @@ ONE_RUN = (
 )
 COURSE: dict[str, Callable[[Run], Any]] = {
     "optimizer steps": lambda run: run.metrics["training"]["steps"],
-    "restarts": lambda run: len(run.metrics["training"]["restarted_after_steps"]),
+    "restarts": lambda run: len(run.metrics["training"].get("restarted_after_steps", [])),
     "validations": lambda run: run.validations,
     "precision": lambda run: run.metrics["provenance"].get("precision"),
 }
@@ -45,8 +45,8 @@ def compare(a: Path, b: Path) -> dict[str, Any]:
 
     Returns:
         JSON-able: a and b (path, arm, seeds, test figures per seed and their mean); settings that
-        differ, with both values; metrics; effects, as `verdicts.seed_tests` has them, of the one
-        contrast a - b, and per_example, as `verdicts.test_row_tests`; method and notes.
+        differ, with both values; metrics; effects, as `verdicts.over_seeds` has them, of the one
+        contrast a - b, and per_example, as `verdicts.over_rows`; method and notes.
 
     Raises:
         UserError: they are not of one sort, share no task or no seed, or their test rows differ.
@@ -69,8 +69,8 @@ def compare(a: Path, b: Path) -> dict[str, Any]:
         name: {run.seed: {m: run.figure(m) for m in METRICS} for run in runs}
         for name, runs in zip(names, (first, second), strict=True)
     }
-    effects = seed_tests([contrast], figures) if left.several else []
-    rows = [{**test, "a": "A", "b": "B"} for test in test_row_tests([(first, second)])]
+    effects = over_seeds([contrast], figures) if left.several else []
+    rows = [{**test, "a": "A", "b": "B"} for test in over_rows([(first, second)])]
     apart = differing(first[0], second[0])
     if not left.several and first[0].seed != second[0].seed:
         apart["seed"] = [first[0].seed, second[0].seed]

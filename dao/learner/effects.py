@@ -9,11 +9,11 @@ from typing import Any
 
 from dao.learner.comparable import check_comparable
 from dao.learner.comparison import compare
-from dao.learner.contrasts import ARMS, EFFECTS, METRICS, PAIRS
+from dao.learner.contrasts import EFFECTS, METRICS, PAIRS
 from dao.learner.finished import Run, experiment
 from dao.learner.record import write_atomically
 from dao.learner.statistics import t_interval
-from dao.learner.verdicts import METHOD, seed_tests, test_row_tests
+from dao.learner.verdicts import METHOD, over_rows, over_seeds
 
 __all__ = ["check_comparable", "compare", "findings"]
 
@@ -32,8 +32,8 @@ def findings(folder: Path) -> dict[str, Any]:
     Returns:
         JSON-able: name; folder_arms; seeds (of any arm); missing (arm and seed of runs that are not
         finished); metrics, as `contrasts.METRICS`; baselines and best_reachable on the test split;
-        arms (see `_arm`); effects, as `verdicts.seed_tests`; per_example, as
-        `verdicts.test_row_tests`; method and notes, lines for a reader.
+        arms (see `_arm`); effects, as `verdicts.over_seeds`; per_example, as
+        `verdicts.over_rows`; method and notes, lines for a reader.
 
     Raises:
         UserError: there is no finished run, or the runs are no controlled experiment.
@@ -41,13 +41,7 @@ def findings(folder: Path) -> dict[str, Any]:
     arms, unfinished = experiment(folder)
     runs = [run for found in arms.values() for run in found]
     check_comparable(runs)
-    seeds = sorted({run.seed for run in runs} | {s for rest in unfinished.values() for s in rest})
-    missing = [
-        {"arm": arm, "seed": seed}
-        for arm, found in arms.items()
-        for seed in seeds
-        if seed not in {run.seed for run in found}
-    ]
+    seeds = sorted({run.seed for run in runs}.union(*unfinished.values()))
     figures = {
         arm: {run.seed: {metric: run.figure(metric) for metric in METRICS} for run in found}
         for arm, found in arms.items()
@@ -56,18 +50,23 @@ def findings(folder: Path) -> dict[str, Any]:
         "name": runs[0].metrics["name"],
         "folder_arms": list(arms),
         "seeds": seeds,
-        "missing": missing,
+        "missing": _missing(arms, seeds),
         "metrics": METRICS,
         **_references(runs),
         "arms": {arm: _arm(found) for arm, found in arms.items() if found},
-        "effects": seed_tests(EFFECTS, figures),
-        "per_example": test_row_tests(_pairs(arms)),
+        "effects": over_seeds(EFFECTS, figures),
+        "per_example": over_rows(_pairs(arms)),
         "method": list(METHOD),
     }
     report["notes"] = _notes(report, runs)
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
     write_atomically(folder / FILE, text + "\n")
     return report
+
+
+def _missing(arms: Mapping[str, Sequence[Run]], seeds: Sequence[int]) -> list[dict[str, Any]]:
+    finished = {arm: {run.seed for run in runs} for arm, runs in arms.items()}
+    return [{"arm": a, "seed": s} for a, found in finished.items() for s in seeds if s not in found]
 
 
 def _arm(runs: Sequence[Run]) -> dict[str, Any]:
@@ -90,7 +89,7 @@ def _arm(runs: Sequence[Run]) -> dict[str, Any]:
         "seconds": {str(run.seed): run.metrics["training"]["seconds"] for run in runs},
         "steps": trained[0]["steps"],
         "validations": runs[0].validations,
-        "restarted_after_steps": trained[0]["restarted_after_steps"],
+        "restarted_after_steps": trained[0].get("restarted_after_steps", []),
         "selected_after_step": {
             str(run.seed): run.metrics["training"]["selected_after_step"] for run in runs
         },
@@ -135,10 +134,9 @@ def _notes(report: Mapping[str, Any], runs: Sequence[Run]) -> list[str]:
     for run in report["missing"]:
         lost.setdefault(run["arm"], []).append(str(run["seed"]))
     lines = [f"{arm}: no finished run of seed {', '.join(seeds)}" for arm, seeds in lost.items()]
-    if absent := [arm for arm in ARMS if arm not in report["arms"]]:
-        tested = {test["name"] for test in report["effects"]}
-        without = [c.name for c in EFFECTS if c.name not in tested]
-        lines.append(f"no arm {', '.join(absent)}, so not tested: {'; '.join(without)}")
+    tested = {test["name"] for test in report["effects"]}
+    if without := [contrast.name for contrast in EFFECTS if contrast.name not in tested]:
+        lines.append(f"not tested, for want of an arm or of a common seed: {'; '.join(without)}")
     few = sorted({test["name"] for test in report["effects"] if test["n"] < 2})
     if few:
         lines.append(f"fewer than two seeds in common, so no interval: {'; '.join(few)}")

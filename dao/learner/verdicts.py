@@ -23,8 +23,8 @@ __all__ = [
     "METHOD",
     "METHOD_ROWS",
     "NO_DIFFERENCE",
-    "seed_tests",
-    "test_row_tests",
+    "over_rows",
+    "over_seeds",
     "verdict",
 ]
 
@@ -67,7 +67,7 @@ def verdict(estimate: float | None, p_adjusted: float | None, better: str) -> st
     return f"{direction} ({'better' if direction == better else 'worse'})"
 
 
-def seed_tests(contrasts: Iterable[Contrast], arms: Mapping[str, Figures]) -> list[dict[str, Any]]:
+def over_seeds(contrasts: Iterable[Contrast], arms: Mapping[str, Figures]) -> list[dict[str, Any]]:
     """Every contrast in every figure that all its arms have, paired by seed.
 
     Args:
@@ -93,7 +93,7 @@ def seed_tests(contrasts: Iterable[Contrast], arms: Mapping[str, Figures]) -> li
     return _judged(tests, "p_t", "mean", lambda test: str(test["family"]))
 
 
-def test_row_tests(pairs: Iterable[tuple[Sequence[Run], Sequence[Run]]]) -> list[dict[str, Any]]:
+def over_rows(pairs: Iterable[tuple[Sequence[Run], Sequence[Run]]]) -> list[dict[str, Any]]:
     """Accuracy by McNemar's test and MSE by the paired bootstrap, on the rows of the test split.
 
     Args:
