@@ -11,10 +11,11 @@ from dao.errors import UserError
 from dao.learner.contrasts import ARMS, SETS_APART
 from dao.learner.finished import Run
 
-__all__ = ["check_comparable", "check_same_settings", "check_same_test", "differing"]
+__all__ = ["PLACES", "check_comparable", "check_same_settings", "check_same_test", "differing"]
 
-FREE = ("seed", "output", "cache", "name")
-"""Settings that change no result, beside the seed."""
+PLACES = ("output", "cache", "name")
+"""Settings that change no result."""
+FREE = ("seed", *PLACES)
 
 
 def check_comparable(runs: Sequence[Run]) -> None:
@@ -86,7 +87,7 @@ def check_same_test(runs: Sequence[Run]) -> None:
                     raise _other_test(task, f"{column} {both}{at} in {where}")
 
 
-def differing(a: Run, b: Run, ignored: Iterable[str] = FREE) -> dict[str, list[Any]]:
+def differing(a: Run, b: Run, ignored: Sequence[str]) -> dict[str, list[Any]]:
     """The settings in which two runs differ, with both values."""
     both = {key: [a.settings.get(key), b.settings.get(key)] for key in a.settings | b.settings}
     return {key: pair for key, pair in both.items() if pair[0] != pair[1] and key not in ignored}

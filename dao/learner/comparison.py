@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dao.errors import UserError
-from dao.learner.comparable import check_same_settings, check_same_test, differing
+from dao.learner.comparable import PLACES, check_same_settings, check_same_test, differing
 from dao.learner.contrasts import METRICS, Contrast
 from dao.learner.finished import Run, read_arm, read_run
 from dao.learner.verdicts import METHOD, METHOD_ROWS, over_rows, over_seeds
@@ -71,13 +71,11 @@ def compare(a: Path, b: Path) -> dict[str, Any]:
     }
     effects = over_seeds([contrast], figures) if left.several else []
     rows = [{**test, "a": "A", "b": "B"} for test in over_rows([(first, second)])]
-    apart = differing(first[0], second[0])
-    if not left.several and first[0].seed != second[0].seed:
-        apart["seed"] = [first[0].seed, second[0].seed]
+    seed = ["seed"] if left.several else []
     return {
         "a": _described(left, shared),
         "b": _described(right, shared),
-        "settings": apart,
+        "settings": differing(first[0], second[0], [*PLACES, *seed]),
         "metrics": {m: about for m, about in METRICS.items() if about["task"] in shared},
         "effects": effects,
         "per_example": rows,
