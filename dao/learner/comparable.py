@@ -16,6 +16,7 @@ __all__ = ["PLACES", "check_comparable", "check_same_settings", "check_same_test
 PLACES = ("output", "cache", "name")
 """Settings that change no result."""
 FREE = ("seed", *PLACES)
+PRIORS = "dao.priors"  # a task alone can have none of the other's
 
 
 def check_comparable(runs: Sequence[Run]) -> None:
@@ -34,7 +35,9 @@ def check_comparable(runs: Sequence[Run]) -> None:
     """
     for run in runs:
         _check_arm(run)
-    check_same_settings(runs, (*FREE, *SETS_APART))
+    check_same_settings(runs, (*FREE, *SETS_APART, PRIORS))
+    together = [run for run in runs if "tasks" not in ARMS.get(run.arm, {"tasks": ()})]
+    _check_equal(together, lambda run: {"`tasks`": run.settings["tasks"]})
     for _, same_arm in groupby(sorted(runs, key=_arm), _arm):
         check_same_settings(list(same_arm), FREE)
     check_same_test(runs)
@@ -56,10 +59,12 @@ def check_same_settings(runs: Sequence[Run], ignored: Iterable[str] = FREE) -> N
     Raises:
         UserError: naming the setting and both values.
     """
-    left_out = set(ignored)
+    left_out = tuple(ignored)
+    below = tuple(f"{name}." for name in left_out)
 
     def settings(run: Run) -> dict[str, Any]:
-        return {f"`{k}`": v for k, v in run.settings.items() if k not in left_out}
+        kept = {k: v for k, v in run.settings.items() if not k.startswith(below)}
+        return {f"`{k}`": v for k, v in kept.items() if k not in left_out}
 
     _check_equal(runs, settings)
 
@@ -117,6 +122,7 @@ def _recorded(run: Run) -> dict[str, Any]:
 def _course(run: Run) -> dict[str, Any]:
     training = run.metrics["training"]
     return {
+        f"`{PRIORS}`": run.config.dao.priors,
         "fingerprint of the data": run.metrics["data"]["fingerprint"],
         "number of optimizer steps": training["steps"],
         "steps of the restarts": _restarts(run),
@@ -137,9 +143,10 @@ def _check_equal(runs: Sequence[Run], facts: Callable[[Run], Mapping[str, Any]])
         return
     first = facts(runs[0])
     for run in runs[1:]:
-        for name, value in facts(run).items():
-            if value != first.get(name):
-                found, other = _first_difference(first.get(name), value)
+        other_facts = facts(run)
+        for name in {**first, **other_facts}:
+            if other_facts.get(name) != first.get(name):
+                found, other = _first_difference(first.get(name), other_facts.get(name))
                 raise UserError(
                     f"{name} should be equal in runs that are compared. Found {found} in "
                     f"{runs[0].path} and {other} in {run.path}. Train one of them again with the "

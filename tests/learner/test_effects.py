@@ -178,6 +178,8 @@ def test_a_figure_that_is_undefined_in_one_seed_is_not_tested_on_the_others(
         ({"set": ["data.split_seed=1"]}, "`data.split_seed`"),
         ({"set": ["dendrites.grow_at=[0.4]"]}, "`dendrites.grow_at`"),
         ({"set": ["dao.ema=0.5"]}, "`dao.ema`"),
+        ({"set": ["dao.priors={cls: 2}"]}, "`dao.priors`"),
+        ({"set": ["tasks=cls"]}, "`tasks`"),
         ({"validations": 5}, "number of validations .* 4 .* 5 "),
         ({"restarts": []}, "number of restarts .* 1 .* 0 "),
         ({"restarts": [10]}, r"steps of the restarts .* \[9\] .* \[10\] "),
@@ -224,10 +226,12 @@ def test_an_arm_of_another_name_is_kept_but_has_one_setting_for_all_seeds(tmp_pa
 
 
 def test_one_task_alone_may_take_fewer_steps_on_the_same_rows(tmp_path: Path, make_arm):
-    make_arm(tmp_path, "base", 0)
+    make_arm(tmp_path, "base", 0, set=["dao.priors={reg: 2}"])
     make_arm(tmp_path, "cls", 0, steps=10, restarts=[5], batch="cd")
     assert effect(findings(tmp_path), "base - cls alone", "accuracy")["mean"] == 0
     shutil.rmtree(tmp_path / "cls")
+    shutil.rmtree(tmp_path / "base")
+    make_arm(tmp_path, "base", 0)
     make_arm(tmp_path, "cls", 0, data__labelled={"cls": {"train": 99, "test": 40}})
     with pytest.raises(UserError, match=r"rows labelled for cls .* 100, .* 99, "):
         findings(tmp_path)
