@@ -1,0 +1,274 @@
+"""The sentences and tables of an experiment's report, from its findings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from dao.learner.experiment_runs import ARMS, Runs, flat, label, without_folders
+from dao.learner.page import Table
+
+__all__ = [
+    "arms_table",
+    "cost_table",
+    "effects_table",
+    "headline",
+    "headlines",
+    "missing",
+    "number",
+    "per_example_table",
+    "provenance_tables",
+]
+
+NOTHING, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
+LEVEL = 0.05
+HEADLINE = ("accuracy", "mse")
+MAIN = ("DAO", "dendrites", "interaction")
+PLACE = {"output", "cache", "name", "seed"}  # settings that say where, not what
+
+
+def number(value: float | None, *, signed: bool = False) -> str:
+    """Four decimals, fewer for large figures, more for tiny ones; a dash where there is none.
+
+    >>> number(0.87244), number(-0.004, signed=True), number(0.000421), number(12345.6)
+    ('0.8724', '−0.0040', '0.00042', '12,346')
+    """
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    if value == 0:
+        return "0"
+    order = math.floor(math.log10(abs(value)))
+    if order < -7:
+        text = f"{value:{'+' if signed else ''}.1e}"
+    else:
+        decimals = 1 - order if order < -3 else 4 if order < 1 else 2 if order < 3 else 0
+        text = f"{value:{'+' if signed else ''},.{decimals}f}"
+    return text.replace("-", MINUS)
+
+
+def _p(value: float | None) -> str:
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _interval(bounds: Sequence[float | None] | None, *, signed: bool = False) -> str:
+    if not bounds or any(b is None or not math.isfinite(b) for b in bounds):
+        return NOTHING
+    return " to ".join(number(bound, signed=signed) for bound in bounds)
+
+
+def headlines(findings: Mapping[str, Any]) -> list[str]:
+    """The metrics that the first family of tests is about."""
+    found = findings["metrics"].items()
+    return [m for m, about in found if about.get("headline", m in HEADLINE)]
+
+
+def headline(findings: Mapping[str, Any]) -> list[str]:
+    """What the numbers allow to say, a sentence each, and no more."""
+    metrics = headlines(findings)
+    effects = [e for e in findings["effects"] if e["metric"] in metrics]
+    tested = [e for e in effects if e.get("p_holm") is not None]
+    names = " and ".join(findings["metrics"][m]["label"] for m in metrics)
+    seeds = len(findings["seeds"])
+    if not tested:
+        return [f"With {_count(seeds, 'seed')} no difference between arms could be tested."]
+    found = [e for e in tested if e.get("significant")]
+    first = (
+        f"Of {len(tested)} effects and contrasts tested on {names} over {_count(seeds, 'seed')}, "
+        f"{len(found) or 'none'} {'is' if len(found) == 1 else 'are'} significant at "
+        f"{LEVEL:.0%} after Holm's correction".replace("none are", "none is")
+    )
+    first += "." if found else ": no significant difference."
+    shown = [e for e in tested if e["name"] in MAIN or e.get("significant")]
+    return [first, *(_sentence(effect, findings) for effect in shown)]
+
+
+def _sentence(effect: Mapping[str, Any], findings: Mapping[str, Any]) -> str:
+    about = findings["metrics"][effect["metric"]]
+    figures = (
+        f"{number(effect['mean'], signed=True)}, 95 % t interval "
+        f"{_interval(effect.get('t95'), signed=True)}, Holm p {_p(effect['p_holm'])}"
+    )
+    text = f"{effect['name']}, {about['label']}: {effect['verdict']} ({figures})."
+    if not effect.get("significant") and effect.get("detectable") is not None:
+        text += (
+            f" A true difference of {number(effect['detectable'])} would have been found in "
+            f"80 % of such experiments; smaller ones may exist."
+        )
+    return text
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def missing(findings: Mapping[str, Any]) -> list[str]:
+    """Arms and seeds of the design that the findings are without."""
+    present = findings["arms"]
+    absent = [label(arm) for arm in ARMS if arm not in present]
+    lines = [f"Missing arms: {', '.join(absent)}."] if absent else []
+    for arm, content in present.items():
+        values = [by_seed for by_seed in content["values"].values() if by_seed]
+        gone = [
+            str(seed)
+            for seed in findings["seeds"]
+            if not any(by_seed.get(str(seed)) is not None for by_seed in values)
+        ]
+        if gone:
+            noun = "seed" if len(gone) == 1 else "seeds"
+            lines.append(f"Missing from {label(arm)}: {noun} {', '.join(gone)}.")
+    for about in {"cls": ("accuracy", "macro_f1"), "reg": ("mse", "r2")}.values():
+        gone = [metric for metric in about if metric not in findings["metrics"]]
+        if gone:
+            lines.append(f"Not measured: {', '.join(gone)}.")
+    return lines
+
+
+def arms_table(findings: Mapping[str, Any]) -> Table:
+    """Mean and 95 % interval of every arm on the test split, and the plain models beside them."""
+    metrics = findings["metrics"]
+    arrows = {"higher": "↑", "lower": "↓"}
+    head = ["arm", "seeds", *(f"{m['label']} {arrows[m['better']]}" for m in metrics.values())]
+    rows = []
+    for arm, content in findings["arms"].items():
+        cells = []
+        for metric in metrics:
+            mean = content.get("mean", {}).get(metric)
+            bounds = _interval(content.get("t95", {}).get(metric))
+            cells.append("" if mean is None else number(mean) + _bracketed(bounds))
+        seeds = max((len(v) for v in content["values"].values()), default=0)
+        rows.append([label(arm), str(seeds), *cells])
+    for name, values in findings.get("baselines", {}).items():
+        cells = ["" if values.get(m) is None else number(values[m]) for m in metrics]
+        rows.append([name, "", *cells])
+    return Table("Test split: mean over seeds [95 % t interval of the mean]", head, rows)
+
+
+def _bracketed(bounds: str) -> str:
+    return "" if bounds == NOTHING else f" [{bounds}]"
+
+
+def effects_table(findings: Mapping[str, Any], metric: str) -> Table | None:
+    """Every effect and contrast of one metric; None if there is none."""
+    effects = [e for e in findings["effects"] if e["metric"] == metric]
+    if not effects:
+        return None
+    head = (
+        "effect", "seeds", "estimate", "95 % t interval", "95 % BCa interval", "permutation p",
+        "t p", "Holm p", "smallest detectable", "verdict",
+    )  # fmt: skip
+    rows = [
+        [
+            f"{e['name']} = {e['formula']}" if e.get("formula") != e["name"] else e["name"],
+            str(e["n"]),
+            number(e.get("mean"), signed=True),
+            _interval(e.get("t95"), signed=True),
+            _interval(e.get("bca95"), signed=True),
+            *(_p(e.get(key)) for key in ("p_permutation", "p_t", "p_holm")),
+            number(e.get("detectable")),
+            e.get("verdict") or "not tested",
+        ]
+        for e in effects
+    ]
+    about = findings["metrics"][metric]
+    family = "headline family" if metric in headlines(findings) else "secondary family"
+    return Table(
+        f"{about['label']} ({about['unit']}, {about['better']} is better), {family}", head, rows
+    )
+
+
+def per_example_table(findings: Mapping[str, Any]) -> Table | None:
+    """Tests over the pooled test predictions; None if there is none."""
+    tests = findings.get("per_example") or []
+    head = (
+        "comparison", "figure", "test", "examples", "estimate", "95 % interval", "p", "Holm p",
+        "verdict",
+    )  # fmt: skip
+    rows = [
+        [
+            f"{label(t['a'])} {MINUS} {label(t['b'])}",
+            findings["metrics"].get(t["metric"], {}).get("label", t["metric"]),
+            t["test"],
+            f"{t['n']:,}",
+            number(t.get("estimate"), signed=True),
+            _interval(t.get("interval95"), signed=True),
+            _p(t.get("p")),
+            _p(t.get("p_holm")),
+            t.get("verdict") or "not tested",
+        ]
+        for t in tests
+    ]
+    return Table("Same test rows, predictions of two arms", head, rows) if tests else None
+
+
+def cost_table(costs: Mapping[str, Mapping[str, float]], arms: Iterable[str]) -> Table:
+    """What each arm costs, means over seeds; `costs` by label, then arm."""
+    rows = [[label(arm), *(_cost(by_arm.get(arm)) for by_arm in costs.values())] for arm in arms]
+    return Table("Means over seeds", ["arm", *costs], rows)
+
+
+def _cost(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:,.1f}"
+
+
+def provenance_tables(runs: Runs) -> list[Table]:
+    """Settings that all runs share, those in which arms differ, data, versions and revision."""
+    every = [run for seeds in runs.values() for run in seeds.values()]
+    configs = {arm: flat(next(iter(seeds.values())).config) for arm, seeds in runs.items()}
+    names = sorted({key for config in configs.values() for key in config} - PLACE)
+    shared, differing = [], []
+    for key in names:
+        values = {arm: _shown(config.get(key)) for arm, config in configs.items()}
+        if len(set(values.values())) == 1:
+            shared.append([key, next(iter(values.values()))])
+        else:
+            differing.append([key, *values.values()])
+    facts: dict[str, set[str]] = {}
+    for run in every:
+        for key, value in _facts(run.metrics).items():
+            facts.setdefault(key, set()).add(_shown(value))
+    rows = [[key, "; ".join(sorted(values))] for key, values in facts.items()]
+    tables = [Table("Data, versions and revision of all runs", ("what", "value"), rows, True)]
+    if differing:
+        head = ["setting", *(label(arm) for arm in configs)]
+        tables.append(Table("Settings in which the arms differ", head, differing, True))
+    if shared:
+        tables.append(Table("Settings of every run", ("setting", "value"), shared, True))
+    return tables
+
+
+def _facts(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    data, made = metrics.get("data", {}), metrics.get("provenance", {})
+    git = made.get("git") or {}
+    found = {"data fingerprint": data.get("fingerprint")}
+    for source in data.get("sources", ()):
+        found[f"sha256 of {without_folders(source['source'])}"] = source.get("sha256")
+    for split, rows in data.get("rows", {}).items():
+        found[f"rows, {split}"] = rows
+    encoder = made.get("encoder", {})
+    found |= {
+        "encoder": encoder.get("name"),
+        "origin of the encoder": encoder.get("origin"),
+        "precision": made.get("precision"),
+        "device": made.get("device"),
+        "threads": made.get("threads"),
+        "python": made.get("python"),
+        **made.get("packages", {}),
+        "git commit": git.get("commit"),
+        "uncommitted changes": git.get("dirty"),
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _shown(value: Any) -> str:  # noqa: ANN401
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None or value in ("", [], {}):
+        return NOTHING
+    if isinstance(value, list | tuple):
+        return ", ".join(_shown(item) for item in value)
+    return without_folders(str(value))
