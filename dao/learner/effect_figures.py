@@ -68,7 +68,7 @@ def _draw_effects(
     axes.tick_params(axis="y", length=0)
     axes.set_title(about["label"])
     better = "right" if about["better"] == "higher" else "left"
-    axes.set_xlabel(f"difference in {_with_unit(about)}; better to the {better}")
+    axes.set_xlabel(f"difference in {_with_unit(about)}\n{better} is better")
 
 
 def _widened(values: Sequence[float]) -> tuple[float, float]:
@@ -201,7 +201,7 @@ def _draw_cost(
     low, high = axes.get_xlim()
     axes.set_xlim(max(0.0, low - 0.1 * (high - low)), high + 0.1 * (high - low))
     axes.locator_params(axis="x", nbins=5)
-    axes.ticklabel_format(axis="x", style="plain", useOffset=False)
+    axes.xaxis.set_major_formatter("{x:,.10g}")
     axes.set_title(f"{about['label']} against {name.split(' (')[0]}")
     axes.set_xlabel(name)
     axes.set_ylabel(_with_unit(about))

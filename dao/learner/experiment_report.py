@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -31,16 +29,15 @@ from dao.learner.prediction_figures import (
     score_panel,
 )
 from dao.learner.record import write_atomically
+from dao.learner.results_csv import results_csv
 from dao.learner.training_figures import dao_panels, loss_panels, validation_panels
 
-__all__ = ["results_csv", "write_report"]
+__all__ = ["write_report"]
 
 IMPROVEMENT, TRAINING = "Accuracy_Improvement.png", "Dendrite_vs_Baseline_Training.png"
 GRAPH = "PAI/PAI.png"
 CORNERS = ("base", "dao", "dendrites", "dao+dendrites")  # of the 2 x 2
 COMPARED = ("base", "dao+dendrites")
-FORMULAS = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula (OWASP, CSV injection)."""
 
 
 def write_report(folder: Path, findings: Mapping[str, Any]) -> None:
@@ -69,7 +66,7 @@ def _sections(findings: Mapping[str, Any], runs: Runs) -> list[Section]:
     tasks = list(dict.fromkeys(about["task"] for about in findings["metrics"].values()))
     gaps = tables.missing(findings)
     lead: list[Part] = [Bullets(tables.headline(findings))]
-    lead += [Text(gap, quiet=True) for gap in gaps]
+    lead += [Text(note, quiet=True) for note in (*gaps, DETECTABLE)]
     return [
         Section("Findings", lead),
         _figure("Effects", "figures/effects.png", effect_panels(findings, metrics), EFFECTS),
@@ -86,6 +83,11 @@ def _sections(findings: Mapping[str, Any], runs: Runs) -> list[Section]:
     ]
 
 
+DETECTABLE = (
+    "Detectable: the smallest true mean difference that 80 % of experiments of this size and "
+    "spread would find by a paired t test at 5 %. No significant difference is not the same as no "
+    "difference."
+)
 EFFECTS = (
     "Mean paired difference over seeds. Thin line: 95 % t interval; thick line: 95 % BCa bootstrap "
     "interval; filled point: significant after Holm's correction; open point: no significant "
@@ -94,8 +96,8 @@ EFFECTS = (
 ARMS_NOTE = (
     "base: equal weights, no dendrites, the same reloads and optimizer restarts as the arms that "
     "grow. sham: dendrites added, never trained. capacity: none, a higher LoRA rank with at least "
-    "as many parameters. cls alone, reg alone: one task. Intervals of means overlap more than "
-    "paired differences vary; only the effects below compare arms."
+    "as many parameters. cls alone, reg alone: one task. Each interval is of one arm by "
+    "itself; arms are compared, seed by seed, under Effects and contrasts."
 )
 DAO = "Line: mean over seeds; band: lowest to highest seed."
 CURVES = (
@@ -120,10 +122,7 @@ def _effects(findings: Mapping[str, Any]) -> Section:
     if not parts:
         return _left_out("Effects and contrasts", "no two arms share a seed")
     seeds = max(int(effect["n"]) for effect in findings["effects"])
-    note = (
-        "Smallest detectable: the true mean difference that a paired t test at 5 % finds in 80 % "
-        "of experiments of this size and spread. Holm's correction is within each family."
-    )
+    note = f"{tables.formulas(findings)} Holm's correction is within each family."
     if seeds > 0 and 2 / 2**seeds > tables.LEVEL:
         note += f" With {seeds} seeds no exact sign-flip p is below {2 / 2**seeds:.4g}."
     return Section("Effects and contrasts", [*parts, Text(note, quiet=True)])
@@ -170,7 +169,7 @@ def _predictions(findings: Mapping[str, Any], runs: Runs) -> list[Section]:
         found = [
             panel
             for arm in COMPARED
-            if arm in runs and (panel := score_panel(arm, list(runs[arm].values()), "reg", "score"))
+            if arm in runs and (panel := score_panel(arm, list(runs[arm].values()), "reg"))
         ]
         caption = "Test rows of all seeds together."
         sections.append(_figure("Predicted and true score", "figures/scores.png", found, caption))
@@ -275,31 +274,3 @@ def _write_pictures(folder: Path, sections: Sequence[Section]) -> None:
             content = part.content if isinstance(part, Picture) else png(part.panels)
             (folder / part.path).parent.mkdir(parents=True, exist_ok=True)
             (folder / part.path).write_bytes(content)
-
-
-def results_csv(findings: Mapping[str, Any], runs: Runs) -> str:
-    """One row per arm and seed; what is unknown is empty."""
-    metrics = list(findings["metrics"])
-    latency = any(content.get("latency_ms") for content in findings["arms"].values())
-    head = ["arm", "seed", *metrics, "trainable_parameters", "dendrite_parameters"]
-    head += [*(["latency_ms"] if latency else []), "seconds", "dendrites_kept"]
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([_cell(name) for name in head])
-    for arm, content in findings["arms"].items():
-        for seed in findings["seeds"]:
-            values = [content["values"].get(m, {}).get(str(seed)) for m in metrics]
-            if all(value is None for value in values):
-                continue
-            run = runs.get(arm, {}).get(seed)
-            row = [arm, seed, *values, content.get("parameters")]
-            row += [run.dendrites.get("parameters_added", 0) if run else None]
-            row += [content.get("latency_ms")] if latency else []
-            row += [content.get(k, {}).get(str(seed)) for k in ("seconds", "dendrites_kept")]
-            writer.writerow([_cell(value) for value in row])
-    return file.getvalue()
-
-
-def _cell(value: object) -> object:
-    """Keep text from being run as a formula; numbers, also negative ones, are no text."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULAS) else value

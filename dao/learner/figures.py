@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-__all__ = ["GRID", "INK", "Panel", "arm_style", "png", "svg"]
+__all__ = ["GRID", "INK", "Panel", "arm_style", "columns", "png", "svg"]
 
 # Odd on purpose: in a page these two are replaced by the colours of the reader's theme.
 INK, GRID = "#1b1b1f", "#c4c4c9"
@@ -104,32 +104,37 @@ def svg(panel: Panel, key: str) -> str:
     return _inline(file.getvalue(), key, panel)
 
 
-def png(panels: Sequence[Panel], columns: int = 2) -> bytes:
-    """Panels side by side in one opaque picture."""
+def columns(panels: Sequence[Panel]) -> int:
+    """How many panels to put side by side where there is room."""
+    return len(panels) if len(panels) < 4 else 2 if len(panels) == 4 else 3
+
+
+def png(panels: Sequence[Panel]) -> bytes:
+    """All panels in one opaque picture."""
     file = io.BytesIO()
     with _style():
-        figure = _figure(panels, columns)
+        figure = _figure(panels, columns(panels))
         FigureCanvasAgg(figure)
         figure.savefig(file, format="png", dpi=DPI, facecolor="white")
     return file.getvalue()
 
 
-def _figure(panels: Sequence[Panel], columns: int) -> Figure:
-    columns = min(columns, len(panels))
-    rows = math.ceil(len(panels) / columns)
-    width = columns * max(p.size[0] for p in panels)
+def _figure(panels: Sequence[Panel], across: int) -> Figure:
+    rows = math.ceil(len(panels) / across)
+    width = across * max(p.size[0] for p in panels)
     height = rows * max(p.size[1] for p in panels)
     figure = Figure(figsize=(width, height), layout="constrained")
     named: dict[str, Any] = {}
     for index, panel in enumerate(panels):
-        axes = figure.add_subplot(rows, columns, index + 1)
+        axes = figure.add_subplot(rows, across, index + 1)
         panel.draw(axes)
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
             named.setdefault(name, handle)
     if named:
-        across = 3 if columns == 1 else 6
+        room = 50 * across  # characters and handles that fit in a line of the legend
+        each = max(len(name) for name in named) + 7
         figure.legend(
-            named.values(), named.keys(), loc="outside lower center", ncols=across,
+            named.values(), named.keys(), loc="outside lower center", ncols=max(1, min(len(named), room // each)),
             columnspacing=1.2, handlelength=2.2,
         )  # fmt: skip
     return figure

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from dao.learner.figures import Panel, svg
+from dao.learner.figures import Panel, columns, svg
 
 __all__ = ["Bullets", "Figure", "Part", "Picture", "Section", "Table", "Text", "html", "markdown"]
 
@@ -38,8 +38,9 @@ figure { margin: 1rem 0; }
 figcaption { max-width: 48rem; }
 .panels { display: grid; gap: 1.25rem 1.5rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 20.5rem), 1fr)); }
+.panels.two { grid-template-columns: repeat(auto-fit, minmax(min(100%, 28rem), 1fr)); }
 .panels svg { display: block; width: 100%; max-width: 31rem; height: auto; }
-.picture { background: #ffffff; border-radius: 6px; padding: .5rem; max-width: 60rem; }
+.picture { background: #ffffff; border-radius: 6px; padding: .5rem; }
 .picture img { display: block; width: 100%; height: auto; }
 table { border-collapse: collapse; width: 100%; margin: 1rem 0 1.5rem; font-size: .875rem;
   font-variant-numeric: tabular-nums; }
@@ -50,8 +51,10 @@ th { font-weight: 600; }
 thead th { vertical-align: bottom; color: var(--soft); }
 th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; padding-left: 0; }
 tbody tr:hover { background: var(--band); }
-table.words th, table.words td { text-align: left; overflow-wrap: anywhere; }
-@media (max-width: 60rem) {
+td { white-space: nowrap; }
+table.words th, table.words td { text-align: left; overflow-wrap: anywhere; white-space: normal; }
+@media (max-width: 70rem) {
+  td { white-space: normal; }
   thead { position: absolute; clip-path: inset(50%); width: 1px; height: 1px; overflow: hidden; }
   table, caption, tbody, tr, th, td { display: block; }
   tr { padding: .5rem 0; border-bottom: 1px solid var(--line); }
@@ -156,9 +159,10 @@ def _html(part: Part, key: str) -> str:
         case Table():
             return _html_table(part)
         case Figure(_, panels, caption):
+            two = " two" if columns(panels) == 2 else ""
             drawn = "\n".join(svg(panel, f"{key}-{i}") for i, panel in enumerate(panels))
             return (
-                f'<figure>\n<div class="panels">\n{drawn}\n</div>\n'
+                f'<figure>\n<div class="panels{two}">\n{drawn}\n</div>\n'
                 f"<figcaption>{escape(caption)}</figcaption>\n</figure>"
             )
         case Picture(_, content, alt, caption):
@@ -217,7 +221,7 @@ def _markdown(part: Part) -> str:
             cells = [[_plain(c) if i != 1 else c for c in line] for i, line in enumerate(lines)]
             return f"{_plain(caption)}\n\n" + "\n".join(f"| {' | '.join(c)} |" for c in cells)
         case Figure(path, panels, caption):
-            alt = " ".join(panel.alt for panel in panels)
+            alt = "; ".join(panel.alt.partition(". ")[0].rstrip(".") for panel in panels)
             return f"![{_plain(alt)}]({path})\n\n{_plain(caption)}"
         case Picture(path, _, alt, caption):
             return f"![{_plain(alt)}]({path})\n\n{_plain(caption)}"

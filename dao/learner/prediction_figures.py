@@ -69,7 +69,7 @@ def _draw_confusion(axes: Axes, counts: np.ndarray, classes: Sequence[str], titl
     axes.set_ylabel("true class")
 
 
-def score_panel(arm: str, runs: Sequence[Run], task: str, unit: str) -> Panel | None:
+def score_panel(arm: str, runs: Sequence[Run], task: str) -> Panel | None:
     """Predicted against true score, all seeds together; None without predictions."""
     rows = _pooled(runs, [f"{task}_target", task])
     if rows.empty:
@@ -77,24 +77,22 @@ def score_panel(arm: str, runs: Sequence[Run], task: str, unit: str) -> Panel | 
     actual, predicted = (rows[c].astype(float).to_numpy() for c in (f"{task}_target", task))
     error = float(np.mean((actual - predicted) ** 2))
     return Panel(
-        partial(_draw_scores, actual=actual, predicted=predicted, arm=arm, unit=unit),
+        partial(_draw_scores, actual=actual, predicted=predicted, arm=arm),
         f"Predicted against true score of {label(arm)}, {len(rows):,} predictions over "
         f"{_seeds(runs)}; mean squared error {error:.4f}.",
         (4.3, 4.0),
     )
 
 
-def _draw_scores(
-    axes: Axes, actual: np.ndarray, predicted: np.ndarray, arm: str, unit: str
-) -> None:
+def _draw_scores(axes: Axes, actual: np.ndarray, predicted: np.ndarray, arm: str) -> None:
     # As pixels: thousands of vector points would only make the page heavy.
-    axes.scatter(actual, predicted, s=9, alpha=0.3, color="#0072B2", linewidths=0, rasterized=True)
+    axes.scatter(actual, predicted, s=11, alpha=0.5, color="#0072B2", linewidths=0, rasterized=True)
     both = np.concatenate([actual, predicted])
     ends = [both.min(), both.max()]
     axes.plot(ends, ends, color=INK, linewidth=1, linestyle="--", label="predicted = true")
     axes.set_title(label(arm))
-    axes.set_xlabel(f"true score ({unit})")
-    axes.set_ylabel(f"predicted score ({unit})")
+    axes.set_xlabel("true score (unit of the data)")
+    axes.set_ylabel("predicted score (unit of the data)")
 
 
 @dataclass(frozen=True)

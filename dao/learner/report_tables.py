@@ -13,6 +13,7 @@ __all__ = [
     "arms_table",
     "cost_table",
     "effects_table",
+    "formulas",
     "headline",
     "headlines",
     "missing",
@@ -77,27 +78,27 @@ def headline(findings: Mapping[str, Any]) -> list[str]:
     found = [e for e in tested if e.get("significant")]
     first = (
         f"Of {len(tested)} effects and contrasts tested on {names} over {_count(seeds, 'seed')}, "
-        f"{len(found) or 'none'} {'is' if len(found) == 1 else 'are'} significant at "
-        f"{LEVEL:.0%} after Holm's correction".replace("none are", "none is")
+        f"{len(found) or 'none'} {'are' if len(found) > 1 else 'is'} significant at 5 % after "
+        f"Holm's correction{'.' if found else ': no significant difference.'}"
     )
-    first += "." if found else ": no significant difference."
     shown = [e for e in tested if e["name"] in MAIN or e.get("significant")]
     return [first, *(_sentence(effect, findings) for effect in shown)]
 
 
 def _sentence(effect: Mapping[str, Any], findings: Mapping[str, Any]) -> str:
     about = findings["metrics"][effect["metric"]]
-    figures = (
+    return (
+        f"{effect['name']}, {about['label']}: {effect['verdict']}; "
         f"{number(effect['mean'], signed=True)}, 95 % t interval "
-        f"{_interval(effect.get('t95'), signed=True)}, Holm p {_p(effect['p_holm'])}"
+        f"{_interval(effect.get('t95'), signed=True)}, Holm p {_p(effect['p_holm'])}, "
+        f"detectable {number(effect.get('detectable'))}."
     )
-    text = f"{effect['name']}, {about['label']}: {effect['verdict']} ({figures})."
-    if not effect.get("significant") and effect.get("detectable") is not None:
-        text += (
-            f" A true difference of {number(effect['detectable'])} would have been found in "
-            f"80 % of such experiments; smaller ones may exist."
-        )
-    return text
+
+
+def formulas(findings: Mapping[str, Any]) -> str:
+    """What the main effects are made of."""
+    found = {e["name"]: e.get("formula") for e in findings["effects"] if e["name"] in MAIN}
+    return " ".join(f"{name} = {formula}." for name, formula in found.items() if formula)
 
 
 def _count(n: int, noun: str) -> str:
@@ -157,11 +158,11 @@ def effects_table(findings: Mapping[str, Any], metric: str) -> Table | None:
         return None
     head = (
         "effect", "seeds", "estimate", "95 % t interval", "95 % BCa interval", "permutation p",
-        "t p", "Holm p", "smallest detectable", "verdict",
+        "t p", "Holm p", "detectable", "verdict",
     )  # fmt: skip
     rows = [
         [
-            f"{e['name']} = {e['formula']}" if e.get("formula") != e["name"] else e["name"],
+            e["name"],
             str(e["n"]),
             number(e.get("mean"), signed=True),
             _interval(e.get("t95"), signed=True),
@@ -205,19 +206,18 @@ def per_example_table(findings: Mapping[str, Any]) -> Table | None:
 
 def cost_table(costs: Mapping[str, Mapping[str, float]], arms: Iterable[str]) -> Table:
     """What each arm costs, means over seeds; `costs` by label, then arm."""
-    rows = [[label(arm), *(_cost(by_arm.get(arm)) for by_arm in costs.values())] for arm in arms]
+    columns = [_alike(by_arm) for by_arm in costs.values()]
+    rows = [[label(arm), *(column.get(arm, "") for column in columns)] for arm in arms]
     return Table("Means over seeds", ["arm", *costs], rows)
 
 
-def _cost(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:,.1f}"
+def _alike(by_arm: Mapping[str, float]) -> dict[str, str]:
+    whole = all(value == int(value) or value >= 1000 for value in by_arm.values())
+    return {arm: f"{value:,.{0 if whole else 1}f}" for arm, value in by_arm.items()}
 
 
 def provenance_tables(runs: Runs) -> list[Table]:
     """Settings that all runs share, those in which arms differ, data, versions and revision."""
-    every = [run for seeds in runs.values() for run in seeds.values()]
     configs = {arm: flat(next(iter(seeds.values())).config) for arm, seeds in runs.items()}
     names = sorted({key for config in configs.values() for key in config} - PLACE)
     shared, differing = [], []
@@ -227,11 +227,7 @@ def provenance_tables(runs: Runs) -> list[Table]:
             shared.append([key, next(iter(values.values()))])
         else:
             differing.append([key, *values.values()])
-    facts: dict[str, set[str]] = {}
-    for run in every:
-        for key, value in _facts(run.metrics).items():
-            facts.setdefault(key, set()).add(_shown(value))
-    rows = [[key, "; ".join(sorted(values))] for key, values in facts.items()]
+    rows = [[key, _by_arm(values)] for key, values in _gathered(runs).items()]
     tables = [Table("Data, versions and revision of all runs", ("what", "value"), rows, True)]
     if differing:
         head = ["setting", *(label(arm) for arm in configs)]
@@ -239,6 +235,24 @@ def provenance_tables(runs: Runs) -> list[Table]:
     if shared:
         tables.append(Table("Settings of every run", ("setting", "value"), shared, True))
     return tables
+
+
+def _gathered(runs: Runs) -> dict[str, dict[str, list[str]]]:
+    """What was recorded -> its value -> the arms that recorded it."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for arm, seeds in runs.items():
+        for run in seeds.values():
+            for key, value in _facts(run.metrics).items():
+                arms = found.setdefault(key, {}).setdefault(_shown(value), [])
+                if label(arm) not in arms:
+                    arms.append(label(arm))
+    return found
+
+
+def _by_arm(values: Mapping[str, Sequence[str]]) -> str:
+    if len(values) == 1:
+        return next(iter(values))
+    return "; ".join(f"{value} ({', '.join(arms)})" for value, arms in values.items())
 
 
 def _facts(metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,9 +23,9 @@ def loss_panels(runs: Runs, tasks: Iterable[str]) -> list[Panel]:
     """Training loss of each task over the steps, the mean over seeds, one line per arm."""
     return [
         _panel(
-            task,
+            f"Training loss of {task}",
             {arm: _steps(seeds.values(), task, "loss", BINS) for arm, seeds in runs.items()},
-            f"training loss of {task} (as trained)",
+            "loss, as trained (no unit)",
             runs,
         )
         for task in tasks
@@ -52,8 +52,8 @@ def validation_panels(
             for arm, seeds in runs.items()
         }
         if any(curves.values()):
-            name = f"validation {about['label']} ({about['unit']})"
-            panels.append(_panel(about["label"], curves, name, runs))
+            name = f"{about['label']} ({about['unit']})"
+            panels.append(_panel(f"Validation: {about['label']}", curves, name, runs))
     return panels
 
 
@@ -69,7 +69,7 @@ def _panel(title: str, curves: Mapping[str, Curve], name: str, runs: Runs) -> Pa
     marked = f" Growth or restart after step {', '.join(map(str, growths))}." if growths else ""
     return Panel(
         partial(_draw_curves, curves=shown, name=name, title=title, growths=growths),
-        f"{name} over training steps. {told}.{marked}",
+        f"{title} over training steps. {told}.{marked}",
         WIDE,
     )
 
@@ -123,9 +123,9 @@ def dao_panels(runs: Runs, tasks: Sequence[str]) -> list[Panel]:
     for arm in ("dao", "dao+dendrites"):
         if arm not in runs:
             continue
-        for field, name, floor in (
-            ("weight", "loss weight (tasks' sum = their number)", 0.0),
-            ("norm", "gradient norm, as last measured", None),
+        for field, what, unit in (
+            ("weight", "loss weight", "(no unit; mean 1)"),
+            ("norm", "gradient norm", "(loss per unit of weight)"),
         ):
             bands = {task: _band(runs[arm].values(), task, field) for task in tasks}
             bands = {task: band for task, band in bands.items() if band}
@@ -134,8 +134,10 @@ def dao_panels(runs: Runs, tasks: Sequence[str]) -> list[Panel]:
             told = "; ".join(f"{t} {b[0][1]:.3f} to {b[-1][1]:.3f}" for t, b in bands.items())
             panels.append(
                 Panel(
-                    partial(_draw_bands, bands=bands, name=name, title=arm, floor=floor),
-                    f"{arm}: {name} over training steps, first to last. {told}.",
+                    partial(
+                        _draw_bands, bands=bands, name=f"{what} {unit}", title=f"{arm}: {what}s"
+                    ),
+                    f"{arm}: {what}s over training steps, first to last. {told}.",
                 )
             )
     return panels
@@ -156,16 +158,14 @@ def _band(runs: Iterable[Run], task: str, field: str) -> Band:
     return [(s, float(np.mean(found[s])), min(found[s]), max(found[s])) for s in steps]
 
 
-def _draw_bands(
-    axes: Axes, bands: Mapping[str, Band], name: str, title: str, floor: float | None
-) -> None:
+def _draw_bands(axes: Axes, bands: Mapping[str, Band], name: str, title: str) -> None:
     for index, (task, band) in enumerate(bands.items()):
         step, mean, low, high = zip(*band, strict=True)
         colour = TASK_COLOURS[index % len(TASK_COLOURS)]
         dash = ("-", "--", "-.", ":")[index % 4]
         axes.fill_between(step, low, high, color=colour, alpha=0.2, linewidth=0)
-        axes.plot(step, mean, dash, color=colour, label=f"{task}, mean over seeds")
-    axes.set_ylim(bottom=floor)
+        axes.plot(step, mean, dash, color=colour, label=task)
+    axes.set_ylim(bottom=0)
     axes.locator_params(axis="x", nbins=6, integer=True)
     axes.set_title(title)
     axes.set_xlabel("training step (batches)")
