@@ -66,6 +66,7 @@ def _draw_effects(
     axes.set_xlim(*_widened(shown))
     axes.locator_params(axis="x", nbins=5)
     axes.tick_params(axis="y", length=0)
+    axes.set_ylabel("effect or contrast")
     axes.set_title(about["label"])
     better = "right" if about["better"] == "higher" else "left"
     axes.set_xlabel(f"difference in {_with_unit(about)}\n{better} is better")
@@ -110,10 +111,8 @@ def improvements(
 def _interval(values: np.ndarray) -> tuple[float, float] | None:
     if len(values) < 2:
         return None
-    if np.ptp(values) == 0:
-        return float(values[0]), float(values[0])
-    found = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    return float(found.low), float(found.high)
+    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+    return float(values.mean() - half), float(values.mean() + half)
 
 
 def improvement_panels(findings: Mapping[str, Any], metrics: Sequence[str]) -> list[Panel]:
@@ -148,6 +147,7 @@ def _draw_improvements(
     axes.set_xticks(range(len(found)), [label(arm) for arm in found], rotation=35, ha="right")
     axes.grid(axis="x", visible=False)
     axes.set_title(f"{about['label']}: improvement over base")
+    axes.set_xlabel("arm")
     axes.set_ylabel(f"improvement in {_with_unit(about)}")
 
 

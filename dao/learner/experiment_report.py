@@ -65,7 +65,7 @@ def _sections(findings: Mapping[str, Any], runs: Runs) -> list[Section]:
     metrics = list(findings["metrics"])
     tasks = list(dict.fromkeys(about["task"] for about in findings["metrics"].values()))
     gaps = tables.missing(findings)
-    lead: list[Part] = [Bullets(tables.headline(findings))]
+    lead: list[Part] = [Bullets([*tables.headline(findings), *tables.beside(findings)])]
     lead += [Text(note, quiet=True) for note in (*gaps, DETECTABLE)]
     return [
         Section("Findings", lead),

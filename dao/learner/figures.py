@@ -134,8 +134,9 @@ def _figure(panels: Sequence[Panel], across: int) -> Figure:
         room = 50 * across  # characters and handles that fit in a line of the legend
         each = max(len(name) for name in named) + 7
         figure.legend(
-            named.values(), named.keys(), loc="outside lower center", ncols=max(1, min(len(named), room // each)),
-            columnspacing=1.2, handlelength=2.2,
+            named.values(), named.keys(), loc="outside lower center",
+            ncols=max(1, min(len(named), room // each)), columnspacing=1.2,
+            handlelength=2.2,
         )  # fmt: skip
     return figure
 

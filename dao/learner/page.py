@@ -33,7 +33,8 @@ a { color: var(--link); }
 nav { font-size: .875rem; color: var(--soft); }
 nav a { display: inline-block; padding: .2rem .7rem .2rem 0; }
 .lead { font-size: 1.0625rem; }
-.note, figcaption, caption { color: var(--soft); font-size: .875rem; }
+summary { cursor: pointer; }
+.note, figcaption, caption, summary { color: var(--soft); font-size: .875rem; }
 figure { margin: 1rem 0; }
 figcaption { max-width: 48rem; }
 .panels { display: grid; gap: 1.25rem 1.5rem;
@@ -52,16 +53,18 @@ thead th { vertical-align: bottom; color: var(--soft); }
 th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; padding-left: 0; }
 tbody tr:hover { background: var(--band); }
 td { white-space: nowrap; }
-table.words th, table.words td { text-align: left; overflow-wrap: anywhere; white-space: normal; }
+.words th, .words td { text-align: left; overflow-wrap: anywhere; white-space: normal; }
 @media (max-width: 70rem) {
   td { white-space: normal; }
-  thead { position: absolute; clip-path: inset(50%); width: 1px; height: 1px; overflow: hidden; }
-  table, caption, tbody, tr, th, td { display: block; }
-  tr { padding: .5rem 0; border-bottom: 1px solid var(--line); }
-  tbody th, td { border: 0; padding: .1rem 0; text-align: left; overflow-wrap: anywhere; }
-  td { display: grid; grid-template-columns: minmax(7rem, 38%) 1fr; gap: .6rem; }
-  td:empty { display: none; }
-  td::before { content: attr(data-label); color: var(--soft); } }
+  .many thead { position: absolute; clip-path: inset(50%); width: 1px; height: 1px;
+    overflow: hidden; }
+  .many, .many :is(caption, tbody, tr, th, td) { display: block; }
+  .many tr { padding: .5rem 0; border-bottom: 1px solid var(--line); }
+  .many tbody th, .many td { border: 0; padding: .1rem 0; text-align: left;
+    overflow-wrap: anywhere; }
+  .many td { display: grid; grid-template-columns: minmax(7rem, 38%) 1fr; gap: .6rem; }
+  .many td:empty { display: none; }
+  .many td::before { content: attr(data-label); color: var(--soft); } }
 """
 
 
@@ -82,12 +85,16 @@ class Bullets:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells of plain text; the first column names the row. `words`: none of them numbers."""
+    """Cells of plain text; the first column names the row.
+
+    `words`: none of them are numbers; `folded`: shown in the page only when asked for.
+    """
 
     caption: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     words: bool = False
+    folded: bool = False
 
 
 @dataclass(frozen=True)
@@ -185,13 +192,18 @@ def _html_table(table: Table) -> str:
         rows.append(
             f'<tr role="row"><th scope="row" role="rowheader">{escape(name)}</th>{rest}</tr>'
         )
-    kind = ' class="words"' if table.words else ""
+    kinds = ("many" if len(table.head) > 2 else "", "words" if table.words else "")
     body = "\n".join(rows)
-    return (
-        f'<table role="table"{kind}>\n<caption>{escape(table.caption)}</caption>\n'
+    caption = escape(table.caption)
+    shown = (
+        f'<table role="table" class="{" ".join(filter(None, kinds))}">\n'
+        f"{'' if table.folded else f'<caption>{caption}</caption>'}\n"
         f'<thead role="rowgroup"><tr role="row">{head}</tr></thead>\n'
         f'<tbody role="rowgroup">\n{body}\n</tbody>\n</table>'
     )
+    if not table.folded:
+        return shown
+    return f"<details><summary>{caption}</summary>\n{shown}\n</details>"
 
 
 def _span(cell: str) -> str:

@@ -11,6 +11,7 @@ from dao.learner.page import Table
 
 __all__ = [
     "arms_table",
+    "beside",
     "cost_table",
     "effects_table",
     "formulas",
@@ -93,6 +94,24 @@ def _sentence(effect: Mapping[str, Any], findings: Mapping[str, Any]) -> str:
         f"{_interval(effect.get('t95'), signed=True)}, Holm p {_p(effect['p_holm'])}, "
         f"detectable {number(effect.get('detectable'))}."
     )
+
+
+def beside(findings: Mapping[str, Any]) -> list[str]:
+    """The base arm next to the plain models, a sentence for each headline metric."""
+    lines = []
+    for metric in headlines(findings):
+        base = findings["arms"].get("base", {}).get("mean", {}).get(metric)
+        plain = {
+            name: values[metric]
+            for name, values in findings.get("baselines", {}).items()
+            if values.get(metric) is not None
+        }
+        if base is not None and plain:
+            told = ", ".join(f"{name} {number(value)}" for name, value in plain.items())
+            lines.append(
+                f"{findings['metrics'][metric]['label']} of base {number(base)}; beside it {told}."
+            )
+    return lines
 
 
 def formulas(findings: Mapping[str, Any]) -> str:
@@ -189,7 +208,7 @@ def per_example_table(findings: Mapping[str, Any]) -> Table | None:
     )  # fmt: skip
     rows = [
         [
-            f"{label(t['a'])} {MINUS} {label(t['b'])}",
+            f"{label(t['a'])} - {label(t['b'])}",
             findings["metrics"].get(t["metric"], {}).get("label", t["metric"]),
             t["test"],
             f"{t['n']:,}",
@@ -233,7 +252,7 @@ def provenance_tables(runs: Runs) -> list[Table]:
         head = ["setting", *(label(arm) for arm in configs)]
         tables.append(Table("Settings in which the arms differ", head, differing, True))
     if shared:
-        tables.append(Table("Settings of every run", ("setting", "value"), shared, True))
+        tables.append(Table("Settings of every run", ("setting", "value"), shared, True, True))
     return tables
 
 
