@@ -16,6 +16,8 @@ from dao.learner.figures import INK, NARROW, Panel, arm_style
 __all__ = ["cost_panels", "effect_panels", "improvement_panels", "improvements"]
 
 SIGNIFICANT, OPEN = "significant after Holm", "no significant difference"
+BCA: Mapping[str, Any] = {"color": "#56B4E9", "linewidth": 6.0, "zorder": 2}
+T: Mapping[str, Any] = {"color": INK, "linewidth": 1.2, "marker": "|", "zorder": 2.5}
 HEADROOM = 0.15  # of the range, so that no interval touches the frame
 
 
@@ -32,7 +34,7 @@ def effect_panels(findings: Mapping[str, Any], metrics: Sequence[str]) -> list[P
             Panel(
                 partial(_draw_effects, effects=effects, about=about),
                 f"Effects on {about['label']} with 95 % intervals. {told}.",
-                (NARROW[0], 1.5 + 0.27 * len(effects)),
+                (NARROW[0], 1.5 + 0.27 * max(len(effects), 3)),
             )
         )
     return panels
@@ -48,11 +50,12 @@ def _draw_effects(
     axes.axvline(0, color=INK, linewidth=0.8)
     shown: list[float] = [0.0]
     for row, effect in enumerate(effects):
-        for key, width, colour in (("t95", 1.2, INK), ("bca95", 4.5, "#0072B2")):
-            bounds = effect.get(key)
+        for name, bounds, style in (
+            ("95 % BCa interval", effect.get("bca95"), BCA),
+            ("95 % t interval", effect.get("t95"), T),
+        ):
             if bounds and None not in bounds:
-                name = {"t95": "95 % t interval", "bca95": "95 % BCa interval"}[key]
-                axes.plot(bounds, [row, row], color=colour, lw=width, label=name, zorder=2)
+                axes.plot(bounds, [row, row], label=name, **style)
                 shown += bounds
         found = bool(effect.get("significant"))
         axes.plot(
@@ -66,7 +69,7 @@ def _draw_effects(
     axes.set_xlim(*_widened(shown))
     axes.locator_params(axis="x", nbins=5)
     axes.tick_params(axis="y", length=0)
-    axes.set_ylabel("effect or contrast")
+    axes.set_ylabel("effect")
     axes.set_title(about["label"])
     better = "right" if about["better"] == "higher" else "left"
     axes.set_xlabel(f"difference in {_with_unit(about)}\n{better} is better")

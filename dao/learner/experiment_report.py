@@ -47,11 +47,18 @@ def write_report(folder: Path, findings: Mapping[str, Any]) -> None:
 
     Args:
         folder: of the experiment; its runs are in `ARM/seed=N/`.
-        findings: what `effects` made of them.
+        findings: what `dao.learner.effects.findings` made of them; `best_reachable`, `notes`,
+            `method` and an arm's `latency_ms` may be absent.
     """
     arms = [arm for arm in ARMS if arm in findings["arms"]]
     arms += [arm for arm in findings["arms"] if arm not in arms]
-    ordered = {**findings, "arms": {arm: findings["arms"][arm] for arm in arms}}
+    contents = [findings["arms"][arm] for arm in arms]
+    measured = {
+        metric: about
+        for metric, about in findings["metrics"].items()
+        if any(content["values"].get(metric) for content in contents)
+    }
+    ordered = {**findings, "arms": dict(zip(arms, contents, strict=True)), "metrics": measured}
     runs = read_runs(folder, arms, findings["seeds"])
     sections = _sections(ordered, runs)
     title = f"{findings['name']}: DAO and dendrites"
@@ -89,9 +96,9 @@ DETECTABLE = (
     "difference."
 )
 EFFECTS = (
-    "Mean paired difference over seeds. Thin line: 95 % t interval; thick line: 95 % BCa bootstrap "
-    "interval; filled point: significant after Holm's correction; open point: no significant "
-    "difference."
+    "Mean paired difference over seeds. Thin line with ends: 95 % t interval; thick: 95 % BCa "
+    "bootstrap interval; filled point: significant after Holm's correction; open point: no "
+    "significant difference."
 )
 ARMS_NOTE = (
     "base: equal weights, no dendrites, the same reloads and optimizer restarts as the arms that "
@@ -122,6 +129,9 @@ def _effects(findings: Mapping[str, Any]) -> Section:
     if not parts:
         return _left_out("Effects and contrasts", "no two arms share a seed")
     seeds = max(int(effect["n"]) for effect in findings["effects"])
+    if method := findings.get("method"):
+        notes = Bullets([tables.formulas(findings), *method])
+        return Section("Effects and contrasts", [*parts, notes])
     note = f"{tables.formulas(findings)} Holm's correction is within each family."
     if seeds > 0 and 2 / 2**seeds > tables.LEVEL:
         note += f" With {seeds} seeds no exact sign-flip p is below {2 / 2**seeds:.4g}."
@@ -188,7 +198,8 @@ def _calibration(runs: Runs) -> Section:
         return _left_out("Calibration", "no run has predictions with class probabilities")
     caption = (
         "Test rows of all seeds together, in ten bins of equal width by the probability of the "
-        "predicted class. ECE: mean distance from the diagonal, weighted by rows."
+        "predicted class; the larger a point, the more rows in its bin. ECE: mean distance from "
+        "the diagonal, weighted by rows."
     )
     rows = [
         [label(arm), f"{curve.count.sum():,}", tables.number(curve.ece)]
@@ -230,11 +241,10 @@ def _cost_figures(findings: Mapping[str, Any], runs: Runs) -> dict[str, dict[str
     }
     for arm, content in findings["arms"].items():
         found = list(runs.get(arm, {}).values())
-        added = [run.dendrites.get("parameters_added", 0) for run in found]
         memory = [max(m) for run in found if (m := _memory(run.history))]
         seconds = [s for s in content.get("seconds", {}).values() if s is not None]
         values = (
-            content["parameters"] + fmean(added or [0]) if content.get("parameters") else None,
+            content.get("parameters"),
             fmean(seconds) if seconds else None,
             content.get("latency_ms"),
             fmean(memory) if memory else None,
@@ -254,7 +264,9 @@ def _growth(runs: Runs) -> Section:
     for _, run in sorted(runs.get("dendrites", {}).items()):
         graph = run.path / GRAPH
         if graph.is_file():
-            caption = f"As perforatedai drew it for arm dendrites, seed {run.seed}."
+            caption = (
+                f"As drawn by perforatedai in arm dendrites, seed {run.seed}; the file is {GRAPH}."
+            )
             alt = "Validation scores and switches over the run, drawn by perforatedai."
             return Section(title, [Picture(GRAPH, graph.read_bytes(), alt, caption)])
     return _left_out(title, "no run of arm dendrites has PAI/PAI.png")

@@ -50,6 +50,7 @@ th, td { padding: .35rem .6rem; text-align: right; vertical-align: top; overflow
   border-bottom: 1px solid var(--line); }
 th { font-weight: 600; }
 thead th { vertical-align: bottom; color: var(--soft); }
+th:first-child { min-width: 10rem; }
 th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; padding-left: 0; }
 tbody tr:hover { background: var(--band); }
 td { white-space: nowrap; }

@@ -91,6 +91,7 @@ def _draw_scores(axes: Axes, actual: np.ndarray, predicted: np.ndarray, arm: str
     ends = [both.min(), both.max()]
     axes.plot(ends, ends, color=INK, linewidth=1, linestyle="--", label="predicted = true")
     axes.set_title(label(arm))
+    axes.locator_params(nbins=6)
     axes.set_xlabel("true score (unit of the data)")
     axes.set_ylabel("predicted score (unit of the data)")
 
@@ -156,7 +157,18 @@ def calibration_panel(found: dict[str, Reliability]) -> Panel:
 def _draw_calibration(axes: Axes, found: dict[str, Reliability]) -> None:
     axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=(0, (1, 2)), label="calibrated")
     for arm, curve in found.items():
-        axes.plot(curve.confidence, curve.accuracy, label=label(arm), **arm_style(arm))
+        style = arm_style(arm)
+        size = 12 + 120 * curve.count / curve.count.sum()
+        marker = style.pop("marker")
+        axes.plot(curve.confidence, curve.accuracy, **style)
+        axes.scatter(
+            curve.confidence,
+            curve.accuracy,
+            s=size,
+            color=style["color"],
+            marker=marker,
+            label=label(arm),
+        )
     axes.set_xlim(0, 1.02)
     axes.set_ylim(0, 1.02)
     axes.set_title("Calibration")

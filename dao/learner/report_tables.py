@@ -26,6 +26,7 @@ __all__ = [
 NOTHING, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 LEVEL = 0.05
 HEADLINE = ("accuracy", "mse")
+CONTROLS = ("dendrites - sham", "dendrites - capacity")  # what an effect of dendrites has to pass
 MAIN = ("DAO", "dendrites", "interaction")
 PLACE = {"output", "cache", "name", "seed"}  # settings that say where, not what
 
@@ -82,7 +83,14 @@ def headline(findings: Mapping[str, Any]) -> list[str]:
         f"{len(found) or 'none'} {'are' if len(found) > 1 else 'is'} significant at 5 % after "
         f"Holm's correction{'.' if found else ': no significant difference.'}"
     )
-    shown = [e for e in tested if e["name"] in MAIN or e.get("significant")]
+    grown = {e["metric"] for e in found if e["name"] == "dendrites"}
+    shown = [
+        e
+        for e in tested
+        if e["name"] in MAIN
+        or e.get("significant")
+        or (e["name"] in CONTROLS and e["metric"] in grown)
+    ]
     return [first, *(_sentence(effect, findings) for effect in shown)]
 
 
@@ -136,14 +144,14 @@ def missing(findings: Mapping[str, Any]) -> list[str]:
             for seed in findings["seeds"]
             if not any(by_seed.get(str(seed)) is not None for by_seed in values)
         ]
-        if gone:
+        if gone and "notes" not in findings:
             noun = "seed" if len(gone) == 1 else "seeds"
             lines.append(f"Missing from {label(arm)}: {noun} {', '.join(gone)}.")
     for about in {"cls": ("accuracy", "macro_f1"), "reg": ("mse", "r2")}.values():
         gone = [metric for metric in about if metric not in findings["metrics"]]
         if gone:
             lines.append(f"Not measured: {', '.join(gone)}.")
-    return lines
+    return [*lines, *(f"{note}." for note in findings.get("notes", ()))]
 
 
 def arms_table(findings: Mapping[str, Any]) -> Table:
@@ -160,7 +168,10 @@ def arms_table(findings: Mapping[str, Any]) -> Table:
             cells.append("" if mean is None else number(mean) + _bracketed(bounds))
         seeds = max((len(v) for v in content["values"].values()), default=0)
         rows.append([label(arm), str(seeds), *cells])
-    for name, values in findings.get("baselines", {}).items():
+    plain = dict(findings.get("baselines", {}))
+    if best := findings.get("best_reachable"):
+        plain["best reachable (noise of known size)"] = best
+    for name, values in plain.items():
         cells = ["" if values.get(m) is None else number(values[m]) for m in metrics]
         rows.append([name, "", *cells])
     return Table("Test split: mean over seeds [95 % t interval of the mean]", head, rows)

@@ -19,7 +19,7 @@ def results_csv(findings: Mapping[str, Any], runs: Runs) -> str:
     """One row per arm and seed; what is unknown is empty."""
     metrics = list(findings["metrics"])
     latency = any(content.get("latency_ms") for content in findings["arms"].values())
-    head = ["arm", "seed", *metrics, "trainable_parameters", "dendrite_parameters"]
+    head = ["arm", "seed", *metrics, "trained_parameters", "dendrite_parameters"]
     head += [*(["latency_ms"] if latency else []), "seconds", "dendrites_kept"]
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")

@@ -153,7 +153,7 @@ def _band(runs: Iterable[Run], task: str, field: str) -> Band:
             value = row["tasks"].get(task, {}).get(field)
             if value is not None:
                 found.setdefault(row["step"], []).append(value)
-    every = max(1, len(found) // 400)  # more points than pixels only weigh
+    every = max(1, len(found) // 200)  # more points than pixels only weigh
     steps = sorted(found)[::every]
     return [(s, float(np.mean(found[s])), min(found[s]), max(found[s])) for s in steps]
 
