@@ -130,8 +130,8 @@ def _effects(findings: Mapping[str, Any]) -> Section:
         return _left_out("Effects and contrasts", "no two arms share a seed")
     seeds = max(int(effect["n"]) for effect in findings["effects"])
     if method := findings.get("method"):
-        notes = Bullets([tables.formulas(findings), *method])
-        return Section("Effects and contrasts", [*parts, notes])
+        notes = [Text(line, quiet=True) for line in (tables.formulas(findings), *method)]
+        return Section("Effects and contrasts", [*parts, *notes])
     note = f"{tables.formulas(findings)} Holm's correction is within each family."
     if seeds > 0 and 2 / 2**seeds > tables.LEVEL:
         note += f" With {seeds} seeds no exact sign-flip p is below {2 / 2**seeds:.4g}."

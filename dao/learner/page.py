@@ -50,13 +50,11 @@ th, td { padding: .35rem .6rem; text-align: right; vertical-align: top; overflow
   border-bottom: 1px solid var(--line); }
 th { font-weight: 600; }
 thead th { vertical-align: bottom; color: var(--soft); }
-th:first-child { min-width: 10rem; }
+th:first-child { min-width: 11rem; }
 th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; padding-left: 0; }
 tbody tr:hover { background: var(--band); }
-td { white-space: nowrap; }
-.words th, .words td { text-align: left; overflow-wrap: anywhere; white-space: normal; }
+.words th, .words td { text-align: left; overflow-wrap: anywhere; }
 @media (max-width: 70rem) {
-  td { white-space: normal; }
   .many thead { position: absolute; clip-path: inset(50%); width: 1px; height: 1px;
     overflow: hidden; }
   .many, .many :is(caption, tbody, tr, th, td) { display: block; }
