@@ -148,6 +148,7 @@ def _draw_improvements(
             axes.plot([place] * 2, interval, "_", color=INK, markersize=8)
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.set_xticks(range(len(found)), [label(arm) for arm in found], rotation=35, ha="right")
+    axes.set_xlim(-0.7, max(len(found), 4) - 0.3)
     axes.grid(axis="x", visible=False)
     axes.set_title(f"{about['label']}: improvement over base")
     axes.set_xlabel("arm")

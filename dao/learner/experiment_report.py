@@ -29,6 +29,7 @@ from dao.learner.prediction_figures import (
     score_panel,
 )
 from dao.learner.record import write_atomically
+from dao.learner.report_provenance import provenance_tables
 from dao.learner.results_csv import results_csv
 from dao.learner.training_figures import dao_panels, loss_panels, validation_panels
 
@@ -275,7 +276,7 @@ def _growth(runs: Runs) -> Section:
 def _provenance(runs: Runs) -> Section:
     if not runs:
         return _left_out("Provenance", "no run folder was found")
-    return Section("Provenance", tables.provenance_tables(runs))
+    return Section("Provenance", provenance_tables(runs))
 
 
 def _write_pictures(folder: Path, sections: Sequence[Section]) -> None:

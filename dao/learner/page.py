@@ -43,20 +43,21 @@ figcaption { max-width: 48rem; }
 .panels svg { display: block; width: 100%; max-width: 31rem; height: auto; }
 .picture { background: #ffffff; border-radius: 6px; padding: .5rem; }
 .picture img { display: block; width: 100%; height: auto; }
-table { border-collapse: collapse; width: 100%; margin: 1rem 0 1.5rem; font-size: .875rem;
+table { border-collapse: collapse; width: 100%; margin: 1rem 0 1.5rem; font-size: .8125rem;
   font-variant-numeric: tabular-nums; }
 caption { text-align: left; padding-bottom: .4rem; }
-th, td { padding: .35rem .6rem; text-align: right; vertical-align: top; overflow-wrap: normal;
+th, td { padding: .35rem .4rem; text-align: right; vertical-align: top; overflow-wrap: normal;
   border-bottom: 1px solid var(--line); }
 th { font-weight: 600; }
 thead th { vertical-align: bottom; color: var(--soft); }
-th:first-child { min-width: 11rem; }
+th:first-child { min-width: 9.5rem; }
 th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; padding-left: 0; }
 tbody tr:hover { background: var(--band); }
 .words th, .words td { text-align: left; overflow-wrap: anywhere; }
 @media (max-width: 70rem) {
   .many thead { position: absolute; clip-path: inset(50%); width: 1px; height: 1px;
     overflow: hidden; }
+  table { font-size: .875rem; }
   .many, .many :is(caption, tbody, tr, th, td) { display: block; }
   .many tr { padding: .5rem 0; border-bottom: 1px solid var(--line); }
   .many tbody th, .many td { border: 0; padding: .1rem 0; text-align: left;

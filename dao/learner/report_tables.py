@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from dao.learner.experiment_runs import ARMS, Runs, flat, label, without_folders
+from dao.learner.experiment_runs import ARMS, label
 from dao.learner.page import Table
 
 __all__ = [
+    "NOTHING",
     "arms_table",
     "beside",
     "cost_table",
@@ -20,7 +21,6 @@ __all__ = [
     "missing",
     "number",
     "per_example_table",
-    "provenance_tables",
 ]
 
 NOTHING, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
@@ -28,7 +28,6 @@ LEVEL = 0.05
 HEADLINE = ("accuracy", "mse")
 CONTROLS = ("dendrites - sham", "dendrites - capacity")  # what an effect of dendrites has to pass
 MAIN = ("DAO", "dendrites", "interaction")
-PLACE = {"output", "cache", "name", "seed"}  # settings that say where, not what
 
 
 def number(value: float | None, *, signed: bool = False) -> str:
@@ -244,75 +243,3 @@ def cost_table(costs: Mapping[str, Mapping[str, float]], arms: Iterable[str]) ->
 def _alike(by_arm: Mapping[str, float]) -> dict[str, str]:
     whole = all(value == int(value) or value >= 1000 for value in by_arm.values())
     return {arm: f"{value:,.{0 if whole else 1}f}" for arm, value in by_arm.items()}
-
-
-def provenance_tables(runs: Runs) -> list[Table]:
-    """Settings that all runs share, those in which arms differ, data, versions and revision."""
-    configs = {arm: flat(next(iter(seeds.values())).config) for arm, seeds in runs.items()}
-    names = sorted({key for config in configs.values() for key in config} - PLACE)
-    shared, differing = [], []
-    for key in names:
-        values = {arm: _shown(config.get(key)) for arm, config in configs.items()}
-        if len(set(values.values())) == 1:
-            shared.append([key, next(iter(values.values()))])
-        else:
-            differing.append([key, *values.values()])
-    rows = [[key, _by_arm(values)] for key, values in _gathered(runs).items()]
-    tables = [Table("Data, versions and revision of all runs", ("what", "value"), rows, True)]
-    if differing:
-        head = ["setting", *(label(arm) for arm in configs)]
-        tables.append(Table("Settings in which the arms differ", head, differing, True))
-    if shared:
-        tables.append(Table("Settings of every run", ("setting", "value"), shared, True, True))
-    return tables
-
-
-def _gathered(runs: Runs) -> dict[str, dict[str, list[str]]]:
-    """What was recorded -> its value -> the arms that recorded it."""
-    found: dict[str, dict[str, list[str]]] = {}
-    for arm, seeds in runs.items():
-        for run in seeds.values():
-            for key, value in _facts(run.metrics).items():
-                arms = found.setdefault(key, {}).setdefault(_shown(value), [])
-                if label(arm) not in arms:
-                    arms.append(label(arm))
-    return found
-
-
-def _by_arm(values: Mapping[str, Sequence[str]]) -> str:
-    if len(values) == 1:
-        return next(iter(values))
-    return "; ".join(f"{value} ({', '.join(arms)})" for value, arms in values.items())
-
-
-def _facts(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    data, made = metrics.get("data", {}), metrics.get("provenance", {})
-    git = made.get("git") or {}
-    found = {"data fingerprint": data.get("fingerprint")}
-    for source in data.get("sources", ()):
-        found[f"sha256 of {without_folders(source['source'])}"] = source.get("sha256")
-    for split, rows in data.get("rows", {}).items():
-        found[f"rows, {split}"] = rows
-    encoder = made.get("encoder", {})
-    found |= {
-        "encoder": encoder.get("name"),
-        "origin of the encoder": encoder.get("origin"),
-        "precision": made.get("precision"),
-        "device": made.get("device"),
-        "threads": made.get("threads"),
-        "python": made.get("python"),
-        **made.get("packages", {}),
-        "git commit": git.get("commit"),
-        "uncommitted changes": git.get("dirty"),
-    }
-    return {key: value for key, value in found.items() if value is not None}
-
-
-def _shown(value: Any) -> str:  # noqa: ANN401
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if value is None or value in ("", [], {}):
-        return NOTHING
-    if isinstance(value, list | tuple):
-        return ", ".join(_shown(item) for item in value)
-    return without_folders(str(value))
