@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,6 +122,7 @@ def run_factorial(
         read_data(shared)
     try:
         failed = _work_off(cells, missing, folder, options, command, console)
+        _tidy(cells, folder)
         _end(folder, failed, console, partial=bool(options.only))
     except KeyboardInterrupt:
         console.print("stopped; the same command again continues with what is missing")
@@ -158,7 +159,7 @@ def _work_off(
     board = Board(cells, console.width)
     shown = len(cells) - len(missing)
     console.print(f"{folder}: {shown} of {len(cells)} runs are done", highlight=False)
-    live = Live(get_renderable=board.table, console=console, refresh_per_second=1)
+    live = Live(get_renderable=board.view, console=console, refresh_per_second=1)
     # Closed at once when stopped: no process is left behind.
     ending = closing(_outcomes(missing, folder, options, command))
     with ending as outcomes, live if console.is_terminal else nullcontext():
@@ -192,13 +193,26 @@ def _job(cell: Cell, folder: Path, command: tuple[str, ...], threads: int) -> Jo
     return Job(
         name=cell.name,
         folder=cell.cfg.folder,
-        lock=folder / LOCKS / cell.name.replace("/", "-"),
+        lock=_lock(cell, folder),
         command=command,
         settings=cell.cfg.to_yaml(),
         threads=threads,
         gpus=int(cell.cfg.device.startswith("cuda")),
         place=Path.cwd(),
     )
+
+
+def _lock(cell: Cell, folder: Path) -> Path:
+    return folder / LOCKS / cell.name.replace("/", "-")
+
+
+def _tidy(cells: Sequence[Cell], folder: Path) -> None:
+    """Remove the locks of finished runs: nobody will work there again."""
+    for cell in cells:
+        if RunFolder(cell.cfg.folder).finished:
+            _lock(cell, folder).unlink(missing_ok=True)
+    with suppress(OSError):  # others still hold some, or there are none
+        (folder / LOCKS).rmdir()
 
 
 def _end(folder: Path, failed: Sequence[Outcome], console: Console, *, partial: bool) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table
 
 from dao.learner.config import Config
@@ -52,12 +53,16 @@ class Board:
         self._done: dict[str, str] = {}
         self._work_before = self._work()
 
+    def view(self) -> Group:
+        """The table and the summary."""
+        return Group(self.table(), self.summary())
+
     def table(self) -> Table:
         """One row per arm, one column per seed."""
         arms = dict.fromkeys(cell.arm for cell in self.cells)
         seeds = sorted({cell.seed for cell in self.cells})
         compact = self.width < 15 + (WIDE_CELL + 3) * len(seeds)
-        table = Table(caption=self.summary(), caption_justify="left")
+        table = Table()
         table.add_column("arm")
         for seed in seeds:
             table.add_column(str(seed) if compact else f"seed {seed}")
