@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 
@@ -21,7 +22,7 @@ __all__ = ["Board", "duration", "figures"]
 
 HEADLINE = {"cls": "accuracy", "reg": "mse"}
 TAIL = 16_384  # bytes; a row of the history is far shorter
-WIDE_CELL = 16  # characters with figures
+ARM_CELL, WIDE_CELL = 15, 13  # characters, with what is between two cells
 FIRST_SHARE = 0.01  # of the work, before which an estimate would be a guess
 
 
@@ -61,8 +62,9 @@ class Board:
         """One row per arm, one column per seed."""
         arms = dict.fromkeys(cell.arm for cell in self.cells)
         seeds = sorted({cell.seed for cell in self.cells})
-        compact = self.width < 15 + (WIDE_CELL + 3) * len(seeds)
-        table = Table()
+        compact = self.width < ARM_CELL + WIDE_CELL * len(seeds)
+        title = "test accuracy and mse; of a run at work, steps"
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
         table.add_column("arm")
         for seed in seeds:
             table.add_column(str(seed) if compact else f"seed {seed}")
@@ -143,10 +145,10 @@ def figures(folder: Path, *, short: bool = False) -> str:
         seconds = metrics["training"]["seconds"]
     except (OSError, ValueError, KeyError):
         return "done"
-    shown = [(name, "none" if value is None else f"{value:.4f}") for name, value in found]
     if short:
-        return " ".join(("" if name == "accuracy" else f"{name} ") + text for name, text in shown)
-    return ", ".join([*(f"{name} {text}" for name, text in shown), f"trained in {seconds:.0f} s"])
+        return " ".join("none" if value is None else f"{value:.3f}" for _, value in found)
+    shown = [f"{name} none" if value is None else f"{name} {value:.4f}" for name, value in found]
+    return ", ".join([*shown, f"trained in {seconds:.0f} s"])
 
 
 def duration(seconds: float) -> str:
@@ -166,7 +168,7 @@ def _running(progress: _Progress | None, *, compact: bool) -> str:
         return "0%" if compact else "starting"
     if compact:
         return f"{progress.share:.0%}"
-    return f"step {progress.step}" + (f"/{progress.total}" if progress.total else "")
+    return f"{progress.step}/{progress.total}" if progress.total else f"step {progress.step}"
 
 
 def _progress(cfg: Config) -> _Progress | None:
