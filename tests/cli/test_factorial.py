@@ -136,12 +136,12 @@ def test_a_machine_of_the_cluster_is_lost(cluster: Any, arguments: Arguments, tm
     there = psutil.Process(second.all_processes["raylet"][0].process.pid)
     wait_for(lambda: trained_below(there, output), process)
     lost = trained_below(there, output)
-    wait_for(lambda: (run_folder(output, lost) / "history.jsonl").exists(), process)
-    everything = there.children(recursive=True)
-    cluster.remove_node(second, allow_graceful=False)
-    for one in everything:  # a machine that is lost takes all of its processes with it
+    wait_for((run_folder(output, lost) / "checkpoints" / "latest").exists, process)
+    # A machine that is lost takes all of its processes with it.
+    for one in there.children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             one.kill()
+    cluster.remove_node(second, allow_graceful=False)
     assert process.wait() == 0
 
     assert {path.parent for path in finished(output)} == {run_folder(output, c) for c in THERE}
@@ -149,4 +149,5 @@ def test_a_machine_of_the_cluster_is_lost(cluster: Any, arguments: Arguments, tm
     assert attempts == {**dict.fromkeys(THERE, 1), lost: 2}
     for cell in THERE:
         history = (run_folder(output, cell) / "history.jsonl").read_text().splitlines()
-        assert [json.loads(row)["step"] for row in history] == list(range(1, 21))
+        steps = [json.loads(row)["step"] for row in history]
+        assert steps == list(range(1, 17 if cell == "cls/0" else 21))  # a fifth has no class
