@@ -708,6 +708,15 @@ def test_nf4_wraps_the_same_layers(where, wrapped, tmp_path, data):
     run = Run(tmp_path / "run", data, model=model, where=where).go(plan)
     run.train(3)
     assert run.growing.report()["received_gradient"] == wrapped
+    description, tensors = run.growing.twin_state()
+    # What is quantised is neither copied nor drawn anew.
+    assert all(tensor.is_floating_point() for tensor in tensors.values())
+    with torch.no_grad():
+        expected = run.model(data[0])
+        plain = run.growing.detach()
+        assert not torch.equal(plain(data[0]), expected)
+        load(attach(plain, description), tensors)
+        assert torch.equal(plain(data[0]), expected)
 
 
 RANK_PROGRAM = """
