@@ -106,7 +106,7 @@ def _compare(paths: list[str], style: str | None, others: bool) -> None:
     if len(paths) != 2 or others:
         raise typer.BadParameter("compare takes two runs or folders, and --format.")
     with user_errors():
-        from dao.learner.comparison_report import print_comparison
+        from dao.learner.experiment.comparison_report import print_comparison
 
         print_comparison(Path(paths[0]), Path(paths[1]), style or "terminal")
 

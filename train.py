@@ -59,7 +59,7 @@ def main(
 ) -> None:
     """Fine-tune one shared encoder on several tasks and report on held-out data."""
     from dao.learner.command import user_errors
-    from dao.learner.factorial import Options, run_factorial
+    from dao.learner.experiment.runner import Options, run_factorial
     from dao.learner.ranks import joined
 
     if use_dao is not None:

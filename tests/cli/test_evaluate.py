@@ -287,9 +287,9 @@ def test_two_runs_are_compared(full_run: Path, tmp_path: Path):
 
 
 def test_the_figures_of_a_run_are_those_of_its_predictions(full_run: Path):
-    from dao.learner.comparable import check_comparable
-    from dao.learner.finished import read_run
-    from dao.learner.verdicts import _scores
+    from dao.learner.experiment.comparable import check_comparable
+    from dao.learner.experiment.runs import read_run
+    from dao.learner.experiment.verdicts import _scores
 
     run = read_run(full_run)
     check_comparable([run, run])

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from typer.testing import CliRunner, Result
 
-from dao.learner.factorial_job import HEADER
+from dao.learner.experiment.job import HEADER
 
 ROOT = Path(__file__).parents[2]
 HERE = ("base/0", "dao/0", "reg/0")

@@ -1,10 +1,10 @@
-"""Finished runs as statistics see them: settings, test figures, one prediction per test row."""
+"""Finished runs as statistics and report see them: settings, course, test figures, predictions."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +14,11 @@ import pandas as pd
 
 from dao.errors import UserError
 from dao.learner.config import Config
-from dao.learner.contrasts import ARMS, METRICS
+from dao.learner.experiment.arms import ARMS
+from dao.learner.experiment.contrasts import METRICS
 from dao.learner.record import RunFolder
 
-__all__ = ["Run", "experiment", "flat", "read_arm", "read_run"]
+__all__ = ["Run", "Runs", "experiment", "flat", "read_arm", "read_run", "read_runs"]
 
 SEED = re.compile(r"seed=(\d+)")
 
@@ -38,17 +39,25 @@ class Run:
         """The settings by their dotted names, each as config.yaml has it."""
         return flat(self.config.model_dump(mode="json"))
 
+    @property
+    def dendrites(self) -> Mapping[str, Any]:
+        """The record of the dendrites; empty where none grew."""
+        return self.metrics.get("dendrites") or {}
+
     @cached_property
-    def validations(self) -> int:
-        """How often it was validated."""
-        return len(self._rows("validation.jsonl"))
+    def validations(self) -> list[dict[str, Any]]:
+        """A row per validation."""
+        return self._rows("validation.jsonl")
+
+    @cached_property
+    def history(self) -> list[dict[str, Any]]:
+        """A row per training step; none where no history was kept."""
+        return self._rows("history.jsonl") if (self.path / "history.jsonl").is_file() else []
 
     @cached_property
     def batches(self) -> list[str]:
-        """A fingerprint of the rows of every training step; none where no history was kept."""
-        if not (self.path / "history.jsonl").is_file():
-            return []
-        return [row["batch"] for row in self._rows("history.jsonl")]
+        """A fingerprint of the rows of every training step."""
+        return [row["batch"] for row in self.history]
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
@@ -63,7 +72,8 @@ class Run:
                 self.path / "predictions.csv", dtype=text, keep_default_na=False, na_values=[""]
             )
             needed = ["id", "text", *(c for t in self.config.tasks for c in (t, f"{t}_target"))]
-            return frame[needed].sort_values("id", kind="stable", ignore_index=True)
+            others = [column for column in frame if column not in needed]
+            return frame[needed + others].sort_values("id", kind="stable", ignore_index=True)
         except (OSError, ValueError, KeyError) as error:
             raise _unreadable(self.path, "predictions.csv", error) from None
 
@@ -84,6 +94,10 @@ class Run:
             return RunFolder(self.path).rows(name)
         except (OSError, ValueError) as error:
             raise _unreadable(self.path, name, error) from None
+
+
+Runs = Mapping[str, Mapping[int, Run]]
+"""Arm -> seed -> run."""
 
 
 def _unreadable(path: Path, name: str, error: Exception) -> UserError:
@@ -142,6 +156,15 @@ def experiment(folder: Path) -> tuple[dict[str, list[Run]], dict[str, list[int]]
             f"Give the folder that train.py --factorial wrote."
         )
     return {n: runs for n, (runs, _) in found.items()}, {n: rest for n, (_, rest) in found.items()}
+
+
+def read_runs(folder: Path, arms: Iterable[str], seeds: Collection[int]) -> Runs:
+    """The finished runs of these arms and seeds; only arms that have one."""
+    found = {
+        arm: {run.seed: run for run in read_arm(folder / arm)[0] if run.seed in seeds}
+        for arm in arms
+    }
+    return {arm: runs for arm, runs in found.items() if runs}
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

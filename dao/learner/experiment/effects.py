@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dao.learner.comparable import check_comparable
-from dao.learner.comparison import compare
-from dao.learner.contrasts import EFFECTS, METRICS, PAIRS
-from dao.learner.finished import Run, experiment
+from dao.learner.experiment.comparable import check_comparable
+from dao.learner.experiment.contrasts import EFFECTS, METRICS, PAIRS
+from dao.learner.experiment.runs import Run, experiment
+from dao.learner.experiment.statistics import t_interval
+from dao.learner.experiment.verdicts import METHOD, over_rows, over_seeds
 from dao.learner.record import write_atomically
-from dao.learner.statistics import t_interval
-from dao.learner.verdicts import METHOD, over_rows, over_seeds
 
-__all__ = ["check_comparable", "compare", "findings"]
+__all__ = ["findings"]
 
 FILE = "findings.json"
 
@@ -27,7 +26,7 @@ def findings(folder: Path) -> dict[str, Any]:
     arms are not there is left out; `notes` says all of this.
 
     Args:
-        folder: holds ARM/seed=N, each a run folder of train.py; `contrasts.ARMS` are known.
+        folder: holds ARM/seed=N, each a run folder of train.py; `arms.ARMS` are known.
 
     Returns:
         JSON-able: name; folder_arms; seeds (of any arm); missing (arm and seed of runs that are not
@@ -88,7 +87,7 @@ def _arm(runs: Sequence[Run]) -> dict[str, Any]:
         "parameters": max(_parameters(run) for run in runs),
         "seconds": {str(run.seed): run.metrics["training"]["seconds"] for run in runs},
         "steps": trained[0]["steps"],
-        "validations": runs[0].validations,
+        "validations": len(runs[0].validations),
         "restarted_after_steps": trained[0].get("restarted_after_steps", []),
         "selected_after_step": {
             str(run.seed): run.metrics["training"]["selected_after_step"] for run in runs

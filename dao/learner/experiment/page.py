@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from dao.learner.figures import Panel, columns, svg
+from dao.learner.experiment.figures import Panel, columns, svg
 
 __all__ = ["Bullets", "Figure", "Part", "Picture", "Section", "Table", "Text", "html", "markdown"]
 

@@ -8,14 +8,13 @@ from itertools import groupby
 from typing import Any
 
 from dao.errors import UserError
-from dao.learner.contrasts import ARMS, SETS_APART
-from dao.learner.finished import Run
+from dao.learner.experiment.arms import ARMS, PLACES, SETS_APART
+from dao.learner.experiment.runs import Run
 
-__all__ = ["PLACES", "check_comparable", "check_same_settings", "check_same_test", "differing"]
+__all__ = ["FREE", "check_comparable", "check_same_settings", "check_same_test", "differing"]
 
-PLACES = ("output", "cache", "name")
-"""Settings that change no result."""
 FREE = ("seed", *PLACES)
+"""Settings in which runs of one arm may differ."""
 PRIORS = "dao.priors"  # a task alone can have none of the other's
 
 
@@ -42,7 +41,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
         check_same_settings(list(same_arm), FREE)
     check_same_test(runs)
     _check_equal(runs, _recorded)
-    _check_equal(runs, lambda run: {"number of validations": run.validations})
+    _check_equal(runs, lambda run: {"number of validations": len(run.validations)})
     for task in _all_tasks(runs):
         _check_equal(_having(task, runs), partial(_labelled, task))
     for _, same_tasks in groupby(sorted(runs, key=_tasks), _tasks):

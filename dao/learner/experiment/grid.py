@@ -1,49 +1,20 @@
-"""The arms of the experiment, and the settings of each of its runs (pure but for reading folders).
-
-A 2 x 2 of DAO and dendrites, and beside it what could explain an effect of dendrites other than
-dendrites: `sham` has them but never trains them, `capacity` has as many parameters elsewhere. The
-single tasks say what sharing an encoder costs or brings. An arm without dendrites has the control
-`restart`, so that all reload their best weights and restart their optimizer after the same steps.
-"""
+"""The runs of the experiment and the settings of each (pure but for reading folders)."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dao.errors import UserError
 from dao.learner.config import Config, load_config
+from dao.learner.experiment.arms import ARMS, PLACES, SETS_APART
+from dao.learner.experiment.runs import flat
 from dao.learner.record import RunFolder
 
-__all__ = ["ARMS", "Cell", "check_not_other", "check_shared", "experiment_folder", "grid"]
+__all__ = ["Cell", "check_not_other", "check_shared", "experiment_folder", "grid"]
 
-BOTH = ("cls", "reg")
-
-
-def _arm(weighting: str = "equal", control: str = "none", tasks: Sequence[str] = BOTH) -> Any:  # noqa: ANN401
-    return {
-        "tasks": list(tasks),
-        "weighting": weighting,
-        "dendrites.enabled": True,
-        "dendrites.control": control,
-    }
-
-
-ARMS: Mapping[str, Mapping[str, Any]] = {
-    "base": _arm(control="restart"),
-    "dao": _arm("dao", control="restart"),
-    "dendrites": _arm(),
-    "dao+dendrites": _arm("dao"),
-    "sham": _arm(control="sham"),
-    "capacity": _arm(control="capacity"),
-    "cls": _arm(control="restart", tasks=["cls"]),
-    "reg": _arm(control="restart", tasks=["reg"]),
-}
-"""Per arm, what it sets beside the shared settings."""
-
-VARIED = ("weighting", "dendrites.enabled", "dendrites.control", "seed")
-FREE = ("output", "cache", "name")  # where things are, not what is done
+VARIED = (*(setting for setting in SETS_APART if setting != "tasks"), "seed")
 
 
 class Cell(NamedTuple):
@@ -74,12 +45,12 @@ def check_shared(shared: Config, given: Collection[str]) -> None:
     Raises:
         UserError: naming the setting.
     """
-    if set(shared.tasks) != set(BOTH):
+    if set(shared.tasks) != {"cls", "reg"}:
         raise UserError(
             f"--factorial should have two tasks to balance; it adds an arm for each alone. Found "
             f"--tasks {','.join(shared.tasks)}. Give --tasks cls,reg."
         )
-    values, defaults = _flat(shared), _flat(Config())
+    values, defaults = _settings(shared), _settings(Config())
     for key in VARIED:
         if key in given or values[key] != defaults[key]:
             raise UserError(
@@ -129,26 +100,24 @@ def check_not_other(cell: Cell) -> None:
     resumable = (folder.path / "checkpoints" / "latest").is_file()
     if not folder.finished and not resumable:
         return
-    found, asked = _flat(folder.config()), _flat(cell.cfg)
-    for key in [key for key in asked if key not in FREE]:
-        if found.get(key) != asked[key]:
+    found, asked = _settings(folder.config()), _settings(cell.cfg)
+    for key in [key for key in {**asked, **found} if key not in PLACES]:
+        if found.get(key) != asked.get(key):
             state = "a finished run" if folder.finished else "an unfinished run"
             raise UserError(
                 f"{folder.path} should hold a run of the settings asked for. Found {state} with "
-                f"`{key}` {found.get(key)!r} in place of {asked[key]!r}. Give the old value, "
+                f"`{key}` {found.get(key)!r} in place of {asked.get(key)!r}. Give the old value, "
                 f"another --output, or remove the folder."
             )
 
 
 def _config(shared: Config, arm: str, seed: int) -> Config:
     settings = shared.model_dump(mode="json")
-    tasks = ARMS[arm]["tasks"]
+    tasks = ARMS[arm].get("tasks", shared.tasks)
     # A single task has nothing to be balanced with, and no prior of the other may be named.
     priors = {task: prior for task, prior in shared.dao.priors.items() if task in tasks}
     own = {
         **ARMS[arm],
-        # The order of the heads decides their first weights: the shared one.
-        "tasks": [task for task in shared.tasks if task in tasks],
         "dao.priors": priors,
         "seed": seed,
         "output": str(experiment_folder(shared) / arm / f"seed={seed}"),
@@ -156,13 +125,5 @@ def _config(shared: Config, arm: str, seed: int) -> Config:
     return load_config(None, flags={**settings, **own})
 
 
-def _flat(cfg: Config) -> dict[str, Any]:
-    return dict(_leaves(cfg.model_dump(mode="json")))
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict) and key != "priors":
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+def _settings(cfg: Config) -> dict[str, Any]:
+    return flat(cfg.model_dump(mode="json"))

@@ -23,20 +23,21 @@ from dao.learner import ranks
 from dao.learner.assessment import TableLike
 from dao.learner.command import print_plan
 from dao.learner.config import Config, load_config, parse_overrides
-from dao.learner.factorial_backends import on_ray, on_this_machine
-from dao.learner.factorial_board import Board
-from dao.learner.factorial_grid import (
-    ARMS,
+from dao.learner.experiment.arms import SETS_APART
+from dao.learner.experiment.backends import on_ray, on_this_machine
+from dao.learner.experiment.board import Board
+from dao.learner.experiment.grid import (
     Cell,
     check_not_other,
     check_shared,
     experiment_folder,
     grid,
 )
-from dao.learner.factorial_job import Job, Outcome
+from dao.learner.experiment.job import Job, Outcome
+from dao.learner.experiment.runs import flat
 from dao.learner.record import RunFolder
 
-__all__ = ["ARMS", "Options", "conclude", "run_factorial"]
+__all__ = ["Options", "conclude", "run_factorial"]
 
 BACKENDS = ("local", "ray")
 LOCKS = ".locks"
@@ -130,11 +131,14 @@ def run_factorial(
 
 
 def conclude(folder: Path) -> None:
-    """From the runs to the findings and the report; imported late, for it draws."""
-    from dao.learner.effects import findings
-    from dao.learner.experiment_report import write_report
+    """From the runs to findings and report, written and printed; imported late, for it draws."""
+    from dao.learner.experiment.effects import findings
+    from dao.learner.experiment.report import write_report
+    from dao.learner.experiment.terminal import print_report
 
-    write_report(folder, findings(folder))
+    found = findings(folder)
+    write_report(folder, found)
+    print_report(folder, found)
 
 
 def _check(options: Options) -> None:
@@ -219,25 +223,24 @@ def _end(folder: Path, failed: Sequence[Outcome], console: Console, *, partial: 
     for outcome in failed:
         line = f"{outcome.name} failed: {outcome.reason}"
         console.print(line, markup=False, highlight=False)
-    if partial:
-        note = "the report is written by the command without --only"
-    else:
+    if not partial:
         conclude(folder)
-        note = f"experiment: {folder}"
     if failed:
         logs = ", ".join(str(folder / f"{o.name.replace('/', '/seed=')}.log") for o in failed)
         raise UserError(
             f"Every run should end. Found {len(failed)} that did not. Read {logs}, then give the "
             f"same command again: it runs what is missing."
         )
-    console.print(note, markup=False, highlight=False)
+    if partial:
+        console.print("the report is written by the command without --only")
 
 
 def _describe(cells: Sequence[Cell], folder: Path, console: Console) -> None:
     done = {cell.name for cell in cells if RunFolder(cell.cfg.folder).finished}
     console.print(Board(cells, console.width).table())
-    for arm in dict.fromkeys(cell.arm for cell in cells):
-        own = " ".join(f"{key}={_plain(value)}" for key, value in ARMS[arm].items())
+    for arm, cfg in {cell.arm: cell.cfg for cell in cells}.items():
+        settings = flat(cfg.model_dump(mode="json"))
+        own = " ".join(f"{key}={_plain(settings[key])}" for key in SETS_APART)
         console.print(f"# {arm}: {own}", markup=False, highlight=False)
     console.print(
         f"# experiment: {folder}, {len(cells) - len(done)} of {len(cells)} runs to do",

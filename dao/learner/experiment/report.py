@@ -7,11 +7,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from dao.learner import report_tables as tables
-from dao.learner.effect_figures import cost_panels, effect_panels, improvement_panels
-from dao.learner.experiment_runs import ARMS, Runs, label, read_runs
-from dao.learner.figures import Panel, png
-from dao.learner.page import (
+from dao.learner.experiment import tables
+from dao.learner.experiment.arms import label
+from dao.learner.experiment.effect_figures import cost_panels, effect_panels, improvement_panels
+from dao.learner.experiment.figures import Panel, png
+from dao.learner.experiment.page import (
     Bullets,
     Figure,
     Part,
@@ -22,16 +22,17 @@ from dao.learner.page import (
     html,
     markdown,
 )
-from dao.learner.prediction_figures import (
+from dao.learner.experiment.prediction_figures import (
     calibration,
     calibration_panel,
     confusion_panel,
     score_panel,
 )
+from dao.learner.experiment.provenance import provenance_tables
+from dao.learner.experiment.results_csv import results_csv
+from dao.learner.experiment.runs import Runs, read_runs
+from dao.learner.experiment.training_figures import dao_panels, loss_panels, validation_panels
 from dao.learner.record import write_atomically
-from dao.learner.report_provenance import provenance_tables
-from dao.learner.results_csv import results_csv
-from dao.learner.training_figures import dao_panels, loss_panels, validation_panels
 
 __all__ = ["write_report"]
 
@@ -48,23 +49,20 @@ def write_report(folder: Path, findings: Mapping[str, Any]) -> None:
 
     Args:
         folder: of the experiment; its runs are in `ARM/seed=N/`.
-        findings: what `dao.learner.effects.findings` made of them; `best_reachable`, `notes`,
-            `method` and an arm's `latency_ms` may be absent.
+        findings: what `effects.findings` made of them; `best_reachable` and an arm's `latency_ms`
+            may be absent.
     """
-    arms = [arm for arm in ARMS if arm in findings["arms"]]
-    arms += [arm for arm in findings["arms"] if arm not in arms]
-    contents = [findings["arms"][arm] for arm in arms]
     measured = {
         metric: about
         for metric, about in findings["metrics"].items()
-        if any(content["values"].get(metric) for content in contents)
+        if any(arm["values"].get(metric) for arm in findings["arms"].values())
     }
-    ordered = {**findings, "arms": dict(zip(arms, contents, strict=True)), "metrics": measured}
-    runs = read_runs(folder, arms, findings["seeds"])
-    sections = _sections(ordered, runs)
+    findings = {**findings, "metrics": measured}
+    runs = read_runs(folder, findings["arms"], findings["seeds"])
+    sections = _sections(findings, runs)
     title = f"{findings['name']}: DAO and dendrites"
     _write_pictures(folder, sections)
-    write_atomically(folder / "Results.csv", results_csv(ordered, runs))
+    write_atomically(folder / "Results.csv", results_csv(findings, runs))
     write_atomically(folder / "report.md", markdown(title, sections))
     write_atomically(folder / "report.html", html(title, sections))
 
@@ -129,14 +127,8 @@ def _effects(findings: Mapping[str, Any]) -> Section:
     parts: list[Part] = [table for table in found if table]
     if not parts:
         return _left_out("Effects and contrasts", "no two arms share a seed")
-    seeds = max(int(effect["n"]) for effect in findings["effects"])
-    if method := findings.get("method"):
-        notes = [Text(line, quiet=True) for line in (tables.formulas(findings), *method)]
-        return Section("Effects and contrasts", [*parts, *notes])
-    note = f"{tables.formulas(findings)} Holm's correction is within each family."
-    if seeds > 0 and 2 / 2**seeds > tables.LEVEL:
-        note += f" With {seeds} seeds no exact sign-flip p is below {2 / 2**seeds:.4g}."
-    return Section("Effects and contrasts", [*parts, Text(note, quiet=True)])
+    lines = (tables.formulas(findings), *findings["method"])
+    return Section("Effects and contrasts", [*parts, *(Text(line, quiet=True) for line in lines)])
 
 
 def _per_example(findings: Mapping[str, Any]) -> Section:

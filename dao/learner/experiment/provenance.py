@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dao.learner.experiment_runs import Runs, flat, label, without_folders
-from dao.learner.page import Table
-from dao.learner.report_tables import NOTHING
+from dao.learner.experiment.arms import label
+from dao.learner.experiment.comparable import FREE
+from dao.learner.experiment.page import Table
+from dao.learner.experiment.runs import Runs
+from dao.learner.experiment.tables import NOTHING
 
-__all__ = ["provenance_tables"]
+__all__ = ["provenance_tables", "without_folders"]
 
-PLACE = {"output", "cache", "name", "seed"}  # settings that say where, not what
+FOLDER = re.compile(r"(?:(?<=^)|(?<=[\s=,'\"(\[]))(?:~|[A-Za-z]:)?[\\/](?:[^\\/\s]+[\\/])*")
 
 
 def provenance_tables(runs: Runs) -> list[Table]:
     """Settings that all runs share, those in which arms differ, data, versions and revision."""
-    configs = {arm: flat(next(iter(seeds.values())).config) for arm, seeds in runs.items()}
-    names = sorted({key for config in configs.values() for key in config} - PLACE)
+    configs = {arm: next(iter(seeds.values())).settings for arm, seeds in runs.items()}
+    names = sorted({key for config in configs.values() for key in config} - set(FREE))
     shared, differing = [], []
     for key in names:
         values = {arm: _shown(config.get(key)) for arm, config in configs.items()}
@@ -84,3 +87,12 @@ def _shown(value: Any) -> str:  # noqa: ANN401
     if isinstance(value, list | tuple):
         return ", ".join(_shown(item) for item in value)
     return without_folders(str(value))
+
+
+def without_folders(text: str) -> str:
+    """Leave the folders of absolute paths out: they say where, not what.
+
+    >>> without_folders("rows of /home/someone/data/a.csv, owner/name")
+    'rows of a.csv, owner/name'
+    """
+    return FOLDER.sub("", text)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dao.learner.config import load_config
-from dao.learner.contrasts import ARMS
+from dao.learner.experiment.arms import ARMS
 
 ROWS = 40
 CLASSES = ("negative", "positive")

@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from dao.learner.command import show_tables
-from dao.learner.comparison import compare
+from dao.learner.experiment.comparison import compare
 
 __all__ = ["comparison_lines", "comparison_tables", "print_comparison"]
 

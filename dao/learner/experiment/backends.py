@@ -13,7 +13,7 @@ from typing import Any
 from joblib import Parallel, delayed
 
 from dao.errors import UserError
-from dao.learner.factorial_job import Job, Outcome, run_job
+from dao.learner.experiment.job import Job, Outcome, run_job
 
 __all__ = ["on_ray", "on_this_machine"]
 

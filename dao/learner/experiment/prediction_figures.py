@@ -12,8 +12,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from sklearn.metrics import confusion_matrix
 
-from dao.learner.experiment_runs import Run, label
-from dao.learner.figures import INK, Panel, arm_style
+from dao.learner.experiment.arms import label
+from dao.learner.experiment.figures import INK, Panel, arm_style
+from dao.learner.experiment.runs import Run
 
 __all__ = [
     "Reliability",
@@ -192,4 +193,4 @@ def _pooled(runs: Sequence[Run], columns: Sequence[str]) -> pd.DataFrame:
     if not found:
         return pd.DataFrame()
     rows = pd.concat(found, ignore_index=True)
-    return rows[rows[columns[0]] != ""]
+    return rows[rows[columns[0]].notna()]

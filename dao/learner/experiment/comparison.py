@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dao.errors import UserError
-from dao.learner.comparable import PLACES, check_same_settings, check_same_test, differing
-from dao.learner.contrasts import METRICS, Contrast
-from dao.learner.finished import Run, read_arm, read_run
-from dao.learner.verdicts import METHOD, METHOD_ROWS, over_rows, over_seeds
+from dao.learner.experiment.arms import PLACES
+from dao.learner.experiment.comparable import check_same_settings, check_same_test, differing
+from dao.learner.experiment.contrasts import METRICS, Contrast
+from dao.learner.experiment.runs import Run, read_arm, read_run
+from dao.learner.experiment.verdicts import METHOD, METHOD_ROWS, over_rows, over_seeds
 
 __all__ = ["compare"]
 
@@ -21,7 +22,7 @@ ONE_RUN = (
 COURSE: dict[str, Callable[[Run], Any]] = {
     "optimizer steps": lambda run: run.metrics["training"]["steps"],
     "restarts": lambda run: len(run.metrics["training"].get("restarted_after_steps", [])),
-    "validations": lambda run: run.validations,
+    "validations": lambda run: len(run.validations),
     "precision": lambda run: run.metrics["provenance"].get("precision"),
 }
 

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from dao.learner.experiment_runs import Runs
+from dao.learner.experiment.runs import Runs
 
 __all__ = ["results_csv"]
 

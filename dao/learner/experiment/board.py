@@ -15,12 +15,13 @@ from rich.console import Group
 from rich.table import Table
 
 from dao.learner.config import Config
-from dao.learner.factorial_grid import Cell
-from dao.learner.factorial_job import Outcome
+from dao.learner.experiment.contrasts import FAMILIES, METRICS
+from dao.learner.experiment.grid import Cell
+from dao.learner.experiment.job import Outcome
 
 __all__ = ["Board", "duration", "figures"]
 
-HEADLINE = {"cls": "accuracy", "reg": "mse"}
+HEADLINE = {METRICS[m]["task"]: m for m, family in FAMILIES.items() if family == "headline"}
 TAIL = 16_384  # bytes; a row of the history is far shorter
 ARM_CELL, WIDE_CELL = 15, 13  # characters, with what is between two cells
 FIRST_SHARE = 0.01  # of the work, before which an estimate would be a guess

@@ -1,30 +1,11 @@
-"""What the experiment compares: its arms, its figures, and the differences that answer it."""
+"""What the experiment compares: its figures, and the differences between arms that answer it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["ARMS", "EFFECTS", "METRICS", "PAIRS", "SETS_APART", "Contrast", "combine"]
-
-RESTART = {"dendrites.enabled": True, "dendrites.control": "restart"}
-GROWN = {"dendrites.enabled": True, "dendrites.control": "none"}
-
-ARMS: dict[str, dict[str, Any]] = {
-    "base": {"weighting": "equal", **RESTART},
-    "dao": {"weighting": "dao", **RESTART},
-    "dendrites": {"weighting": "equal", **GROWN},
-    "dao+dendrites": {"weighting": "dao", **GROWN},
-    "sham": {"weighting": "equal", **GROWN, "dendrites.control": "sham"},
-    "capacity": {"weighting": "equal", **GROWN, "dendrites.control": "capacity"},
-    "cls": {"tasks": ["cls"], **RESTART},
-    "reg": {"tasks": ["reg"], **RESTART},
-}
-"""What defines each arm; every other setting is the same in all of them. `restart` reloads the best
-weights and begins a new optimizer where the other arms grow, so that this is equal too."""
-
-SETS_APART = ("tasks", "weighting", "dendrites.enabled", "dendrites.control")
-"""The settings in which arms may differ."""
+__all__ = ["EFFECTS", "FAMILIES", "METRICS", "PAIRS", "Contrast", "combine"]
 
 METRICS: dict[str, dict[str, str]] = {
     "accuracy": {"task": "cls", "label": "Accuracy", "unit": "share", "better": "higher"},
@@ -32,8 +13,10 @@ METRICS: dict[str, dict[str, str]] = {
     "mse": {"task": "reg", "label": "MSE", "unit": "score²", "better": "lower"},
     "r2": {"task": "reg", "label": "R²", "unit": "share of variance", "better": "higher"},
 }
-"""Figures of the test split. Accuracy and MSE are the headline, one family of tests; macro F1 and
-R² are secondary, a family of their own."""
+"""Figures of the test split."""
+
+FAMILIES = {"accuracy": "headline", "mse": "headline", "macro_f1": "secondary", "r2": "secondary"}
+"""Per figure, the tests with which it shares Holm's adjustment."""
 
 
 class Contrast(NamedTuple):

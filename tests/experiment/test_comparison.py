@@ -6,8 +6,12 @@ from pathlib import Path
 import pytest
 
 from dao.errors import UserError
-from dao.learner.comparison import compare
-from dao.learner.comparison_report import comparison_lines, comparison_tables, print_comparison
+from dao.learner.experiment.comparison import compare
+from dao.learner.experiment.comparison_report import (
+    comparison_lines,
+    comparison_tables,
+    print_comparison,
+)
 
 
 @pytest.fixture

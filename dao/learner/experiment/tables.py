@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from dao.learner.experiment_runs import ARMS, label
-from dao.learner.page import Table
+from dao.learner.experiment.arms import ARMS, label
+from dao.learner.experiment.contrasts import FAMILIES, METRICS
+from dao.learner.experiment.page import Table
 
 __all__ = [
     "NOTHING",
@@ -24,8 +25,6 @@ __all__ = [
 ]
 
 NOTHING, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
-LEVEL = 0.05
-HEADLINE = ("accuracy", "mse")
 CONTROLS = ("dendrites - sham", "dendrites - capacity")  # what an effect of dendrites has to pass
 MAIN = ("DAO", "dendrites", "interaction")
 
@@ -63,8 +62,7 @@ def _interval(bounds: Sequence[float | None] | None, *, signed: bool = False) ->
 
 def headlines(findings: Mapping[str, Any]) -> list[str]:
     """The metrics that the first family of tests is about."""
-    found = findings["metrics"].items()
-    return [m for m, about in found if about.get("headline", m in HEADLINE)]
+    return [metric for metric in findings["metrics"] if FAMILIES[metric] == "headline"]
 
 
 def headline(findings: Mapping[str, Any]) -> list[str]:
@@ -133,24 +131,11 @@ def _count(n: int, noun: str) -> str:
 
 def missing(findings: Mapping[str, Any]) -> list[str]:
     """Arms and seeds of the design that the findings are without."""
-    present = findings["arms"]
-    absent = [label(arm) for arm in ARMS if arm not in present]
+    absent = [label(arm) for arm in ARMS if arm not in findings["arms"]]
     lines = [f"Missing arms: {', '.join(absent)}."] if absent else []
-    for arm, content in present.items():
-        values = [by_seed for by_seed in content["values"].values() if by_seed]
-        gone = [
-            str(seed)
-            for seed in findings["seeds"]
-            if not any(by_seed.get(str(seed)) is not None for by_seed in values)
-        ]
-        if gone and "notes" not in findings:
-            noun = "seed" if len(gone) == 1 else "seeds"
-            lines.append(f"Missing from {label(arm)}: {noun} {', '.join(gone)}.")
-    for about in {"cls": ("accuracy", "macro_f1"), "reg": ("mse", "r2")}.values():
-        gone = [metric for metric in about if metric not in findings["metrics"]]
-        if gone:
-            lines.append(f"Not measured: {', '.join(gone)}.")
-    return [*lines, *(f"{note}." for note in findings.get("notes", ()))]
+    if gone := [metric for metric in METRICS if metric not in findings["metrics"]]:
+        lines.append(f"Not measured: {', '.join(gone)}.")
+    return [*lines, *(f"{note}." for note in findings["notes"])]
 
 
 def arms_table(findings: Mapping[str, Any]) -> Table:
@@ -203,10 +188,9 @@ def effects_table(findings: Mapping[str, Any], metric: str) -> Table | None:
         for e in effects
     ]
     about = findings["metrics"][metric]
-    family = "headline family" if metric in headlines(findings) else "secondary family"
-    return Table(
-        f"{about['label']} ({about['unit']}, {about['better']} is better), {family}", head, rows
-    )
+    better = f"{about['better']} is better"
+    caption = f"{about['label']} ({about['unit']}, {better}), {FAMILIES[metric]} family"
+    return Table(caption, head, rows)
 
 
 def per_example_table(findings: Mapping[str, Any]) -> Table | None:

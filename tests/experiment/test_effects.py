@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from dao.errors import UserError
-from dao.learner.contrasts import ARMS, EFFECTS, METRICS
-from dao.learner.effects import findings
-from dao.learner.finished import experiment, read_arm, read_run
+from dao.learner.experiment.arms import ARMS
+from dao.learner.experiment.contrasts import EFFECTS, METRICS
+from dao.learner.experiment.effects import findings
+from dao.learner.experiment.runs import experiment, read_arm, read_run
 
 # Right answers of 40 per seed, and root of the squared error: seeds differ more than arms do.
 LUCK = {0: (24, 0.30), 1: (30, 0.20), 2: (27, 0.26), 3: (25, 0.22), 4: (29, 0.28)}

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from dao.learner.experiment_runs import Run, Runs, label
-from dao.learner.figures import INK, NARROW, Panel, arm_style
+from dao.learner.experiment.arms import label
+from dao.learner.experiment.figures import INK, NARROW, Panel, arm_style
+from dao.learner.experiment.runs import Run, Runs
 
 __all__ = ["dao_panels", "loss_panels", "validation_panels"]
 
@@ -45,7 +46,7 @@ def validation_panels(
                 [
                     (row["step"], row["metrics"][about["task"]].get(metric))
                     for run in seeds.values()
-                    for row in run.validation
+                    for row in run.validations
                     if about["task"] in row["metrics"]
                 ]
             )
@@ -75,7 +76,7 @@ def _panel(title: str, curves: Mapping[str, Curve], name: str, runs: Runs) -> Pa
 
 
 def _growths(run: Run) -> list[int]:
-    return [row["step"] for row in run.validation if row.get("grown")]
+    return [row["step"] for row in run.validations if row.get("grown")]
 
 
 def _draw_curves(

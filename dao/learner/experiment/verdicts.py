@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dao.learner.contrasts import METRICS, Contrast, combine
-from dao.learner.finished import Run
-from dao.learner.statistics import ALPHA, bootstrap_difference, holm, mcnemar, paired
+from dao.learner.experiment.contrasts import FAMILIES, METRICS, Contrast, combine
+from dao.learner.experiment.runs import Run
+from dao.learner.experiment.statistics import ALPHA, bootstrap_difference, holm, mcnemar, paired
 
 __all__ = [
-    "FAMILIES",
     "METHOD",
     "METHOD_ROWS",
     "NO_DIFFERENCE",
@@ -29,7 +28,6 @@ __all__ = [
 ]
 
 NO_DIFFERENCE = "no significant difference"
-FAMILIES = {"accuracy": "headline", "mse": "headline", "macro_f1": "secondary", "r2": "secondary"}
 METHOD_ROWS = (
     "Tests over test rows (McNemar, paired bootstrap; a row counts once, with all its seeds) ask "
     "whether these trained models differ on further rows of this kind. They know nothing of how "

@@ -16,13 +16,14 @@ import typer
 import yaml
 
 from dao.errors import UserError
-from dao.learner import factorial
 from dao.learner.config import Config, load_config
-from dao.learner.factorial import Options, run_factorial
-from dao.learner.factorial_backends import on_ray
-from dao.learner.factorial_board import Board, duration
-from dao.learner.factorial_grid import ARMS, check_not_other, check_shared, grid
-from dao.learner.factorial_job import HEADER, Job, Outcome, run_job
+from dao.learner.experiment import runner
+from dao.learner.experiment.arms import ARMS
+from dao.learner.experiment.backends import on_ray
+from dao.learner.experiment.board import Board, duration
+from dao.learner.experiment.grid import check_not_other, check_shared, grid
+from dao.learner.experiment.job import HEADER, Job, Outcome, run_job
+from dao.learner.experiment.runner import Options, run_factorial
 
 ROOT = str(Path(__file__).parents[2])
 FAKE = '''
@@ -86,7 +87,7 @@ class Place:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.chdir(tmp_path)
     made = Place(tmp_path)
-    monkeypatch.setattr(factorial, "conclude", made.concluded.append)
+    monkeypatch.setattr(runner, "conclude", made.concluded.append)
     return made
 
 
@@ -267,8 +268,8 @@ def test_told_to_stop_it_leaves_no_process(place: Place, jobs: int, number: int,
 
 def test_a_process_that_outlives_its_worker_is_waited_for(place: Place):
     place.order(base=["slow"])
-    code = f"from dao.learner.factorial_job import *; from pathlib import *; run_job({place.job()})"
-    code = code.replace("PosixPath", "Path")
+    imports = "from dao.learner.experiment.job import *; from pathlib import *"
+    code = f"{imports}; run_job({place.job()})".replace("PosixPath", "Path")
     worker = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": ROOT})
     while not place.starts():
         time.sleep(0.02)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from scipy import stats
 
-from dao.learner.experiment_runs import label
-from dao.learner.figures import INK, NARROW, Panel, arm_style
+from dao.learner.experiment.arms import label
+from dao.learner.experiment.figures import INK, NARROW, Panel, arm_style
+from dao.learner.experiment.statistics import Interval, t_interval
 
 __all__ = ["cost_panels", "effect_panels", "improvement_panels", "improvements"]
 
@@ -88,7 +88,7 @@ def _with_unit(about: Mapping[str, Any]) -> str:
 
 def improvements(
     findings: Mapping[str, Any], metric: str, reference: str = "base"
-) -> dict[str, tuple[float, tuple[float, float] | None, int]]:
+) -> dict[str, tuple[float, Interval | None, int]]:
     """Paired differences of each arm from the reference, better counted as positive.
 
     Args:
@@ -107,15 +107,8 @@ def improvements(
         common = [s for s in mine if mine[s] is not None and ground.get(s) is not None]
         differences = sign * np.array([mine[s] - ground[s] for s in common])
         if len(common) > 0:
-            found[arm] = (float(differences.mean()), _interval(differences), len(common))
+            found[arm] = (float(differences.mean()), t_interval(differences), len(common))
     return found
-
-
-def _interval(values: np.ndarray) -> tuple[float, float] | None:
-    if len(values) < 2:
-        return None
-    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
-    return float(values.mean() - half), float(values.mean() + half)
 
 
 def improvement_panels(findings: Mapping[str, Any], metrics: Sequence[str]) -> list[Panel]:
@@ -138,7 +131,7 @@ def improvement_panels(findings: Mapping[str, Any], metrics: Sequence[str]) -> l
 
 def _draw_improvements(
     axes: Axes,
-    found: Mapping[str, tuple[float, tuple[float, float] | None, int]],
+    found: Mapping[str, tuple[float, Interval | None, int]],
     about: Mapping[str, Any],
 ) -> None:
     for place, (arm, (mean, interval, _)) in enumerate(found.items()):
