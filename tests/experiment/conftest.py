@@ -42,10 +42,13 @@ def fabricate(
     (path / "config.yaml").write_text(cfg.to_yaml())
     with (path / "predictions.csv").open("w", newline="") as file:
         csv.writer(file).writerows([[*columns], *zip(*columns.values(), strict=True)])
-    rows = [json.dumps({"step": i}) for i in range(validations)]
+    rows = [json.dumps({"step": i, "metrics": {}}) for i in range(validations)]
     (path / "validation.jsonl").write_text("\n".join(rows) + "\n")
     (path / "history.jsonl").write_text(
-        "".join(json.dumps({"step": i, "batch": f"{batch}{seed}{i}"}) + "\n" for i in range(steps))
+        "".join(
+            json.dumps({"step": i, "batch": f"{batch}{seed}{i}", "tasks": {}}) + "\n"
+            for i in range(steps)
+        )
     )
     plain = {"cls": {"majority class": {"accuracy": 0.5}}, "reg": {"mean predictor": {"mse": 0.35}}}
     content = {

@@ -34,6 +34,7 @@ from dao.learner.experiment.report import write_report
 from dao.learner.experiment.results_csv import results_csv
 from dao.learner.experiment.runs import read_runs
 from dao.learner.experiment.tables import effects_table, headline, number
+from dao.learner.experiment.terminal import print_report
 from dao.learner.experiment.training_figures import dao_panels, loss_panels, validation_panels
 
 METRICS = {
@@ -357,6 +358,26 @@ def test_only_text_is_kept_from_being_a_formula():
     head, row = csv.reader(io.StringIO(found))
     assert row[:3] == ["'=1+1", "0", "-0.25"]
     assert row[head.index("latency_ms")] == "1.5"
+
+
+def test_a_terminal_shows_the_headline_and_its_effects(whole, capsys):
+    folder, findings = whole
+    print_report(folder, findings)
+    shown = capsys.readouterr().out
+    lines = [line.split() for line in shown.replace("│", " ").splitlines()]
+    for row in (
+        f"DAO +0.0167 {MINUS}0.0133 to +0.0467 0.012 0.0214 higher (better)",
+        f"dendrites - sham +0.0033 {MINUS}0.0267 to +0.0333 0.610 0.0214 {NOTHING_FOUND}",
+        "Accuracy (share, higher is better), headline family",
+    ):
+        assert row.split() in lines
+    for line in (
+        "Of 4 effects and contrasts tested on Accuracy and MSE over 3 seeds, 1 is significant",
+        "Accuracy of base 0.7100; beside it majority class 0.4400",
+        "dao: no finished run of seed 9.",
+        f"report: {folder}/report.html",
+    ):
+        assert line in shown
 
 
 # -- parts that are missing -----------------------------------------------------------------------

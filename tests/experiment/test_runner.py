@@ -23,7 +23,7 @@ from dao.learner.experiment.backends import on_ray
 from dao.learner.experiment.board import Board, duration
 from dao.learner.experiment.grid import check_not_other, check_shared, grid
 from dao.learner.experiment.job import HEADER, Job, Outcome, run_job
-from dao.learner.experiment.runner import Options, run_factorial
+from dao.learner.experiment.runner import Options, conclude, run_factorial
 
 ROOT = str(Path(__file__).parents[2])
 FAKE = '''
@@ -190,6 +190,23 @@ def test_every_run_once_and_a_second_call_runs_nothing(place: Place, jobs: int, 
     place.run(seeds=2, jobs=jobs)
     assert len(place.starts()) == 16
     assert place.concluded == [Path("out")] * 2
+
+
+def test_an_end_writes_and_shows_the_report_and_so_does_the_next(tmp_path: Path, make_arm, capsys):
+    for seed in (0, 1):
+        make_arm(tmp_path, "base", seed, right=20 + seed)
+        make_arm(tmp_path, "dao", seed, right=30 - seed)
+    for _ in range(2):
+        conclude(tmp_path)
+        assert {"Results.csv", "findings.json", "report.html", "report.md"} <= {
+            path.name for path in tmp_path.iterdir()
+        }
+        shown = capsys.readouterr().out
+        # Differences 10 and 8 of 40 in accuracy, none in MSE.
+        assert "dao - base │   +0.2250" in shown
+        assert "Missing arms: dendrites, dao+dendrites, sham, capacity" in shown
+        assert f"report: {tmp_path}/report.html" in shown
+        (tmp_path / "report.html").unlink()
 
 
 def test_only_what_is_missing_runs(place: Place):

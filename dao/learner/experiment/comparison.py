@@ -67,7 +67,7 @@ def compare(a: Path, b: Path) -> dict[str, Any]:
     names = ("A", "B")
     contrast = Contrast("A - B", "A - B", {"A": 1.0, "B": -1.0})
     figures = {
-        name: {run.seed: {m: run.figure(m) for m in METRICS} for run in runs}
+        name: {run.seed: run.figures for run in runs}
         for name, runs in zip(names, (first, second), strict=True)
     }
     effects = over_seeds([contrast], figures) if left.several else []

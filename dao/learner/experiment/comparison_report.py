@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,10 @@ from rich.table import Table
 
 from dao.learner.command import show_tables
 from dao.learner.experiment.comparison import compare
+from dao.learner.experiment.tables import column
+from dao.learner.experiment.terminal import titled
 
 __all__ = ["comparison_lines", "comparison_tables", "print_comparison"]
-
-ARROWS = {"higher": "↑", "lower": "↓"}
 
 
 def print_comparison(a: Path, b: Path, style: str) -> None:
@@ -25,8 +25,8 @@ def print_comparison(a: Path, b: Path, style: str) -> None:
 def comparison_tables(found: Mapping[str, Any]) -> list[Table]:
     """Test figures of both sides; differences over seeds, where there are several; over rows."""
     about = found["metrics"]
-    labels = {m: f"{about[m]['label']} {ARROWS[about[m]['better']]}" for m in about}
-    figures = _table("test", ["", *labels.values()])
+    labels = {m: column(described) for m, described in about.items()}
+    figures = titled("test", ["", *labels.values()])
     for name in ("a", "b"):
         side = found[name]
         seeds = f"seed{'s' * (len(side['seeds']) > 1)} {', '.join(map(str, side['seeds']))}"
@@ -35,7 +35,7 @@ def comparison_tables(found: Mapping[str, Any]) -> list[Table]:
     tables = [figures]
     if found["effects"]:
         heads = ["A - B", "n", "mean", "t 95 %", "BCa 95 %", "p t", "p Holm", "p permutation"]
-        tables.append(_table("over seeds, paired", [*heads, "detectable", "verdict"]))
+        tables.append(titled("over seeds, paired", [*heads, "detectable", "verdict"]))
         for test in found["effects"]:
             intervals = map(_interval, (test["t95"], test["bca95"]))
             ps = map(_p, (test["p_t"], test["p_holm"], test["p_permutation"]))
@@ -43,7 +43,7 @@ def comparison_tables(found: Mapping[str, Any]) -> list[Table]:
             cells = [labels[test["metric"]], *numbers, _number(test["detectable"])]
             tables[-1].add_row(*cells, test["verdict"])
     heads = ["A - B", "test", "n", "mean", "95 %", "p", "p Holm", "verdict"]
-    tables.append(_table("over test rows, paired", heads))
+    tables.append(titled("over test rows, paired", heads))
     for test in found["per_example"]:
         shown = [labels[test["metric"]], test["test"], str(test["n"]), _signed(test["estimate"])]
         ps = map(_p, (test["p"], test["p_holm"]))
@@ -57,14 +57,6 @@ def comparison_lines(found: Mapping[str, Any]) -> list[str]:
     apart = [f"{key} {a} / {b}" for key, (a, b) in found["settings"].items()]
     lines.append(f"settings that differ (A / B): {'; '.join(apart) or 'none'}")
     return [*lines, *found["notes"], *found["method"]]
-
-
-def _table(title: str, columns: Iterable[str]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for column in columns:
-        text = column in ("", "A - B", "test", "verdict")
-        table.add_column(column, justify="left" if text else "right")
-    return table
 
 
 def _number(value: float | None) -> str:

@@ -82,8 +82,7 @@ def _widened(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _with_unit(about: Mapping[str, Any]) -> str:
-    unit = about.get("unit")
-    return f"{about['label']} ({unit})" if unit else str(about["label"])
+    return f"{about['label']} ({about['unit']})"
 
 
 def improvements(

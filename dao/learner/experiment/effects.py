@@ -41,10 +41,7 @@ def findings(folder: Path) -> dict[str, Any]:
     runs = [run for found in arms.values() for run in found]
     check_comparable(runs)
     seeds = sorted({run.seed for run in runs}.union(*unfinished.values()))
-    figures = {
-        arm: {run.seed: {metric: run.figure(metric) for metric in METRICS} for run in found}
-        for arm, found in arms.items()
-    }
+    figures = {arm: {run.seed: run.figures for run in found} for arm, found in arms.items()}
     report = {
         "name": runs[0].metrics["name"],
         "folder_arms": list(arms),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -30,7 +30,7 @@ from dao.learner.experiment.prediction_figures import (
 )
 from dao.learner.experiment.provenance import provenance_tables
 from dao.learner.experiment.results_csv import results_csv
-from dao.learner.experiment.runs import Runs, read_runs
+from dao.learner.experiment.runs import Run, Runs, read_runs
 from dao.learner.experiment.training_figures import dao_panels, loss_panels, validation_panels
 from dao.learner.record import write_atomically
 
@@ -161,24 +161,23 @@ def _predictions(findings: Mapping[str, Any], runs: Runs) -> list[Section]:
     kinds = {about["task"] for about in findings["metrics"].values()}
     sections = []
     if "cls" in kinds:
-        found = [
-            panel
-            for arm in COMPARED
-            if arm in runs and (panel := confusion_panel(arm, list(runs[arm].values()), "cls"))
-        ]
+        found = _compared(runs, confusion_panel, "cls")
         caption = "Test rows of all seeds together; colour: share of the row."
         sections.append(_figure("Confusion matrix", "figures/confusion.png", found, caption))
     if "reg" in kinds:
-        found = [
-            panel
-            for arm in COMPARED
-            if arm in runs and (panel := score_panel(arm, list(runs[arm].values()), "reg"))
-        ]
+        found = _compared(runs, score_panel, "reg")
         caption = "Test rows of all seeds together."
         sections.append(_figure("Predicted and true score", "figures/scores.png", found, caption))
     if "cls" in kinds:
         sections.append(_calibration(runs))
     return sections
+
+
+def _compared(
+    runs: Runs, panel_of: Callable[[str, Sequence[Run], str], Panel | None], task: str
+) -> list[Panel]:
+    panels = [panel_of(arm, [*runs[arm].values()], task) for arm in COMPARED if arm in runs]
+    return [panel for panel in panels if panel]
 
 
 def _calibration(runs: Runs) -> Section:

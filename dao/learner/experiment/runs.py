@@ -89,6 +89,11 @@ class Run:
         value = self.metrics["splits"]["test"].get(task, {}).get(metric)
         return float(value) if value is not None and math.isfinite(value) else None
 
+    @property
+    def figures(self) -> dict[str, float | None]:
+        """All test figures."""
+        return {metric: self.figure(metric) for metric in METRICS}
+
     def _rows(self, name: str) -> list[dict[str, Any]]:
         try:
             return RunFolder(self.path).rows(name)

@@ -14,6 +14,7 @@ __all__ = [
     "NOTHING",
     "arms_table",
     "beside",
+    "column",
     "cost_table",
     "effects_table",
     "formulas",
@@ -46,6 +47,11 @@ def number(value: float | None, *, signed: bool = False) -> str:
         decimals = 1 - order if order < -3 else 4 if order < 1 else 2 if order < 3 else 0
         text = f"{value:{'+' if signed else ''},.{decimals}f}"
     return text.replace("-", MINUS)
+
+
+def column(about: Mapping[str, str]) -> str:
+    """Label of a figure, with an arrow to where it is better."""
+    return f"{about['label']} {'↑' if about['better'] == 'higher' else '↓'}"
 
 
 def _p(value: float | None) -> str:
@@ -141,8 +147,7 @@ def missing(findings: Mapping[str, Any]) -> list[str]:
 def arms_table(findings: Mapping[str, Any]) -> Table:
     """Mean and 95 % interval of every arm on the test split, and the plain models beside them."""
     metrics = findings["metrics"]
-    arrows = {"higher": "↑", "lower": "↓"}
-    head = ["arm", "seeds", *(f"{m['label']} {arrows[m['better']]}" for m in metrics.values())]
+    head = ["arm", "seeds", *map(column, metrics.values())]
     rows = []
     for arm, content in findings["arms"].items():
         cells = []
