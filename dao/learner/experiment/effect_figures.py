@@ -12,10 +12,11 @@ from matplotlib.axes import Axes
 from dao.learner.experiment.arms import label
 from dao.learner.experiment.figures import INK, NARROW, Panel, arm_style
 from dao.learner.experiment.statistics import Interval, t_interval
+from dao.learner.experiment.verdicts import NO_DIFFERENCE
 
 __all__ = ["cost_panels", "effect_panels", "improvement_panels", "improvements"]
 
-SIGNIFICANT, OPEN = "significant after Holm", "no significant difference"
+SIGNIFICANT = "significant after Holm"
 BCA: Mapping[str, Any] = {"color": "#56B4E9", "linewidth": 6.0, "zorder": 2}
 T: Mapping[str, Any] = {"color": INK, "linewidth": 1.2, "marker": "|", "zorder": 2.5}
 HEADROOM = 0.15  # of the range, so that no interval touches the frame
@@ -61,7 +62,7 @@ def _draw_effects(
         axes.plot(
             [effect["mean"]], [row], "o", markersize=6, zorder=3, markeredgecolor="#D55E00",
             markerfacecolor="#D55E00" if found else "white",
-            label=SIGNIFICANT if found else OPEN,
+            label=SIGNIFICANT if found else NO_DIFFERENCE,
         )  # fmt: skip
         shown.append(effect["mean"])
     axes.set_yticks(range(len(effects)), [e["name"] for e in effects])

@@ -9,6 +9,7 @@ from typing import Any
 from dao.learner.experiment.arms import ARMS, label
 from dao.learner.experiment.contrasts import FAMILIES, METRICS
 from dao.learner.experiment.page import Table
+from dao.learner.experiment.verdicts import NO_DIFFERENCE
 
 __all__ = [
     "NOTHING",
@@ -84,7 +85,7 @@ def headline(findings: Mapping[str, Any]) -> list[str]:
     first = (
         f"Of {len(tested)} effects and contrasts tested on {names} over {_count(seeds, 'seed')}, "
         f"{len(found) or 'none'} {'are' if len(found) > 1 else 'is'} significant at 5 % after "
-        f"Holm's correction{'.' if found else ': no significant difference.'}"
+        f"Holm's correction{'' if found else f': {NO_DIFFERENCE}'}."
     )
     grown = {e["metric"] for e in found if e["name"] == "dendrites"}
     shown = [
