@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -105,9 +106,12 @@ def test_sigkill_of_everything_and_the_same_command_again(arguments: Arguments, 
 
 
 @pytest.fixture
-def cluster() -> Iterator[Any]:
-    """Two machines of Ray with one processor each, as far as Ray can tell."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A machine of Ray with one processor, to which others can be added."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    # Whether a cluster is open to all is otherwise up to Ray's version and the home directory.
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(16))
     from ray.cluster_utils import Cluster
 
     made = Cluster(
