@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -69,6 +70,26 @@ def wait_for(condition: Callable[[], object], process: subprocess.Popen[bytes]) 
         time.sleep(0.02)
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ("--seeds 3", 2, "--seeds needs --factorial"),
+        ("--jobs 2 --tasks cls", 2, "--jobs needs --factorial"),
+        ("--factorial --overwrite", 2, "leave out --resume"),
+        ("--factorial --resume RUN", 2, "leave out --resume"),
+        ("--factorial --tasks cls", 1, "Give --tasks cls,reg"),
+        ("--factorial --dao", 1, "`weighting` should be left to the arms"),
+        ("--factorial --no-dendrites", 1, "`dendrites.enabled` should be left to the arms"),
+        ("--factorial --data absent.csv", 1, "absent.csv should be a file"),
+    ],
+)
+def test_what_does_not_fit_together(words: str, code: int, said: str):
+    result = again(words.split())
+    assert result.exit_code == code
+    assert said in " ".join(result.stderr.replace("│", " ").split())
+    assert code == 2 or len(result.stderr.strip().splitlines()) == 1
+
+
 @pytest.mark.slow
 def test_sigkill_of_everything_and_the_same_command_again(arguments: Arguments, tmp_path: Path):
     output = tmp_path / "killed"
@@ -105,9 +126,12 @@ def test_sigkill_of_everything_and_the_same_command_again(arguments: Arguments, 
 
 
 @pytest.fixture
-def cluster() -> Iterator[Any]:
-    """Two machines of Ray with one processor each, as far as Ray can tell."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A machine of Ray with one processor, to which others can be added."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    # Whether a cluster is open to all is otherwise up to Ray's version and the home directory.
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(16))
     from ray.cluster_utils import Cluster
 
     made = Cluster(

@@ -353,6 +353,12 @@ def test_the_slurm_script_names_every_run_once():
     assert re.findall(r"--only (\S+)", shown) == [cell.name for cell in grid(Config(), 5)]
 
 
+def test_several_processes_are_refused(place: Place, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("dao.learner.ranks.several", lambda: True)
+    with pytest.raises(UserError, match="one process, which starts one for each run"):
+        place.run()
+
+
 # -- what is shown -------------------------------------------------------------------------------
 
 

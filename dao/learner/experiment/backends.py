@@ -98,7 +98,7 @@ def _outcome(ray: Any, ended: Any, job: Job) -> Outcome:  # noqa: ANN401
     try:
         outcome: Outcome = ray.get(ended)
     except ray.exceptions.RayError as error:
-        reason = " ".join(str(error).split())[-500:]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
         return Outcome(job.name, False, 0, f"no worker brought it to its end: {reason}")
     return outcome
 
