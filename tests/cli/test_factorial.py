@@ -17,6 +17,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from dao.learner.experiment.job import HEADER
+from dao.learner.experiment.runner import conclude
 
 ROOT = Path(__file__).parents[2]
 HERE = ("base/0", "dao/0", "reg/0")
@@ -91,7 +92,9 @@ def test_what_does_not_fit_together(words: str, code: int, said: str):
 
 
 @pytest.mark.slow
-def test_sigkill_of_everything_and_the_same_command_again(arguments: Arguments, tmp_path: Path):
+def test_sigkill_of_everything_and_the_same_command_again(
+    arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     output = tmp_path / "killed"
     two = arguments(output, HERE, "--jobs", "2")
     process = subprocess.Popen([*TRAIN, *two], start_new_session=True)
@@ -117,6 +120,13 @@ def test_sigkill_of_everything_and_the_same_command_again(arguments: Arguments, 
     other, cells = tmp_path / "undisturbed", HERE[:2]
     assert again(arguments(other, cells, "--jobs", "1")).exit_code == 0
     assert {c: results(other, c) for c in cells} == {c: results(output, c) for c in cells}
+
+    conclude(output)
+    report = (output / "report.md").read_text()
+    assert "| dao - base | 1 |" in report
+    assert "| base - reg alone | 1 |" in report
+    assert "Missing arms: dendrites, dao+dendrites, sham, capacity, cls alone." in report
+    assert "report.html" in capsys.readouterr().out
 
     refused = again([*two, "train.lr=0.5"])
     assert refused.exit_code == 1
