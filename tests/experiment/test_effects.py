@@ -238,6 +238,14 @@ def test_one_task_alone_may_take_fewer_steps_on_the_same_rows(tmp_path: Path, ma
         findings(tmp_path)
 
 
+def test_seeds_may_differ_in_steps_where_batches_are_cut_by_tokens(tmp_path: Path, make_arm):
+    cut = {"set": ["train.batch_tokens=256"]}
+    for arm in ("base", "dao"):
+        make_arm(tmp_path, arm, 0, steps=18, restarts=[9], **cut)
+        make_arm(tmp_path, arm, 1, steps=20, restarts=[10], **cut)
+    assert effect(findings(tmp_path), "dao - base", "accuracy")["n"] == 2
+
+
 def test_a_folder_without_runs_is_refused(tmp_path: Path):
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(UserError, match="Found none in"):

@@ -23,8 +23,9 @@ def check_comparable(runs: Sequence[Run]) -> None:
 
     Settings are equal but for what defines the arm, the seed, and where files go; a known arm is
     what its name says. All runs have the same encoder, precision, source files and test rows per
-    task, equally many validations and restarts. Runs of the same tasks have the same data and
-    optimizer steps, and at the same seed the same batches in the same order.
+    task, equally many validations and restarts. Runs of the same tasks have the same data, and at
+    the same seed as many optimizer steps, the same batches in the same order, and restarts after
+    the same steps (with `train.batch_tokens`, seeds differ in the number of steps).
 
     Args:
         runs: finished, of any arms and seeds.
@@ -46,9 +47,11 @@ def check_comparable(runs: Sequence[Run]) -> None:
         _check_equal(_having(task, runs), partial(_labelled, task))
     for _, same_tasks in groupby(sorted(runs, key=_tasks), _tasks):
         group = sorted(same_tasks, key=_seed)
-        _check_equal(group, _course)
+        _check_equal(group, _shared)
         for _, same_seed in groupby(group, _seed):
-            recorded = [run for run in same_seed if run.batches]
+            paired = list(same_seed)
+            _check_equal(paired, _course)
+            recorded = [run for run in paired if run.batches]
             _check_equal(recorded, lambda run: {"order of the batches": run.batches})
 
 
@@ -118,12 +121,16 @@ def _recorded(run: Run) -> dict[str, Any]:
     }
 
 
-def _course(run: Run) -> dict[str, Any]:
-    training = run.metrics["training"]
+def _shared(run: Run) -> dict[str, Any]:
     return {
         f"`{PRIORS}`": run.config.dao.priors,
         "fingerprint of the data": run.metrics["data"]["fingerprint"],
-        "number of optimizer steps": training["steps"],
+    }
+
+
+def _course(run: Run) -> dict[str, Any]:
+    return {
+        "number of optimizer steps": run.metrics["training"]["steps"],
         "steps of the restarts": _restarts(run),
     }
 

@@ -69,7 +69,7 @@ def _arm(runs: Sequence[Run]) -> dict[str, Any]:
     """Figures per seed with mean and t interval, and what the arm cost.
 
     `parameters` is how many trained at most, dendrites included (those of sham never train);
-    `seconds` the training took; `steps` and `validations` each run had.
+    `seconds` the training took; `validations` each run had, and `steps` and restarts the first.
     """
     values = {m: {str(run.seed): run.figure(m) for run in runs} for m in METRICS}
     values = {m: by_seed for m, by_seed in values.items() if set(by_seed.values()) != {None}}
