@@ -250,6 +250,14 @@ def test_a_killed_run_is_run_again_and_a_failed_one_is_not(place: Place, jobs: i
     assert len(place.starts()) == 10 + 3
 
 
+def test_where_all_runs_failed_that_is_what_is_said(place: Place, monkeypatch, capsys):
+    monkeypatch.setattr(runner, "conclude", conclude)
+    place.order(**{arm: ["fail"] for arm in ARMS})
+    with pytest.raises(UserError, match=r"Found 8 that did not\. Read out/base/seed=0\.log"):
+        place.run()
+    assert "no report: An experiment should hold finished runs" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("jobs", "given", "threads"), [(2, None, "4"), (2, "3", "3")])
 def test_threads_are_shared_out(place: Place, monkeypatch, jobs, given, threads):
     monkeypatch.setattr("torch.get_num_threads", lambda: 8)

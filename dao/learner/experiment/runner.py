@@ -224,7 +224,13 @@ def _end(folder: Path, failed: Sequence[Outcome], console: Console, *, partial: 
         line = f"{outcome.name} failed: {outcome.reason}"
         console.print(line, markup=False, highlight=False)
     if not partial:
-        conclude(folder)
+        try:
+            conclude(folder)
+        except UserError as error:
+            if not failed:
+                raise
+            # Not in place of what is wrong with the runs.
+            console.print(f"no report: {error}", markup=False, highlight=False)
     if failed:
         logs = ", ".join(str(folder / f"{o.name.replace('/', '/seed=')}.log") for o in failed)
         raise UserError(
