@@ -426,6 +426,15 @@ def test_one_seed_has_estimates_without_intervals():
     assert labelled(effect_panels(findings, ["mse"]))
 
 
+def test_the_seeds_that_are_told_are_those_that_were_tested():
+    effects = [effect("accuracy", "DAO", 0.02, n=3), effect("mse", "DAO", 0.02, n=3)]
+    # Of the five, two are not finished in one of the arms.
+    findings = {"metrics": METRICS, "seeds": [0, 1, 2, 3, 4], "effects": effects, "arms": {}}
+    assert " over 3 seeds, none is significant" in headline(findings)[0]
+    effects[0]["n"] = 5
+    assert " over 3 to 5 seeds, none is significant" in headline(findings)[0]
+
+
 def test_an_effect_of_dendrites_is_told_with_its_controls():
     found = {"significant": True, "verdict": "higher (better)"}
     names = ("dendrites", "dendrites - sham", "sham - base")

@@ -78,12 +78,14 @@ def headline(findings: Mapping[str, Any]) -> list[str]:
     effects = [e for e in findings["effects"] if e["metric"] in metrics]
     tested = [e for e in effects if e.get("p_holm") is not None]
     names = " and ".join(findings["metrics"][m]["label"] for m in metrics)
-    seeds = len(findings["seeds"])
     if not tested:
-        return [f"With {_count(seeds, 'seed')} no difference between arms could be tested."]
+        seeds = _count(len(findings["seeds"]), "seed")
+        return [f"With {seeds} no difference between arms could be tested."]
+    least, most = min(e["n"] for e in tested), max(e["n"] for e in tested)
+    seeds = f"{least} to {most} seeds" if least < most else _count(most, "seed")
     found = [e for e in tested if e.get("significant")]
     first = (
-        f"Of {len(tested)} effects and contrasts tested on {names} over {_count(seeds, 'seed')}, "
+        f"Of {len(tested)} effects and contrasts tested on {names} over {seeds}, "
         f"{len(found) or 'none'} {'are' if len(found) > 1 else 'is'} significant at 5 % after "
         f"Holm's correction{'' if found else f': {NO_DIFFERENCE}'}."
     )
