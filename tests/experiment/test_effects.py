@@ -55,8 +55,9 @@ def test_a_planted_effect_is_found_and_planted_nothing_is_not_claimed(found: dic
     dao = effect(found, "DAO", "accuracy")
     assert dao["mean"] == pytest.approx(6 / 40)
     assert dao["n"] == 5
-    # Equal differences: no spread to judge by, so not claimed, however large.
-    assert (dao["t95"], dao["p_t"], dao["verdict"]) == (None, None, "no significant difference")
+    # Equal differences: no spread to judge by, so neither claimed nor denied, however large.
+    assert (dao["t95"], dao["p_t"], dao["verdict"]) == (None, None, "not tested")
+    assert not dao["significant"]
     for name in ("dendrites", "interaction", "dendrites - sham", "sham - base", "capacity - base"):
         assert effect(found, name, "accuracy")["verdict"] == "no significant difference"
         assert not effect(found, name, "mse")["significant"]
@@ -150,7 +151,7 @@ def test_one_seed_has_no_interval(tmp_path: Path, make_arm):
     found = findings(tmp_path)
     only = effect(found, "dao - base", "accuracy")
     assert (only["n"], only["mean"], only["t95"], only["p_holm"]) == (1, 0.75, None, None)
-    assert only["verdict"] == "no significant difference"
+    assert (only["verdict"], only["significant"]) == ("not tested", False)
     assert "fewer than two seeds in common, so no interval: dao - base" in found["notes"]
 
 
@@ -165,7 +166,7 @@ def test_a_figure_that_is_undefined_in_one_seed_is_not_tested_on_the_others(
     path.write_text(json.dumps(metrics))
     found = findings(tmp_path)
     lost = effect(found, "dao - base", "mse")
-    assert (lost["n"], lost["mean"], lost["verdict"]) == (3, None, "no significant difference")
+    assert (lost["n"], lost["mean"], lost["verdict"]) == (3, None, "not tested")
     assert found["arms"]["dao"]["values"]["mse"]["2"] is None
 
 

@@ -417,13 +417,18 @@ def test_findings_without_run_folders_still_make_a_report(tmp_path):
 
 
 def test_one_seed_has_estimates_without_intervals():
-    lone = effect("mse", "DAO", 0.01, n=1, t95=None, bca95=None, p_holm=None, verdict=None)
+    untested = {"t95": None, "bca95": None, "p_holm": None, "verdict": "not tested"}
+    lone = effect("mse", "DAO", 0.01, n=1, **untested)
     findings = {"metrics": METRICS, "seeds": [0], "effects": [lone], "arms": {}}
     (row,) = effects_table(findings, "mse").rows
     assert row[2:5] == ["+0.0100", DASH, DASH]
     assert row[-1] == "not tested"
     assert headline(findings) == ["With 1 seed no difference between arms could be tested."]
-    assert labelled(effect_panels(findings, ["mse"]))
+    panels = effect_panels(findings, ["mse"])
+    assert labelled(panels)
+    axes = Figure().add_subplot()
+    panels[0].draw(axes)
+    assert axes.get_legend_handles_labels()[1] == ["not tested"]
 
 
 def test_the_seeds_that_are_told_are_those_that_were_tested():

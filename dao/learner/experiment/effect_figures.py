@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from dao.learner.experiment.arms import label
 from dao.learner.experiment.figures import INK, NARROW, Panel, arm_style
 from dao.learner.experiment.statistics import Interval, t_interval
-from dao.learner.experiment.verdicts import NO_DIFFERENCE
 
 __all__ = ["cost_panels", "effect_panels", "improvement_panels", "improvements"]
 
@@ -62,7 +61,7 @@ def _draw_effects(
         axes.plot(
             [effect["mean"]], [row], "o", markersize=6, zorder=3, markeredgecolor="#D55E00",
             markerfacecolor="#D55E00" if found else "white",
-            label=SIGNIFICANT if found else NO_DIFFERENCE,
+            label=SIGNIFICANT if found else effect["verdict"],
         )  # fmt: skip
         shown.append(effect["mean"])
     axes.set_yticks(range(len(effects)), [e["name"] for e in effects])

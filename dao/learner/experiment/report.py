@@ -97,7 +97,7 @@ DETECTABLE = (
 EFFECTS = (
     "Mean paired difference over seeds. Thin line with ends: 95 % t interval; thick: 95 % BCa "
     "bootstrap interval; filled point: significant after Holm's correction; open point: no "
-    "significant difference."
+    "significant difference, or not tested."
 )
 ARMS_NOTE = (
     "base: equal weights, no dendrites, the same reloads and optimizer restarts as the arms that "

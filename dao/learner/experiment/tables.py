@@ -191,7 +191,7 @@ def effects_table(findings: Mapping[str, Any], metric: str) -> Table | None:
             _interval(e.get("bca95"), signed=True),
             *(_p(e.get(key)) for key in ("p_permutation", "p_t", "p_holm")),
             number(e.get("detectable")),
-            e.get("verdict") or "not tested",
+            e["verdict"],
         ]
         for e in effects
     ]
@@ -218,7 +218,7 @@ def per_example_table(findings: Mapping[str, Any]) -> Table | None:
             _interval(t.get("interval95"), signed=True),
             _p(t.get("p")),
             _p(t.get("p_holm")),
-            t.get("verdict") or "not tested",
+            t["verdict"],
         ]
         for t in tests
     ]

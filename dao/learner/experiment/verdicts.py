@@ -2,7 +2,8 @@
 
 A difference is called higher or lower where its p, adjusted by Holm's rule over its family, is
 below .05: for seeds the p of the paired t test, since the exact permutation test of five seeds
-cannot go below .0625. In all other cases the words are "no significant difference".
+cannot go below .0625. With a p that is not below, the words are "no significant difference";
+where there is none (one seed, or differences without spread), "not tested".
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from dao.learner.experiment.statistics import ALPHA, bootstrap_difference, holm,
 __all__ = [
     "METHOD",
     "METHOD_ROWS",
+    "NOT_TESTED",
     "NO_DIFFERENCE",
     "over_rows",
     "over_seeds",
@@ -28,6 +30,7 @@ __all__ = [
 ]
 
 NO_DIFFERENCE = "no significant difference"
+NOT_TESTED = "not tested"
 METHOD_ROWS = (
     "Tests over test rows (McNemar, paired bootstrap; a row counts once, with all its seeds) ask "
     "whether these trained models differ on further rows of this kind. They know nothing of how "
@@ -58,8 +61,12 @@ def verdict(estimate: float | None, p_adjusted: float | None, better: str) -> st
     Example:
         >>> verdict(-0.01, 0.003, "lower"), verdict(-0.01, 0.05, "lower")
         ('lower (better)', 'no significant difference')
+        >>> verdict(-0.01, None, "lower")
+        'not tested'
     """
-    if estimate is None or p_adjusted is None or not p_adjusted < ALPHA or estimate == 0:
+    if estimate is None or p_adjusted is None:
+        return NOT_TESTED
+    if not p_adjusted < ALPHA or estimate == 0:
         return NO_DIFFERENCE
     direction = "higher" if estimate > 0 else "lower"
     return f"{direction} ({'better' if direction == better else 'worse'})"
@@ -164,8 +171,8 @@ def _judged(
     for i, test in enumerate(tests):
         words = verdict(test[estimate], adjusted[i], METRICS[test["metric"]]["better"])
         found = {key: _listed(value) for key, value in test.items()}
-        extra = {"p_holm": adjusted[i], "significant": words != NO_DIFFERENCE, "verdict": words}
-        judged.append({**found, **extra})
+        claimed = words not in (NO_DIFFERENCE, NOT_TESTED)
+        judged.append({**found, "p_holm": adjusted[i], "significant": claimed, "verdict": words})
     return judged
 
 
