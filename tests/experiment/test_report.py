@@ -545,7 +545,9 @@ def test_numbers_have_a_readable_length(value, expected):
     ("text", "expected"),
     [("/a/b/c.csv", "c.csv"), ("~/b/c.csv", "c.csv"), (r"C:\a\c.csv", "c.csv"),
      ("owner/name", "owner/name"), ("x=/a/b, /c/d", "x=b, d"),
-     ("https://example.org/a.csv", "https://example.org/a.csv")],
+     ("https://example.org/a.csv", "https://example.org/a.csv"),
+     ("/home/some one/my data/c.csv", "c.csv"), (r"C:\Some One\c.csv", "c.csv"),
+     ("/a b/encoder/", "encoder"), ("~someone/c.csv", "c.csv"), ("file:///a/b/c.csv", "c.csv")],
 )  # fmt: skip
 def test_folders_of_the_machine_are_left_out(text, expected):
     assert without_folders(text) == expected

@@ -14,6 +14,7 @@ from dao.learner.experiment.tables import NOTHING
 
 __all__ = ["provenance_tables", "without_folders"]
 
+PATH = re.compile(r"(?:file:[\\/]{2}|~[^\\/\s]*|[A-Za-z]:)?[\\/]")  # how an absolute one begins
 FOLDER = re.compile(r"(?:(?<=^)|(?<=[\s=,'\"(\[]))(?:~|[A-Za-z]:)?[\\/](?:[^\\/\s]+[\\/])*")
 
 
@@ -94,5 +95,9 @@ def without_folders(text: str) -> str:
 
     >>> without_folders("rows of /home/someone/data/a.csv, owner/name")
     'rows of a.csv, owner/name'
+    >>> without_folders("/home/some one/my data/a.csv")
+    'a.csv'
     """
+    if PATH.match(text):  # nothing else, so that spaces are part of it
+        return re.split(r"[\\/]", text.rstrip("\\/"))[-1]
     return FOLDER.sub("", text)
