@@ -303,6 +303,20 @@ def test_a_process_that_outlives_its_worker_is_waited_for(place: Place):
     assert len(place.starts()) == 1
 
 
+def test_the_folder_of_locks_may_vanish_meanwhile(place: Place, monkeypatch: pytest.MonkeyPatch):
+    """Another command that ends removes it when it is empty."""
+    once, make = [Path("out/.locks")], Path.mkdir
+
+    def mkdir(path: Path, *arguments, **options) -> None:
+        make(path, *arguments, **options)
+        if path.name == ".locks" and once:
+            place.path.joinpath(once.pop()).rmdir()
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    assert run_job(place.job()) == Outcome("base/0", finished=True, attempts=1)
+    assert not once
+
+
 def test_other_settings_are_refused_by_name(place: Place):
     place.run(only=["dao/0"])
     with pytest.raises(UserError) as refused:

@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -172,11 +172,17 @@ def _held(path: Path, stop: threading.Event) -> Iterator[int]:
     The lock is the open file's, which a child shares, and on a network file system it counts on
     all machines. Not waited for once `stop` is set.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
+    with _opened(path) as file:
         while not _locked(file) and not stop.wait(0.5):
             pass
         yield file.fileno()
+
+
+def _opened(path: Path) -> IO[str]:
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # who ends elsewhere removes the folder when it is empty
+            return path.open("a", encoding="utf-8")
 
 
 def _locked(file: IO[str]) -> bool:
