@@ -170,6 +170,15 @@ def test_a_figure_that_is_undefined_in_one_seed_is_not_tested_on_the_others(
     assert found["arms"]["dao"]["values"]["mse"]["2"] is None
 
 
+def test_what_may_differ_and_changes_figures_is_told(tmp_path: Path, make_arm):
+    make_arm(tmp_path, "base", 0, provenance__threads=1, provenance__git={"commit": "a"})
+    make_arm(tmp_path, "dao", 0, provenance__threads=2, provenance__git={"commit": "b"})
+    assert [note for note in findings(tmp_path)["notes"] if note.startswith("the runs were")] == [
+        "the runs were made with different numbers of threads",
+        "the runs were made with different revisions of the code",
+    ]
+
+
 # -- what is refused ---------------------------------------------------------------------------
 
 

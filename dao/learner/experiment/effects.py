@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,13 @@ from dao.learner.record import write_atomically
 __all__ = ["findings"]
 
 FILE = "findings.json"
+VARYING: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    "versions of packages": lambda made: made.get("packages"),
+    "devices": lambda made: made.get("device"),
+    "numbers of threads": lambda made: made.get("threads"),
+    "revisions of the code": lambda made: (made.get("git") or {}).get("commit"),
+}
+"""What may differ between runs, though it can change their figures a little."""
 
 
 def findings(folder: Path) -> dict[str, Any]:
@@ -136,7 +143,8 @@ def _notes(report: Mapping[str, Any], runs: Sequence[Run]) -> list[str]:
     few = sorted({test["name"] for test in report["effects"] if test["n"] < 2})
     if few:
         lines.append(f"fewer than two seeds in common, so no interval: {'; '.join(few)}")
-    versions = [json.dumps(run.metrics["provenance"].get("packages")) for run in runs]
-    if len(set(versions)) > 1:
-        lines.append("the runs were made with different versions of packages")
+    for name, recorded in VARYING.items():
+        found = {json.dumps(recorded(run.metrics["provenance"])) for run in runs}
+        if len(found) > 1:
+            lines.append(f"the runs were made with different {name}")
     return lines
