@@ -489,6 +489,13 @@ def test_growth_is_marked_where_it_was(whole):
     assert list(curve.get_ydata()) == pytest.approx([0.73, 0.73])  # mean of 0.71, 0.74, 0.74
 
 
+def test_weights_are_not_said_to_have_a_mean_that_a_setting_decides(whole):
+    panel, *_ = dao_panels(read_runs(whole[0], ["dao"], [0]), ["cls"])
+    axes = Figure().add_subplot()
+    panel.draw(axes)
+    assert axes.get_ylabel() == "loss weight (no unit)"  # `dao.total` makes it 1 or 1 / tasks
+
+
 def test_improvements_are_paired_and_better_is_positive(whole):
     found = improvements(whole[1], "mse")
     mean, interval, n = found["dao"]

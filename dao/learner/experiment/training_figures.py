@@ -125,7 +125,7 @@ def dao_panels(runs: Runs, tasks: Sequence[str]) -> list[Panel]:
         if arm not in runs:
             continue
         for field, what, unit in (
-            ("weight", "loss weight", "(no unit; mean 1)"),
+            ("weight", "loss weight", "(no unit)"),
             ("norm", "gradient norm", "(loss per unit of weight)"),
         ):
             bands = {task: _band(runs[arm].values(), task, field) for task in tasks}
