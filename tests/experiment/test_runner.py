@@ -250,6 +250,16 @@ def test_a_killed_run_is_run_again_and_a_failed_one_is_not(place: Place, jobs: i
     assert len(place.starts()) == 10 + 3
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_folder_that_the_system_refuses_is_one_failed_run(place: Place, jobs: int, capsys):
+    Path("out/dao").mkdir(parents=True)
+    Path("out/dao/seed=0").write_text("no folder")
+    with pytest.raises(UserError, match="Found 1 that did not"):
+        place.run(jobs=jobs)
+    assert sorted(arm for arm, *_ in place.starts()) == sorted(set(ARMS) - {"dao"})
+    assert "dao/0 failed: [Errno 17] File exists" in capsys.readouterr().err
+
+
 def test_where_all_runs_failed_that_is_what_is_said(place: Place, monkeypatch, capsys):
     monkeypatch.setattr(runner, "conclude", conclude)
     place.order(**{arm: ["fail"] for arm in ARMS})

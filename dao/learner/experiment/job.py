@@ -85,14 +85,17 @@ def run_job(job: Job, stop: threading.Event | None = None) -> Outcome:
     """
     stop = stop or threading.Event()
     attempts, code = 0, 0
-    with _held(job.place / job.lock, stop) as lock:
-        while not stop.is_set() and not _finished(job) and attempts < ATTEMPTS and code <= 0:
-            attempts += 1
-            code = _process(job, lock, stop)
-            if code == 0 and not _finished(job):
-                break
-        finished = _finished(job)
-    return Outcome(job.name, finished, attempts, "" if finished else _reason(job, code))
+    try:
+        with _held(job.place / job.lock, stop) as lock:
+            while not stop.is_set() and not _finished(job) and attempts < ATTEMPTS and code <= 0:
+                attempts += 1
+                code = _process(job, lock, stop)
+                if code == 0 and not _finished(job):
+                    break
+            finished = _finished(job)
+        return Outcome(job.name, finished, attempts, "" if finished else _reason(job, code))
+    except OSError as error:  # no reason to end the other runs
+        return Outcome(job.name, False, attempts, str(error))
 
 
 def _finished(job: Job) -> bool:
