@@ -11,6 +11,7 @@ from dao.learner.experiment.arms import ARMS
 from dao.learner.experiment.contrasts import EFFECTS, METRICS
 from dao.learner.experiment.effects import findings
 from dao.learner.experiment.runs import experiment, read_arm, read_run
+from dao.learner.experiment.tables import headline
 
 # Right answers of 40 per seed, and root of the squared error: seeds differ more than arms do.
 LUCK = {0: (24, 0.30), 1: (30, 0.20), 2: (27, 0.26), 3: (25, 0.22), 4: (29, 0.28)}
@@ -89,7 +90,7 @@ def test_a_planted_effect_with_spread_is_found(folder: Path, make_arm):
     # 30 rows that one alone has right, in runs of one order over the seeds.
     assert rows["accuracy", "dao", "base"]["estimate"] == pytest.approx(0.15)
     assert rows["accuracy", "dao", "base"]["only_a"] == 30
-    assert rows["accuracy", "sham", "base"]["p"] == 1.0
+    assert ("accuracy", "sham", "base") not in rows
     assert rows["accuracy", "base", "cls"]["n"] == 40
     assert rows["mse", "dao", "base"]["verdict"] == "lower (better)"
 
@@ -122,6 +123,16 @@ def test_every_contrast_is_tested_in_every_figure_its_arms_have(found: dict):
         ps = [e for e in found if e["family"] == family and e["p_t"] is not None]
         smallest = min(ps, key=lambda e: e["p_t"])
         assert smallest["p_holm"] == pytest.approx(min(1.0, smallest["p_t"] * len(ps)))
+
+
+def test_a_check_makes_no_family_stricter(found: dict):
+    families = {e["name"]: e["family"] for e in found["effects"] if e["metric"] == "accuracy"}
+    assert families.pop("sham - base") == "check"
+    assert set(families.values()) == {"headline"}
+    assert (effect(found, "sham - base", "accuracy")["t95"]) == [0.0, 0.0]
+    assert not any("sham - base" in line for line in headline(found))
+    tested = [e for e in found["effects"] if e["family"] == "headline" and e["p_t"] is not None]
+    assert headline(found)[0].startswith(f"Of {len(tested)} effects")
 
 
 def test_contrasts_weigh_arms_to_nothing():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["EFFECTS", "FAMILIES", "METRICS", "PAIRS", "Contrast", "combine"]
+__all__ = ["CHECK", "EFFECTS", "FAMILIES", "METRICS", "PAIRS", "Contrast", "combine"]
 
 METRICS: dict[str, dict[str, str]] = {
     "accuracy": {"task": "cls", "label": "Accuracy", "unit": "share", "better": "higher"},
@@ -17,6 +17,8 @@ METRICS: dict[str, dict[str, str]] = {
 
 FAMILIES = {"accuracy": "headline", "mse": "headline", "macro_f1": "secondary", "r2": "secondary"}
 """Per figure, the tests with which it shares Holm's adjustment."""
+CHECK = "check"
+"""In place of a family, where a contrast is a check of the experiment itself."""
 
 
 class Contrast(NamedTuple):
@@ -27,6 +29,8 @@ class Contrast(NamedTuple):
     weights: Mapping[str, float]
     task: str | None = None
     """The one task that all its arms have; None for every task."""
+    check: bool = False
+    """It is 0 by construction, which asks nothing of the data: in no family of tests."""
 
 
 def _difference(a: str, b: str, task: str | None = None) -> Contrast:
@@ -38,7 +42,7 @@ PAIRS = (
     _difference("dao", "base"),
     _difference("dendrites", "sham"),
     _difference("dendrites", "capacity"),
-    _difference("sham", "base"),
+    _difference("sham", "base")._replace(check=True),  # a sham ends with the weights of `restart`
     _difference("capacity", "base"),
     _difference("base", "cls", "cls"),
     _difference("base", "reg", "reg"),

@@ -109,7 +109,7 @@ def _parameters(run: Run) -> int:
 
 def _pairs(arms: Mapping[str, Sequence[Run]]) -> list[tuple[list[Run], list[Run]]]:
     pairs = []
-    for contrast in PAIRS:
+    for contrast in (pair for pair in PAIRS if not pair.check):
         both = [{run.seed: run for run in arms.get(arm, ())} for arm in contrast.weights]
         if common := sorted(both[0].keys() & both[1].keys()):
             pairs.append(([both[0][s] for s in common], [both[1][s] for s in common]))

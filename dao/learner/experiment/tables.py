@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dao.learner.experiment.arms import ARMS, label
-from dao.learner.experiment.contrasts import FAMILIES, METRICS
+from dao.learner.experiment.contrasts import CHECK, FAMILIES, METRICS
 from dao.learner.experiment.page import Table
 from dao.learner.experiment.verdicts import NO_DIFFERENCE
 
@@ -76,7 +76,7 @@ def headline(findings: Mapping[str, Any]) -> list[str]:
     """What the numbers allow to say, a sentence each, and no more."""
     metrics = headlines(findings)
     effects = [e for e in findings["effects"] if e["metric"] in metrics]
-    tested = [e for e in effects if e.get("p_holm") is not None]
+    tested = [e for e in effects if e.get("p_holm") is not None and e.get("family") != CHECK]
     names = " and ".join(findings["metrics"][m]["label"] for m in metrics)
     if not tested:
         seeds = _count(len(findings["seeds"]), "seed")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dao.learner.experiment.contrasts import FAMILIES, METRICS, Contrast, combine
+from dao.learner.experiment.contrasts import CHECK, FAMILIES, METRICS, Contrast, combine
 from dao.learner.experiment.runs import Run
 from dao.learner.experiment.statistics import ALPHA, bootstrap_difference, holm, mcnemar, paired
 
@@ -38,7 +38,8 @@ METHOD_ROWS = (
 )
 METHOD = (
     "Verdicts over seeds rest on the paired t test, adjusted by Holm's rule over all tests of the "
-    "headline figures (accuracy, MSE), and apart from them over all of the secondary ones.",
+    "headline figures (accuracy, MSE), and apart from them over all of the secondary ones. "
+    "sham - base is none of them: it is 0 by construction, and shown to see that it is.",
     "The exact sign-flip permutation p stands beside it: with n seeds it cannot go below 2 / 2^n "
     "(.25 for three, .0625 for five), whatever the effect. BCa intervals are too short for so few.",
     METHOD_ROWS,
@@ -92,7 +93,8 @@ def over_seeds(contrasts: Iterable[Contrast], arms: Mapping[str, Figures]) -> li
             if not seeds or not _defined(contrast, metric, by_arm):
                 continue
             arrays = {arm: np.array(found, dtype=float) for arm, found in by_arm.items()}
-            named = {"metric": metric, "family": FAMILIES[metric], "name": contrast.name}
+            family = CHECK if contrast.check else FAMILIES[metric]
+            named = {"metric": metric, "family": family, "name": contrast.name}
             found = asdict(paired(_differences(contrast, arrays)))
             tests.append({**named, "formula": contrast.formula, "seeds": seeds, **found})
     return _judged(tests, "p_t", "mean", lambda test: str(test["family"]))
