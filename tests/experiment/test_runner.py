@@ -19,7 +19,7 @@ from dao.errors import UserError
 from dao.learner.config import Config, load_config
 from dao.learner.experiment import runner
 from dao.learner.experiment.arms import ARMS
-from dao.learner.experiment.backends import on_ray
+from dao.learner.experiment.backends import check_room, on_ray
 from dao.learner.experiment.grid import check_not_other, check_shared, grid
 from dao.learner.experiment.job import HEADER, Job, Outcome, run_job
 from dao.learner.experiment.runner import Options, conclude, run_factorial
@@ -388,3 +388,19 @@ def test_several_processes_are_refused(place: Place, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("dao.learner.ranks.several", lambda: True)
     with pytest.raises(UserError, match="one process, which starts one for each run"):
         place.run()
+
+
+@pytest.mark.parametrize(
+    ("threads", "gpus", "words"),
+    [
+        (5, 0, "takes 5 CPU, and that the largest has 4"),
+        (1, 1, "takes 1 GPU, and that the largest has 0"),
+    ],
+)
+def test_a_run_that_no_machine_has_room_for_is_refused(threads: int, gpus: int, words: str):
+    machines = [{"CPU": 4.0, "memory": 1e9}, {"CPU": 2.0}]
+    job = Job("dao/0", Path("run"), Path("lock"), ("train",), "", threads, gpus, Path())
+    with pytest.raises(UserError, match=words):
+        check_room(machines, job)
+    fits = Job("dao/0", Path("run"), Path("lock"), ("train",), "", 4, 0, Path())
+    check_room(machines, fits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -15,7 +15,7 @@ from joblib import Parallel, delayed
 from dao.errors import UserError
 from dao.learner.experiment.job import Job, Outcome, run_job
 
-__all__ = ["on_ray", "on_this_machine"]
+__all__ = ["check_room", "on_ray", "on_this_machine"]
 
 RETRIES = 3  # of a run whose worker or machine was lost
 GOODBYE = 20.0  # seconds for workers to end their processes
@@ -56,11 +56,16 @@ def on_ray(jobs: Sequence[Job], workers: int | None) -> Generator[Outcome]:
         workers: at a time; None: as many as the cluster has room for.
 
     Raises:
-        UserError: Ray is not installed.
+        UserError: Ray is not installed; or no machine of the cluster has room for a run.
         KeyboardInterrupt: told to stop; the workers have been told as well.
     """
     ray = _ray()
     ray.init(log_to_driver=False)
+    try:
+        check_room([node["Resources"] for node in ray.nodes() if node["Alive"]], jobs[0])
+    except UserError:
+        ray.shutdown()
+        raise
     task = ray.remote(max_retries=RETRIES)(run_job)
     waiting = list(reversed(jobs))
     pending: dict[Any, Job] = {}
@@ -80,6 +85,28 @@ def on_ray(jobs: Sequence[Job], workers: int | None) -> Generator[Outcome]:
             raise
         finally:
             ray.shutdown()
+
+
+def check_room(machines: Sequence[Mapping[str, float]], job: Job) -> None:
+    """Refuse a run for which no machine has room: Ray would wait for ever, and say nothing.
+
+    Args:
+        machines: what each has, as Ray names it.
+        job: one run; all need the same.
+
+    Raises:
+        UserError: none has as many processors, or as many GPUs.
+    """
+    for name, needed, remedy in (
+        ("CPU", job.threads, "Lower OMP_NUM_THREADS."),
+        ("GPU", job.gpus, "Leave out --device cuda, or add a machine with a GPU."),
+    ):
+        most = max((machine.get(name, 0) for machine in machines), default=0)
+        if needed > most:
+            raise UserError(
+                f"A run should fit on one machine of the cluster. Found that it takes {needed} "
+                f"{name}, and that the largest has {most:g}. {remedy}"
+            )
 
 
 def _ray() -> Any:  # noqa: ANN401
