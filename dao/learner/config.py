@@ -222,6 +222,8 @@ class Train(_Settings):
     """Steps between checkpoints; there is one at every validation as well."""
     log_every: int = Field(10, ge=1)
     """Steps between readings from the device; the history has a row for every step all the same."""
+    nonfinite: Literal["stop", "skip"] = "stop"
+    """At a loss or gradient that is NaN or infinite: stop, or leave the step out and count it."""
     keep_checkpoint: bool = False
     """Keep the last checkpoint of a finished run."""
 

@@ -16,7 +16,8 @@ from dao.errors import UserError
 from dao.learner import dendritic, ranks
 from dao.learner.batching import Examples
 from dao.learner.config import Lora
-from dao.learner.model import MultiTaskModel, build, load_weights, read_tensors
+from dao.learner.files import read_tensors
+from dao.learner.model import MultiTaskModel, build, load_weights
 from dao.learner.record import RunFolder
 from dao.learner.scoring import Engine, TaskLike, predict
 from dao.learner.token_cache import TokenCache
@@ -94,11 +95,11 @@ def reload(folder: RunFolder, tasks: Mapping[str, TaskLike], device: torch.devic
     """The selected model of a finished run; predictions are those it was tested with.
 
     Raises:
-        UserError: a file of the run is missing, damaged or does not fit the others.
+        UserError: a file of the run is missing, damaged, changed or does not fit the others.
     """
     cfg = folder.config()
     # What `auto` and the arm came to when the run was made, whatever they would come to here.
-    made = folder.read("metrics.json")["provenance"]
+    made = folder.read("metrics.json", "provenance")["provenance"]
     outputs = {name: task.outputs for name, task in tasks.items()}
     encoder = cfg.encoder.model_copy(update={"precision": made["precision"]})
     if lora := made.get("lora"):  # earlier runs did not record it, and had it as in their settings
@@ -108,4 +109,5 @@ def reload(folder: RunFolder, tasks: Mapping[str, TaskLike], device: torch.devic
     if cfg.dendrites.grown:
         dendritic.attach(model, folder.read("dendrites.json")["twin"])
         dendritic.load(model, read_tensors(folder.path / DENDRITES))
+    folder.check_unchanged()
     return Predictor(model.to(device), tokenizer, limit)
