@@ -41,8 +41,16 @@ class _Settings(BaseModel):
     @classmethod
     def _one_is_a_list_of_one(cls, value: object, info: ValidationInfo) -> object:
         kind = cls.model_fields[str(info.field_name)].annotation
+        for part in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(part, str) and not _is_plain(part):
+                raise ValueError("text should have no NUL and no half of a surrogate pair")
         takes_tuple = any(get_origin(k) is tuple for k in (kind, *get_args(kind)))
         return (value,) if takes_tuple and isinstance(value, str | int | float) else value
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a text can be written as UTF-8 and be part of a path."""
+    return "\0" not in text and text.encode("utf-8", "replace").decode() == text
 
 
 class Lora(_Settings):
@@ -364,7 +372,7 @@ def parse_overrides(overrides: Iterable[str]) -> Iterator[tuple[str, Any]]:
             raise UserError(f"An override should look like KEY=VALUE. Found {text!r}.")
         try:
             yield key, yaml.safe_load(value)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, RecursionError):  # no such date, for one
             yield key, value
 
 
@@ -375,7 +383,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"The config file should exist. Found nothing at {path}.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The config file {path} cannot be read: {error}.") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # no such date, for one
         message = " ".join(str(error).split())
         raise UserError(f"The config file {path} should be YAML. Found: {message}.") from None
     if not isinstance(content, dict | None):

@@ -57,6 +57,9 @@ class Predictor(Generic[Model]):
         return predict(self.model, Examples(self._tokens(texts), {}), self.pad)
 
     def _tokens(self, texts: Sequence[str]) -> Tokens:
+        for row, text in enumerate(texts, start=1):
+            if not text.isascii() and text.encode("utf-8", "replace").decode() != text:
+                raise UserError(f"A text should be Unicode. Found {text[:40]!r}, text {row}.")
         make = tokenize if self.cache is None else self.cache.tokenize
         return make(texts, self.tokenizer, self.limit)
 
@@ -82,7 +85,7 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
         if ranks.several() and device.type == "cuda":
             torch.cuda.set_device(device)  # NCCL and perforatedai take the current one
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()  # which `meta` has not
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(

@@ -44,14 +44,14 @@ class TokenCache:
         key = cache_key(texts, tokenizer, limit)
         if key is None:
             self._tell("token ids are not cached: this tokenizer has no form that can be compared")
-            return tokenize(texts, tokenizer, limit)
+            return tokenize(texts, tokenizer, limit, self._note)
         path = self.folder / f"{key}.arrow"
         found = read_tokens(path, len(texts))
         if found is not None:
             return found
         if path.exists():
             self._tell(f"token ids: {path} is damaged and is made anew")
-        tokens = tokenize(texts, tokenizer, limit)
+        tokens = tokenize(texts, tokenizer, limit, self._note)
         try:
             write_tokens(path, tokens)
         except OSError as error:
