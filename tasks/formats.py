@@ -63,12 +63,13 @@ def _parquet(content: bytes, _: Columns) -> Rows:
 
     try:
         # By way of Arrow, because pandas turns null into NaN.
-        table = parquet.read_table(io.BytesIO(content))
-        rows: Rows = table.to_pydict()
+        file = parquet.ParquetFile(io.BytesIO(content))
+        names = file.schema_arrow.names
+        rows: Rows = file.read().to_pydict()
     except Exception as error:  # pyarrow raises of its own and of Python's, whatever is damaged
         raise ValueError(str(error) or type(error).__name__) from None
-    if len(set(table.column_names)) < table.num_columns:
-        raise ValueError(f"two columns of one name among {', '.join(table.column_names)}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"two columns of one name among {', '.join(names)}")
     return rows
 
 

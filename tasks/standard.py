@@ -9,7 +9,7 @@ from dao.errors import UserError
 from tasks import TASKS
 from tasks.progress import ticking
 from tasks.sources import Raw
-from tasks.table import Columns, count
+from tasks.table import Columns, count, shown
 
 __all__ = [
     "parse_split",
@@ -163,7 +163,7 @@ def _parsed(
             values.append(parse(cell))
         except ValueError as error:
             raise UserError(
-                f"`{column}` of {raw.source} should be {error}. Found {cell!r} in row {row}. "
+                f"`{column}` of {raw.source} should be {error}. Found {shown(cell)} in row {row}. "
                 f"Correct it, or {columns.advice([part])}"
             ) from None
     return values

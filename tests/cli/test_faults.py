@@ -88,6 +88,7 @@ def patched(hook, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, name, wrapped)
 
     import peft.peft_model
+
     from dao.learner import checkpoint, files
 
     for module in (files, checkpoint, safetensors.torch):

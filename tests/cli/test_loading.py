@@ -190,7 +190,7 @@ def test_perforatedai_gets_no_file_that_was_put_into_a_checkpoint(
 
 
 def without(tensors: dict[str, torch.Tensor]) -> str:
-    name = sorted(tensors)[0]
+    name = min(tensors)
     del tensors[name]
     return name
 
@@ -201,19 +201,19 @@ def extra(tensors: dict[str, torch.Tensor]) -> str:
 
 
 def reshaped(tensors: dict[str, torch.Tensor]) -> str:
-    name = sorted(tensors)[0]
+    name = min(tensors)
     tensors[name] = torch.zeros(3, 5, 7)
     return name
 
 
 def not_a_number(tensors: dict[str, torch.Tensor]) -> str:
-    name = sorted(tensors)[-1]
+    name = max(tensors)
     tensors[name].view(-1)[0] = float("nan")
     return name
 
 
 def infinite(tensors: dict[str, torch.Tensor]) -> str:
-    name = sorted(tensors)[-1]
+    name = max(tensors)
     tensors[name].view(-1)[-1] = float("-inf")
     return name
 
@@ -261,8 +261,8 @@ def test_an_optimizer_with_wrong_tensors_is_refused(copied: Path, key: str):
         states[0][key] = states[0][key] * float("nan")
     torch.save(saved, path)
     restamp(copied)
-    refused(resume(copied), "optimizer.pt", {"shape": "exp_avg of", "fewer": "parameters",
-                                             "none": "weighting"}.get(key, f"{key} of"))  # fmt: skip
+    named = {"shape": "exp_avg of", "fewer": "parameters", "none": "weighting"}
+    refused(resume(copied), "optimizer.pt", named.get(key, f"{key} of"))
 
 
 @pytest.mark.parametrize(
@@ -308,7 +308,7 @@ def test_the_digests_of_all_that_predicts_are_recorded(full_run: Path):
 )
 def test_other_weights_than_those_tested_are_refused(finished: Path, file: str):
     tensors = load_file(finished / file)
-    first = sorted(tensors)[0]
+    first = min(tensors)
     tensors[first] = tensors[first] + 1
     save_file(tensors, finished / file)
     refused(evaluate(finished, "--text", "profit rose"), file, "sha256")
