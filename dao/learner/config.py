@@ -361,7 +361,8 @@ def load_config(
     try:
         return Config.model_validate(merged)
     except ValidationError as error:
-        raise UserError("; ".join(_explain(e) for e in error.errors())) from None
+        explained = "; ".join(_explain(e) for e in error.errors())
+        raise UserError(" ".join(explained.split())) from None
 
 
 def parse_overrides(overrides: Iterable[str]) -> Iterator[tuple[str, Any]]:
@@ -387,7 +388,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         message = " ".join(str(error).split())
         raise UserError(f"The config file {path} should be YAML. Found: {message}.") from None
     if not isinstance(content, dict | None):
-        raise UserError(f"The config file {path} should hold KEY: VALUE pairs. Found {content!r}.")
+        found = repr(content)[:80]
+        raise UserError(f"The config file {path} should hold KEY: VALUE pairs. Found {found}.")
     return content or {}
 
 
@@ -396,7 +398,8 @@ def _set(tree: dict[str, Any], dotted: str, value: Any) -> None:  # noqa: ANN401
     for parent in parents:
         child = tree.setdefault(parent, {})
         if not isinstance(child, dict):
-            raise UserError(f"`{dotted}` cannot be set: `{parent}` has no settings below it.")
+            where = " ".join(dotted.split())
+            raise UserError(f"`{where}` cannot be set: `{parent}` has no settings below it.")
         tree = child
     tree[leaf] = value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
 import os
@@ -163,7 +164,11 @@ def csv_text(table: pd.DataFrame) -> str:
         "text\n'=1+1\n-4\nup\n"
     """
     names = {name: _harmless(name) for name in table.columns}
-    return str(table.map(_harmless).rename(columns=names).to_csv(index=False))
+    harmless = table.map(_harmless).rename(columns=names)
+    text = str(harmless.to_csv(index=False))
+    if "\r" in text:  # not quoted by itself, it would end a row
+        text = str(harmless.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC))
+    return text
 
 
 def _harmless(cell: Any) -> Any:  # noqa: ANN401  (a cell may be anything)
