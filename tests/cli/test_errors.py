@@ -95,7 +95,7 @@ def test_one_process_at_a_time(train, tmp_path: Path):
     from dao.learner.record import RunFolder
 
     with RunFolder(tmp_path / "run").locked():
-        refused(train(tmp_path / "run"), "another at work")
+        refused(train(tmp_path / "run"), "another at work", f"process {os.getpid()} since 20")
     assert train(tmp_path / "run").exit_code == 0
 
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import resource
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -167,3 +168,118 @@ def test_every_write_of_perforatedai_and_of_dendrites_fails_once(
     assert len(set(numbers)) > 6
     for number in sorted(set(numbers)):
         check_one_fault(train, tmp_path / f"{number}", number, whole["dendrites"], *flags)
+
+
+@pytest.mark.parametrize("limit", [1000, 8000, 17_500, 30_000])
+def test_a_disk_that_is_really_full(train, tmp_path: Path, whole, limit: int):
+    """No file may grow beyond the limit: what the system and the libraries make of that."""
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        result = train(tmp_path / "run", *TINY)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert result.exit_code == 1, result.output
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: The system refused "), last
+    assert str(tmp_path / "run") in last
+    assert last.endswith("Look at permissions and space.")
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    assert again(train, tmp_path / "run").exit_code == 0
+    assert all(weights(tmp_path / "run")[n].equal(t) for n, t in whole["plain"].items())
+
+
+def test_predictions_are_whole_or_as_they_were(full_run: Path, tmp_path: Path, patched):
+    from evaluate import app
+
+    (tmp_path / "new.csv").write_text("text\nprofit rose\n")
+    place = tmp_path / "out"
+    place.mkdir()
+    arguments = [str(full_run), "--input", str(tmp_path / "new.csv"), "--output"]
+    arguments.append(str(place / "predictions.csv"))
+    with failing(place, None) as seen:
+        assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert len(seen) == 4
+    (place / "predictions.csv").write_text("older")
+    for number, what in enumerate(seen):
+        with failing(place, number):
+            result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        assert result.exit_code == 1
+        assert "No space left on device" in result.stderr.splitlines()[-1]
+        assert [path.name for path in place.iterdir()] == ["predictions.csv"]
+        if what != "fsync .":  # by then the new file has its name
+            assert (place / "predictions.csv").read_text() == "older"
+
+
+def test_a_cache_that_cannot_be_written_fails_no_run(train, tmp_path: Path, patched):
+    cache = tmp_path / "cache"
+    with failing(cache, None) as seen:
+        assert train(tmp_path / "counted", *TINY, f"cache={cache}").exit_code == 0
+    assert len(seen) > 8
+    for number in (0, 1, 2, 3, 4, 5):
+        with failing(tmp_path / f"cache-{number}", number):
+            result = train(tmp_path / f"{number}", *TINY, f"cache={tmp_path / f'cache-{number}'}")
+        assert result.exit_code == 0, result.output
+        assert "token ids are not cached" in result.stderr
+        assert not list((tmp_path / f"cache-{number}").rglob(f"*{PARTIAL}"))
+
+
+def test_frozen_states_that_cannot_be_written_are_one_line(train, tmp_path: Path, patched):
+    cache = tmp_path / "cache" / "prefix"
+    flags = ("encoder.prefix_cache=true", "encoder.lora.last_layers=1", f"cache={cache.parent}")
+    with failing(cache, None) as seen:
+        assert train(tmp_path / "counted", *TINY, *flags).exit_code == 0
+    shutil.rmtree(cache)
+    for number, what in enumerate(seen):
+        with failing(cache, number):
+            result = train(tmp_path / f"{number}", *TINY, *flags)
+        assert result.exit_code == 1, what
+        assert "No space left on device" in result.stderr.splitlines()[-1]
+        assert train(tmp_path / f"{number}", *TINY, *flags).exit_code == 0, what
+        shutil.rmtree(cache)
+
+
+def test_a_kill_while_a_run_is_replaced_leaves_neither_a_finished_nor_a_foreign_one(
+    train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from dao.learner.record import RunFolder
+
+    class PowerCut(BaseException):
+        pass
+
+    remove = RunFolder._remove
+    assert train(tmp_path / "run", *TINY).exit_code == 0
+    names = len(list((tmp_path / "run").iterdir()))
+    for survived in range(0, names - 1, 3):
+        left = [survived]
+
+        def cut(self: RunFolder, name: str, left: list[int] = left) -> None:
+            if not left[0]:
+                raise PowerCut
+            left[0] -= 1
+            remove(self, name)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(RunFolder, "_remove", cut)
+            with pytest.raises(PowerCut):
+                train(tmp_path / "run", *TINY, "--overwrite")
+        assert (tmp_path / "run" / "metrics.json").exists() == (survived == 0)
+        assert train(tmp_path / "run", *TINY, "--overwrite").exit_code == 0
+
+
+def test_a_kill_before_the_settings_have_their_name_is_no_obstacle(train, tmp_path: Path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / f"config.yaml{PARTIAL}").write_text("tas")
+    assert train(tmp_path / "run", *TINY).exit_code == 0
+
+
+def test_rows_that_a_power_cut_left_as_zeros_are_dropped(tmp_path: Path):
+    from dao.learner.record import RunFolder
+
+    good = b'{"step": 1}\n{"step": 2}\n{"step": 3}\n'
+    (tmp_path / "history.jsonl").write_bytes(good + b"\0\0\0\0\n[]\n" + b'{"step": 2')
+    (tmp_path / f"heads.safetensors{PARTIAL}").write_text("")
+    (tmp_path / f"adapter{PARTIAL}").mkdir()
+    RunFolder(tmp_path).rewind(2)
+    assert RunFolder(tmp_path).rows("history.jsonl") == [{"step": 1}, {"step": 2}]
+    assert [path.name for path in tmp_path.iterdir()] == ["history.jsonl"]
