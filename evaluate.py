@@ -5,6 +5,7 @@ python evaluate.py RUN --data new.csv
 python evaluate.py RUN --text "Net loss narrowed in the third quarter"
 python evaluate.py RUN --benchmark
 python evaluate.py RUN --export model.onnx
+python evaluate.py compare RUN_A RUN_B
 """
 
 from __future__ import annotations
@@ -30,10 +31,14 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def main(
-    run: Annotated[Path, typer.Argument(help="A run folder that train.py wrote.")],
+    run: Annotated[Path, typer.Argument(help="A run folder of train.py, or: compare.")],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Columns of new data: data.text=NAME, ..."),
+        typer.Argument(
+            metavar="[KEY=VALUE]... or RUN_A RUN_B",
+            help="Columns of new data: data.text=NAME, ...; or the two to compare, each a run or "
+            "a folder with runs in seed=N.",
+        ),
     ] = None,
     data: Annotated[
         list[str] | None, typer.Option(help="Labelled file to measure on; repeat for several.")
@@ -59,9 +64,16 @@ def main(
     ] = None,
     device: Annotated[str | None, typer.Option(help="Default: as in training.")] = None,
 ) -> None:
-    """Report on a finished run, predict with it, compare ways to run it, or export it."""
+    """Report on a finished run, predict with it, compare ways to run it, or export it.
+
+    compare RUN_A RUN_B tests two runs, or two folders of runs, against each other.
+    """
     from dao.learner.command import user_errors
 
+    if str(run) == "compare":
+        others = (data, text, source, output, engine, benchmark, export, device)
+        _compare(overrides or [], style, any(others))
+        return
     if (source is None) != (output is None):
         raise typer.BadParameter("--input and --output go together.")
     if sum(map(bool, (data, text, source, benchmark, export))) > 1:
@@ -86,6 +98,17 @@ def main(
             _predict(load, _columns(folder, overrides), text or [], source, output)
         else:
             _report(folder, load, _columns(folder, overrides), data or [], style)
+
+
+def _compare(paths: list[str], style: str | None, others: bool) -> None:
+    from dao.learner.command import user_errors
+
+    if len(paths) != 2 or others:
+        raise typer.BadParameter("compare takes two runs or folders, and --format.")
+    with user_errors():
+        from dao.learner.experiment.comparison_report import print_comparison
+
+        print_comparison(Path(paths[0]), Path(paths[1]), style or "terminal")
 
 
 def _columns(folder: RunFolder, overrides: list[str] | None) -> Columns:

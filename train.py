@@ -1,10 +1,13 @@
 """Fine-tune one shared encoder on several tasks, with or without DAO, with or without dendrites.
 
 python train.py --tasks cls,reg --dao --dendrites
+python train.py --tasks cls,reg --factorial --seeds 5
 """
 
 from __future__ import annotations
 
+import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from tasks.base import Task
     from tasks.table import Table
 
+grid = partial(typer.Option, rich_help_panel="The experiment: DAO x dendrites, and controls")
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
 
 
@@ -47,9 +51,15 @@ def main(
     resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done.")] = False,
+    factorial: Annotated[bool, grid("--factorial", help="All arms, over several seeds.")] = False,
+    seeds: Annotated[int | None, grid(min=1, help="How many, from 0. Default: 5.")] = None,
+    jobs: Annotated[int | None, grid(min=1, help="Runs at a time. Default: 1.")] = None,
+    backend: Annotated[str | None, grid(help="local, or ray: the workers of a cluster.")] = None,
+    only: Annotated[list[str] | None, grid(help="One run, such as dao/3; repeatable.")] = None,
 ) -> None:
     """Fine-tune one shared encoder on several tasks and report on held-out data."""
     from dao.learner.command import user_errors
+    from dao.learner.experiment.runner import Options, run_factorial
     from dao.learner.ranks import joined
 
     if use_dao is not None:
@@ -65,8 +75,15 @@ def main(
     flags = {key: value for key, value in flags.items() if value is not None}
     if resume and (flags or overrides or config or overwrite or dry_run):
         raise typer.BadParameter("--resume takes its settings from the run; give it alone.")
+    asked = {"seeds": seeds, "jobs": jobs, "backend": backend, "only": only}
+    experiment = Options.given(factorial, asked, alone=bool(resume or overwrite))
     with user_errors(), joined():
-        _main(config, overrides or [], flags, resume, overwrite, dry_run)
+        if experiment:
+            command = [sys.executable, str(Path(__file__).resolve())]
+            settings = (config, overrides or [], flags)
+            run_factorial(settings, experiment, command, load_data, dry_run=dry_run)
+        else:
+            _main(config, overrides or [], flags, resume, overwrite, dry_run)
 
 
 def _main(

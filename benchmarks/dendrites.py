@@ -57,6 +57,7 @@ SETS = {
     "lora_B": "lora_B",
     "lora": "lora",
     "linear": "linear",
+    "wrapped-lowrank": "wrapped-lowrank",
 }
 OUTPUTS = {"cls": 3, "reg": 1}
 GOALS = {"train_default_1": 1.35, "twin_default_1": 1.2}
@@ -104,11 +105,7 @@ class Work:
 
     def undecorated(self, where: str) -> MultiTaskModel:
         """What dendrites are put on: LoRA's products apart, where they are inside of it."""
-        encoder = self._whole() if where == "linear" else self.encoder
-        cfg = Config.model_validate(
-            {"encoder": encoder.model_dump(), "dendrites": {"enabled": True, "where": where}}
-        )
-        return self._built(arm_encoder(cfg, OUTPUTS))
+        return self._built(arm_encoder(self._settings(where), OUTPUTS))
 
     def grown(self, where: str, count: int) -> tuple[MultiTaskModel, Dendrites]:
         """A model with so many dendrites on each target, all of them reached by gradients."""
@@ -119,6 +116,7 @@ class Work:
             run_dir=self.folder / "run",
             probe=self.infer,
             max_dendrites=max(count, 1),
+            rank=self._settings(where).dendrite_rank,
         )
         for score in range(1, count + 1):
             dendrites.set_optimizer(optimizer(model))
@@ -138,6 +136,12 @@ class Work:
     def infer(self, model: nn.Module) -> object:
         """One forward pass of the batch."""
         return model(self.ids, self.mask)
+
+    def _settings(self, where: str) -> Config:
+        encoder = self._whole() if where == "linear" else self.encoder
+        return Config.model_validate(
+            {"encoder": encoder.model_dump(), "dendrites": {"enabled": True, "where": where}}
+        )
 
     def _whole(self) -> Encoder:
         return self.encoder.model_copy(update={"tune": "full"})

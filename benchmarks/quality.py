@@ -33,11 +33,11 @@ import pandas as pd
 import torch
 import typer
 from rich.console import Console
-from scipy import stats
 
 from dao.errors import UserError
 from dao.learner.command import user_errors
 from dao.learner.config import Config, load_config
+from dao.learner.experiment.statistics import t_interval
 from dao.learner.record import RunFolder
 
 __all__ = ["ARMS", "Arm", "interval", "table"]
@@ -90,10 +90,8 @@ ARMS = {setting: arms_of(setting) for setting in SETTINGS}
 def interval(values: Sequence[float]) -> tuple[float, float]:
     """Mean, and half the width of its 95 % t interval; NaN for fewer than two values."""
     mean = float(np.mean(values)) if values else math.nan
-    if len(values) < 2:
-        return mean, math.nan
-    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return mean, float(stats.t.ppf(0.975, len(values) - 1)) * error
+    bounds = t_interval(values)
+    return mean, math.nan if bounds is None else bounds[1] - mean
 
 
 def table(found: Runs, seeds: int) -> list[str]:

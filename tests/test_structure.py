@@ -12,7 +12,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LEARNER = "dao.learner"
 PACKAGE = sorted((ROOT / "dao").glob("*.py"))
-LEARNERS = sorted((ROOT / "dao" / "learner").glob("*.py"))
+LEARNERS = sorted((ROOT / "dao" / "learner").rglob("*.py"))
+EXPERIMENT = "dao.learner.experiment"
+BESIDE_EXPERIMENT = [path for path in LEARNERS if path.parent.name != "experiment"]
 TASKS = sorted((ROOT / "tasks").glob("*.py"))
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 FRAMEWORK = {"accelerate_loop.py": "accelerate", "hf_trainer.py": "transformers"}
@@ -49,6 +51,12 @@ def test_the_learner_does_not_know_the_tasks(path: Path):
         assert not within(name, "tasks", "train", "evaluate"), name
 
 
+@pytest.mark.parametrize("path", BESIDE_EXPERIMENT, ids=ids)
+def test_a_single_run_does_not_know_the_experiment(path: Path):
+    for name in imports(path.read_text()):
+        assert not within(name, EXPERIMENT), name
+
+
 @pytest.mark.parametrize("path", TASKS, ids=ids)
 def test_the_tasks_do_not_know_the_learner(path: Path):
     for name in imports(path.read_text()):
@@ -68,10 +76,11 @@ def test_an_example_needs_torch_and_its_framework(path: Path):
 
 def test_one_door_each_to_perforatedai_and_bitsandbytes():
     files = [*PACKAGE, *LEARNERS, *TASKS, ROOT / "train.py", ROOT / "evaluate.py"]
-    text = {path.name: path.read_text() for path in files}
+    text = {ids(path): path.read_text() for path in files}
     found = {f for f, t in text.items() if any(within(n, "perforatedai") for n in imports(t))}
-    assert found == {"perforated.py"}
-    assert {f for f, t in text.items() if "BitsAndBytesConfig" in t} == {"encoder.py"}
+    assert found == {"dao/learner/perforated.py"}
+    found = {f for f, t in text.items() if "BitsAndBytesConfig" in t}
+    assert found == {"dao/learner/encoder.py"}
 
 
 def test_these_tests_can_fail():
@@ -80,6 +89,8 @@ def test_these_tests_can_fail():
     ]  # fmt: skip
     assert within("dao.learner.model", LEARNER)
     assert not within("dao.learners", LEARNER)
+    assert {path.parent.name for path in LEARNERS} == {"learner", "experiment"}
+    assert 0 < len(BESIDE_EXPERIMENT) < len(LEARNERS)
 
 
 def test_the_wheel_holds_dao_and_nothing_else(tmp_path: Path):
@@ -102,3 +113,4 @@ def test_the_wheel_holds_dao_and_nothing_else(tmp_path: Path):
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"dao"}
     assert "dao/py.typed" in names
     assert "dao/learner/model.py" in names
+    assert "dao/learner/experiment/report.py" in names

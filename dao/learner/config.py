@@ -164,8 +164,11 @@ class Dendrites(_Settings):
     """An arm to compare with: `sham`, the same growths, but dendrites never train; `restart`, none,
     but the best weights back and a new optimizer at the same points; `capacity`, that and LoRA's
     rank raised until as many parameters train."""
-    where: Literal["heads", "lora_B", "lora_B+heads", "lora", "linear"] = "lora_B+heads"
-    """Which layers get them; `linear`: every linear layer of an encoder with tune=full."""
+    where: Literal["heads", "lora_B", "lora_B+heads", "lora", "linear", "wrapped-lowrank"] = (
+        "lora_B+heads"
+    )
+    """Which layers get them; `linear`: every linear layer of an encoder with tune=full;
+    `wrapped-lowrank`: every layer with LoRA, as a whole, and each dendrite is of LoRA's rank."""
     grow_at: tuple[Fraction, ...] = (0.5,)
     """Points of the step budget at which a set of dendrites is added, ascending."""
     patience: int | None = Field(None, ge=1)
@@ -294,6 +297,11 @@ class Config(_Settings):
         return self
 
     @property
+    def dendrite_rank(self) -> int | None:
+        """Rank of the dendrites; None where each is a layer like the one it is on."""
+        return self.encoder.lora.r if self.dendrites.where == "wrapped-lowrank" else None
+
+    @property
     def arm(self) -> str:
         """The arm's name: tasks, then what is switched on, for example cls+reg-dao."""
         weighting = [] if self.weighting == "equal" else [re.sub(r"[^\w.]+", "_", self.weighting)]
@@ -333,7 +341,8 @@ def _check_tuning(encoder: Encoder, dendrites: Dendrites) -> None:
                 "`encoder.tune=full` should train ordinary weights of every layer. Found "
                 "`quantize` or `prefix_cache`, which freeze some. Leave them out, or tune=lora"
             )
-        if dendrites.enabled and ("lora" in dendrites.where or dendrites.control == "capacity"):
+        needs_lora = dendrites.where not in ("linear", "heads") or dendrites.control == "capacity"
+        if dendrites.enabled and needs_lora:
             raise ValueError(
                 "`encoder.tune=full` leaves no LoRA to put dendrites on or to widen. Found "
                 f"where={dendrites.where!r}, control={dendrites.control!r}. Set dendrites.where to "

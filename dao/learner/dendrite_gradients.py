@@ -29,10 +29,11 @@ class GradientRecord:
         """Take up the gradients now present in perforatedai's modules; reads nothing back."""
         norms: list[Tensor] = []
         for module in modules:
-            gates = module.dendrites_to_top[-1].grad
+            like = module.dendrites_to_top[-1]
+            gates = like.grad
             for row, layer in enumerate(module.dendrite_module.layers):
-                norms.append(_norm([p.grad for p in layer.parameters()], module.weight))
-                norms.append(_norm([None if gates is None else gates[row]], module.weight))
+                norms.append(_norm([p.grad for p in layer.parameters()], like))
+                norms.append(_norm([None if gates is None else gates[row]], like))
         now = torch.stack(norms)
         self._pending = now if self._pending is None else torch.fmax(self._pending, now)
 

@@ -8,25 +8,29 @@ import torch
 from torch import Tensor, nn
 
 from dao.errors import UserError
+from dao.learner.dendritic import has_lora
 
-__all__ = ["check_targets", "output_shapes", "target_modules"]
+__all__ = ["LOW_RANK", "check_targets", "output_shapes", "target_modules"]
 
+LOW_RANK = "wrapped-lowrank"
 PRESETS: dict[str, tuple[str, ...]] = {
     "heads": ("heads",),
     "lora_B": ("lora_B",),
     "lora_B+heads": ("lora_B", "heads"),
     "lora": ("lora_A", "lora_B"),
     "linear": ("",),
+    LOW_RANK: (),
 }
 
 
 def target_modules(model: nn.Module, where: str = "lora_B+heads") -> list[str]:
-    """Paths of the linear layers that get dendrites; frozen layers are never among them.
+    """Paths of the linear layers that get dendrites; none of these would be a frozen copy.
 
     Args:
         model: any module; LoRA matrices are found by peft's names, heads by the name `heads`.
-        where: `heads`, `lora_B`, `lora_B+heads`, `lora` (A and B) or `linear` (every trainable
-            linear layer, for small encoders that are trained whole).
+        where: `heads`, `lora_B`, `lora_B+heads`, `lora` (A and B), `linear` (every trainable
+            linear layer, for small encoders that are trained whole) or `wrapped-lowrank` (every
+            layer with LoRA as a whole, for dendrites of low rank, which copy nothing).
 
     Raises:
         UserError: the preset is unknown, or a part of it matches nothing.
@@ -35,6 +39,8 @@ def target_modules(model: nn.Module, where: str = "lora_B+heads") -> list[str]:
         raise UserError(
             f"`dendrites.where` should be one of {', '.join(PRESETS)}. Found {where!r}."
         )
+    if where == LOW_RANK:
+        return _with_lora(model)
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     trainable = [name for name in linear if not _frozen(model.get_submodule(name))]
     for part in PRESETS[where]:
@@ -48,6 +54,16 @@ def target_modules(model: nn.Module, where: str = "lora_B+heads") -> list[str]:
     return [n for n in trainable if any(_matches(n, part) for part in PRESETS[where])]
 
 
+def _with_lora(model: nn.Module) -> list[str]:
+    names = [name for name, module in model.named_modules() if has_lora(module)]
+    if not names:
+        raise UserError(
+            f"`dendrites.where` = {LOW_RANK!r} should find linear layers with LoRA. Found none. "
+            f"Choose another of {', '.join(PRESETS)}."
+        )
+    return names
+
+
 def _matches(name: str, part: str) -> bool:
     return not part or part in name.split(".")
 
@@ -56,8 +72,8 @@ def _frozen(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters() if not p.requires_grad)
 
 
-def check_targets(model: nn.Module, targets: Sequence[str]) -> None:
-    """See that every target is a trainable linear layer.
+def check_targets(model: nn.Module, targets: Sequence[str], rank: int | None = None) -> None:
+    """See that every target is a trainable linear layer, or with a `rank`, one with LoRA.
 
     Raises:
         UserError: one is not, or there is none.
@@ -67,15 +83,16 @@ def check_targets(model: nn.Module, targets: Sequence[str]) -> None:
         raise UserError("Dendrites should have modules to grow on. Found none. Name some.")
     for name in targets:
         module = modules.get(name)
-        if module is not None and (frozen := _frozen(module)):
+        if rank is None and module is not None and (frozen := _frozen(module)):
             raise UserError(
                 f"The target {name!r} should be trainable. Found {frozen} frozen parameters: each "
                 f"dendrite would be a copy of them, drawn at random and never trained. "
-                f"Wrap its LoRA matrices instead."
+                f"Wrap its LoRA matrices instead, or let dendrites be of low rank."
             )
-        if not isinstance(module, nn.Linear):
+        if not (has_lora(module) if rank else isinstance(module, nn.Linear)):
             raise UserError(
-                f"The target {name!r} should be a linear layer of the model. Found "
+                f"The target {name!r} should be a linear layer {'with LoRA ' if rank else ''}of "
+                f"the model. Found "
                 f"{'no such module' if module is None else type(module).__name__}. "
                 f"Take targets from `target_modules`."
             )

@@ -20,7 +20,9 @@ from dao.learner.perforated import (
     DendriteError,
     configure,
     guarded,
+    keep_type,
     load_package,
+    low_rank_copies,
     perforate,
 )
 
@@ -66,7 +68,8 @@ class Dendrites:
 
     Args:
         model: on its device; not a data-parallel wrapper. Changed in place.
-        targets: paths of trainable linear layers, as from `target_modules`.
+        targets: paths of trainable linear layers, or with `rank`, of linear layers with LoRA; as
+            from `target_modules`.
         run_dir: perforatedai writes into its folder `PAI`. One left by an earlier run is removed,
             because its settings would be read back; a resumed run gets its files from `replay`
             and its checkpoint.
@@ -80,10 +83,12 @@ class Dendrites:
         sham: a control: all as with dendrites, but none is ever trained, so that every gate stays
             at zero and the model computes what it would without. `report` and `twin_state` count
             no parameters and hold no dendrites then.
+        rank: None, and a dendrite is a layer like its target; or its target is a layer with LoRA,
+            and it a `LowRank` of this rank, so that frozen weights are never copied.
 
     Raises:
-        UserError: perforatedai is missing; or a target is frozen, no linear layer or not run by
-            `probe`.
+        UserError: perforatedai is missing; or a target is frozen, no linear layer (with `rank`,
+            none with LoRA) or not run by `probe`.
         DendriteError: perforatedai did not wrap a target.
     """
 
@@ -101,8 +106,9 @@ class Dendrites:
         init_scale: float = 0.01,
         seed: int = 0,
         sham: bool = False,
+        rank: int | None = None,
     ) -> None:
-        check_targets(model, targets)
+        check_targets(model, targets, rank)
         self.model = model
         self._targets = tuple(targets)
         self._device = next(model.parameters()).device
@@ -113,6 +119,7 @@ class Dendrites:
         self._activation = activation
         self._seed = seed
         self._sham = sham
+        self._rank = rank
         self._calls: list[dict[str, Any]] = []
         self._grown_at: list[int] = []
         self._sets: list[int] = []  # which of the sets ever added are in the model
@@ -122,17 +129,19 @@ class Dendrites:
         shapes = output_shapes(model, targets, probe)
         self._axes = {name: axes for name, (axes, _) in shapes.items()}
         self._package = load_package()
-        with guarded(self._run_dir, seed):
+        with guarded(self._run_dir, seed), low_rank_copies(self._package, rank):
             self._wrap(shapes, tries, init_scale)
         self._tracker = self._package.globals.pai_tracker
         self._tidy()
+        self._hooks = [h for m in self._wrapped() for h in keep_type(m)] if rank else []
         # Frozen weights are the same all along: out of the checkpoints (matched as prefixes).
         frozen = [f".{n}" for n, p in model.named_parameters() if not p.requires_grad]
         self._package.globals.pc.set_module_names_to_not_save(frozen)
 
     def _wrap(self, shapes: Mapping[str, tuple[int, int]], tries: int, init_scale: float) -> None:
         settings = self._package.globals.pc
-        weights = {self.model.get_submodule(name).weight.dtype for name in self._targets}
+        layers = [self.model.get_submodule(name) for name in self._targets]
+        weights = {p.dtype for layer in layers for p in layer.parameters() if p.requires_grad}
         options: dict[str, Any] = {
             "module_ids_to_perforate": [f".{name}" for name in self._targets],
             "max_dendrites": self._max_dendrites,
@@ -224,7 +233,8 @@ class Dendrites:
             return Growth(False, True, len(self._sets))
         self._check_in_charge()
         self._gradients.settle(self._sets)
-        with guarded(self._run_dir, 1_000_003 * (self._seed + 1) + len(self._calls)):
+        seed = 1_000_003 * (self._seed + 1) + len(self._calls)
+        with guarded(self._run_dir, seed), low_rank_copies(self._package, self._rank):
             # A stand-in: perforatedai would zero the gradients of the caller's optimizer.
             stand_in = torch.optim.SGD([nn.Parameter(torch.zeros(()))], lr=call["lr"])
             self._tracker.set_optimizer_instance(stand_in)
@@ -355,7 +365,8 @@ class Dendrites:
                 tensors[f"{name}.skip.{i}"] = inner.dendrites_to_dendrites[i]
         counts = {name: len(kept) for name in self._targets if kept}
         snapshot = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
-        return {"activation": self._activation, "dendrites": counts}, snapshot
+        rank = {"rank": self._rank} if self._rank else {}
+        return {"activation": self._activation, "dendrites": counts, **rank}, snapshot
 
     def check_sham(self) -> None:
         """See that every wrapped layer computes, to the bit, what it would without dendrites.
@@ -366,8 +377,10 @@ class Dendrites:
         generator = torch.Generator().manual_seed(self._seed)
         for name, module in zip(self._targets, self._wrapped(), strict=True):
             weight = module.main_module.weight
-            sizes = [*[4] * (self._axes[name] - 1), weight.shape[1]]
-            x = torch.randn(sizes, generator=generator).to(weight)
+            sizes = [*[4] * (self._axes[name] - 1), module.main_module.in_features]
+            x = torch.randn(sizes, generator=generator).to(weight.device)
+            if weight.is_floating_point():  # not where the layer is quantised
+                x = x.to(weight.dtype)
             with torch.no_grad():
                 if not torch.equal(module(x), module.main_module(x)):
                     raise DendriteError(
@@ -399,6 +412,8 @@ class Dendrites:
         """
         for name, module in zip(self._targets, self._wrapped(), strict=True):
             put_module(self.model, name, module.main_module)
+        for hook in self._hooks:
+            hook.remove()
         del self.model.tracker_string
         self.model.__dict__.pop("member_vars", None)
         self._package.globals.pai_tracker = []

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from dao.errors import UserError
 
 __all__ = [
     "ACTIVATIONS",
     "DendriticModule",
+    "LowRank",
     "attach",
+    "has_lora",
     "load",
     "output_shares",
     "put_module",
@@ -27,6 +31,39 @@ ACTIVATIONS = {"relu": torch.relu, "sigmoid": torch.sigmoid, "tanh": torch.tanh}
 PARTS = ("layers.", "top", "skip.")
 
 
+class LowRank(nn.Module):
+    """A linear layer through a bottleneck, ``up (down x)``, without bias; zero when new.
+
+    Args:
+        inputs: width of the input.
+        outputs: width of the output.
+        rank: width of the bottleneck.
+        like: gives device and type.
+    """
+
+    def __init__(self, inputs: int, outputs: int, rank: int, like: Tensor) -> None:
+        super().__init__()
+        self.down = nn.Parameter(like.new_zeros(rank, inputs))
+        self.up = nn.Parameter(like.new_zeros(outputs, rank))
+
+    @classmethod
+    def of(cls, layer: Any, rank: int) -> LowRank:  # noqa: ANN401  (peft's)
+        """One of the shape, the device and the trained type of a layer with LoRA."""
+        like = next(layer.lora_A.parameters()).detach()
+        return cls(layer.in_features, layer.out_features, rank, like)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Inputs (..., F) to outputs (..., C), in the type of `x`."""
+        return F.linear(F.linear(x, self.down.to(x.dtype)), self.up.to(x.dtype))
+
+
+def has_lora(module: nn.Module | None) -> bool:
+    """Whether this is a linear layer that peft has given LoRA matrices."""
+    pairs = dict(module.named_children()).get("lora_A") if module is not None else None
+    matrices = list(pairs.children()) if pairs is not None else []
+    return bool(matrices) and all(hasattr(matrix, "in_features") for matrix in matrices)
+
+
 class DendriticModule(nn.Module):
     """A layer whose output gets gated signals of dendrites, layers of the same shape.
 
@@ -37,11 +74,13 @@ class DendriticModule(nn.Module):
         s_i    = act(layers[i](x) + sum_{j<i} skip[i][j] * s_j)
 
     With `top` at zero the output is that of `main`. Attributes that are not found here are
-    looked up in `main`, because peft reads `lora_A.weight`.
+    looked up in `main`, because peft reads `lora_A.weight`. Beside low-rank dendrites the output
+    keeps the type of that of `main`, because `main` is then a layer of the encoder, whose next
+    layer may know no other.
 
     Args:
         main: the layer itself; its output has the channels on the last axis.
-        layers: n dendrites, each a layer of the shape of `main`.
+        layers: n dendrites, each a layer of the shape of `main`: copies of it, or `LowRank`.
         top: gate per dendrite and channel, shape (n, C).
         skip: n gates from earlier dendrites, entry i of shape (i, C).
         activation: a name in `ACTIVATIONS`.
@@ -66,6 +105,7 @@ class DendriticModule(nn.Module):
         self.top = nn.Parameter(top)
         self.skip = nn.ParameterList(nn.Parameter(gates) for gates in skip)
         self.activation = activation
+        self.keeps_type = any(isinstance(layer, LowRank) for layer in layers)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  (anything that `main` has)
         """Attributes of this module, or else those of `main`."""
@@ -76,7 +116,9 @@ class DendriticModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Inputs (..., F) to outputs (..., C)."""
-        return self.add_signals(self.main(x), x)
+        out: Tensor = self.main(x)
+        whole = self.add_signals(out, x)
+        return whole.to(out.dtype) if self.keeps_type else whole
 
     def add_signals(self, out: Tensor, x: Tensor) -> Tensor:
         """Outputs (..., C) plus the gated signals of the dendrites for inputs (..., F)."""
@@ -103,15 +145,15 @@ def attach(model: nn.Module, description: Mapping[str, Any]) -> nn.Module:
 
     Args:
         model: as it was before dendrites.
-        description: `activation`, and `dendrites` with the number of dendrites per module path,
-            as `Dendrites.twin_state` gives it.
+        description: `activation`, `dendrites` with the number of dendrites per module path, and
+            `rank` where they are `LowRank`, as `Dendrites.twin_state` gives it.
 
     Returns:
         The same model.
 
     Raises:
         UserError: the description names an unknown activation or a module that is not a linear
-            layer of this model.
+            layer of this model, or with `rank`, not one with LoRA.
     """
     activation = description["activation"]
     if activation not in ACTIVATIONS:
@@ -119,17 +161,19 @@ def attach(model: nn.Module, description: Mapping[str, Any]) -> nn.Module:
             f"The dendrites' activation should be one of {', '.join(ACTIVATIONS)}. "
             f"Found {activation!r}. Use the description that the run saved."
         )
-    modules = dict(model.named_modules())
+    modules, rank = dict(model.named_modules()), description.get("rank")
     for path, count in description["dendrites"].items():
-        main = modules.get(path)
-        if not isinstance(main, nn.Linear):
+        main: Any = modules.get(path)
+        if not (has_lora(main) if rank else isinstance(main, nn.Linear)):
             raise UserError(
-                f"The module {path!r} should be a linear layer of the model. Found "
-                f"{type(main).__name__ if main is not None else 'no such module'}. "
+                f"The module {path!r} should be a linear layer {'with LoRA ' if rank else ''}of "
+                f"the model. Found {'no such module' if main is None else type(main).__name__}. "
                 f"Build the model with the settings of the run that saved the dendrites."
             )
-        gates = [main.weight.new_zeros(i, main.out_features) for i in range(count + 1)]
-        layers = [copy.deepcopy(main) for _ in range(count)]
+        make = partial(LowRank.of, main, rank) if rank else partial(copy.deepcopy, main)
+        layers: list[nn.Module] = [make() for _ in range(count)]
+        like = next(main.lora_A.parameters()) if rank else main.weight
+        gates = [like.new_zeros(i, main.out_features) for i in range(count + 1)]
         put_module(model, path, DendriticModule(main, layers, gates[-1], gates[:-1], activation))
     return model
 

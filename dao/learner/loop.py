@@ -181,6 +181,7 @@ class _Loop:
             init_scale=cfg.init_scale,
             seed=self.cfg.seed,
             sham=cfg.control == "sham",
+            rank=self.cfg.dendrite_rank,
         )
 
     def _prepare(self) -> None:

@@ -21,19 +21,22 @@ ADAPTER = "default"
 class Merged:
     """What became of the `layers` that had LoRA.
 
-    `whole` went into the frozen weights completely, `linear` left dendrites of lora_B beside
-    them, and the others stay as they were, because dendrites of lora_A precede lora_B.
+    `whole` went into the frozen weights completely, `beside` of them with low-rank dendrites that
+    see what the layer sees; `linear` left dendrites of lora_B beside them, and the others stay as
+    they were, because dendrites of lora_A precede lora_B.
     """
 
     layers: int
     whole: int
     linear: int
+    beside: int = 0
 
     def __str__(self) -> str:
         left = self.layers - self.whole - self.linear
         beside = f", {self.linear} but for the dendrites on lora_B" if self.linear else ""
         apart = f", {left} not at all because of dendrites on lora_A" if left else ""
-        return f"LoRA merged into {self.whole} of {self.layers} layers{beside}{apart}"
+        whole = f", {self.beside} of them beside low-rank dendrites" if self.beside else ""
+        return f"LoRA merged into {self.whole} of {self.layers} layers{whole}{beside}{apart}"
 
 
 class LinearWithDendrites(nn.Module):
@@ -97,7 +100,10 @@ def merge(model: MultiTaskModel) -> Merged:
     model.encoder, model.compute = base.eval(), torch.float32
     kinds = [type(module) for module in replaced.values()]
     linear = kinds.count(LinearWithDendrites)
-    return Merged(len(kinds), len(kinds) - linear - kinds.count(LinearWithLora), linear)
+    whole = len(kinds) - linear - kinds.count(LinearWithLora)
+    # A layer that has dendrites itself is `main` of the module in its place.
+    beside = sum(_has_dendrites(base.get_submodule(name.rpartition(".")[0])) for name in layers)
+    return Merged(len(kinds), whole, linear, beside)
 
 
 def _plain(layer: LoraLayer) -> nn.Module:

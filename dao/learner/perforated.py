@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from dao.errors import UserError
+from dao.learner.dendritic import LowRank, has_lora
 from dao.learner.ranks import first_rank_first
 
 __all__ = [
@@ -26,7 +28,9 @@ __all__ = [
     "Package",
     "configure",
     "guarded",
+    "keep_type",
     "load_package",
+    "low_rank_copies",
     "perforate",
 ]
 
@@ -165,6 +169,54 @@ def perforate(
         values.setup_arrays([1] * (axes - 1) + [width])
         values.current_d_init[0] = 1
         module._fb_init_done = True
+
+
+def keep_type(module: Any) -> list[RemovableHandle]:  # noqa: ANN401
+    """Give the output of a wrapped module the type that the layer alone would give it.
+
+    The gates are in fp32, and so is what perforatedai adds up, whatever the layer computes in.
+
+    Returns:
+        Handles of the hooks, to take them off.
+    """
+    types: dict[str, torch.dtype] = {}
+
+    def remember(_: nn.Module, __: object, out: Tensor) -> None:
+        types["own"] = out.dtype
+
+    def restore(_: nn.Module, __: object, out: Tensor) -> Tensor:
+        return out.to(types["own"])
+
+    main: nn.Module = module.main_module
+    handles = [main.register_forward_hook(remember), module.register_forward_hook(restore)]
+    return list(handles)
+
+
+@contextlib.contextmanager
+def low_rank_copies(package: Package, rank: int | None) -> Iterator[None]:
+    """Where perforatedai would copy a layer with LoRA, it gets a `LowRank` of its shape.
+
+    A dendrite is a copy of a spare copy of the layer, which is made when the layer is wrapped and
+    again at every reload. perforatedai's own `set_create_dendrite` would replace the former alone,
+    and 3.2.9 has no setting for the latter, frozen weights and all.
+
+    Args:
+        package: perforatedai.
+        rank: of the low-rank layers; None leaves everything as it is.
+    """
+    copied = package.utils.deep_copy_pai
+
+    def copy(module: nn.Module) -> nn.Module:
+        if rank and has_lora(module):
+            return LowRank.of(module, rank)
+        duplicate: nn.Module = copied(module)
+        return duplicate
+
+    package.utils.deep_copy_pai = copy
+    try:
+        yield
+    finally:
+        package.utils.deep_copy_pai = copied
 
 
 @contextlib.contextmanager

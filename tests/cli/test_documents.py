@@ -44,7 +44,8 @@ def readers_folder(
         rows.to_csv(tmp_path / name, index=False)
     rows.to_json(tmp_path / "more-classes.jsonl", orient="records", lines=True)
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
-    shutil.copytree(full_run, tmp_path / "RUN")
+    for name in ("RUN", "RUN_A", "RUN_B"):
+        shutil.copytree(full_run, tmp_path / name)
     monkeypatch.chdir(tmp_path)
 
 

@@ -272,6 +272,43 @@ def test_folders_without_a_finished_run_are_refused(full_run: Path, tmp_path: Pa
     one_line(evaluate(tmp_path / "unfinished"), "should be finished", "--resume")
 
 
+def test_two_runs_are_compared(full_run: Path, tmp_path: Path):
+    result = evaluate("compare", full_run, full_run, "--format", "json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    written = json.loads((full_run / "metrics.json").read_text())["splits"]["test"]
+    assert found["a"]["mean"]["accuracy"] == written["cls"]["accuracy"]
+    # The rows without a class, and those without a score, count for the other task alone.
+    assert {t["metric"]: t["n"] for t in found["per_example"]} == {
+        "accuracy": written["cls"]["n"], "mse": written["reg"]["n"],
+    }  # fmt: skip
+    assert all(t["estimate"] == 0 and t["p"] == 1 for t in found["per_example"])
+    assert "no significant difference" in evaluate("compare", full_run, full_run).stdout
+
+
+def test_the_figures_of_a_run_are_those_of_its_predictions(full_run: Path):
+    from dao.learner.experiment.comparable import check_comparable
+    from dao.learner.experiment.runs import read_run
+    from dao.learner.experiment.verdicts import _scores
+
+    run = read_run(full_run)
+    check_comparable([run, run])
+    assert len(run.batches) == run.metrics["training"]["steps"]
+    assert run.validations == run.metrics["dendrites"]["validations"]
+    assert _scores([run], "cls").mean() == pytest.approx(run.figure("accuracy"))
+    assert _scores([run], "reg").mean() == pytest.approx(run.figure("mse"), rel=1e-5)
+
+
+def test_runs_with_other_test_rows_are_not_compared(full_run: Path, tmp_path: Path):
+    shutil.copytree(full_run, tmp_path / "other")
+    predictions = tmp_path / "other" / "predictions.csv"
+    predictions.write_text("".join(predictions.read_text().splitlines(keepends=True)[:-1]))
+    one_line(evaluate("compare", full_run, tmp_path / "other"), "test rows", "should be the same")
+    one_line(evaluate("compare", full_run, tmp_path), "should be a finished run")
+    for arguments in ([full_run], [full_run, full_run, "--text", "a"], [full_run] * 3):
+        assert evaluate("compare", *arguments).exit_code == 2
+
+
 def test_damaged_weights_are_refused(full_run: Path, tmp_path: Path):
     shutil.copytree(full_run, tmp_path / "run")
     (tmp_path / "run" / "heads.safetensors").write_bytes(b"damaged")

@@ -97,6 +97,10 @@ def test_resumption_is_exact_with_the_encoder_s_own_dropout(
     [
         (["encoder.tune=full", "encoder.quantize=nf4"], "quantize"),
         (["encoder.tune=full", "dendrites.enabled=true"], "linear or heads"),
+        (
+            ["encoder.tune=full", "dendrites.enabled=true", "dendrites.where=wrapped-lowrank"],
+            "linear or heads",
+        ),
         (["dendrites.where=linear"], "1.7 GB"),
         (
             ["encoder.tune=full", "dendrites.enabled=true", "dendrites.where=heads",

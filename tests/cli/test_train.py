@@ -197,11 +197,14 @@ def test_a_run_broken_off_and_resumed_equals_one_that_was_not(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("control", ["sham", "capacity"])
-def test_control_arms_resume_exactly(
-    train, tmp_path: Path, control: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("control", "where"),
+    [("sham", "lora_B+heads"), ("capacity", "lora_B+heads"), ("none", "wrapped-lowrank")],
+)
+def test_other_arms_resume_exactly(
+    train, tmp_path: Path, control: str, where: str, monkeypatch: pytest.MonkeyPatch
 ):
-    arguments = (*BOTH, f"dendrites.control={control}")
+    arguments = (*BOTH, f"dendrites.control={control}", f"dendrites.where={where}")
     assert train(tmp_path / "whole", *arguments).exit_code == 0
     broken_off(train, tmp_path / "run", 13, monkeypatch, *arguments)
     resumed(tmp_path / "run")
@@ -338,7 +341,8 @@ def test_packing_and_token_budgets_train_the_same_model(train, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_control_arms_differ_in_the_dendrites_alone(train, tmp_path: Path):
+@pytest.mark.parametrize("where", ["lora_B+heads", "wrapped-lowrank"])
+def test_control_arms_differ_in_the_dendrites_alone(train, tmp_path: Path, where: str):
     from typer.testing import CliRunner
 
     from evaluate import app
@@ -346,9 +350,10 @@ def test_control_arms_differ_in_the_dendrites_alone(train, tmp_path: Path):
     arms = {}
     # Fast enough to overshoot, so that a growth finds better weights to put back.
     fast = ("train.lr=0.1", "train.warmup=0", "train.validations_per_epoch=4")
+    settings = (*BOTH, *fast, f"dendrites.where={where}")
     for control in ("none", "sham", "restart", "capacity"):
         arms[control] = tmp_path / control
-        result = train(arms[control], *BOTH, *fast, f"dendrites.control={control}")
+        result = train(arms[control], *settings, f"dendrites.control={control}")
         assert result.exit_code == 0, result.output
     order = {c: [row["batch"] for row in rows(folder)] for c, folder in arms.items()}
     rates = {c: [row["lr"] for row in rows(folder)] for c, folder in arms.items()}
@@ -371,6 +376,7 @@ def test_control_arms_differ_in_the_dendrites_alone(train, tmp_path: Path):
     trainable = {c: read(folder)["parameters"]["trainable"] for c, folder in arms.items()}
     added = read(arms["none"], "dendrites.json")["parameters_added"]
     assert trainable["capacity"] >= trainable["none"] + added
-    again = CliRunner().invoke(app, [str(arms["capacity"]), "--format", "json"])
-    assert again.exit_code == 0, again.output
-    assert json.loads(again.stdout)["splits"]["test"] == read(arms["capacity"])["splits"]["test"]
+    for folder in (arms["none"], arms["capacity"]):
+        again = CliRunner().invoke(app, [str(folder), "--format", "json"])
+        assert again.exit_code == 0, again.output
+        assert json.loads(again.stdout)["splits"]["test"] == read(folder)["splits"]["test"]

@@ -8,6 +8,7 @@ from dao.errors import UserError
 from dao.learner import dendritic
 from dao.learner.config import load_config
 from dao.learner.controls import added_parameters, arm_encoder
+from dao.learner.dendrite_targets import LOW_RANK
 from dao.learner.dendrites import DendriteError, Dendrites, target_modules
 from dao.learner.model import build
 
@@ -24,6 +25,12 @@ def test_parameters_of_two_sets_by_hand():
     layer = nn.Linear(3, 2)  # 8 parameters; each set adds a copy and 2 gates, the second 2 more
     assert added_parameters([layer], 1) == 10
     assert added_parameters([layer], 2) == 22
+
+
+def test_parameters_of_two_low_rank_sets_by_hand():
+    layer = nn.Linear(3, 2)  # whose own parameters do not count: 1 x 3 and 2 x 1, and the gates
+    assert added_parameters([layer], 1, rank=1) == 7
+    assert added_parameters([layer], 2, rank=1) == 16
 
 
 class Small(nn.Module):
@@ -58,13 +65,16 @@ def test_the_count_is_that_of_dendrites_that_were_grown(tmp_path, sets):
     assert grown(model, tmp_path, sets).report()["parameters_added"] == expected
 
 
+@pytest.mark.parametrize("where", ["lora_B+heads", LOW_RANK])
 @pytest.mark.parametrize("points", [(0.5,), (0.3, 0.6)])
-def test_capacity_takes_the_lowest_rank_with_as_many_parameters(tiny_phi, tmp_path, points):
-    real = settings(tiny_phi, **{"dendrites.grow_at": points})
-    cfg = settings(tiny_phi, **{"dendrites.grow_at": points, "dendrites.control": "capacity"})
+def test_capacity_takes_the_lowest_rank_with_as_many_parameters(tiny_phi, points, where):
+    options = {"dendrites.grow_at": points, "dendrites.where": where, "encoder.lora.r": 4}
+    real = settings(tiny_phi, **options)
+    cfg = settings(tiny_phi, **options, **{"dendrites.control": "capacity"})
     model, _, _ = build(arm_encoder(real, OUTPUTS), OUTPUTS, CPU, 0)
-    targets = [model.get_submodule(name) for name in target_modules(model)]
-    wanted = model.count()["trainable"] + added_parameters(targets, len(points))
+    targets = [model.get_submodule(name) for name in target_modules(model, where)]
+    rank = 4 if where == LOW_RANK else None
+    wanted = model.count()["trainable"] + added_parameters(targets, len(points), rank)
     encoder = arm_encoder(cfg, OUTPUTS)
     widened, _, _ = build(encoder, OUTPUTS, CPU, 0)
     lower = encoder.lora.model_copy(update={"r": encoder.lora.r - 1})
@@ -77,7 +87,9 @@ def test_all_arms_compute_lora_in_the_same_products(tiny_phi):
     for control in ("none", "sham", "restart", "capacity"):
         cfg = settings(tiny_phi, **{"dendrites.control": control})
         assert not arm_encoder(cfg, OUTPUTS).lora.folded
-    assert arm_encoder(settings(tiny_phi, **{"dendrites.where": "heads"}), OUTPUTS).lora.folded
+        for where in ("heads", LOW_RANK):
+            options = {"dendrites.where": where, "dendrites.control": control}
+            assert arm_encoder(settings(tiny_phi, **options), OUTPUTS).lora.folded
     assert arm_encoder(load_config(None, [f"encoder.name={tiny_phi}"]), OUTPUTS).lora.folded
 
 
@@ -100,6 +112,39 @@ def test_a_sham_never_trains_and_changes_nothing(tmp_path):
     description, tensors = dendrites.twin_state()
     assert description["dendrites"] == {}
     assert set(tensors) == set(plain.state_dict())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_low_rank_sham_keeps_every_bit_of_the_folded_model(tiny_phi, tmp_path, precision):
+    cfg = settings(tiny_phi, **{"dendrites.where": LOW_RANK, "encoder.precision": precision})
+    model, plain = (build(arm_encoder(cfg, OUTPUTS), OUTPUTS, CPU, 0)[0] for _ in range(2))
+    ids = torch.arange(2, 26).view(4, 6)
+    targets, rank = target_modules(model, LOW_RANK), cfg.dendrite_rank
+    dendrites = Dendrites(
+        model,
+        targets,
+        run_dir=tmp_path,
+        probe=lambda m: m(ids, torch.ones_like(ids)),
+        max_dendrites=2,
+        sham=True,
+        rank=rank,
+    )
+    for score in (0.1, 0.2):
+        dendrites.set_optimizer(torch.optim.SGD(model.parameters(), lr=0.1))
+        dendrites.validation(score, grow=True)
+    for m in (model, plain):
+        optimizer = torch.optim.AdamW([p for p in m.parameters() if p.requires_grad], lr=0.01)
+        for _ in range(3):
+            sum(v.square().mean() for v in m(ids, torch.ones_like(ids)).values()).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    dendrites.check_sham()
+    report = dendrites.report()
+    assert (report["dendrites_added"], report["parameters_added"]) == (2, 0)
+    start = dict(build(cfg.encoder, OUTPUTS, CPU, 0)[0].named_parameters())
+    left = dict(dendrites.detach().named_parameters())
+    assert all(p.equal(left[n]) for n, p in plain.named_parameters())
+    assert any(not p.equal(start[n]) for n, p in left.items())
 
 
 def test_a_sham_that_does_something_is_found(tmp_path):

@@ -21,8 +21,10 @@ from torch.nn.functional import cross_entropy, mse_loss
 from transformers import BertConfig, BertModel, BitsAndBytesConfig, PhiConfig, PhiModel
 
 from dao.errors import UserError
+from dao.learner.config import load_config
 from dao.learner.dendrites import DendriteError, Dendrites, target_modules
 from dao.learner.dendritic import attach, load
+from dao.learner.model import build
 from dao.learner.perforated import configure, guarded, load_package
 
 pytest.importorskip("perforatedai")
@@ -38,7 +40,11 @@ SIZES = {
     "pad_token_id": 0,
 }
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-LORA_B = "encoder.base_model.model.layers.0.self_attn.{}.lora_B.default"
+LORA = "encoder.base_model.model.layers.0.self_attn.{}"
+LORA_B = f"{LORA}.lora_B.default"
+LOW_RANK = "wrapped-lowrank"
+RANK = 4
+ADAPTED = ("q_proj", "k_proj", "v_proj", "dense")
 
 
 class TwoHeads(nn.Module):
@@ -53,13 +59,13 @@ class TwoHeads(nn.Module):
 
 
 def lora(base, targets):
-    return get_peft_model(base, LoraConfig(r=4, lora_alpha=8, target_modules=targets))
+    return get_peft_model(base, LoraConfig(r=RANK, lora_alpha=8, target_modules=targets))
 
 
 def tiny_phi(base=None):
     torch.manual_seed(0)
     base = base or PhiModel(PhiConfig(**SIZES))
-    return TwoHeads(lora(base, ["q_proj", "k_proj", "v_proj", "dense"]))
+    return TwoHeads(lora(base, list(ADAPTED)))
 
 
 def tiny_bert():
@@ -75,9 +81,14 @@ def data():
     return ids, small.clamp(max=2), small / 6
 
 
+@pytest.fixture
+def phi_folder(request):
+    return request.getfixturevalue("tiny_phi")
+
+
 def dendrites(model, run_dir, where="lora_B+heads", **options):
     probe = options.pop("probe", lambda m: m(torch.full((2, 4), 2)))
-    options = {"init_scale": 0.05} | options
+    options = {"init_scale": 0.05, "rank": RANK if where == LOW_RANK else None} | options
     return Dendrites(model, target_modules(model, where), run_dir=run_dir, probe=probe, **options)
 
 
@@ -91,6 +102,10 @@ def weights(model):
 
 def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
+
+
+def shapes(model):
+    return [tuple(p.shape) for p in model.parameters()]
 
 
 class Run:
@@ -135,7 +150,8 @@ class Run:
     ("where", "names"),
     [
         ("heads", ["heads.cls", "heads.reg"]),
-        ("lora_B", [LORA_B.format(n) for n in ("q_proj", "k_proj", "v_proj", "dense")]),
+        ("lora_B", [LORA_B.format(n) for n in ADAPTED]),
+        (LOW_RANK, [LORA.format(n) for n in ADAPTED]),
     ],
 )
 def test_presets(where, names):
@@ -154,7 +170,11 @@ def test_presets_combine():
 
 @pytest.mark.parametrize(
     ("where", "message"),
-    [("lora_b", "Found 'lora_b'"), ("lora_B", "'lora_B'.* Found 8 linear layers, 8 of them")],
+    [
+        ("lora_b", "Found 'lora_b'"),
+        ("lora_B", "'lora_B'.* Found 8 linear layers, 8 of them"),
+        (LOW_RANK, "'wrapped-lowrank' should find linear layers with LoRA. Found none"),
+    ],
 )
 def test_presets_that_match_nothing(where, message):
     with pytest.raises(UserError, match=message):
@@ -173,6 +193,20 @@ def test_presets_that_match_nothing(where, message):
 def test_unfit_targets_are_refused(target, message, tmp_path):
     with pytest.raises(UserError, match=message):
         Dendrites(tiny_phi(), [target], run_dir=tmp_path, probe=lambda m: None)
+
+
+@pytest.mark.parametrize(
+    ("target", "found"),
+    [
+        ("heads.cls", "Found Linear"),
+        ("encoder.base_model.model.layers.0.mlp.fc1", "Found Linear"),
+        (LORA_B.format("q_proj"), "Found Linear"),
+        ("heads.nlp", "Found no such module"),
+    ],
+)
+def test_low_rank_dendrites_belong_on_lora_layers(target, found, tmp_path):
+    with pytest.raises(UserError, match=rf"linear layer with LoRA.* {found}"):
+        Dendrites(tiny_phi(), [target], run_dir=tmp_path, probe=lambda m: None, rank=RANK)
 
 
 def test_targets_that_do_not_run_are_refused(tmp_path):
@@ -252,6 +286,78 @@ def test_new_dendrites_follow_the_seed(seed, tmp_path, data):
 
     same_seed = torch.equal(grown(0, "one"), grown(seed, "two"))
     assert same_seed == (seed == 0)
+
+
+def test_low_rank_dendrites_never_copy_a_frozen_layer(tmp_path, data):
+    """Not when wrapping, not in a growth or a reload, and not for a moment."""
+
+    def refuse(_):
+        raise AssertionError("a frozen layer was copied")
+
+    model = tiny_phi()
+    for name in ADAPTED:
+        model.get_submodule(LORA.format(name)).base_layer.__deepcopy__ = refuse
+    before = shapes(model)
+    plain = sum(p.numel() for p in model.parameters())
+    own = sum(p.numel() for p in trainable(model).values())
+    run = Run(tmp_path, data, model=model, where=LOW_RANK, max_dendrites=3)
+    pairs = 4 * RANK * (16 + 16)
+    # Nothing that trains yet, and of perforatedai's spare copies the low-rank layers alone.
+    assert sum(p.numel() for p in trainable(model).values()) == own
+    assert sum(p.numel() for p in model.parameters()) == plain + pairs
+    for sets, plan in enumerate((FIXED[:2], FIXED[2:5], FIXED[5:]), start=1):
+        run.go(plan)
+        gates = 4 * 16 * (sets + sets * (sets - 1) // 2)
+        added = sum(p.numel() for p in trainable(model).values()) - own
+        assert added == run.growing.report()["parameters_added"] == sets * pairs + gates
+        # Besides, only gates of earlier sets, which perforatedai keeps and never uses again.
+        left = sum(p.numel() for p in model.parameters()) - plain - pairs - added
+        assert left < 4 * 16 * sets * (sets + 1)
+        after = shapes(model)
+        assert all(after.count(s) == before.count(s) for s in ((16, 16), (32, 16), (16, 32)))
+    run.train(2)
+    assert run.growing.report()["received_gradient"] == 12
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_low_rank_dendrites_keep_the_fold_and_the_type(
+    precision, count, tmp_path, data, phi_folder
+):
+    """The layer alone is folded and gives the type of its input; so it does with dendrites."""
+
+    def fresh():
+        cfg = load_config(None, [f"encoder.name={phi_folder}", f"encoder.precision={precision}"])
+        return build(cfg.encoder, {"cls": 3, "reg": 1}, torch.device("cpu"), 0)[0]
+
+    def answer(model):
+        return torch.cat([*model(data[0], torch.ones_like(data[0])).values()], 1)
+
+    model, plain = fresh(), fresh()
+    targets = target_modules(model, LOW_RANK)
+    assert targets == target_modules(fresh(), LOW_RANK)
+    growing = Dendrites(model, targets, run_dir=tmp_path, probe=answer, max_dendrites=count, rank=8)
+    seen = []
+    layer = model.get_submodule(targets[0])
+    layer.register_forward_hook(lambda _, args, out: seen.append((args[0].dtype, out.dtype)))
+    for score in range(count):
+        optimizer = torch.optim.AdamW(trainable(model).values(), lr=0.02)
+        growing.set_optimizer(optimizer)
+        growing.validation(score, grow=True)
+    assert torch.equal(answer(model), answer(plain))
+    optimizer = torch.optim.AdamW(trainable(model).values(), lr=0.02)
+    for _ in range(3):
+        answer(model).square().mean().backward()
+        growing.record_gradients()
+        optimizer.step()
+    assert growing.report()["received_gradient"] == count * len(targets)
+    low = torch.bfloat16 if precision == "bf16" else torch.float32
+    assert set(seen) == {(low, low)}
+    assert {p.dtype for p in growing.dendrite_parameters()} == {torch.float32}
+    description, tensors = growing.twin_state()
+    load(attach(plain, description), tensors)
+    with torch.no_grad():
+        assert torch.equal(answer(plain), answer(model))
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), -float("inf")])
@@ -404,6 +510,7 @@ PLATEAU = [(s, False) for s in (0.1, 0.3, 0.2, 0.4, 0.2, 0.5, 0.1, 0.2, 0.1)]
     [
         (FIXED, {"max_dendrites": 3}, 3),
         (PLATEAU, {"max_dendrites": 3, "patience": 1, "tries": 2}, 4),
+        (FIXED, {"max_dendrites": 3, "where": LOW_RANK}, 3),
     ],
 )
 @pytest.mark.parametrize("killed", [1, 3, 5])
@@ -458,6 +565,9 @@ def test_one_at_a_time(tmp_path, data):
         (3, "sigmoid", "lora_B+heads"),
         (3, "relu", "heads"),
         (3, "tanh", "lora_B"),
+        (1, "sigmoid", LOW_RANK),
+        (2, "tanh", LOW_RANK),
+        (3, "relu", LOW_RANK),
     ],
 )
 def test_twin_is_exact(count, activation, where, tmp_path, data):
@@ -478,8 +588,9 @@ def test_twin_is_exact(count, activation, where, tmp_path, data):
         assert torch.equal(run.model(data[0]), expected)
 
 
-def test_twin_is_exact_under_autocast(tmp_path, data):
-    run = Run(tmp_path, data).go([(0.1, True)])
+@pytest.mark.parametrize("where", ["lora_B+heads", LOW_RANK])
+def test_twin_is_exact_under_autocast(where, tmp_path, data):
+    run = Run(tmp_path, data, where=where).go([(0.1, True)])
     run.train(3)
     description, tensors = run.growing.twin_state()
     twin = attach(tiny_phi(), description)
@@ -504,9 +615,11 @@ def test_twin_without_dendrites_is_the_plain_model(tmp_path, data):
     assert tensors.keys() == trainable(tiny_phi()).keys()
 
 
-@pytest.mark.parametrize("build", [tiny_phi, tiny_bert])
-def test_detach_gives_the_plain_model_back(build, tmp_path, data):
-    where = "lora_B+heads" if build is tiny_phi else "linear"
+@pytest.mark.parametrize(
+    ("build", "where"),
+    [(tiny_phi, "lora_B+heads"), (tiny_phi, LOW_RANK), (tiny_bert, "linear")],
+)
+def test_detach_gives_the_plain_model_back(build, where, tmp_path, data):
     run = Run(tmp_path, data, model=build(), where=where).go([(0.1, False), (0.2, True)])
     outputs = run.model(data[0])
     plain = run.growing.detach()
@@ -518,14 +631,16 @@ def test_detach_gives_the_plain_model_back(build, tmp_path, data):
     assert plain.state_dict().keys() == fresh.state_dict().keys()
     assert trainable(plain).keys() == trainable(fresh).keys()
     assert not hasattr(plain, "member_vars")
+    assert not any(m._forward_hooks for m in plain.modules())
     with pytest.raises(DendriteError, match="detached"):
         run.validate(0.3)
 
 
-def test_frozen_weights_stay_out_of_the_files(tmp_path, data):
+@pytest.mark.parametrize("where", ["lora_B+heads", LOW_RANK])
+def test_frozen_weights_stay_out_of_the_files(where, tmp_path, data):
     from safetensors import safe_open
 
-    run = Run(tmp_path, data).go([(0.1, True), (0.2, False)])
+    run = Run(tmp_path, data, where=where).go([(0.1, True), (0.2, False)])
     with safe_open(run.growing.files()[0], "pt") as file:
         names = list(file.keys())
     assert not [n for n in names if "base_layer" in n or "embed" in n or "parent_module" in n]
@@ -572,7 +687,8 @@ def test_a_missing_package_is_the_users_to_mend(tmp_path, monkeypatch):
         dendrites(tiny_phi(), tmp_path)
 
 
-def test_nf4_wraps_the_same_layers(tmp_path, data):
+@pytest.mark.parametrize(("where", "wrapped"), [("lora_B+heads", 6), (LOW_RANK, 4)])
+def test_nf4_wraps_the_same_layers(where, wrapped, tmp_path, data):
     bitsandbytes = pytest.importorskip("bitsandbytes")
     torch.manual_seed(0)
     PhiModel(PhiConfig(**SIZES | {"hidden_size": 64})).save_pretrained(tmp_path / "base")
@@ -586,11 +702,21 @@ def test_nf4_wraps_the_same_layers(tmp_path, data):
     quantised.requires_grad_(False)
     model = tiny_phi(quantised)
     model.heads = nn.ModuleDict({"cls": nn.Linear(64, 3), "reg": nn.Linear(64, 1)})
-    assert target_modules(model) == target_modules(tiny_phi())
+    assert target_modules(model, where) == target_modules(tiny_phi(), where)
     assert target_modules(model, "linear") == target_modules(tiny_phi(), "linear")
-    run = Run(tmp_path / "run", data, model=model).go([(0.2, False), (0.1, True)])
+    plan = [(0.2, False), (0.1, True)]
+    run = Run(tmp_path / "run", data, model=model, where=where).go(plan)
     run.train(3)
-    assert run.growing.report()["received_gradient"] == 6
+    assert run.growing.report()["received_gradient"] == wrapped
+    description, tensors = run.growing.twin_state()
+    # What is quantised is neither copied nor drawn anew.
+    assert all(tensor.is_floating_point() for tensor in tensors.values())
+    with torch.no_grad():
+        expected = run.model(data[0])
+        plain = run.growing.detach()
+        assert not torch.equal(plain(data[0]), expected)
+        load(attach(plain, description), tensors)
+        assert torch.equal(plain(data[0]), expected)
 
 
 RANK_PROGRAM = """

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from dao.errors import UserError
-from dao.learner.dendritic import ACTIVATIONS, attach, load, split
+from dao.learner.dendritic import ACTIVATIONS, LowRank, attach, has_lora, load, split
 
 
 class Tiny(nn.Module):
@@ -66,6 +66,84 @@ def test_formula_with_two_dendrites(activation):
     second = act(torch.tensor(0.7 * 3 + 0.1) + 0.4 * first)
     expected = 0.5 * 3 + 0.1 + 2 * first - 3 * second
     torch.testing.assert_close(module(torch.tensor([[1.0, 2.0]])), expected.reshape(1, 1))
+
+
+class Adapted(nn.Module):
+    """What the twin knows of peft's layer: its widths, and matrices that are not its children."""
+
+    def __init__(self, inputs, outputs, rank):
+        super().__init__()
+        self.in_features, self.out_features = inputs, outputs
+        self.base_layer = nn.Linear(inputs, outputs).requires_grad_(False).bfloat16()
+        self.lora_A = nn.ModuleDict({"default": nn.Linear(inputs, rank, bias=False)})
+        self.lora_B = nn.ModuleDict({"default": nn.Linear(rank, outputs, bias=False)})
+
+    def forward(self, x):
+        update = self.lora_B["default"](self.lora_A["default"](x.float()))
+        return (self.base_layer(x.bfloat16()) + update).to(x.dtype)
+
+
+LOW_RANK = {"activation": "tanh", "dendrites": {"0": 2}, "rank": 1}
+
+
+def adapted():
+    torch.manual_seed(0)
+    return nn.Sequential(Adapted(2, 1, 3))
+
+
+def test_formula_with_two_low_rank_dendrites():
+    model = attach(adapted(), LOW_RANK)
+    module, x = model[0], torch.tensor([[1.0, 2.0]])
+    assert {n for n, _ in module.named_parameters() if "main" not in n} == {
+        *(f"layers.{i}.{part}" for i in (0, 1) for part in ("down", "up")),
+        *("top", "skip.0", "skip.1"),
+    }
+    assert torch.equal(model(x), module.main(x))
+    with torch.no_grad():
+        module.layers[0].down.copy_(torch.tensor([[0.5, -1.0]]))
+        module.layers[1].down.copy_(torch.tensor([[0.1, 0.2]]))
+        module.layers[0].up.fill_(2.0)
+        module.layers[1].up.fill_(3.0)
+        module.top.copy_(torch.tensor([[2.0], [-3.0]]))
+        module.skip[1].copy_(torch.tensor([[0.4]]))
+    first = torch.tanh(torch.tensor(2 * (0.5 - 2.0)))
+    second = torch.tanh(torch.tensor(3 * (0.1 + 0.4)) + 0.4 * first)
+    expected = module.main(x) + 2 * first - 3 * second
+    torch.testing.assert_close(model(x), expected)
+    low = model(x.bfloat16())
+    assert low.dtype == torch.bfloat16
+    torch.testing.assert_close(low.float(), expected, rtol=0.05, atol=0.05)
+
+
+def test_low_rank_dendrites_are_loaded_strictly():
+    model, random = adapted(), torch.get_rng_state()
+    attach(model, LOW_RANK)
+    assert torch.equal(torch.get_rng_state(), random)
+    names = [n.replace(".main.", ".") for n, p in model.named_parameters() if p.requires_grad]
+    places = dict(zip(names, [p for p in model.parameters() if p.requires_grad], strict=True))
+    tensors = {n: torch.full_like(p, 0.5) for n, p in places.items()}
+    plain, dendrites = split(tensors, LOW_RANK)
+    assert set(plain) == {"0.lora_A.default.weight", "0.lora_B.default.weight"}
+    load(model, dendrites)
+    assert all(p.eq(0.5).all() == (n in dendrites) for n, p in places.items())
+    for change in ({"0.layers.0.down": torch.ones(2, 2)}, {"0.layers.0.weight": torch.ones(1, 2)}):
+        with pytest.raises(UserError, match="Found 1"):
+            load(model, dendrites | change)
+    del dendrites["0.layers.1.up"]
+    with pytest.raises(UserError, match=r"missing, first '0\.layers\.1\.up'"):
+        load(model, dendrites)
+
+
+def test_a_layer_with_lora_is_known_by_its_matrices():
+    assert has_lora(adapted()[0])
+    assert not any(
+        has_lora(m) for m in (None, nn.Linear(1, 1), adapted(), LowRank(1, 1, 1, torch.ones(1)))
+    )
+    no_matrix = adapted()[0]
+    no_matrix.lora_A = nn.ModuleDict()
+    assert not has_lora(no_matrix)
+    # The wrapper shows its attributes, but is no such layer: else it would be wrapped again.
+    assert not has_lora(attach(adapted(), LOW_RANK)[0])
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -157,6 +235,10 @@ def test_load_is_strict_and_all_or_nothing(change, message):
         ({"activation": "gelu", "dendrites": {}}, "Found 'gelu'"),
         ({"activation": "relu", "dendrites": {"heads.x": 1}}, r"'heads\.x' .* no such module"),
         ({"activation": "relu", "dendrites": {"encoder": 1}}, "'encoder' .* Found Sequential"),
+        (
+            {"activation": "relu", "dendrites": {"encoder.0": 1}, "rank": 2},
+            "'encoder.0' .* with LoRA of the model. Found Linear",
+        ),
     ],
 )
 def test_attach_refuses(wrong, message):

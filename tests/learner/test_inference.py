@@ -12,7 +12,8 @@ from dao.errors import UserError
 from dao.learner import dendritic, onnx
 from dao.learner.batching import Examples
 from dao.learner.config import load_config
-from dao.learner.dendrite_targets import target_modules
+from dao.learner.dendrite_targets import LOW_RANK, target_modules
+from dao.learner.dendritic import DendriticModule
 from dao.learner.inference import ENGINES, check_engine, make_engine, megabytes
 from dao.learner.int8 import Int8Linear, quantize_linear
 from dao.learner.merging import LinearWithDendrites, LinearWithLora, merge
@@ -41,7 +42,8 @@ def trained(folder: Path, where: str = "", **settings: object) -> Predictor:
     model, tokenizer, limit = build(cfg, {"cls": 3, "reg": 1}, CPU, seed=0)
     if where:
         paths = dict.fromkeys(target_modules(model, where), 2)
-        dendritic.attach(model, {"activation": "sigmoid", "dendrites": paths})
+        rank = {"rank": 8} if where == LOW_RANK else {}
+        dendritic.attach(model, {"activation": "sigmoid", "dendrites": paths, **rank})
     generator = torch.Generator().manual_seed(1)
     for name, p in model.named_parameters():
         if p.requires_grad or ".top" in name or ".skip." in name:
@@ -69,7 +71,7 @@ def assert_agrees(engine: Predictor, expected: torch.Tensor, name: str) -> None:
         assert smallest <= (found - expected).abs().max() <= largest
 
 
-@pytest.mark.parametrize("where", ["", "lora_B+heads"])
+@pytest.mark.parametrize("where", ["", "lora_B+heads", LOW_RANK])
 @pytest.mark.parametrize("name", ["merged", "bf16", "int8"])
 def test_engines_agree_with_the_trained_model(folder: Path, name: str, where: str):
     predictor = trained(folder, where)
@@ -79,14 +81,21 @@ def test_engines_agree_with_the_trained_model(folder: Path, name: str, where: st
     assert_agrees(engine, expected, name)
 
 
-@pytest.mark.parametrize("beside", [False, True], ids=["one-file", "weights-beside"])
+@pytest.mark.parametrize(
+    ("beside", "where"),
+    [(False, "lora_B+heads"), (True, LOW_RANK)],
+    ids=["one-file", "weights-beside"],
+)
 def test_onnx_agrees_with_the_trained_model(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, beside: bool
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    beside: bool,
+    where: str,
 ):
-    # An export takes seconds, so each architecture tries one way to store the weights.
-    predictor = trained(
-        request.getfixturevalue("tiny_bert" if beside else "tiny_phi"), "lora_B+heads"
-    )
+    # An export takes seconds, so each architecture tries one way to store the weights, and one set
+    # of dendrites.
+    predictor = trained(request.getfixturevalue("tiny_bert" if beside else "tiny_phi"), where)
     if beside:
         monkeypatch.setattr(onnx, "LARGEST_FILE", 0)
     expected = outputs(predictor)
@@ -115,6 +124,7 @@ def test_eager_is_the_model_itself(folder: Path):
         ("heads", nn.Linear, "LoRA merged into 6 of 6 layers"),
         ("lora_B", LinearWithDendrites, "LoRA merged into 0 of 6 layers, 6 but for the dendrites"),
         ("lora", LinearWithLora, "LoRA merged into 0 of 6 layers, 6 not at all because of"),
+        (LOW_RANK, DendriticModule, "LoRA merged into 6 of 6 layers, 6 of them beside low-rank"),
     ],
 )
 def test_what_is_merged_is_told_and_no_peft_is_left(
@@ -149,8 +159,9 @@ def test_no_dendrite_kept_is_no_obstacle(tiny_bert: Path):
     assert merge(predictor.model).whole == 6
 
 
-def test_a_model_trained_in_bf16_is_merged_in_fp32(tiny_phi: Path):
-    predictor = trained(tiny_phi, precision="bf16")
+@pytest.mark.parametrize("where", ["", LOW_RANK])
+def test_a_model_trained_in_bf16_is_merged_in_fp32(tiny_phi: Path, where: str):
+    predictor = trained(tiny_phi, where, precision="bf16")
     expected = outputs(predictor)
     merge(predictor.model)
     assert {p.dtype for p in predictor.model.parameters()} == {torch.float32}

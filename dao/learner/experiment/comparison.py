@@ -1,0 +1,141 @@
+"""Any two runs, or two folders of runs, beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dao.errors import UserError
+from dao.learner.experiment.arms import PLACES
+from dao.learner.experiment.comparable import check_same_settings, check_same_test, differing
+from dao.learner.experiment.contrasts import METRICS, Contrast
+from dao.learner.experiment.runs import Run, read_arm, read_run
+from dao.learner.experiment.verdicts import METHOD, METHOD_ROWS, over_rows, over_seeds
+
+__all__ = ["compare"]
+
+ONE_RUN = (
+    "one run each: whether these two models differ on further rows of this kind, not whether "
+    "their settings do; that takes several seeds of both"
+)
+COURSE: dict[str, Callable[[Run], Any]] = {
+    "optimizer steps": lambda run: run.metrics["training"]["steps"],
+    "restarts": lambda run: len(run.metrics["training"].get("restarted_after_steps", [])),
+    "validations": lambda run: len(run.validations),
+    "precision": lambda run: run.metrics["provenance"].get("precision"),
+}
+
+
+class _Side(NamedTuple):
+    path: Path
+    runs: list[Run]
+    several: bool
+    unfinished: list[int]
+
+
+def compare(a: Path, b: Path) -> dict[str, Any]:
+    """Two runs, or two folders with runs in `seed=N`, on the test rows they share.
+
+    Folders are paired by seed; two single runs are compared over test rows alone. Settings may
+    differ, and the result lists in what; within one folder they may not.
+
+    Args:
+        a: a run folder, or a folder of runs.
+        b: another of the same sort.
+
+    Returns:
+        JSON-able: a and b (path, arm, seeds, test figures per seed and their mean); settings that
+        differ, with both values; metrics; effects, as `verdicts.over_seeds` has them, of the one
+        contrast a - b, and per_example, as `verdicts.over_rows`; method and notes.
+
+    Raises:
+        UserError: they are not of one sort, share no task or no seed, or their test rows differ.
+    """
+    left, right = _side(a), _side(b)
+    if left.several != right.several:
+        raise UserError(
+            f"Both sides should be runs, or both folders of runs. Found one of each: {a} and {b}. "
+            f"Give two of a sort."
+        )
+    shared = [t for t in left.runs[0].config.tasks if t in right.runs[0].config.tasks]
+    if not shared:
+        raise UserError(f"Runs that are compared should share a task. Found none in {a} and {b}.")
+    check_same_test([*left.runs, *right.runs])
+    first, second = _matched(left, right)
+    # Labels that differ, also for two folders of one name.
+    names = ("A", "B")
+    contrast = Contrast("A - B", "A - B", {"A": 1.0, "B": -1.0})
+    figures = {
+        name: {run.seed: run.figures for run in runs}
+        for name, runs in zip(names, (first, second), strict=True)
+    }
+    effects = over_seeds([contrast], figures) if left.several else []
+    rows = [{**test, "a": "A", "b": "B"} for test in over_rows([(first, second)])]
+    seed = ["seed"] if left.several else []
+    return {
+        "a": _described(left, shared),
+        "b": _described(right, shared),
+        "settings": differing(first[0], second[0], [*PLACES, *seed]),
+        "metrics": {m: about for m, about in METRICS.items() if about["task"] in shared},
+        "effects": effects,
+        "per_example": rows,
+        "method": list(METHOD) if left.several else [METHOD_ROWS],
+        "notes": _notes(left, right, first, second),
+    }
+
+
+def _side(path: Path) -> _Side:
+    if (path / "config.yaml").is_file():
+        return _Side(path, [read_run(path)], several=False, unfinished=[])
+    runs, unfinished = read_arm(path)
+    if not runs:
+        raise UserError(
+            f"A folder to compare should be a finished run, or hold some as seed=N. Found neither "
+            f"in {path}. Give a folder that train.py wrote, or the one above it."
+        )
+    check_same_settings(runs)
+    return _Side(path, runs, several=True, unfinished=unfinished)
+
+
+def _matched(left: _Side, right: _Side) -> tuple[list[Run], list[Run]]:
+    if not left.several:
+        return left.runs, right.runs
+    common = {run.seed for run in left.runs} & {run.seed for run in right.runs}
+    if not common:
+        raise UserError(
+            f"Folders that are compared should share a seed. Found none in {left.path} and "
+            f"{right.path}. Train both with the same --seed, or compare two single runs."
+        )
+    first, second = ([r for r in side.runs if r.seed in common] for side in (left, right))
+    return first, second
+
+
+def _described(side: _Side, tasks: Sequence[str]) -> dict[str, Any]:
+    shown = [m for m, about in METRICS.items() if about["task"] in tasks]
+    values = {m: {str(run.seed): run.figure(m) for run in side.runs} for m in shown}
+    known = {m: [v for v in found.values() if v is not None] for m, found in values.items()}
+    return {
+        "path": str(side.path),
+        "arm": side.runs[0].config.arm,
+        "seeds": [run.seed for run in side.runs],
+        "values": values,
+        "mean": {m: sum(found) / len(found) if found else None for m, found in known.items()},
+    }
+
+
+def _notes(left: _Side, right: _Side, first: Sequence[Run], second: Sequence[Run]) -> list[str]:
+    lines = [] if left.several else [ONE_RUN]
+    used = {run.seed for run in first}
+    for letter, side in (("A", left), ("B", right)):
+        if spare := [str(run.seed) for run in side.runs if side.several and run.seed not in used]:
+            lines.append(f"{letter}: seed {', '.join(spare)} left out, which the other has not")
+        if side.unfinished:
+            lines.append(f"{letter}: seed {', '.join(map(str, side.unfinished))} is not finished")
+    if left.several and len(used) < 2:
+        lines.append("one seed in common, so no interval over seeds")
+    for what, of in COURSE.items():
+        a, b = of(first[0]), of(second[0])
+        if a != b:
+            lines.append(f"{what} differ: {a} in A, {b} in B")
+    return lines

@@ -1,0 +1,142 @@
+"""An experiment's folder to its findings: what DAO and dendrites bought, alone and together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dao.learner.experiment.comparable import check_comparable
+from dao.learner.experiment.contrasts import EFFECTS, METRICS, PAIRS
+from dao.learner.experiment.runs import Run, experiment
+from dao.learner.experiment.statistics import t_interval
+from dao.learner.experiment.verdicts import METHOD, over_rows, over_seeds
+from dao.learner.record import write_atomically
+
+__all__ = ["findings"]
+
+FILE = "findings.json"
+
+
+def findings(folder: Path) -> dict[str, Any]:
+    """Check, measure and test an experiment; its findings, also written to FOLDER/findings.json.
+
+    Only finished runs count, each contrast uses the seeds that all its arms have, and one whose
+    arms are not there is left out; `notes` says all of this.
+
+    Args:
+        folder: holds ARM/seed=N, each a run folder of train.py; `arms.ARMS` are known.
+
+    Returns:
+        JSON-able: name; folder_arms; seeds (of any arm); missing (arm and seed of runs that are not
+        finished); metrics, as `contrasts.METRICS`; baselines and best_reachable on the test split;
+        arms (see `_arm`); effects, as `verdicts.over_seeds`; per_example, as
+        `verdicts.over_rows`; method and notes, lines for a reader.
+
+    Raises:
+        UserError: there is no finished run, or the runs are no controlled experiment.
+    """
+    arms, unfinished = experiment(folder)
+    runs = [run for found in arms.values() for run in found]
+    check_comparable(runs)
+    seeds = sorted({run.seed for run in runs}.union(*unfinished.values()))
+    figures = {arm: {run.seed: run.figures for run in found} for arm, found in arms.items()}
+    report = {
+        "name": runs[0].metrics["name"],
+        "folder_arms": list(arms),
+        "seeds": seeds,
+        "missing": _missing(arms, seeds),
+        "metrics": METRICS,
+        **_references(runs),
+        "arms": {arm: _arm(found) for arm, found in arms.items() if found},
+        "effects": over_seeds(EFFECTS, figures),
+        "per_example": over_rows(_pairs(arms)),
+        "method": list(METHOD),
+    }
+    report["notes"] = _notes(report, runs)
+    text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomically(folder / FILE, text + "\n")
+    return report
+
+
+def _missing(arms: Mapping[str, Sequence[Run]], seeds: Sequence[int]) -> list[dict[str, Any]]:
+    finished = {arm: {run.seed for run in runs} for arm, runs in arms.items()}
+    return [{"arm": a, "seed": s} for a, found in finished.items() for s in seeds if s not in found]
+
+
+def _arm(runs: Sequence[Run]) -> dict[str, Any]:
+    """Figures per seed with mean and t interval, and what the arm cost.
+
+    `parameters` is how many trained at most, dendrites included (those of sham never train);
+    `seconds` the training took; `steps` and `validations` each run had.
+    """
+    values = {m: {str(run.seed): run.figure(m) for run in runs} for m in METRICS}
+    values = {m: by_seed for m, by_seed in values.items() if set(by_seed.values()) != {None}}
+    known = {m: [v for v in by_seed.values() if v is not None] for m, by_seed in values.items()}
+    intervals = {m: t_interval(found) for m, found in known.items()}
+    grown = {str(run.seed): run.metrics["dendrites"] for run in runs if run.metrics["dendrites"]}
+    trained = [run.metrics["training"] for run in runs]
+    return {
+        "values": values,
+        "mean": {m: sum(found) / len(found) for m, found in known.items()},
+        "t95": {m: None if pair is None else list(pair) for m, pair in intervals.items()},
+        "parameters": max(_parameters(run) for run in runs),
+        "seconds": {str(run.seed): run.metrics["training"]["seconds"] for run in runs},
+        "steps": trained[0]["steps"],
+        "validations": len(runs[0].validations),
+        "restarted_after_steps": trained[0].get("restarted_after_steps", []),
+        "selected_after_step": {
+            str(run.seed): run.metrics["training"]["selected_after_step"] for run in runs
+        },
+        "dendrites_kept": {seed: report["dendrites_kept"] for seed, report in grown.items()},
+    }
+
+
+def _parameters(run: Run) -> int:
+    trainable: int = run.metrics["parameters"]["trainable"]
+    dendrites = run.metrics["dendrites"]
+    trained = dendrites and run.config.dendrites.control == "none"
+    return trainable + (dendrites["parameters_added"] if trained else 0)
+
+
+def _pairs(arms: Mapping[str, Sequence[Run]]) -> list[tuple[list[Run], list[Run]]]:
+    pairs = []
+    for contrast in PAIRS:
+        both = [{run.seed: run for run in arms.get(arm, ())} for arm in contrast.weights]
+        if common := sorted(both[0].keys() & both[1].keys()):
+            pairs.append(([both[0][s] for s in common], [both[1][s] for s in common]))
+    return pairs
+
+
+def _references(runs: Sequence[Run]) -> dict[str, Any]:
+    """Test figures of the plain models and the best reachable; the same in all runs."""
+    plain: dict[str, dict[str, float]] = {}
+    best: dict[str, float] = {}
+    for run in runs:
+        found = run.metrics["baselines"].get("test", {})
+        reachable = run.metrics["best_reachable"].get("test", {})
+        for metric, about in METRICS.items():
+            for label, figures in found.get(about["task"], {}).items():
+                if figures.get(metric) is not None:
+                    plain.setdefault(label, {})[metric] = figures[metric]
+            if reachable.get(about["task"], {}).get(metric) is not None:
+                best[metric] = reachable[about["task"]][metric]
+    return {"baselines": plain, "best_reachable": best}
+
+
+def _notes(report: Mapping[str, Any], runs: Sequence[Run]) -> list[str]:
+    lost: dict[str, list[str]] = {}
+    for run in report["missing"]:
+        lost.setdefault(run["arm"], []).append(str(run["seed"]))
+    lines = [f"{arm}: no finished run of seed {', '.join(seeds)}" for arm, seeds in lost.items()]
+    tested = {test["name"] for test in report["effects"]}
+    if without := [contrast.name for contrast in EFFECTS if contrast.name not in tested]:
+        lines.append(f"not tested, for want of an arm or of a common seed: {'; '.join(without)}")
+    few = sorted({test["name"] for test in report["effects"] if test["n"] < 2})
+    if few:
+        lines.append(f"fewer than two seeds in common, so no interval: {'; '.join(few)}")
+    versions = [json.dumps(run.metrics["provenance"].get("packages")) for run in runs]
+    if len(set(versions)) > 1:
+        lines.append("the runs were made with different versions of packages")
+    return lines

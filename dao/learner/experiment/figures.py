@@ -1,0 +1,156 @@
+"""Sets of axes, and how they become SVG inside a page or a PNG beside it."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+__all__ = ["GRID", "INK", "Panel", "arm_style", "columns", "png", "svg"]
+
+# Odd on purpose: in a page these two are replaced by the colours of the reader's theme.
+INK, GRID = "#1b1b1f", "#c4c4c9"
+# Okabe and Ito (2008), distinct to colour-blind readers; marker and dash tell the same again.
+ARM_STYLES: Mapping[str, tuple[str, str, str]] = {
+    "base": (INK, "o", "-"),
+    "dao": ("#0072B2", "s", "-"),
+    "dendrites": ("#D55E00", "^", "-"),
+    "dao+dendrites": ("#CC79A7", "D", "-"),
+    "sham": ("#E69F00", "v", "--"),
+    "capacity": ("#009E73", "P", "--"),
+    "cls": ("#56B4E9", "X", ":"),
+    "reg": ("#56B4E9", "X", ":"),
+}
+STYLE = {
+    "font.family": "sans-serif",
+    "font.size": 9.0,
+    "axes.titlesize": 10.0,
+    "axes.labelsize": 9.0,
+    "legend.fontsize": 8.0,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4.5,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # names from data may hold a dollar sign
+}
+DPI = 130
+NARROW = (4.3, 3.4)  # inches; on a phone one panel fills the width at its own size
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One set of axes.
+
+    Args:
+        draw: draws on them, labels included.
+        alt: what they show, for those who do not see it.
+        size: width and height in inches.
+    """
+
+    draw: Callable[[Axes], None]
+    alt: str
+    size: tuple[float, float] = NARROW
+
+
+def arm_style(arm: str) -> dict[str, Any]:
+    """Colour, marker and dash of an arm, as matplotlib's keywords."""
+    colour, marker, dash = ARM_STYLES.get(arm, ("#999999", ".", "-."))
+    return {"color": colour, "marker": marker, "linestyle": dash}
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    # perforatedai sets styles of its own for the whole process.
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
+
+
+def svg(panel: Panel, key: str) -> str:
+    """One panel as an `svg` element that follows the page's theme and refers to nothing outside.
+
+    Args:
+        panel: what to draw.
+        key: unique in the page; prefixes all ids.
+    """
+    file = io.StringIO()
+    with _style(), matplotlib.rc_context({"svg.hashsalt": key}):
+        figure = _figure([panel], 1)
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(file, format="svg", transparent=True, dpi=200, metadata=nothing)
+    return _inline(file.getvalue(), key, panel)
+
+
+def columns(panels: Sequence[Panel]) -> int:
+    """How many panels to put side by side where there is room."""
+    return len(panels) if len(panels) < 4 else 2 if len(panels) == 4 else 3
+
+
+def png(panels: Sequence[Panel]) -> bytes:
+    """All panels in one opaque picture."""
+    file = io.BytesIO()
+    with _style():
+        figure = _figure(panels, columns(panels))
+        FigureCanvasAgg(figure)
+        figure.savefig(file, format="png", dpi=DPI, facecolor="white")
+    return file.getvalue()
+
+
+def _figure(panels: Sequence[Panel], across: int) -> Figure:
+    rows = math.ceil(len(panels) / across)
+    width = across * max(p.size[0] for p in panels)
+    height = rows * max(p.size[1] for p in panels)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    named: dict[str, Any] = {}
+    for index, panel in enumerate(panels):
+        axes = figure.add_subplot(rows, across, index + 1)
+        panel.draw(axes)
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
+            named.setdefault(name, handle)
+    if named:
+        room = 50 * across  # characters and handles that fit in a line of the legend
+        each = max(len(name) for name in named) + 7
+        figure.legend(
+            named.values(), named.keys(), loc="outside lower center",
+            ncols=max(1, min(len(named), room // each)), columnspacing=1.2,
+            handlelength=2.2,
+        )  # fmt: skip
+    return figure
+
+
+def _inline(text: str, key: str, panel: Panel) -> str:
+    # Only what is drawn: neither prolog nor metadata, nor a size that would not shrink.
+    body = text[text.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    box = re.search(r'viewBox="[^"]*"', body)
+    body = body[body.index(">") + 1 :]
+    body = re.sub(r'\bid="', f'id="{key}-', body)
+    body = re.sub(r'(?:xlink:)?href="#', f'href="#{key}-', body)
+    body = body.replace("url(#", f"url(#{key}-").replace('xlink:href="data:', 'href="data:')
+    body = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font: \1px var(--font)", body)
+    body = body.replace(INK, "var(--ink)").replace(GRID, "var(--grid)")
+    name = escape(panel.alt, quote=True)
+    return f'<svg role="img" aria-label="{name}" {box[0] if box else ""}>{body}'

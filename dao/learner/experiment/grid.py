@@ -1,0 +1,129 @@
+"""The runs of the experiment and the settings of each (pure but for reading folders)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dao.errors import UserError
+from dao.learner.config import Config, load_config
+from dao.learner.experiment.arms import ARMS, PLACES, SETS_APART
+from dao.learner.experiment.runs import flat
+from dao.learner.record import RunFolder
+
+__all__ = ["Cell", "check_not_other", "check_shared", "experiment_folder", "grid"]
+
+VARIED = (*(setting for setting in SETS_APART if setting != "tasks"), "seed")
+
+
+class Cell(NamedTuple):
+    """One run of the grid."""
+
+    arm: str
+    seed: int
+    cfg: Config
+
+    @property
+    def name(self) -> str:
+        """What `--only` calls it."""
+        return f"{self.arm}/{self.seed}"
+
+
+def experiment_folder(shared: Config) -> Path:
+    """Where the arms' folders go."""
+    return Path(shared.output or f"results/factorial-{shared.data_name}")
+
+
+def check_shared(shared: Config, given: Collection[str]) -> None:
+    """Refuse settings that the arms make themselves.
+
+    Args:
+        shared: the settings that all runs have.
+        given: dotted keys that the command line sets.
+
+    Raises:
+        UserError: naming the setting.
+    """
+    if set(shared.tasks) != {"cls", "reg"}:
+        raise UserError(
+            f"--factorial should have two tasks to balance; it adds an arm for each alone. Found "
+            f"--tasks {','.join(shared.tasks)}. Give --tasks cls,reg."
+        )
+    values, defaults = _settings(shared), _settings(Config())
+    for key in VARIED:
+        if key in given or values[key] != defaults[key]:
+            raise UserError(
+                f"With --factorial, `{key}` should be left to the arms and seeds, which set it. "
+                f"Found {values[key]!r} for all runs. Leave it out."
+            )
+    if shared.dendrites.patience is not None:
+        raise UserError(
+            "With --factorial, dendrites should grow at fixed points, so that all arms restart "
+            "after the same steps. Found `dendrites.patience`. Give dendrites.grow_at instead."
+        )
+
+
+def grid(shared: Config, seeds: int, only: Sequence[str] = ()) -> list[Cell]:
+    """The runs, seed by seed, so that an experiment that is stopped early has whole seeds.
+
+    Args:
+        shared: the settings that all runs have.
+        seeds: how many, from 0.
+        only: names of cells, such as dao/3; empty: all.
+
+    Raises:
+        UserError: an unknown cell; or the settings exclude an arm.
+    """
+    known = [f"{arm}/{seed}" for seed in range(seeds) for arm in ARMS]
+    for name in only:
+        if name not in known:
+            raise UserError(
+                f"--only should name an arm and a seed of the grid. Found {name!r}. The arms are "
+                f"{', '.join(ARMS)}; the seeds are 0 to {seeds - 1}."
+            )
+    return [
+        Cell(arm, seed, _config(shared, arm, seed))
+        for seed in range(seeds)
+        for arm in ARMS
+        if not only or f"{arm}/{seed}" in only
+    ]
+
+
+def check_not_other(cell: Cell) -> None:
+    """Refuse a folder whose run, finished or to be continued, has other settings.
+
+    Raises:
+        UserError: naming the first such setting.
+    """
+    folder = RunFolder(cell.cfg.folder)
+    resumable = (folder.path / "checkpoints" / "latest").is_file()
+    if not folder.finished and not resumable:
+        return
+    found, asked = _settings(folder.config()), _settings(cell.cfg)
+    for key in [key for key in {**asked, **found} if key not in PLACES]:
+        if found.get(key) != asked.get(key):
+            state = "a finished run" if folder.finished else "an unfinished run"
+            raise UserError(
+                f"{folder.path} should hold a run of the settings asked for. Found {state} with "
+                f"`{key}` {found.get(key)!r} in place of {asked.get(key)!r}. Give the old value, "
+                f"another --output, or remove the folder."
+            )
+
+
+def _config(shared: Config, arm: str, seed: int) -> Config:
+    settings = shared.model_dump(mode="json")
+    tasks = ARMS[arm].get("tasks", shared.tasks)
+    # A single task has nothing to be balanced with, and no prior of the other may be named.
+    priors = {task: prior for task, prior in shared.dao.priors.items() if task in tasks}
+    own = {
+        **ARMS[arm],
+        "dao.priors": priors,
+        "seed": seed,
+        "output": str(experiment_folder(shared) / arm / f"seed={seed}"),
+    }
+    return load_config(None, flags={**settings, **own})
+
+
+def _settings(cfg: Config) -> dict[str, Any]:
+    return flat(cfg.model_dump(mode="json"))

@@ -1,0 +1,185 @@
+"""One run of the experiment as a process of its own: begun, continued, tried again.
+
+Imports little, because a worker of a cluster has nothing else to load.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+__all__ = ["HEADER", "Job", "Outcome", "run_job"]
+
+HEADER = "== attempt "  # begins the line that a log has per process
+ATTEMPTS = 2  # within one call, and only after a signal
+PATIENCE = 10.0  # seconds that a process told to end is given
+LONGEST_LINE = 500
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker has to know; all paths as seen from `place`.
+
+    Attributes:
+        name: of the run, for people.
+        folder: the run folder.
+        lock: a file whose lock means that someone is at work in `folder`.
+        command: what trains, with the arguments of train.py to follow.
+        settings: the content of config.yaml.
+        threads: for the arithmetic of one run.
+        gpus: that it takes.
+        place: the working directory.
+    """
+
+    name: str
+    folder: Path
+    lock: Path
+    command: tuple[str, ...]
+    settings: str
+    threads: int
+    gpus: int
+    place: Path
+
+    @property
+    def log(self) -> Path:
+        """Where everything goes that the processes of this run print."""
+        return self.folder.with_name(f"{self.folder.name}.log")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How it went.
+
+    Attributes:
+        name: of the job.
+        finished: whether metrics.json is there.
+        attempts: processes that were started; 0 if somebody else has finished the run.
+        reason: of a run that is not finished, the last line of its log.
+    """
+
+    name: str
+    finished: bool
+    attempts: int
+    reason: str = ""
+
+
+def run_job(job: Job, stop: threading.Event | None = None) -> Outcome:
+    """Bring one run to its end, unless it is there already.
+
+    A run with a checkpoint is continued, any other begun. A process that was killed is replaced
+    once; one that ended by itself with an error is not. Whoever else is at work in the folder is
+    waited for, also a process that outlived the worker that started it.
+
+    Args:
+        job: what to run.
+        stop: once set, the process is ended and nothing further begun.
+    """
+    stop = stop or threading.Event()
+    attempts, code = 0, 0
+    with _held(job.place / job.lock, stop) as lock:
+        while not stop.is_set() and not _finished(job) and attempts < ATTEMPTS and code <= 0:
+            attempts += 1
+            code = _process(job, lock, stop)
+            if code == 0 and not _finished(job):
+                break
+        finished = _finished(job)
+    return Outcome(job.name, finished, attempts, "" if finished else _reason(job, code))
+
+
+def _finished(job: Job) -> bool:
+    return (job.place / job.folder / "metrics.json").is_file()
+
+
+def _process(job: Job, lock: int, stop: threading.Event) -> int:
+    """Start train.py and wait; its exit code, negative for the signal that killed it."""
+    command = [*job.command, *_arguments(job)]
+    threads = str(job.threads)
+    with (job.place / job.log).open("a", encoding="utf-8", errors="replace") as log:
+        count = _attempts(job) + 1
+        now = time.strftime("%Y-%m-%d %H:%M:%S %z")
+        print(f"{HEADER}{count}, {platform.node()}, {now}", file=log, flush=True)
+        child = subprocess.Popen(
+            command,
+            cwd=job.place,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
+            # So that the lock is held until the last of the two has ended: a process whose worker
+            # was killed alone goes on, and nobody begins a second one in the same folder.
+            pass_fds=(lock,),
+        )
+        try:
+            while child.poll() is None and not stop.wait(0.1):
+                pass
+        finally:
+            _end(child)
+        code = child.wait()
+        if code < 0:
+            print(f"killed by signal {-code}", file=log)
+    return code
+
+
+def _arguments(job: Job) -> list[str]:
+    folder = job.place / job.folder
+    if (folder / "checkpoints" / "latest").is_file():
+        return ["--resume", str(job.folder)]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(job.settings, encoding="utf-8")
+    return ["--config", str(job.folder / "config.yaml"), "--overwrite"]
+
+
+def _attempts(job: Job) -> int:
+    text = (job.place / job.log).read_text(encoding="utf-8", errors="replace")
+    return sum(line.startswith(HEADER) for line in text.splitlines())
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    if child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _reason(job: Job, code: int) -> str:
+    if not (job.place / job.log).is_file():
+        return "not begun"
+    text = (job.place / job.log).read_text(encoding="utf-8", errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines or lines[-1].startswith(HEADER):
+        return f"nothing printed, exit code {code}"
+    return lines[-1][-LONGEST_LINE:]
+
+
+@contextmanager
+def _held(path: Path, stop: threading.Event) -> Iterator[int]:
+    """Wait for the lock and hold it; its file descriptor.
+
+    The lock is the open file's, which a child shares, and on a network file system it counts on
+    all machines. Not waited for once `stop` is set.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        while not _locked(file) and not stop.wait(0.5):
+            pass
+        yield file.fileno()
+
+
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

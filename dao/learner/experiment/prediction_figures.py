@@ -1,0 +1,196 @@
+"""Figures of the test predictions: confusions, scores and calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from sklearn.metrics import confusion_matrix
+
+from dao.learner.experiment.arms import label
+from dao.learner.experiment.figures import INK, Panel, arm_style
+from dao.learner.experiment.runs import Run
+
+__all__ = [
+    "Reliability",
+    "calibration",
+    "calibration_panel",
+    "confusion_panel",
+    "reliability",
+    "score_panel",
+]
+
+BINS = 10
+NUMBERED = 12  # classes up to which a cell has room for its count
+SHORTENED = 16  # characters of a class name on an axis
+
+
+def confusion_panel(arm: str, runs: Sequence[Run], task: str) -> Panel | None:
+    """Classes called what, all seeds together; None without predictions."""
+    classes = _classes(runs, task)
+    rows = _pooled(runs, [f"{task}_target", task])
+    if not classes or rows.empty:
+        return None
+    counts = confusion_matrix(rows[f"{task}_target"], rows[task], labels=classes)
+    right = int(np.trace(counts))
+    told = f"{right} of {counts.sum()} right over {_seeds(runs)}"
+    return Panel(
+        partial(_draw_confusion, counts=counts, classes=classes, title=label(arm)),
+        f"Confusion matrix of {label(arm)}: {told}.",
+        (4.3, 3.9),
+    )
+
+
+def _seeds(runs: Sequence[Run]) -> str:
+    return f"{len(runs)} seed{'' if len(runs) == 1 else 's'}"
+
+
+def _draw_confusion(axes: Axes, counts: np.ndarray, classes: Sequence[str], title: str) -> None:
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.figure.colorbar(image, ax=axes, shrink=0.75, label="share of the true class")
+    if len(classes) <= NUMBERED:
+        for (row, column), count in np.ndenumerate(counts):
+            dark = shares[row, column] > 0.5
+            axes.text(
+                column, row, f"{count:,}", ha="center", va="center",
+                color="#ffffff" if dark else "#101010",
+            )  # fmt: skip
+    names = [n if len(n) <= SHORTENED else f"{n[: SHORTENED - 1]}…" for n in classes]
+    axes.set_xticks(range(len(names)), names, rotation=35, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.grid(visible=False)
+    axes.set_title(title)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+
+
+def score_panel(arm: str, runs: Sequence[Run], task: str) -> Panel | None:
+    """Predicted against true score, all seeds together; None without predictions."""
+    rows = _pooled(runs, [f"{task}_target", task])
+    if rows.empty:
+        return None
+    actual, predicted = (rows[c].astype(float).to_numpy() for c in (f"{task}_target", task))
+    error = float(np.mean((actual - predicted) ** 2))
+    return Panel(
+        partial(_draw_scores, actual=actual, predicted=predicted, arm=arm),
+        f"Predicted against true score of {label(arm)}, {len(rows):,} predictions over "
+        f"{_seeds(runs)}; mean squared error {error:.4f}.",
+        (4.3, 4.0),
+    )
+
+
+def _draw_scores(axes: Axes, actual: np.ndarray, predicted: np.ndarray, arm: str) -> None:
+    # As pixels: thousands of vector points would only make the page heavy.
+    axes.scatter(actual, predicted, s=11, alpha=0.5, color="#0072B2", linewidths=0, rasterized=True)
+    both = np.concatenate([actual, predicted])
+    ends = [both.min(), both.max()]
+    axes.plot(ends, ends, color=INK, linewidth=1, linestyle="--", label="predicted = true")
+    axes.set_title(label(arm))
+    axes.locator_params(nbins=6)
+    axes.set_xlabel("true score (unit of the data)")
+    axes.set_ylabel("predicted score (unit of the data)")
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How often the predicted class is right, by how probable the model called it.
+
+    Attributes:
+        confidence: mean probability of the predicted class, per bin that has rows.
+        accuracy: share of right predictions in the same bins.
+        count: rows in the same bins.
+        ece: expected calibration error, the mean of |accuracy - confidence| weighted by count.
+    """
+
+    confidence: np.ndarray
+    accuracy: np.ndarray
+    count: np.ndarray
+    ece: float
+
+
+def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> Reliability:
+    """Bin predictions by confidence, in bins of equal width (Guo et al. 2017, arXiv 1706.04599).
+
+    Args:
+        confidence: probability of the predicted class, one per row.
+        correct: whether the class was right.
+        bins: number of bins between 0 and 1.
+
+    >>> reliability(np.array([0.9, 0.8, 0.6, 0.7]), np.array([1, 1, 0, 1]), bins=2).ece
+    0.0
+    """
+    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    count = np.bincount(place, minlength=bins)
+    used = count > 0
+    mean = np.bincount(place, confidence, bins)[used] / count[used]
+    right = np.bincount(place, correct.astype(float), bins)[used] / count[used]
+    ece = float(np.sum(count[used] * np.abs(right - mean)) / max(len(confidence), 1))
+    return Reliability(mean, right, count[used], round(ece, 12))
+
+
+def calibration(runs: Sequence[Run], task: str) -> Reliability | None:
+    """The reliability of an arm's class probabilities, all seeds together."""
+    classes = _classes(runs, task)
+    columns = [f"{task}_p_{name}" for name in classes]
+    rows = _pooled(runs, [f"{task}_target", task, *columns])
+    if not classes or rows.empty:
+        return None
+    confidence = rows[columns].astype(float).max(axis=1).to_numpy()
+    return reliability(confidence, (rows[task] == rows[f"{task}_target"]).to_numpy())
+
+
+def calibration_panel(found: dict[str, Reliability]) -> Panel:
+    """Share of right predictions against confidence, one line per arm."""
+    told = "; ".join(f"{label(a)} ECE {r.ece:.4f}" for a, r in found.items())
+    return Panel(
+        partial(_draw_calibration, found=found),
+        f"Reliability of the predicted class's probability. {told}.",
+        (4.3, 4.0),
+    )
+
+
+def _draw_calibration(axes: Axes, found: dict[str, Reliability]) -> None:
+    axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=(0, (1, 2)), label="calibrated")
+    for arm, curve in found.items():
+        style = arm_style(arm)
+        size = 12 + 120 * curve.count / curve.count.sum()
+        marker = style.pop("marker")
+        axes.plot(curve.confidence, curve.accuracy, **style)
+        axes.scatter(
+            curve.confidence,
+            curve.accuracy,
+            s=size,
+            color=style["color"],
+            marker=marker,
+            label=label(arm),
+        )
+    axes.set_xlim(0, 1.02)
+    axes.set_ylim(0, 1.02)
+    axes.set_title("Calibration")
+    axes.set_xlabel("probability of the predicted class (share)")
+    axes.set_ylabel("right predictions (share)")
+
+
+def _classes(runs: Sequence[Run], task: str) -> list[str]:
+    prefix = f"{task}_p_"
+    for run in runs:
+        if not run.predictions.empty:
+            return [c.removeprefix(prefix) for c in run.predictions if c.startswith(prefix)]
+    return []
+
+
+def _pooled(runs: Sequence[Run], columns: Sequence[str]) -> pd.DataFrame:
+    """The rows of all runs that have a target."""
+    found: list[Any] = [
+        run.predictions[list(columns)] for run in runs if set(columns) <= set(run.predictions)
+    ]
+    if not found:
+        return pd.DataFrame()
+    rows = pd.concat(found, ignore_index=True)
+    return rows[rows[columns[0]].notna()]

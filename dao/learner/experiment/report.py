@@ -1,0 +1,280 @@
+"""The report of an experiment: one page, the same as Markdown, a table and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from dao.learner.experiment import tables
+from dao.learner.experiment.arms import label
+from dao.learner.experiment.effect_figures import cost_panels, effect_panels, improvement_panels
+from dao.learner.experiment.figures import Panel, png
+from dao.learner.experiment.page import (
+    Bullets,
+    Figure,
+    Part,
+    Picture,
+    Section,
+    Table,
+    Text,
+    html,
+    markdown,
+)
+from dao.learner.experiment.prediction_figures import (
+    calibration,
+    calibration_panel,
+    confusion_panel,
+    score_panel,
+)
+from dao.learner.experiment.provenance import provenance_tables
+from dao.learner.experiment.results_csv import results_csv
+from dao.learner.experiment.runs import Run, Runs, read_runs
+from dao.learner.experiment.training_figures import dao_panels, loss_panels, validation_panels
+from dao.learner.record import write_atomically
+
+__all__ = ["write_report"]
+
+IMPROVEMENT, TRAINING = "Accuracy_Improvement.png", "Dendrite_vs_Baseline_Training.png"
+GRAPH = "PAI/PAI.png"
+CORNERS = ("base", "dao", "dendrites", "dao+dendrites")  # of the 2 x 2
+COMPARED = ("base", "dao+dendrites")
+
+
+def write_report(folder: Path, findings: Mapping[str, Any]) -> None:
+    """Write report.html, report.md, Results.csv and the pictures into the experiment's folder.
+
+    What the findings or the run folders lack is left out, and named.
+
+    Args:
+        folder: of the experiment; its runs are in `ARM/seed=N/`.
+        findings: what `effects.findings` made of them; `best_reachable` and an arm's `latency_ms`
+            may be absent.
+    """
+    measured = {
+        metric: about
+        for metric, about in findings["metrics"].items()
+        if any(arm["values"].get(metric) for arm in findings["arms"].values())
+    }
+    findings = {**findings, "metrics": measured}
+    runs = read_runs(folder, findings["arms"], findings["seeds"])
+    sections = _sections(findings, runs)
+    title = f"{findings['name']}: DAO and dendrites"
+    _write_pictures(folder, sections)
+    write_atomically(folder / "Results.csv", results_csv(findings, runs))
+    write_atomically(folder / "report.md", markdown(title, sections))
+    write_atomically(folder / "report.html", html(title, sections))
+
+
+def _sections(findings: Mapping[str, Any], runs: Runs) -> list[Section]:
+    metrics = list(findings["metrics"])
+    tasks = list(dict.fromkeys(about["task"] for about in findings["metrics"].values()))
+    gaps = tables.missing(findings)
+    lead: list[Part] = [Bullets([*tables.headline(findings), *tables.beside(findings)])]
+    lead += [Text(note, quiet=True) for note in (*gaps, DETECTABLE)]
+    return [
+        Section("Findings", lead),
+        _figure("Effects", "figures/effects.png", effect_panels(findings, metrics), EFFECTS),
+        Section("Arms", [tables.arms_table(findings), Text(ARMS_NOTE, quiet=True)]),
+        _effects(findings),
+        _per_example(findings),
+        _improvement(findings),
+        _training(findings, runs, tasks),
+        _figure("What DAO did", "figures/dao.png", dao_panels(runs, tasks), DAO),
+        *_predictions(findings, runs),
+        _costs(findings, runs),
+        _growth(runs),
+        _provenance(runs),
+    ]
+
+
+DETECTABLE = (
+    "Detectable: the smallest true mean difference that 80 % of experiments of this size and "
+    "spread would find by a paired t test at 5 %. No significant difference is not the same as no "
+    "difference."
+)
+EFFECTS = (
+    "Mean paired difference over seeds. Thin line with ends: 95 % t interval; thick: 95 % BCa "
+    "bootstrap interval; filled point: significant after Holm's correction; open point: no "
+    "significant difference."
+)
+ARMS_NOTE = (
+    "base: equal weights, no dendrites, the same reloads and optimizer restarts as the arms that "
+    "grow. sham: dendrites added, never trained. capacity: none, a higher LoRA rank with at least "
+    "as many parameters. cls alone, reg alone: one task. Each interval is of one arm by "
+    "itself; arms are compared, seed by seed, under Effects and contrasts."
+)
+DAO = "Line: mean over seeds; band: lowest to highest seed."
+CURVES = (
+    "Means over seeds. Dotted vertical line: where dendrites were added, or, in the arms without, "
+    "the best weights put back and the optimizer started anew."
+)
+
+
+def _figure(title: str, path: str, panels: Sequence[Panel], caption: str) -> Section:
+    if not panels:
+        return _left_out(title, "no run has what it needs")
+    return Section(title, [Figure(path, panels, caption)])
+
+
+def _left_out(title: str, reason: str) -> Section:
+    return Section(title, [Text(f"Left out: {reason}.", quiet=True)])
+
+
+def _effects(findings: Mapping[str, Any]) -> Section:
+    found = [tables.effects_table(findings, metric) for metric in findings["metrics"]]
+    parts: list[Part] = [table for table in found if table]
+    if not parts:
+        return _left_out("Effects and contrasts", "no two arms share a seed")
+    lines = (tables.formulas(findings), *findings["method"])
+    return Section("Effects and contrasts", [*parts, *(Text(line, quiet=True) for line in lines)])
+
+
+def _per_example(findings: Mapping[str, Any]) -> Section:
+    table = tables.per_example_table(findings)
+    if table is None:
+        return _left_out("Per-example tests", "no predictions were compared")
+    note = (
+        "These ask whether the trained models differ on these test rows; only the effects over "
+        "seeds say whether training again would."
+    )
+    return Section("Per-example tests", [table, Text(note, quiet=True)])
+
+
+def _improvement(findings: Mapping[str, Any]) -> Section:
+    shares = [m for m, about in findings["metrics"].items() if about["task"] == "cls"]
+    panels = improvement_panels(findings, shares)
+    caption = "Paired by seed; bar: mean; whisker: 95 % t interval of the mean difference."
+    if not panels:
+        reason = "it takes accuracy in base and another arm with the same seeds"
+        return _left_out("Accuracy and F1 beside base", reason)
+    return Section("Accuracy and F1 beside base", [Figure(IMPROVEMENT, panels, caption)])
+
+
+def _training(findings: Mapping[str, Any], runs: Runs, tasks: Sequence[str]) -> Section:
+    panels = loss_panels(runs, tasks) + validation_panels(runs, findings, findings["metrics"])
+    return _figure("Training and validation", TRAINING, panels, CURVES)
+
+
+def _predictions(findings: Mapping[str, Any], runs: Runs) -> list[Section]:
+    kinds = {about["task"] for about in findings["metrics"].values()}
+    sections = []
+    if "cls" in kinds:
+        found = _compared(runs, confusion_panel, "cls")
+        caption = "Test rows of all seeds together; colour: share of the row."
+        sections.append(_figure("Confusion matrix", "figures/confusion.png", found, caption))
+    if "reg" in kinds:
+        found = _compared(runs, score_panel, "reg")
+        caption = "Test rows of all seeds together."
+        sections.append(_figure("Predicted and true score", "figures/scores.png", found, caption))
+    if "cls" in kinds:
+        sections.append(_calibration(runs))
+    return sections
+
+
+def _compared(
+    runs: Runs, panel_of: Callable[[str, Sequence[Run], str], Panel | None], task: str
+) -> list[Panel]:
+    panels = [panel_of(arm, [*runs[arm].values()], task) for arm in COMPARED if arm in runs]
+    return [panel for panel in panels if panel]
+
+
+def _calibration(runs: Runs) -> Section:
+    curves = {
+        arm: curve
+        for arm in CORNERS
+        if arm in runs and (curve := calibration(list(runs[arm].values()), "cls"))
+    }
+    if not curves:
+        return _left_out("Calibration", "no run has predictions with class probabilities")
+    caption = (
+        "Test rows of all seeds together, in ten bins of equal width by the probability of the "
+        "predicted class; the larger a point, the more rows in its bin. ECE: mean distance from "
+        "the diagonal, weighted by rows."
+    )
+    rows = [
+        [label(arm), f"{curve.count.sum():,}", tables.number(curve.ece)]
+        for arm, curve in curves.items()
+    ]
+    table = Table("Expected calibration error", ("arm", "predictions", "ECE (share)"), rows)
+    figure = Figure("figures/calibration.png", [calibration_panel(curves)], caption)
+    return Section("Calibration", [figure, table])
+
+
+def _costs(findings: Mapping[str, Any], runs: Runs) -> Section:
+    costs = _cost_figures(findings, runs)
+    panels = cost_panels(findings, tables.headlines(findings), costs)
+    table = costs | {
+        "sets of dendrites kept": {
+            arm: fmean(kept.values())
+            for arm, content in findings["arms"].items()
+            if (kept := content.get("dendrites_kept"))
+        }
+    }
+    shown = {name: by_arm for name, by_arm in table.items() if by_arm}
+    section = _figure(
+        "Quality and cost", "figures/cost.png", panels, "Means over seeds; line: 95 % t interval."
+    )
+    absent = [n for n in ("latency", "memory") if not any(n in name for name in shown)]
+    note = [Text(f"Left out: {' and '.join(absent)}, not recorded.", quiet=True)] if absent else []
+    return Section(
+        section.title, [*section.parts, tables.cost_table(shown, findings["arms"]), *note]
+    )
+
+
+def _cost_figures(findings: Mapping[str, Any], runs: Runs) -> dict[str, dict[str, float]]:
+    """Label -> arm -> mean over seeds; only costs that are known."""
+    costs: dict[str, dict[str, float]] = {
+        "trained parameters (count)": {},
+        "training time (s)": {},
+        "latency (ms per example)": {},
+        "peak memory (MiB)": {},
+    }
+    for arm, content in findings["arms"].items():
+        found = list(runs.get(arm, {}).values())
+        memory = [max(m) for run in found if (m := _memory(run.history))]
+        seconds = [s for s in content.get("seconds", {}).values() if s is not None]
+        values = (
+            content.get("parameters"),
+            fmean(seconds) if seconds else None,
+            content.get("latency_ms"),
+            fmean(memory) if memory else None,
+        )
+        for by_arm, value in zip(costs.values(), values, strict=True):
+            if value is not None:
+                by_arm[arm] = float(value)
+    return {name: by_arm for name, by_arm in costs.items() if by_arm}
+
+
+def _memory(history: Iterable[Mapping[str, Any]]) -> list[float]:
+    return [row["memory_mib"] for row in history if row.get("memory_mib") is not None]
+
+
+def _growth(runs: Runs) -> Section:
+    title = "perforatedai's own graph"
+    for _, run in sorted(runs.get("dendrites", {}).items()):
+        graph = run.path / GRAPH
+        if graph.is_file():
+            caption = (
+                f"As drawn by perforatedai in arm dendrites, seed {run.seed}; the file is {GRAPH}."
+            )
+            alt = "Validation scores and switches over the run, drawn by perforatedai."
+            return Section(title, [Picture(GRAPH, graph.read_bytes(), alt, caption)])
+    return _left_out(title, "no run of arm dendrites has PAI/PAI.png")
+
+
+def _provenance(runs: Runs) -> Section:
+    if not runs:
+        return _left_out("Provenance", "no run folder was found")
+    return Section("Provenance", provenance_tables(runs))
+
+
+def _write_pictures(folder: Path, sections: Sequence[Section]) -> None:
+    for old in (IMPROVEMENT, TRAINING, GRAPH):  # of an earlier report with more arms
+        (folder / old).unlink(missing_ok=True)
+    for part in (part for section in sections for part in section.parts):
+        if isinstance(part, Figure | Picture):
+            content = part.content if isinstance(part, Picture) else png(part.panels)
+            (folder / part.path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / part.path).write_bytes(content)

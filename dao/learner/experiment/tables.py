@@ -1,0 +1,235 @@
+"""The sentences and tables of an experiment's report, from its findings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from dao.learner.experiment.arms import ARMS, label
+from dao.learner.experiment.contrasts import FAMILIES, METRICS
+from dao.learner.experiment.page import Table
+from dao.learner.experiment.verdicts import NO_DIFFERENCE
+
+__all__ = [
+    "NOTHING",
+    "arms_table",
+    "beside",
+    "column",
+    "cost_table",
+    "effects_table",
+    "formulas",
+    "headline",
+    "headlines",
+    "missing",
+    "number",
+    "per_example_table",
+]
+
+NOTHING, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
+CONTROLS = ("dendrites - sham", "dendrites - capacity")  # what an effect of dendrites has to pass
+MAIN = ("DAO", "dendrites", "interaction")
+
+
+def number(value: float | None, *, signed: bool = False) -> str:
+    """Four decimals, fewer for large figures, more for tiny ones; a dash where there is none.
+
+    >>> number(0.87244), number(-0.004, signed=True), number(0.000421), number(12345.6)
+    ('0.8724', '−0.0040', '0.00042', '12,346')
+    """
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    if value == 0:
+        return "0"
+    order = math.floor(math.log10(abs(value)))
+    if order < -7:
+        text = f"{value:{'+' if signed else ''}.1e}"
+    else:
+        decimals = 1 - order if order < -3 else 4 if order < 1 else 2 if order < 3 else 0
+        text = f"{value:{'+' if signed else ''},.{decimals}f}"
+    return text.replace("-", MINUS)
+
+
+def column(about: Mapping[str, str]) -> str:
+    """Label of a figure, with an arrow to where it is better."""
+    return f"{about['label']} {'↑' if about['better'] == 'higher' else '↓'}"
+
+
+def _p(value: float | None) -> str:
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _interval(bounds: Sequence[float | None] | None, *, signed: bool = False) -> str:
+    if not bounds or any(b is None or not math.isfinite(b) for b in bounds):
+        return NOTHING
+    return " to ".join(number(bound, signed=signed) for bound in bounds)
+
+
+def headlines(findings: Mapping[str, Any]) -> list[str]:
+    """The metrics that the first family of tests is about."""
+    return [metric for metric in findings["metrics"] if FAMILIES[metric] == "headline"]
+
+
+def headline(findings: Mapping[str, Any]) -> list[str]:
+    """What the numbers allow to say, a sentence each, and no more."""
+    metrics = headlines(findings)
+    effects = [e for e in findings["effects"] if e["metric"] in metrics]
+    tested = [e for e in effects if e.get("p_holm") is not None]
+    names = " and ".join(findings["metrics"][m]["label"] for m in metrics)
+    seeds = len(findings["seeds"])
+    if not tested:
+        return [f"With {_count(seeds, 'seed')} no difference between arms could be tested."]
+    found = [e for e in tested if e.get("significant")]
+    first = (
+        f"Of {len(tested)} effects and contrasts tested on {names} over {_count(seeds, 'seed')}, "
+        f"{len(found) or 'none'} {'are' if len(found) > 1 else 'is'} significant at 5 % after "
+        f"Holm's correction{'' if found else f': {NO_DIFFERENCE}'}."
+    )
+    grown = {e["metric"] for e in found if e["name"] == "dendrites"}
+    shown = [
+        e
+        for e in tested
+        if e["name"] in MAIN
+        or e.get("significant")
+        or (e["name"] in CONTROLS and e["metric"] in grown)
+    ]
+    return [first, *(_sentence(effect, findings) for effect in shown)]
+
+
+def _sentence(effect: Mapping[str, Any], findings: Mapping[str, Any]) -> str:
+    about = findings["metrics"][effect["metric"]]
+    return (
+        f"{effect['name']}, {about['label']}: {effect['verdict']}; "
+        f"{number(effect['mean'], signed=True)}, 95 % t interval "
+        f"{_interval(effect.get('t95'), signed=True)}, Holm p {_p(effect['p_holm'])}, "
+        f"detectable {number(effect.get('detectable'))}."
+    )
+
+
+def beside(findings: Mapping[str, Any]) -> list[str]:
+    """The base arm next to the plain models, a sentence for each headline metric."""
+    lines = []
+    for metric in headlines(findings):
+        base = findings["arms"].get("base", {}).get("mean", {}).get(metric)
+        plain = {
+            name: values[metric]
+            for name, values in findings.get("baselines", {}).items()
+            if values.get(metric) is not None
+        }
+        if base is not None and plain:
+            told = ", ".join(f"{name} {number(value)}" for name, value in plain.items())
+            lines.append(
+                f"{findings['metrics'][metric]['label']} of base {number(base)}; beside it {told}."
+            )
+    return lines
+
+
+def formulas(findings: Mapping[str, Any]) -> str:
+    """What the main effects are made of."""
+    found = {e["name"]: e.get("formula") for e in findings["effects"] if e["name"] in MAIN}
+    return " ".join(f"{name} = {formula}." for name, formula in found.items() if formula)
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def missing(findings: Mapping[str, Any]) -> list[str]:
+    """Arms and seeds of the design that the findings are without."""
+    absent = [label(arm) for arm in ARMS if arm not in findings["arms"]]
+    lines = [f"Missing arms: {', '.join(absent)}."] if absent else []
+    if gone := [metric for metric in METRICS if metric not in findings["metrics"]]:
+        lines.append(f"Not measured: {', '.join(gone)}.")
+    return [*lines, *(f"{note}." for note in findings["notes"])]
+
+
+def arms_table(findings: Mapping[str, Any]) -> Table:
+    """Mean and 95 % interval of every arm on the test split, and the plain models beside them."""
+    metrics = findings["metrics"]
+    head = ["arm", "seeds", *map(column, metrics.values())]
+    rows = []
+    for arm, content in findings["arms"].items():
+        cells = []
+        for metric in metrics:
+            mean = content.get("mean", {}).get(metric)
+            bounds = _interval(content.get("t95", {}).get(metric))
+            cells.append("" if mean is None else number(mean) + _bracketed(bounds))
+        seeds = max((len(v) for v in content["values"].values()), default=0)
+        rows.append([label(arm), str(seeds), *cells])
+    plain = dict(findings.get("baselines", {}))
+    if best := findings.get("best_reachable"):
+        plain["best reachable (noise of known size)"] = best
+    for name, values in plain.items():
+        cells = ["" if values.get(m) is None else number(values[m]) for m in metrics]
+        rows.append([name, "", *cells])
+    return Table("Test split: mean over seeds [95 % t interval of the mean]", head, rows)
+
+
+def _bracketed(bounds: str) -> str:
+    return "" if bounds == NOTHING else f" [{bounds}]"
+
+
+def effects_table(findings: Mapping[str, Any], metric: str) -> Table | None:
+    """Every effect and contrast of one metric; None if there is none."""
+    effects = [e for e in findings["effects"] if e["metric"] == metric]
+    if not effects:
+        return None
+    head = (
+        "effect", "seeds", "estimate", "95 % t interval", "95 % BCa interval", "permutation p",
+        "t p", "Holm p", "detectable", "verdict",
+    )  # fmt: skip
+    rows = [
+        [
+            e["name"],
+            str(e["n"]),
+            number(e.get("mean"), signed=True),
+            _interval(e.get("t95"), signed=True),
+            _interval(e.get("bca95"), signed=True),
+            *(_p(e.get(key)) for key in ("p_permutation", "p_t", "p_holm")),
+            number(e.get("detectable")),
+            e.get("verdict") or "not tested",
+        ]
+        for e in effects
+    ]
+    about = findings["metrics"][metric]
+    better = f"{about['better']} is better"
+    caption = f"{about['label']} ({about['unit']}, {better}), {FAMILIES[metric]} family"
+    return Table(caption, head, rows)
+
+
+def per_example_table(findings: Mapping[str, Any]) -> Table | None:
+    """Tests over the pooled test predictions; None if there is none."""
+    tests = findings.get("per_example") or []
+    head = (
+        "comparison", "figure", "test", "examples", "estimate", "95 % interval", "p", "Holm p",
+        "verdict",
+    )  # fmt: skip
+    rows = [
+        [
+            f"{label(t['a'])} - {label(t['b'])}",
+            findings["metrics"].get(t["metric"], {}).get("label", t["metric"]),
+            t["test"],
+            f"{t['n']:,}",
+            number(t.get("estimate"), signed=True),
+            _interval(t.get("interval95"), signed=True),
+            _p(t.get("p")),
+            _p(t.get("p_holm")),
+            t.get("verdict") or "not tested",
+        ]
+        for t in tests
+    ]
+    return Table("Same test rows, predictions of two arms", head, rows) if tests else None
+
+
+def cost_table(costs: Mapping[str, Mapping[str, float]], arms: Iterable[str]) -> Table:
+    """What each arm costs, means over seeds; `costs` by label, then arm."""
+    columns = [_alike(by_arm) for by_arm in costs.values()]
+    rows = [[label(arm), *(column.get(arm, "") for column in columns)] for arm in arms]
+    return Table("Means over seeds", ["arm", *costs], rows)
+
+
+def _alike(by_arm: Mapping[str, float]) -> dict[str, str]:
+    whole = all(value == int(value) or value >= 1000 for value in by_arm.values())
+    return {arm: f"{value:,.{0 if whole else 1}f}" for arm, value in by_arm.items()}

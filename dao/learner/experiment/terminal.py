@@ -1,0 +1,48 @@
+"""What a terminal shows of an experiment that has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import rich.table
+from rich.markup import escape
+
+from dao.learner.command import show_tables
+from dao.learner.experiment import tables
+from dao.learner.experiment.page import Table
+
+__all__ = ["print_report", "titled"]
+
+SHOWN = ("effect", "estimate", "95 % t interval", "Holm p", "detectable", "verdict")
+WORDS = ("", "A - B", "test", "effect", "verdict")  # columns of text
+
+
+def print_report(folder: Path, findings: Mapping[str, Any]) -> None:
+    """The effects on the headline figures, what they allow to say, and where the rest is."""
+    found = [tables.effects_table(findings, metric) for metric in tables.headlines(findings)]
+    lines = [
+        *tables.headline(findings),
+        *tables.beside(findings),
+        *tables.missing(findings),
+        f"report: {folder / 'report.html'}",
+    ]
+    show_tables(findings, [_shown(table) for table in found if table], lines, "terminal")
+
+
+def titled(title: str, columns: Iterable[str]) -> rich.table.Table:
+    """A table without rows, its numbers to be aligned on the right."""
+    table = rich.table.Table(title=title, title_justify="left", title_style="bold")
+    for name in columns:
+        table.add_column(name, justify="left" if name in WORDS else "right")
+    return table
+
+
+def _shown(table: Table) -> rich.table.Table:
+    """The columns that fit into a terminal."""
+    shown = titled(escape(table.caption), SHOWN)
+    for row in table.rows:
+        cells = dict(zip(table.head, row, strict=True))
+        shown.add_row(*(escape(cells[name]) for name in SHOWN))
+    return shown

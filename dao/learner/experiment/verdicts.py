@@ -1,0 +1,174 @@
+"""From figures per seed, and predictions per test row, to tested differences with a verdict.
+
+A difference is called higher or lower where its p, adjusted by Holm's rule over its family, is
+below .05: for seeds the p of the paired t test, since the exact permutation test of five seeds
+cannot go below .0625. In all other cases the words are "no significant difference".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dao.learner.experiment.contrasts import FAMILIES, METRICS, Contrast, combine
+from dao.learner.experiment.runs import Run
+from dao.learner.experiment.statistics import ALPHA, bootstrap_difference, holm, mcnemar, paired
+
+__all__ = [
+    "METHOD",
+    "METHOD_ROWS",
+    "NO_DIFFERENCE",
+    "over_rows",
+    "over_seeds",
+    "verdict",
+]
+
+NO_DIFFERENCE = "no significant difference"
+METHOD_ROWS = (
+    "Tests over test rows (McNemar, paired bootstrap; a row counts once, with all its seeds) ask "
+    "whether these trained models differ on further rows of this kind. They know nothing of how "
+    "other seeds would come out, so they carry no claim about a method."
+)
+METHOD = (
+    "Verdicts over seeds rest on the paired t test, adjusted by Holm's rule over all tests of the "
+    "headline figures (accuracy, MSE), and apart from them over all of the secondary ones.",
+    "The exact sign-flip permutation p stands beside it: with n seeds it cannot go below 2 / 2^n "
+    "(.25 for three, .0625 for five), whatever the effect. BCa intervals are too short for so few.",
+    METHOD_ROWS,
+    "The smallest detectable difference is that of one t test at 5 % with 80 % power, before "
+    "Holm's adjustment.",
+)
+
+Figures = Mapping[int, Mapping[str, float | None]]
+"""Seed -> metric -> figure of the test split."""
+
+
+def verdict(estimate: float | None, p_adjusted: float | None, better: str) -> str:
+    """The finding in words.
+
+    Args:
+        estimate: the difference.
+        p_adjusted: over the family.
+        better: `higher` or `lower`, the direction in which the figure improves.
+
+    Example:
+        >>> verdict(-0.01, 0.003, "lower"), verdict(-0.01, 0.05, "lower")
+        ('lower (better)', 'no significant difference')
+    """
+    if estimate is None or p_adjusted is None or not p_adjusted < ALPHA or estimate == 0:
+        return NO_DIFFERENCE
+    direction = "higher" if estimate > 0 else "lower"
+    return f"{direction} ({'better' if direction == better else 'worse'})"
+
+
+def over_seeds(contrasts: Iterable[Contrast], arms: Mapping[str, Figures]) -> list[dict[str, Any]]:
+    """Every contrast in every figure that all its arms have, paired by seed.
+
+    Args:
+        contrasts: those that lack an arm are passed over.
+        arms: arm -> figures per seed. A contrast uses the seeds that all its arms have.
+
+    Returns:
+        For each: metric, family, name, formula, seeds, what `Paired` has, p_holm, significant,
+        verdict; JSON-able.
+    """
+    tests = []
+    for contrast in contrasts:
+        involved = {arm: arms.get(arm, {}) for arm in contrast.weights}
+        seeds = sorted(set.intersection(*(set(figures) for figures in involved.values())))
+        for metric in METRICS:
+            by_arm = {a: [f[s].get(metric) for s in seeds] for a, f in involved.items()}
+            if not seeds or not _defined(contrast, metric, by_arm):
+                continue
+            arrays = {arm: np.array(found, dtype=float) for arm, found in by_arm.items()}
+            named = {"metric": metric, "family": FAMILIES[metric], "name": contrast.name}
+            found = asdict(paired(_differences(contrast, arrays)))
+            tests.append({**named, "formula": contrast.formula, "seeds": seeds, **found})
+    return _judged(tests, "p_t", "mean", lambda test: str(test["family"]))
+
+
+def over_rows(pairs: Iterable[tuple[Sequence[Run], Sequence[Run]]]) -> list[dict[str, Any]]:
+    """Accuracy by McNemar's test and MSE by the paired bootstrap, on the rows of the test split.
+
+    Args:
+        pairs: the runs of a and of b, of the same seeds in the same order, or one run each; their
+            test rows are the same.
+
+    Returns:
+        For each pair and task that both have: metric, a, b, test, seeds, n (test rows), estimate
+        (a - b), interval95, p, p_holm, significant, verdict; JSON-able. The interval is that of
+        the bootstrap for accuracy as well.
+    """
+    tests = []
+    for a, b in pairs:
+        shared = [task for task in a[0].config.tasks if task in b[0].config.tasks]
+        named = {"a": a[0].arm, "b": b[0].arm, "seeds": sorted({run.seed for run in (*a, *b)})}
+        for task in shared:
+            left, right = _scores(a, task), _scores(b, task)
+            found = bootstrap_difference(left, right)
+            result = {"n": found.n, "estimate": found.mean, "interval95": _listed(found.interval95)}
+            if task == "cls":
+                counted = mcnemar(left, right)
+                discordant = {"only_a": counted.only_a, "only_b": counted.only_b}
+                head = {"metric": "accuracy", **named, "test": "McNemar"}
+                tests.append({**head, **result, **discordant, "p": counted.p})
+            else:
+                head = {"metric": "mse", **named, "test": "paired bootstrap"}
+                tests.append({**head, **result, "p": found.p})
+    return _judged(tests, "p", "estimate", lambda _: "all")
+
+
+def _defined(
+    contrast: Contrast, metric: str, figures: Mapping[str, Sequence[float | None]]
+) -> bool:
+    """Whether the figure is one that all arms of the contrast give."""
+    of_task = contrast.task in (None, METRICS[metric]["task"])
+    return of_task and all(any(v is not None for v in found) for found in figures.values())
+
+
+def _differences(
+    contrast: Contrast, arrays: Mapping[str, NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """One per seed; what is left of equal figures by rounding is 0, else it would be tested."""
+    values = np.asarray(combine(contrast, arrays), dtype=float)
+    scale = np.max([abs(found) for found in arrays.values()], axis=0)
+    return np.where(abs(values) <= 1e-12 * scale, 0.0, values)
+
+
+def _scores(runs: Sequence[Run], task: str) -> NDArray[np.float64]:
+    """(seeds, rows): 1 or 0 for right or wrong, or the squared error."""
+    rows = []
+    for run in runs:
+        test = run.test_rows(task)
+        if task == "cls":
+            rows.append((test["predicted"] == test["target"]).to_numpy(dtype=float))
+        else:
+            error = test["predicted"].to_numpy(dtype=float) - test["target"].to_numpy(dtype=float)
+            rows.append(error**2)
+    return np.stack(rows)
+
+
+def _judged(
+    tests: list[dict[str, Any]], p: str, estimate: str, family: Callable[[Mapping[str, Any]], str]
+) -> list[dict[str, Any]]:
+    """The tests with p_holm over their families, and what that says."""
+    adjusted: dict[int, float | None] = {}
+    for name in {family(test) for test in tests}:
+        members = [i for i, test in enumerate(tests) if family(test) == name]
+        adjusted |= zip(members, holm([tests[i][p] for i in members]), strict=True)
+    judged = []
+    for i, test in enumerate(tests):
+        words = verdict(test[estimate], adjusted[i], METRICS[test["metric"]]["better"])
+        found = {key: _listed(value) for key, value in test.items()}
+        extra = {"p_holm": adjusted[i], "significant": words != NO_DIFFERENCE, "verdict": words}
+        judged.append({**found, **extra})
+    return judged
+
+
+def _listed(value: Any) -> Any:  # noqa: ANN401
+    """Tuples as lists: what JSON gives back."""
+    return list(value) if isinstance(value, tuple) else value

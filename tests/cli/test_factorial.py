@@ -1,0 +1,187 @@
+"""The experiment with real runs: killed and given again, and on a cluster that loses a machine."""
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from typer.testing import CliRunner, Result
+
+from dao.learner.experiment.job import HEADER
+from dao.learner.experiment.runner import conclude
+
+ROOT = Path(__file__).parents[2]
+HERE = ("base/0", "dao/0", "reg/0")
+THERE = ("dao+dendrites/0", "sham/0", "capacity/0", "cls/0")
+TRAIN = (sys.executable, str(ROOT / "train.py"))
+Arguments = Callable[..., list[str]]
+
+
+@pytest.fixture
+def arguments(tiny_phi: Path, tiny_csv: Path) -> Arguments:
+    """Of train.py, for some cells of a tiny experiment."""
+
+    def make(output: Path, cells: tuple[str, ...], *more: str) -> list[str]:
+        only = [word for cell in cells for word in ("--only", cell)]
+        return [
+            *("--tasks", "cls,reg", "--factorial", "--seeds", "1", *only),
+            *("--encoder", str(tiny_phi), "--data", str(tiny_csv), "--output", str(output)),
+            *("--config", str(ROOT / "configs" / "factorial-quick.yaml"), *more),
+        ]
+
+    return make
+
+
+def again(arguments: list[str]) -> Result:
+    """The command in this process, which saves its start; the runs have their own."""
+    from train import app
+
+    return CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+
+def run_folder(output: Path, cell: str) -> Path:
+    return output / cell.replace("/", "/seed=")
+
+
+def log(output: Path, cell: str) -> str:
+    return Path(f"{run_folder(output, cell)}.log").read_text()
+
+
+def finished(output: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in output.rglob("metrics.json")}
+
+
+def results(output: Path, cell: str) -> Any:
+    metrics = json.loads((run_folder(output, cell) / "metrics.json").read_text())
+    return {key: metrics[key] for key in ("splits", "slices", "loss_weights", "parameters")}
+
+
+def wait_for(condition: Callable[[], object], process: subprocess.Popen[bytes]) -> None:
+    while not condition():
+        assert process.poll() is None, "it ended too early"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ("--seeds 3", 2, "--seeds needs --factorial"),
+        ("--jobs 2 --tasks cls", 2, "--jobs needs --factorial"),
+        ("--factorial --overwrite", 2, "leave out --resume"),
+        ("--factorial --resume RUN", 2, "leave out --resume"),
+        ("--factorial --tasks cls", 1, "Give --tasks cls,reg"),
+        ("--factorial --dao", 1, "`weighting` should be left to the arms"),
+        ("--factorial --no-dendrites", 1, "`dendrites.enabled` should be left to the arms"),
+        ("--factorial --data absent.csv", 1, "absent.csv should be a file"),
+    ],
+)
+def test_what_does_not_fit_together(words: str, code: int, said: str):
+    result = again(words.split())
+    assert result.exit_code == code
+    assert said in " ".join(result.stderr.replace("│", " ").split())
+    assert code == 2 or len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_sigkill_of_everything_and_the_same_command_again(
+    arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    output = tmp_path / "killed"
+    two = arguments(output, HERE, "--jobs", "2")
+    process = subprocess.Popen([*TRAIN, *two], start_new_session=True)
+
+    def in_the_middle() -> bool:
+        done = {path.parent for path in finished(output)}
+        begun = {path.parent for path in output.rglob("history.jsonl")}
+        return bool(done) and bool(begun - done)
+
+    wait_for(in_the_middle, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = finished(output)
+    assert 1 <= len(before) < len(HERE)
+    assert again(two).exit_code == 0
+    after = finished(output)
+    assert len(after) == len(HERE)
+    assert {path: after[path] for path in before} == before
+    untouched = [c for c in HERE if run_folder(output, c) / "metrics.json" in before]
+    assert {log(output, cell).count(HEADER) for cell in untouched} == {1}
+    assert {log(output, cell).count(HEADER) for cell in HERE} == {1, 2}
+
+    other, cells = tmp_path / "undisturbed", HERE[:2]
+    assert again(arguments(other, cells, "--jobs", "1")).exit_code == 0
+    assert {c: results(other, c) for c in cells} == {c: results(output, c) for c in cells}
+
+    conclude(output)
+    report = (output / "report.md").read_text()
+    assert "| dao - base | 1 |" in report
+    assert "| base - reg alone | 1 |" in report
+    assert "Missing arms: dendrites, dao+dendrites, sham, capacity, cls alone." in report
+    assert "report.html" in capsys.readouterr().out
+
+    refused = again([*two, "train.lr=0.5"])
+    assert refused.exit_code == 1
+    assert "`train.lr` 0.01 in place of 0.5" in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
+    assert finished(output) == after
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A machine of Ray with one processor, to which others can be added."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    # Whether a cluster is open to all is otherwise up to Ray's version and the home directory.
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(16))
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 1, "include_dashboard": False},
+    )
+    yield made
+    made.shutdown()
+
+
+def trained_below(process: psutil.Process, output: Path) -> str:
+    """The cell that a descendant of the process trains; empty: none."""
+    lines = [" ".join(child.cmdline()) for child in process.children(recursive=True)]
+    found = [cell for cell in THERE for line in lines if f"{run_folder(output, cell)}/" in line]
+    return found[0] if found else ""
+
+
+@pytest.mark.slow
+def test_a_machine_of_the_cluster_is_lost(cluster: Any, arguments: Arguments, tmp_path: Path):
+    second = cluster.add_node(num_cpus=1)
+    output = tmp_path / "ray"
+    address = {**os.environ, "RAY_ADDRESS": cluster.address}
+    process = subprocess.Popen([*TRAIN, *arguments(output, THERE, "--backend", "ray")], env=address)
+    wait_for(lambda: len(list(output.rglob("*.log"))) == 2, process)
+
+    there = psutil.Process(second.all_processes["raylet"][0].process.pid)
+    wait_for(lambda: trained_below(there, output), process)
+    lost = trained_below(there, output)
+    wait_for((run_folder(output, lost) / "checkpoints" / "latest").exists, process)
+    # A machine that is lost takes all of its processes with it.
+    for one in there.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+    cluster.remove_node(second, allow_graceful=False)
+    assert process.wait() == 0
+
+    assert {path.parent for path in finished(output)} == {run_folder(output, c) for c in THERE}
+    attempts = {cell: log(output, cell).count(HEADER) for cell in THERE}
+    assert attempts == {**dict.fromkeys(THERE, 1), lost: 2}
+    for cell in THERE:
+        history = (run_folder(output, cell) / "history.jsonl").read_text().splitlines()
+        steps = [json.loads(row)["step"] for row in history]
+        assert steps == list(range(1, 17 if cell == "cls/0" else 21))  # a fifth has no class

@@ -1,0 +1,597 @@
+"""The report of an experiment, from run folders made by hand."""
+
+import csv
+import io
+import json
+import re
+import shutil
+import struct
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from matplotlib.figure import Figure
+
+from dao.learner.experiment.effect_figures import (
+    cost_panels,
+    effect_panels,
+    improvement_panels,
+    improvements,
+)
+from dao.learner.experiment.figures import INK, Panel, png, svg
+from dao.learner.experiment.page import Section, Table, Text, html, markdown
+from dao.learner.experiment.prediction_figures import (
+    calibration,
+    calibration_panel,
+    confusion_panel,
+    reliability,
+    score_panel,
+)
+from dao.learner.experiment.provenance import without_folders
+from dao.learner.experiment.report import write_report
+from dao.learner.experiment.results_csv import results_csv
+from dao.learner.experiment.runs import read_runs
+from dao.learner.experiment.tables import effects_table, headline, number
+from dao.learner.experiment.terminal import print_report
+from dao.learner.experiment.training_figures import dao_panels, loss_panels, validation_panels
+
+METRICS = {
+    "accuracy": {"task": "cls", "label": "Accuracy", "unit": "share", "better": "higher"},
+    "mse": {"task": "reg", "label": "MSE", "unit": "score²", "better": "lower"},
+}
+NASTY = '<img src=x onerror="alert(1)">'
+CLASSES = ("down", "$up", NASTY)
+DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
+NOTHING_FOUND = "no significant difference"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+
+
+def fabricate(folder: Path, arm: str, seed: int, accuracy: float, mse: float) -> None:
+    """A finished run of four steps with a growth after the second."""
+    run = folder / arm / f"seed={seed}"
+    run.mkdir(parents=True)
+    tasks = {"cls": ["cls"], "reg": ["reg"]}.get(arm, ["cls", "reg"])
+    dendrites = {"dendrites_kept": 1, "parameters_added": 500} if "dendrites" in arm else None
+    metrics = {
+        "dendrites": dendrites,
+        "data": {
+            "fingerprint": "f1f2",
+            "sources": [{"source": "/home/someone/rows.csv", "sha256": "abc123"}],
+            "rows": {"train": 80, "test": 4},
+        },
+        "provenance": {
+            "python": "3.11.7", "device": "x86_64", "threads": 1, "packages": {"torch": "2.13.0"},
+            "git": {"commit": "0123abcd", "dirty": False},
+            "encoder": {"name": "tiny", "origin": "/home/someone/tiny"},
+        },
+    }  # fmt: skip
+    settings = {
+        "tasks": tasks, "weighting": "dao" if "dao" in arm else "equal", "seed": seed,
+        "output": str(run), "train": {"lr": 0.0015},
+        "data": {"sources": ["/home/someone/rows.csv"]},
+    }  # fmt: skip
+    lines = [
+        {"step": s, "memory_mib": 700.0 + s,
+         "tasks": {t: {"loss": 1.0 / s, "weight": 1.0 + 0.1 * s, "norm": 0.2} for t in tasks}}
+        for s in (1, 2, 3, 4)
+    ]  # fmt: skip
+    figures = {"cls": {"accuracy": accuracy}, "reg": {"mse": mse}}
+    validations = [
+        {"step": s, "grown": s == 2, "metrics": {t: figures[t] for t in tasks}} for s in (2, 4)
+    ]
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    for name, rows in (("history", lines), ("validation", validations)):
+        (run / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    predict(run, tasks)
+    if arm == "dendrites":
+        (run / "PAI").mkdir()
+        (run / "PAI" / "PAI.png").write_bytes(png([panel_of_a_line()]))
+
+
+def predict(run: Path, tasks: list[str]) -> None:
+    """Three of four classes right; the last row has no score."""
+    head = ["id", "text"]
+    rows = [["a", "=1+1"], ["b", "x"], ["c", "x"], ["d", "x"]]
+    if "cls" in tasks:
+        head += ["cls_target", "cls", *(f"cls_p_{name}" for name in CLASSES)]
+        down, up, nasty = CLASSES
+        rows[0] += [down, down, 0.8, 0.1, 0.1]
+        rows[1] += [up, up, 0.2, 0.6, 0.2]
+        rows[2] += [nasty, nasty, 0.1, 0.1, 0.8]
+        rows[3] += [nasty, down, 0.6, 0.2, 0.2]
+    if "reg" in tasks:
+        head += ["reg_target", "reg"]
+        for row, pair in zip(rows, ((0.5, 0.4), (-0.5, -0.1), (0.0, 0.1), ("", 0.3)), strict=True):
+            row += pair
+    with (run / "predictions.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([head, *rows])
+
+
+def panel_of_a_line() -> Panel:
+    return Panel(lambda axes: axes.plot([0, 1], [0, 1], label="line"), "A line.")
+
+
+def effect(metric: str, name: str, mean: float, **rest) -> dict:
+    return {
+        "metric": metric, "name": name, "formula": name, "n": 3, "mean": mean, "sd": 0.01,
+        "t95": [mean - 0.03, mean + 0.03], "bca95": [mean - 0.01, mean + 0.01],
+        "p_permutation": 0.25, "p_t": 0.2, "p_holm": 0.61, "detectable": 0.0214,
+        "significant": False, "verdict": NOTHING_FOUND, **rest,
+    }  # fmt: skip
+
+
+VALUES = {
+    "base": ([0.70, 0.72, 0.71], [0.10, 0.11, 0.12]),
+    "dao": ([0.71, 0.74, 0.74], [0.09, 0.10, 0.11]),
+    "dendrites": ([0.70, 0.72, 0.72], [0.10, 0.12, 0.11]),
+    "dao+dendrites": ([0.72, 0.73, 0.74], [0.10, 0.10, 0.10]),
+    "sham": ([0.70, 0.72, 0.71], [0.10, 0.11, 0.12]),
+    "capacity": ([0.71, 0.71, 0.71], [0.12, 0.11, 0.11]),
+    "cls": ([0.69, 0.70, 0.71], None),
+    "reg": (None, [0.13, 0.12, 0.11]),
+}
+
+
+def make(folder: Path, arms: list[str], metrics: dict, seeds: int = 3) -> dict:
+    content = {}
+    for arm in arms:
+        accuracy, mse = VALUES[arm]
+        values = {"accuracy": accuracy, "mse": mse}
+        known = {m: values[m][:seeds] for m in metrics if values[m]}
+        content[arm] = {
+            "values": {m: {str(s): v for s, v in enumerate(known.get(m, []))} for m in metrics},
+            "mean": {m: float(np.mean(v)) for m, v in known.items()},
+            "t95": {m: [min(v) - 0.01, max(v) + 0.01] for m, v in known.items()},
+            "parameters": 1500 if "dendrites" in arm else 1000,
+            "seconds": {str(s): 10.0 + s for s in range(seeds)},
+            "dendrites_kept": {str(s): int("dendrites" in arm) for s in range(seeds)},
+        }
+        for seed in range(seeds):
+            fabricate(folder, arm, seed, (accuracy or mse)[seed], (mse or accuracy)[seed])
+    # As many digits as there ever are: the widest that the table gets.
+    tiny = {"t95": [-0.000075, -0.000021], "bca95": [-0.000039, 0.0000098], "detectable": 0.000035}
+    effects = [
+        effect(
+            "accuracy", "DAO", 0.0167, p_holm=0.012, significant=True, verdict="higher (better)"
+        ),
+        effect("accuracy", "dendrites - sham", 0.0033),
+        effect("mse", "DAO", -0.00042),
+        effect("mse", "dendrites - capacity", -0.000048, **tiny),
+    ]
+    return {
+        "name": f"finance {NASTY}",
+        "folder_arms": arms,
+        "seeds": list(range(seeds)),
+        "metrics": metrics,
+        "baselines": {
+            "majority class": {"accuracy": 0.44},
+            "mean predictor": {"mse": 0.1242},
+            "TF-IDF + logistic regression": {"accuracy": 0.7448},
+        },
+        "arms": content,
+        "effects": [e for e in effects if e["metric"] in metrics],
+        "per_example": [
+            {"metric": "accuracy", "a": "dao", "b": "base", "test": "McNemar", "n": 12,
+             "estimate": 0.0167, "interval95": None, "p": 0.00004, "p_holm": 0.5,
+             "verdict": NOTHING_FOUND}
+        ],
+        "method": ["About the t test."],
+        "notes": ["dao: no finished run of seed 9"],
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> tuple[Path, dict]:
+    folder = tmp_path_factory.mktemp("experiment")
+    findings = make(folder, list(VALUES), METRICS)
+    findings["metrics"] = {**METRICS, "r2": {**METRICS["mse"], "label": "R2"}}  # nobody's figure
+    findings["best_reachable"] = {"accuracy": 0.9667}
+    write_report(folder, findings)
+    findings["metrics"] = METRICS
+    return folder, findings
+
+
+@pytest.fixture(scope="module")
+def page(whole) -> str:
+    return (whole[0] / "report.html").read_text(encoding="utf-8")
+
+
+class Reader(HTMLParser):
+    """Tags with their attributes, and the text that a reader sees."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+# -- the page -------------------------------------------------------------------------------------
+
+
+def outside(text: str) -> list[str]:
+    """What a page would fetch or run."""
+    reader = Reader(text)
+    found = [tag for tag, _ in reader.tags if tag in {"script", "iframe", "object", "embed"}]
+    for tag, attributes in reader.tags:
+        for key, value in attributes.items():
+            local = (value or "").startswith(("#", "data:"))
+            if key in {"src", "href", "xlink:href", "srcset", "action"} and not local:
+                found.append(f"{tag} {key}={value}")
+            if key.startswith("on"):
+                found.append(f"{tag} {key}")
+    return found + re.findall(r"@import|url\((?!#|['\"]?data:)", text)
+
+
+def test_the_page_refers_to_nothing_outside_it(page):
+    assert outside(page) == []
+    assert "http:" not in page
+    assert "https:" not in page
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<img src="http://example.org/a.png">',
+        "<script>1</script>",
+        '<link href="style.css">',
+        "<style>@import 'a.css'</style>",
+        '<p style="background: url(a.png)">',
+        '<img src="data:," onerror="1">',
+    ],
+)
+def test_the_check_for_outside_references_can_fail(text):
+    assert outside(text)
+
+
+def test_sections_come_effects_first(page):
+    titles = re.findall(r"<h2>(.*?)</h2>", page)
+    assert titles == [
+        "Effects", "Arms", "Effects and contrasts", "Per-example tests",
+        "Accuracy and F1 beside base", "Training and validation", "What DAO did",
+        "Confusion matrix", "Predicted and true score", "Calibration", "Quality and cost",
+        "perforatedai&#x27;s own graph", "Provenance",
+    ]  # fmt: skip
+
+
+def test_every_figure_has_words_for_those_who_do_not_see_it(page):
+    tags = Reader(page).tags
+    drawn = [attributes for tag, attributes in tags if tag == "svg"]
+    assert len(drawn) == 22
+    assert all(a["role"] == "img" and len(a["aria-label"]) > 20 for a in drawn)
+    assert [a["alt"] for tag, a in tags if tag == "img"] == [
+        "Validation scores and switches over the run, drawn by perforatedai."
+    ]
+
+
+def test_ids_are_unique_and_every_reference_has_its_target(page):
+    ids = [a["id"] for _, a in Reader(page).tags if a.get("id")]
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:url\(#|href="#)([^)"]+)', page)) <= set(ids)
+
+
+def test_themes_and_narrow_screens_are_provided_for(page):
+    assert "prefers-color-scheme: dark" in page
+    assert 'content="width=device-width' in page
+    assert INK not in page.split("</style>")[1]
+
+
+def test_numbers_and_verdicts_stand_in_the_page(page):
+    words = " ".join(Reader(page).words)
+    for expected in (
+        "Of 4 effects and contrasts tested on Accuracy and MSE over 3 seeds, 1 is significant",
+        f"DAO, Accuracy: higher (better); +0.0167, 95 % t interval {MINUS}0.0133 to +0.0467, "
+        "Holm p 0.012, detectable 0.0214.",
+        f"DAO, MSE: no significant difference; {MINUS}0.00042",
+        "0.7100 [0.6900 to 0.7300]",  # base
+        "TF-IDF + logistic regression 0.7448",
+        "< 0.001",
+        "sha256 of rows.csv",
+        "0123abcd",
+        "1,500",  # parameters trained with dendrites
+        "best reachable (noise of known size) 0.9667",
+        "dao: no finished run of seed 9.",
+        "About the t test.",
+    ):
+        assert expected in words
+    assert words.count(NOTHING_FOUND) >= 4
+    assert "/home/" not in page
+
+
+def test_data_cannot_become_markup(page):
+    assert "<img src=x" not in page
+    assert page.count("&lt;img src=x") >= 3  # title, heading, classes
+
+
+# -- the other files ------------------------------------------------------------------------------
+
+
+def test_pictures_are_whole_png_files(whole):
+    folder, _ = whole
+    names = ["Accuracy_Improvement.png", "Dendrite_vs_Baseline_Training.png", "PAI/PAI.png"]
+    names += [f"figures/{n}.png" for n in ("effects", "dao", "confusion", "scores", "cost")]
+    for name in names:
+        content = (folder / name).read_bytes()
+        assert content.startswith(b"\x89PNG\r\n\x1a\n")
+        assert content.rstrip().endswith(b"IEND\xaeB`\x82")
+        assert min(struct.unpack(">II", content[16:24])) > 200
+    graph = folder / "dendrites" / "seed=0" / "PAI" / "PAI.png"
+    assert (folder / "PAI/PAI.png").read_bytes() == graph.read_bytes()
+
+
+def test_markdown_says_the_same_and_its_pictures_exist(whole):
+    folder, _ = whole
+    text = (folder / "report.md").read_text(encoding="utf-8")
+    assert "<img" not in text
+    assert "/home/" not in text
+    assert "| dendrites - sham | 3 | +0.0033 |" in text
+    assert text.count(NOTHING_FOUND) >= 4
+    pictures = re.findall(r"(?<!\\)\]\(([^)]+)\)", text)
+    assert len(pictures) == 9
+    assert all((folder / name).is_file() for name in pictures)
+
+
+def test_results_have_a_row_per_arm_and_seed(whole):
+    rows = list(csv.DictReader((whole[0] / "Results.csv").read_text().splitlines()))
+    assert len(rows) == 8 * 3
+    dendrites = next(r for r in rows if r["arm"] == "dendrites" and r["seed"] == "1")
+    assert dendrites == {
+        "arm": "dendrites", "seed": "1", "accuracy": "0.72", "mse": "0.12",
+        "trained_parameters": "1500", "dendrite_parameters": "500", "seconds": "11.0",
+        "dendrites_kept": "1",
+    }  # fmt: skip
+    assert next(r for r in rows if r["arm"] == "cls")["mse"] == ""
+
+
+def test_only_text_is_kept_from_being_a_formula():
+    arm = {"values": {"r2": {"0": -0.25}}, "parameters": 7, "seconds": {}, "latency_ms": 1.5}
+    found = results_csv({"seeds": [0], "metrics": {"r2": {}}, "arms": {"=1+1": arm}}, {})
+    head, row = csv.reader(io.StringIO(found))
+    assert row[:3] == ["'=1+1", "0", "-0.25"]
+    assert row[head.index("latency_ms")] == "1.5"
+
+
+def test_a_terminal_shows_the_headline_and_its_effects(whole, capsys):
+    folder, findings = whole
+    print_report(folder, findings)
+    shown = capsys.readouterr().out
+    lines = [line.split() for line in shown.replace("│", " ").splitlines()]
+    for row in (
+        f"DAO +0.0167 {MINUS}0.0133 to +0.0467 0.012 0.0214 higher (better)",
+        f"dendrites - sham +0.0033 {MINUS}0.0267 to +0.0333 0.610 0.0214 {NOTHING_FOUND}",
+        "Accuracy (share, higher is better), headline family",
+    ):
+        assert row.split() in lines
+    for line in (
+        "Of 4 effects and contrasts tested on Accuracy and MSE over 3 seeds, 1 is significant",
+        "Accuracy of base 0.7100; beside it majority class 0.4400",
+        "dao: no finished run of seed 9.",
+        f"report: {folder}/report.html",
+    ):
+        assert line in shown
+
+
+# -- parts that are missing -----------------------------------------------------------------------
+
+
+def test_a_report_of_two_arms_and_one_task_names_what_it_lacks(tmp_path):
+    only = {"mse": METRICS["mse"]}
+    findings = make(tmp_path, ["base", "dao"], only, seeds=2)
+    del findings["arms"]["dao"]["values"]["mse"]["1"]
+    findings |= {"per_example": [], "effects": [], "baselines": {}}
+    stale = tmp_path / "Accuracy_Improvement.png"
+    stale.write_bytes(b"of an earlier report")
+    write_report(tmp_path, findings)
+    words = " ".join(Reader((tmp_path / "report.html").read_text(encoding="utf-8")).words)
+    for expected in (
+        "With 2 seeds no difference between arms could be tested.",
+        "Missing arms: dendrites, dao+dendrites, sham, capacity, cls alone, reg alone.",
+        "Not measured: accuracy, macro_f1, r2.",
+        "Left out: no two arms share a seed.",
+        "Left out: no predictions were compared.",
+        "Left out: no run of arm dendrites has PAI/PAI.png.",
+        "Left out: latency, not recorded.",
+    ):
+        assert expected in words
+    assert "Confusion matrix" not in words
+    assert not stale.exists()
+    assert not (tmp_path / "PAI").exists()
+
+
+def test_findings_without_run_folders_still_make_a_report(tmp_path):
+    findings = make(tmp_path / "elsewhere", ["base", "dao"], METRICS)
+    write_report(tmp_path, findings)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert text.count("Left out:") == 8
+    assert "Left out: no run folder was found." in text
+    assert (tmp_path / "Accuracy_Improvement.png").is_file()
+
+
+def test_one_seed_has_estimates_without_intervals():
+    lone = effect("mse", "DAO", 0.01, n=1, t95=None, bca95=None, p_holm=None, verdict=None)
+    findings = {"metrics": METRICS, "seeds": [0], "effects": [lone], "arms": {}}
+    (row,) = effects_table(findings, "mse").rows
+    assert row[2:5] == ["+0.0100", DASH, DASH]
+    assert row[-1] == "not tested"
+    assert headline(findings) == ["With 1 seed no difference between arms could be tested."]
+    assert labelled(effect_panels(findings, ["mse"]))
+
+
+def test_an_effect_of_dendrites_is_told_with_its_controls():
+    found = {"significant": True, "verdict": "higher (better)"}
+    names = ("dendrites", "dendrites - sham", "sham - base")
+    effects = [effect("accuracy", name, 0.02) for name in names]
+    findings = {"metrics": METRICS, "seeds": [0, 1, 2], "effects": effects, "arms": {}}
+    assert not any("sham" in line for line in headline(findings))
+    effects[0] |= found
+    told = [line.partition(",")[0] for line in headline(findings)]
+    assert told[1:] == ["dendrites", "dendrites - sham"]
+
+
+# -- figures --------------------------------------------------------------------------------------
+
+
+def labelled(panels: list[Panel]) -> bool:
+    """Whether all panels have a title and axes that say what they show."""
+    for panel in panels:
+        axes = Figure().add_subplot()
+        panel.draw(axes)
+        assert axes.get_title()
+        assert axes.get_xlabel()
+        assert axes.get_ylabel()
+    return bool(panels)
+
+
+def test_all_axes_are_labelled(whole):
+    folder, findings = whole
+    runs = read_runs(folder, VALUES, [0, 1, 2])
+    base = list(runs["base"].values())
+    assert labelled(effect_panels(findings, METRICS))
+    assert labelled(improvement_panels(findings, METRICS))
+    assert labelled(cost_panels(findings, METRICS, {"training time (s)": {"base": 9.0}}))
+    assert labelled(loss_panels(runs, ["cls", "reg"]))
+    assert labelled(validation_panels(runs, findings, METRICS))
+    assert labelled(dao_panels(runs, ["cls", "reg"]))
+    assert labelled([confusion_panel("base", base, "cls"), score_panel("base", base, "reg")])
+    assert labelled([calibration_panel({"base": calibration(base, "cls")})])
+
+
+def test_growth_is_marked_where_it_was(whole):
+    folder, findings = whole
+    panel, _ = validation_panels(read_runs(folder, ["dao"], [0, 1, 2]), findings, METRICS)
+    axes = Figure().add_subplot()
+    panel.draw(axes)
+    curve, growth = axes.lines
+    assert list(growth.get_xdata()) == [2, 2]
+    assert list(curve.get_ydata()) == pytest.approx([0.73, 0.73])  # mean of 0.71, 0.74, 0.74
+
+
+def test_improvements_are_paired_and_better_is_positive(whole):
+    found = improvements(whole[1], "mse")
+    mean, interval, n = found["dao"]
+    assert (mean, n) == (pytest.approx(0.01), 3)
+    assert interval == pytest.approx((0.01, 0.01))
+    mean, interval, _ = found["capacity"]  # -0.02, 0, 0.01; t quantile 4.3027 at 2 df
+    assert mean == pytest.approx(-0.01 / 3)
+    half = 4.302653 * np.std([-0.02, 0, 0.01], ddof=1) / 3**0.5
+    assert interval == pytest.approx((mean - half, mean + half))
+    assert "cls" not in found
+
+
+def test_calibration_error_of_a_hand_made_case():
+    # Bins (0.5, 0.6] and (0.8, 0.9]: |1/2 - 0.6| and |1 - 0.9|, two rows each.
+    found = reliability(np.array([0.6, 0.6, 0.9, 0.9]), np.array([1, 0, 1, 1]))
+    assert found.ece == pytest.approx(0.1)
+    assert found.count.tolist() == [2, 2]
+    assert found.accuracy.tolist() == [0.5, 1.0]
+
+
+def test_calibration_pools_seeds_and_skips_rows_without_target(whole):
+    folder, _ = whole
+    runs = list(read_runs(folder, ["base"], [0, 1, 2])["base"].values())
+    found = calibration(runs, "cls")
+    # Right at 0.8, 0.6, 0.8 and wrong at 0.6: (2 |1 - 0.8| + 2 |0.5 - 0.6|) / 4.
+    assert found.ece == pytest.approx(0.15)
+    assert found.count.sum() == 12
+    assert "9 predictions over 3 seeds" in score_panel("base", runs, "reg").alt
+    assert "9 of 12 right over 3 seeds" in confusion_panel("base", runs, "cls").alt
+
+
+def test_a_drawing_carries_its_words_and_follows_the_theme():
+    found = svg(Panel(lambda axes: axes.set_title("<b>$"), 'A "line" & <more>.'), "k")
+    assert 'aria-label="A &quot;line&quot; &amp; &lt;more&gt;."' in found
+    assert "&lt;b&gt;$" in found
+    assert "var(--ink)" in found
+    assert 'id="k-' in found
+    assert "metadata" not in found
+
+
+# -- small parts ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0, "0"), (float("nan"), DASH), (0.5, "0.5000"), (-0.00001234, f"{MINUS}0.000012"),
+     (1e-12, f"1.0e{MINUS}12"), (12.5, "12.50"), (1234.5, "1,234")],
+)  # fmt: skip
+def test_numbers_have_a_readable_length(value, expected):
+    assert number(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("/a/b/c.csv", "c.csv"), ("~/b/c.csv", "c.csv"), (r"C:\a\c.csv", "c.csv"),
+     ("owner/name", "owner/name"), ("x=/a/b, /c/d", "x=b, d"),
+     ("https://example.org/a.csv", "https://example.org/a.csv")],
+)  # fmt: skip
+def test_folders_of_the_machine_are_left_out(text, expected):
+    assert without_folders(text) == expected
+
+
+def test_cells_cannot_break_the_table_in_markdown():
+    table = Table("c", ("a", "b"), [["x|y\n`z`", "[l](javascript:1) & <b>"]])
+    found = markdown("t", [Section("lead", [table])])
+    assert r"| x\|y \`z\` | \[l\](javascript:1) &amp; &lt;b> |" in found
+
+
+def test_words_are_escaped_in_the_page():
+    found = html("<t>", [Section("lead", [Text("a < b & c")])])
+    assert "a &lt; b &amp; c" in found
+    assert "<title>&lt;t&gt;</title>" in found
+
+
+# -- in a browser ---------------------------------------------------------------------------------
+
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+TOO_WIDE = """() => [...document.querySelectorAll('body *')].filter(e => {
+    const r = e.getBoundingClientRect(); return r.right > innerWidth + 1 || r.left < -1;
+}).map(e => e.tagName + ' ' + e.textContent.slice(0, 40))"""
+CUT_OFF = """() => [...document.querySelectorAll('svg text')].filter(e => {
+    const t = e.getBoundingClientRect(), s = e.closest('svg').getBoundingClientRect();
+    return t.left < s.left - 2 || t.right > s.right + 2 || t.top < s.top - 2 ||
+        t.bottom > s.bottom + 2;
+}).map(e => e.textContent)"""
+UNSEEN = """() => [...document.querySelectorAll('svg[role=img], img')].filter(e => {
+    const r = e.getBoundingClientRect();
+    return r.width < 200 || r.height < 100 || e.naturalWidth === 0;
+}).length"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_in_a_browser_everything_fits_and_nothing_is_fetched(whole):
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    address = (whole[0] / "report.html").as_uri()
+    with api.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        for width in (1280, 1130, 768, 390):
+            for scheme in ("light", "dark"):
+                view = browser.new_page(
+                    viewport={"width": width, "height": 900}, color_scheme=scheme
+                )
+                said, asked = [], []
+                view.on("console", lambda message, said=said: said.append(message.text))
+                view.on("pageerror", lambda error, said=said: said.append(str(error)))
+                view.on("request", lambda request, asked=asked: asked.append(request.url))
+                view.goto(address)
+                assert said == []
+                assert asked == [address]
+                assert view.evaluate("document.documentElement.scrollWidth") <= width
+                assert view.evaluate(TOO_WIDE) == []
+                assert view.evaluate(CUT_OFF) == []
+                assert view.evaluate(UNSEEN) == 0
+                dark = view.evaluate("getComputedStyle(document.body).backgroundColor")
+                assert (dark == "rgb(22, 23, 26)") == (scheme == "dark")
+                view.close()
+        browser.close()

@@ -1,0 +1,358 @@
+"""The experiment's runner, with a stand-in for train.py that takes no time."""
+
+import fcntl
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+from dao.errors import UserError
+from dao.learner.config import Config, load_config
+from dao.learner.experiment import runner
+from dao.learner.experiment.arms import ARMS
+from dao.learner.experiment.backends import on_ray
+from dao.learner.experiment.grid import check_not_other, check_shared, grid
+from dao.learner.experiment.job import HEADER, Job, Outcome, run_job
+from dao.learner.experiment.runner import Options, conclude, run_factorial
+
+ROOT = str(Path(__file__).parents[2])
+FAKE = '''
+"""Does what the file `orders` says for its arm, one word per start; else it finishes."""
+import json, os, pathlib, signal, sys, time
+
+path = pathlib.Path(sys.argv[2])
+folder = path if sys.argv[1] == "--resume" else path.parent
+arm = folder.parent.name
+with open("starts", "a") as file:
+    file.write(f"{arm} {folder.name} {sys.argv[1]} {os.environ['OMP_NUM_THREADS']}\\n")
+before = sum(line.split()[0] == arm for line in open("starts"))
+orders = json.loads(pathlib.Path("orders").read_text()).get(arm, [])
+order = orders[before - 1] if before <= len(orders) else "finish"
+print("working", flush=True)
+if order == "kill":
+    os.kill(os.getpid(), signal.SIGKILL)
+if order == "fail":
+    sys.exit("error: it went wrong.")
+if order == "sleep":
+    time.sleep(60)
+if order == "slow":
+    time.sleep(1.5)
+if order != "nothing":
+    test = {"cls": {"accuracy": 0.75}, "reg": {"mse": 0.0625}}
+    content = {"splits": {"test": test}, "training": {"seconds": 7.4}}
+    (folder / "metrics.json").write_text(json.dumps(content))
+'''
+
+
+class Place:
+    """A working directory with a stand-in for train.py, and what became of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.command = [sys.executable, str(path / "fake.py")]
+        self.concluded: list[Path] = []
+        (path / "fake.py").write_text(FAKE)
+        self.order()
+
+    def order(self, **arms: list[str]) -> None:
+        (self.path / "orders").write_text(json.dumps(arms))
+
+    def run(self, *overrides: str, **options: object) -> None:
+        settings = (None, ["output=out", *overrides], {})
+        asked = Options(**{"seeds": 1, **options})
+        run_factorial(settings, asked, self.command, lambda cfg: (None, None))
+
+    def starts(self) -> list[list[str]]:
+        file = self.path / "starts"
+        return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
+
+    def job(self, arm: str = "base") -> Job:
+        cell = grid(load_config(None, ["output=out"]), 1, [f"{arm}/0"])[0]
+        lock = Path("out/.locks/x")
+        text = cell.cfg.to_yaml()
+        return Job(cell.name, cell.cfg.folder, lock, tuple(self.command), text, 1, 0, self.path)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.chdir(tmp_path)
+    made = Place(tmp_path)
+    monkeypatch.setattr(runner, "conclude", made.concluded.append)
+    return made
+
+
+# -- the grid ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arm", "tasks", "weighting", "control"),
+    [
+        ("base", ("cls", "reg"), "equal", "restart"),
+        ("dao", ("cls", "reg"), "dao", "restart"),
+        ("dendrites", ("cls", "reg"), "equal", "none"),
+        ("dao+dendrites", ("cls", "reg"), "dao", "none"),
+        ("sham", ("cls", "reg"), "equal", "sham"),
+        ("capacity", ("cls", "reg"), "equal", "capacity"),
+        ("cls", ("cls",), "equal", "restart"),
+        ("reg", ("reg",), "equal", "restart"),
+    ],
+)
+def test_an_arm_differs_from_the_shared_settings_in_nothing_else(arm, tasks, weighting, control):
+    shared = load_config(None, ["train.lr=0.02", "dendrites.grow_at=[0.3]", "dao.alpha=0.5"])
+    cell = next(c for c in grid(shared, 2) if c.name == f"{arm}/1")
+    expected = shared.model_dump()
+    expected |= {"tasks": tasks, "weighting": weighting, "seed": 1}
+    expected["output"] = f"results/factorial-headlines/{arm}/seed=1"
+    expected["dendrites"] |= {"enabled": True, "control": control}
+    assert cell.cfg.model_dump() == expected
+
+
+def test_the_grid_goes_seed_by_seed_below_the_output():
+    shared = load_config(None, ["output=here"])
+    names = [cell.name for cell in grid(shared, 2)]
+    assert names == [f"{arm}/{seed}" for seed in (0, 1) for arm in ARMS]
+    assert len(names) == 16
+    assert [c.cfg.output for c in grid(shared, 3, ["sham/2"])] == ["here/sham/seed=2"]
+
+
+def test_a_prior_of_the_other_task_is_not_given_to_a_single_one():
+    shared = load_config(None, ["dao.priors={cls: 2, reg: 1}"])
+    found = {cell.arm: cell.cfg.dao.priors for cell in grid(shared, 1)}
+    assert found["dao"] == {"cls": 2, "reg": 1}
+    assert found["cls"] == {"cls": 2}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["tasks=cls"], "--tasks cls"),
+        (["weighting=dao"], "`weighting`"),
+        (["weighting=equal"], "`weighting`"),  # the default, but half of the arms have another
+        (["dendrites.enabled=true"], "`dendrites.enabled`"),
+        (["dendrites.enabled=true", "dendrites.control=sham"], "`dendrites.enabled`"),
+        (["seed=3"], "`seed`"),
+        (["dendrites.patience=2"], "`dendrites.patience`"),
+    ],
+)
+def test_what_the_arms_set_is_refused(place: Place, overrides: list[str], named: str):
+    with pytest.raises(UserError) as refused:
+        place.run(*overrides)
+    assert named in str(refused.value)
+    assert place.starts() == []
+
+
+def test_what_a_yaml_file_sets_is_refused_as_well():
+    with pytest.raises(UserError, match="`weighting`"):
+        check_shared(Config(weighting="dao"), ())
+    check_shared(load_config(None, ["dao.alpha=0.5", "dendrites.where=heads"]), {"dao.alpha"})
+
+
+@pytest.mark.parametrize("only", ["dao", "dao/5", "nobody/0"])
+def test_an_unknown_cell_is_refused(only: str):
+    with pytest.raises(UserError, match="0 to 4"):
+        grid(Config(), 5, [only])
+
+
+@pytest.mark.parametrize("flag", [{"seeds": 2}, {"jobs": 2}, {"backend": "ray"}, {"only": ["a"]}])
+def test_a_flag_of_the_experiment_needs_it(flag):
+    with pytest.raises(typer.BadParameter, match="needs --factorial"):
+        Options.given(False, {**dict.fromkeys(("seeds", "jobs")), **flag}, alone=False)
+    assert Options.given(True, flag, alone=False) == Options(**flag)
+    with pytest.raises(typer.BadParameter, match="--overwrite"):
+        Options.given(True, flag, alone=True)
+
+
+# -- runs ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_every_run_once_and_a_second_call_runs_nothing(place: Place, jobs: int, capsys):
+    place.run(seeds=2, jobs=jobs)
+    assert sorted(f"{arm} {seed}" for arm, seed, *_ in place.starts()) == sorted(
+        f"{arm} seed={seed}" for arm in ARMS for seed in (0, 1)
+    )
+    assert yaml.safe_load(Path("out/sham/seed=1/config.yaml").read_text())["seed"] == 1
+    assert "working" in Path("out/sham/seed=1.log").read_text()
+    lines = capsys.readouterr().err.splitlines()
+    shown = [line for line in lines if "accuracy 0.7500, mse 0.0625, trained in 7 s" in line]
+    assert len(shown) == 16  # one per run
+    assert shown[-1].startswith("16/16 ")
+    place.run(seeds=2, jobs=jobs)
+    assert len(place.starts()) == 16
+    assert place.concluded == [Path("out")] * 2
+
+
+def test_an_end_writes_and_shows_the_report_and_so_does_the_next(tmp_path: Path, make_arm, capsys):
+    for seed in (0, 1):
+        make_arm(tmp_path, "base", seed, right=20 + seed)
+        make_arm(tmp_path, "dao", seed, right=30 - seed)
+    for _ in range(2):
+        conclude(tmp_path)
+        assert {"Results.csv", "findings.json", "report.html", "report.md"} <= {
+            path.name for path in tmp_path.iterdir()
+        }
+        shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+        assert "dao - base +0.2250" in shown  # 10 and 8 of 40 more
+        assert "Missing arms: dendrites, dao+dendrites, sham, capacity" in shown
+        assert f"report: {tmp_path}/report.html" in shown
+        (tmp_path / "report.html").unlink()
+
+
+def test_only_what_is_missing_runs(place: Place):
+    place.run(only=["dao/0", "reg/0"])
+    assert place.concluded == []
+    before = Path("out/dao/seed=0/metrics.json").stat().st_mtime_ns
+    place.run()
+    assert [arm for arm, *_ in place.starts()][2:] == [a for a in ARMS if a not in ("dao", "reg")]
+    assert Path("out/dao/seed=0/metrics.json").stat().st_mtime_ns == before
+    assert place.concluded == [Path("out")]
+
+
+def test_a_checkpoint_is_continued_and_half_a_file_does_not_matter(place: Place):
+    for arm in ("base", "dao"):
+        Path(f"out/{arm}/seed=0").mkdir(parents=True)
+        Path(f"out/{arm}/seed=0/config.yaml.partial").write_text("nam")
+    cell = grid(load_config(None, ["output=out"]), 1, ["dao/0"])[0]
+    Path("out/dao/seed=0/config.yaml").write_text(cell.cfg.to_yaml())
+    Path("out/dao/seed=0/checkpoints").mkdir()
+    Path("out/dao/seed=0/checkpoints/latest").write_text("step=000001")
+    place.run(only=["base/0", "dao/0"])
+    assert [start[2] for start in place.starts()] == ["--config", "--resume"]
+    assert not list(Path("out").rglob("*.partial"))
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_killed_run_is_run_again_and_a_failed_one_is_not(place: Place, jobs: int, capsys):
+    place.order(dao=["kill"], sham=["kill", "kill"], reg=["fail"], cls=["nothing"])
+    with pytest.raises(UserError, match="3 that did not"):
+        place.run(jobs=jobs)
+    counts = [sum(start[0] == arm for start in place.starts()) for arm in ARMS]
+    assert dict(zip(ARMS, counts, strict=True)) == {
+        **dict.fromkeys(ARMS, 1), "dao": 2, "sham": 2,
+    }  # fmt: skip
+    assert Path("out/dao/seed=0.log").read_text().count(HEADER) == 2
+    done = {path.parent.parent.name for path in Path("out").rglob("metrics.json")}
+    assert done == set(ARMS) - {"sham", "reg", "cls"}
+    shown = capsys.readouterr().err
+    assert "reg/0 failed: error: it went wrong." in shown
+    assert "sham/0 failed: killed by signal 9" in shown
+    assert place.concluded == [Path("out")]  # with what there is
+    place.run(jobs=jobs)
+    assert len(place.starts()) == 10 + 3
+
+
+@pytest.mark.parametrize(("jobs", "given", "threads"), [(2, None, "4"), (2, "3", "3")])
+def test_threads_are_shared_out(place: Place, monkeypatch, jobs, given, threads):
+    monkeypatch.setattr("torch.get_num_threads", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    place.run(only=["base/0"], jobs=jobs)
+    assert place.starts()[0][3] == threads
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_told_to_stop_it_leaves_no_process(place: Place, jobs: int, number: int, capsys):
+    place.order(**{arm: ["sleep"] for arm in ARMS})
+
+    def stop():
+        while len(place.starts()) < jobs:
+            time.sleep(0.02)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=stop).start()
+    with pytest.raises(typer.Exit) as stopped:
+        place.run(jobs=jobs)
+    assert stopped.value.exit_code == 130
+    assert "the same command again continues" in capsys.readouterr().err
+    assert len(place.starts()) == jobs
+    for lock in Path("out/.locks").iterdir():  # held as long as a process lives
+        with lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_process_that_outlives_its_worker_is_waited_for(place: Place):
+    place.order(base=["slow"])
+    imports = "from dao.learner.experiment.job import *; from pathlib import *"
+    code = f"{imports}; run_job({place.job()})".replace("PosixPath", "Path")
+    worker = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": ROOT})
+    while not place.starts():
+        time.sleep(0.02)
+    worker.kill()
+    worker.wait()
+    outcome = run_job(place.job())
+    assert outcome == Outcome("base/0", finished=True, attempts=0)
+    assert len(place.starts()) == 1
+
+
+def test_other_settings_are_refused_by_name(place: Place):
+    place.run(only=["dao/0"])
+    with pytest.raises(UserError) as refused:
+        place.run("train.lr=0.5")
+    assert "`train.lr` 0.0015 in place of 0.5" in str(refused.value)
+    assert len(place.starts()) == 1
+    place.run("cache=elsewhere", only=["dao/0"])  # decides nothing
+
+
+def test_an_unfinished_run_is_refused_if_it_could_be_continued(tmp_path: Path):
+    def cell(*overrides: str):
+        return grid(load_config(None, [f"output={tmp_path}", *overrides]), 1, ["dao/0"])[0]
+
+    folder = tmp_path / "dao" / "seed=0"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(cell().cfg.to_yaml())
+    check_not_other(cell("train.epochs=9"))  # nothing would be lost
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "latest").write_text("step=000001")
+    check_not_other(cell())
+    with pytest.raises(UserError, match=r"unfinished run with `train\.epochs` 4 in"):
+        check_not_other(cell("train.epochs=9"))
+
+
+def test_data_are_read_once_before_any_run_and_never_for_none(place: Place):
+    def refuse(cfg: Config) -> None:
+        raise UserError("no such file")
+
+    settings = (None, ["output=out"], {})
+    one = Options(seeds=1, only=["base/0"])
+    with pytest.raises(UserError, match="no such file"):
+        run_factorial(settings, one, place.command, refuse)
+    assert place.starts() == []
+    place.run(only=["base/0"])
+    run_factorial(settings, one, place.command, refuse)
+
+
+def test_ray_that_is_not_there(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"\.\[cluster\]"):
+        list(on_ray([], None))
+
+
+def test_an_unknown_backend(place: Place):
+    with pytest.raises(UserError, match="--backend should be local or ray"):
+        place.run(backend="dask")
+
+
+def test_the_slurm_script_names_every_run_once():
+    text = (Path(ROOT) / "docs" / "factorial.md").read_text()
+    (script,) = [b for b in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) if "SBATCH" in b]
+    assert "--array=0-39" in script
+    loop = f"for SLURM_ARRAY_TASK_ID in {{0..39}}; do\n{script.replace('python ', 'echo ')}done"
+    shown = subprocess.run(["bash", "-c", loop], capture_output=True, text=True, check=True).stdout
+    assert re.findall(r"--only (\S+)", shown) == [cell.name for cell in grid(Config(), 5)]
+
+
+def test_several_processes_are_refused(place: Place, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("dao.learner.ranks.several", lambda: True)
+    with pytest.raises(UserError, match="one process, which starts one for each run"):
+        place.run()
