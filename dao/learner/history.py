@@ -75,9 +75,11 @@ class History:
         if not self._waiting:
             self._began = self._step_began
 
-    def watch(self, step: int, values: Mapping[str, Tensor], rows: Sequence[int]) -> None:
+    def watch(
+        self, step: int, values: Mapping[str, Tensor | None], rows: Sequence[int] = ()
+    ) -> None:
         """Have the next reading see whether these values of a step on `rows` are finite."""
-        known = {what: value.detach() for what, value in values.items()}
+        known = {what: value.detach() for what, value in values.items() if value is not None}
         self._watched.append(_Watched(step, known, rows))
 
     def drop(self) -> None:

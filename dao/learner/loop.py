@@ -278,7 +278,7 @@ class _Loop:
         return True
 
     def _names(self, rows: Sequence[int]) -> list[str]:
-        return [self.job.names[row] if self.job.names else f"row {row}" for row in rows]
+        return [self.job.names[row] if self.job.names else f"{row}" for row in rows]
 
     def _record(self, row: dict[str, Any]) -> None:
         self.job.folder.append("history.jsonl", row)
@@ -323,7 +323,7 @@ class _Loop:
         """What a user is told of a number that is not finite."""
         names = self._names(rows)
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        where = f", trained on {', '.join(names[:SHOWN])}{more}" if names else ""
+        where = f", of the rows {', '.join(names[:SHOWN])}{more}" if names else ""
         return UserError(
             f"{what} should be finite. Found {found} at step {step}{where}. Look at these rows, "
             f"lower train.lr (now {self.cfg.train.lr}), use encoder.precision=fp32, or leave such "

@@ -159,7 +159,7 @@ class RunFolder:
                 f"A run to evaluate should be finished. The one in {self.path} is not: continue it "
                 f"with train.py --resume, or start it again."
             )
-        self.read("metrics.json", "splits", "provenance")
+        self.read("metrics.json")
 
     def model_digests(self) -> dict[str, str]:
         """SHA-256 of every file that predictions depend on, by its path in the folder."""

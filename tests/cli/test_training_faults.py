@@ -67,7 +67,7 @@ def test_what_is_not_finite_is_named_with_step_and_rows(
     assert result.exit_code == 1
     line = last_line(result)
     assert line.startswith(f"error: {name} should be finite. Found nan at step ")
-    named = line.partition("trained on ")[2].partition(".")[0].split(", ")
+    named = line.partition("of the rows ")[2].partition(".")[0].split(", ")
     assert "bad" in named
     assert len(named) == len(set(named)) <= 10
     assert "train.nonfinite=skip" in line

@@ -131,6 +131,9 @@ def _process(job: Job, lock: int, stop: threading.Event) -> int:
 
 def _arguments(job: Job) -> list[str]:
     folder = job.place / job.folder
+    for file in folder.glob("*.partial"):  # of a process killed while it wrote
+        if file.is_file():
+            file.unlink()
     if (folder / "checkpoints" / "latest").is_file():
         return ["--resume", str(job.folder)]
     folder.mkdir(parents=True, exist_ok=True)
