@@ -175,7 +175,7 @@ def test_ranks_without_a_label_or_a_row(
         (
             "nan_in_step_5",
             (),
-            "The loss of `reg` should be finite. Found nan at step 5, of the rows ",
+            "The loss of `reg` should be finite. Found nan at step 5, of",
         ),
         ("grow_apart", BOTH, "rank 1 of 0 to 1 differs"),
         ("disk_full_at_the_end", (), "No space left"),
