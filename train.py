@@ -143,7 +143,10 @@ def run(cfg: Config, *, resume: Path | None = None, overwrite: bool = False) -> 
         else:
             folder.create(cfg, overwrite=overwrite)
         ranks.barrier()
-        return learner.run(cfg, table, tasks, best, folder, progress, resume=resume is not None)
+        try:
+            return learner.run(cfg, table, tasks, best, folder, progress, resume=resume is not None)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(folder.how_to_continue()) from None
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from dao.errors import UserError
+from tasks.table import shown
 
 __all__ = ["Task"]
 
@@ -132,6 +133,6 @@ class Task(ABC):
                 parsed.append(self.parse(value))
             except ValueError as error:
                 raise UserError(
-                    f"`{self.column}` should be {error}. Found {value!r} in row {row}."
+                    f"`{self.column}` should be {error}. Found {shown(value)} in row {row}."
                 ) from None
         return parsed

@@ -91,7 +91,7 @@ class Classification(Task):
         if cell is None:
             return None
         text = str(cell).strip()
-        if text.lower() == "nan" or isinstance(cell, list | dict):
+        if text.lower() == "nan" or isinstance(cell, list | dict | bytes):
             raise ValueError("a class name, or empty where it is missing")
         if INTEGER_LIKE.fullmatch(text):
             text = text.split(".")[0]

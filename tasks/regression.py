@@ -19,6 +19,8 @@ from tasks.table import Table
 
 __all__ = ["Regression"]
 
+LARGEST = 3.4e38  # of 32 bits, in which it is learned
+
 
 class Regression(Task):
     """One number, learned by squared error on its standardised value.
@@ -74,7 +76,7 @@ class Regression(Task):
                 f"`{column}` should have scores in the train split. Found none. "
                 f"Name the score column with data.{name}=COLUMN."
             )
-        if np.ptp(scores) == 0:
+        if np.ptp(scores.astype(np.float32)) == 0:
             raise UserError(
                 f"`{column}` should vary in the train split. Found {scores[0]:g} in all "
                 f"{scores.size} rows. Name another column with data.{name}=COLUMN."
@@ -91,12 +93,16 @@ class Regression(Task):
         expected = "a finite number, or empty where it is missing"
         if isinstance(cell, bool) or not isinstance(cell, str | Real | Decimal):
             raise ValueError(expected)
+        if isinstance(cell, str) and "_" in cell:  # Python's way to group digits
+            raise ValueError(expected)
         try:
             number = float(cell)
-        except ValueError:
+        except (ValueError, OverflowError):
             raise ValueError(expected) from None
         if not math.isfinite(number):
             raise ValueError(expected)
+        if abs(number) > LARGEST:
+            raise ValueError(f"a number of at most {LARGEST:.1e} in size")
         return number
 
     def encode(self, values: Sequence[object | None]) -> Tensor:

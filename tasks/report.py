@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from tasks.progress import ticking
 from tasks.sources import Raw
 from tasks.table import SPLITS, count
 
@@ -32,9 +33,12 @@ def described(raw: Sequence[Raw], frame: pd.DataFrame, tasks: Sequence[str]) -> 
 
 def digest(frame: pd.DataFrame) -> str:
     """SHA-256 of the rows as JSON lines; their order counts, because batches are row numbers."""
-    records = frame.to_dict("records")
-    lines = [json.dumps(row, sort_keys=True, ensure_ascii=False) for row in records]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    found, names = hashlib.sha256(), list(frame.columns)
+    rows = zip(*(frame[name].tolist() for name in names), strict=True)
+    for number, row in enumerate(ticking(rows, "fingerprint")):
+        line = json.dumps(dict(zip(names, row, strict=True)), sort_keys=True, ensure_ascii=False)
+        found.update(("\n" if number else "").encode() + line.encode())
+    return found.hexdigest()
 
 
 def notes(report: Mapping[str, Any]) -> list[str]:

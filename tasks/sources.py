@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import re
@@ -100,7 +99,7 @@ def _parse(path: Path, content: bytes, columns: Columns) -> Rows:
             f"{path} should be UTF-8 text. Found byte 0x{error.object[error.start]:02x} at "
             f"position {error.start}. Save it as UTF-8."
         ) from None
-    except (ValueError, OSError, csv.Error) as error:  # what the parsers raise
+    except (ValueError, OSError) as error:  # what the parsers raise
         reason = " ".join(str(error).split())
         raise UserError(f"{path} should be valid {suffix[1:].upper()}. Found: {reason}.") from None
 

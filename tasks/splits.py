@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from dao.errors import UserError
+from tasks.progress import ticking
 from tasks.table import SPLITS, count
 
 __all__ = ["group_key", "make_splits"]
@@ -40,7 +41,9 @@ def make_splits(
     Raises:
         UserError: There are too few texts to fill every split.
     """
-    texts = _Texts(frame["text"].map(group_key), _strata(frame, tasks), seed)
+    keys = [group_key(text) for text in ticking(frame["text"].tolist(), "comparing texts")]
+    groups = pd.Series(keys, index=frame.index, dtype=object)
+    texts = _Texts(groups, _strata(frame, tasks), seed)
     undecided = frame["split"].isna()
     notes = []
     if not undecided.all():

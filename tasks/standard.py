@@ -7,8 +7,9 @@ import pandas as pd
 
 from dao.errors import UserError
 from tasks import TASKS
+from tasks.progress import ticking
 from tasks.sources import Raw
-from tasks.table import Columns, count
+from tasks.table import Columns, count, shown
 
 __all__ = [
     "parse_split",
@@ -27,9 +28,15 @@ ALIASES = {
 
 
 def parse_text(cell: object) -> str | None:
-    """Turn a cell into a text without space around it, None where it is empty."""
+    """Turn a cell into a text without space around it, None where it is empty.
+
+    Raises:
+        ValueError: The cell holds bytes.
+    """
     if cell is None or cell != cell:  # NaN alone differs from itself
         return None
+    if isinstance(cell, bytes):
+        raise ValueError("text, not bytes")
     return str(cell).strip() or None
 
 
@@ -150,12 +157,13 @@ def _parsed(
     if column not in raw.frame:
         return [None] * len(raw.frame)
     values = []
-    for row, cell in enumerate(raw.frame[column].tolist(), start=1):
+    cells = ticking(raw.frame[column].tolist(), f"column {column}")
+    for row, cell in enumerate(cells, start=1):
         try:
             values.append(parse(cell))
         except ValueError as error:
             raise UserError(
-                f"`{column}` of {raw.source} should be {error}. Found {cell!r} in row {row}. "
+                f"`{column}` of {raw.source} should be {error}. Found {shown(cell)} in row {row}. "
                 f"Correct it, or {columns.advice([part])}"
             ) from None
     return values

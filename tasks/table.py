@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import pandas as pd
 
-__all__ = ["SPLITS", "Columns", "Table", "count"]
+__all__ = ["SPLITS", "Columns", "Table", "count", "shown"]
 
 SPLITS = ("train", "validation", "test")
 
@@ -85,3 +85,14 @@ def count(number: int, thing: str = "row") -> str:
         ('1 row', '2 rows')
     """
     return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def shown(cell: object) -> str:
+    """A cell in a message, cut where it is long.
+
+    Example:
+        >>> shown("up"), len(shown("x" * 10**6))
+        ("'up'", 61)
+    """
+    text = repr(cell)
+    return text if len(text) <= 60 else f"{text[:60]}…"

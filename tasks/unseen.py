@@ -59,7 +59,10 @@ def read_texts(source: str, columns: Columns) -> list[str]:
         )
     texts = []
     for row, cell in enumerate(frame[columns.text].tolist(), start=1):
-        text = parse_text(cell)
+        try:
+            text = parse_text(cell)
+        except ValueError:
+            text = None
         if text is None:
             raise UserError(
                 f"`{columns.text}` of {source} should have a text in every row. "

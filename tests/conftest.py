@@ -7,11 +7,18 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models here are too small to share out
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="dao-tests-")
 
 import dao.learner  # noqa: F401  (its guard runs before the first transformers import)
+
+# Deterministic and short; --hypothesis-profile=many for a long hunt.
+QUIET = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
+settings.register_profile("few", max_examples=200, derandomize=True, **QUIET)
+settings.register_profile("many", max_examples=10_000, **QUIET)
+settings.load_profile("few")
 
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 

@@ -15,19 +15,23 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from safetensors import SafetensorError
 
 from dao.errors import UserError
 from dao.learner.assessment import TableLike, slice_columns
 from dao.learner.config import Config
 from dao.learner.dendrites import DendriteError
 from dao.learner.encoder import locate
+from dao.learner.files import csv_text, write_atomically
 from dao.learner.predictor import Predictor, pick_device
-from dao.learner.record import RunFolder, write_atomically
+from dao.learner.record import RunFolder
 from dao.learner.report import WIDE, markdown, results_table, slices_table, summary
 from dao.learner.scoring import TaskLike
 from dao.learner.speed import compare_engines
 from dao.learner.speed_report import engines_lines, engines_table
 from dao.learner.weighting import make_weighting
+
+OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 
 __all__ = [
     "print_engines",
@@ -49,16 +53,34 @@ def user_errors() -> Iterator[None]:
     console = Console(stderr=True, soft_wrap=True)
     try:
         yield
-    except (UserError, DendriteError, OSError) as error:
-        message = " ".join(str(error).split())
-        if isinstance(error, OSError) and error.strerror:
-            place = "" if error.filename is None else f" {error.filename}"
-            message = f"The system refused{place}: {error.strerror}. Look at permissions and space."
+    except (UserError, DendriteError, OSError, SafetensorError, RuntimeError, MemoryError) as error:
+        message = _explain(error)
+        if message is None:
+            raise
         console.print(f"[bold red]error:[/bold red] {escape(message)}", highlight=False)
         raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        console.print("stopped; train.py --resume continues a run that has a checkpoint")
+    except KeyboardInterrupt as stop:
+        how = str(stop) or "train.py --resume continues a run that has a checkpoint"
+        console.print(f"stopped; {how}", markup=False, highlight=False)
         raise typer.Exit(130) from None
+
+
+def _explain(error: Exception) -> str | None:
+    """One line for an error that is not a bug; None for one that is."""
+    message = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.strerror:
+        place = "" if error.filename is None else f" {error.filename}"
+        return f"The system refused{place}: {error.strerror}. Look at permissions and space."
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(words in message for words in OUT_OF_MEMORY)
+    ):
+        return (
+            f"The memory should be enough. Found it exhausted: {message[:120] or 'MemoryError'}. "
+            f"Lower train.batch_size or encoder.max_length, set encoder.gradient_checkpointing="
+            f"true, or quantise with --quantize nf4; then start again with --overwrite."
+        )
+    known = isinstance(error, UserError | DendriteError | OSError | SafetensorError)
+    return message if known else None
 
 
 def print_plan(cfg: Config, table: TableLike) -> None:
@@ -117,7 +139,7 @@ def print_predictions(table: pd.DataFrame, notes: Sequence[str], output: Path | 
     for note in notes:
         print(note, file=sys.stderr)
     if output:
-        write_atomically(output, table.to_csv(index=False))
+        write_atomically(output, csv_text(table))
         print(f"{len(table)} predictions in {output}")
     else:
         for row in table.to_dict("records"):

@@ -41,8 +41,16 @@ class _Settings(BaseModel):
     @classmethod
     def _one_is_a_list_of_one(cls, value: object, info: ValidationInfo) -> object:
         kind = cls.model_fields[str(info.field_name)].annotation
+        for part in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(part, str) and not _is_plain(part):
+                raise ValueError("text should have no NUL and no half of a surrogate pair")
         takes_tuple = any(get_origin(k) is tuple for k in (kind, *get_args(kind)))
         return (value,) if takes_tuple and isinstance(value, str | int | float) else value
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a text can be written as UTF-8 and be part of a path."""
+    return "\0" not in text and text.encode("utf-8", "replace").decode() == text
 
 
 class Lora(_Settings):
@@ -225,6 +233,8 @@ class Train(_Settings):
     """Steps between checkpoints; there is one at every validation as well."""
     log_every: int = Field(10, ge=1)
     """Steps between readings from the device; the history has a row for every step all the same."""
+    nonfinite: Literal["stop", "skip"] = "stop"
+    """At a loss or gradient that is NaN or infinite: stop, or leave the step out and count it."""
     keep_checkpoint: bool = False
     """Keep the last checkpoint of a finished run."""
 
@@ -360,7 +370,8 @@ def load_config(
     try:
         return Config.model_validate(merged)
     except ValidationError as error:
-        raise UserError("; ".join(_explain(e) for e in error.errors())) from None
+        explained = "; ".join(_explain(e) for e in error.errors())
+        raise UserError(" ".join(explained.split())) from None
 
 
 def parse_overrides(overrides: Iterable[str]) -> Iterator[tuple[str, Any]]:
@@ -371,7 +382,7 @@ def parse_overrides(overrides: Iterable[str]) -> Iterator[tuple[str, Any]]:
             raise UserError(f"An override should look like KEY=VALUE. Found {text!r}.")
         try:
             yield key, yaml.safe_load(value)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, RecursionError):  # no such date, for one
             yield key, value
 
 
@@ -382,11 +393,12 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"The config file should exist. Found nothing at {path}.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The config file {path} cannot be read: {error}.") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # no such date, for one
         message = " ".join(str(error).split())
         raise UserError(f"The config file {path} should be YAML. Found: {message}.") from None
     if not isinstance(content, dict | None):
-        raise UserError(f"The config file {path} should hold KEY: VALUE pairs. Found {content!r}.")
+        found = repr(content)[:80]
+        raise UserError(f"The config file {path} should hold KEY: VALUE pairs. Found {found}.")
     return content or {}
 
 
@@ -395,7 +407,8 @@ def _set(tree: dict[str, Any], dotted: str, value: Any) -> None:  # noqa: ANN401
     for parent in parents:
         child = tree.setdefault(parent, {})
         if not isinstance(child, dict):
-            raise UserError(f"`{dotted}` cannot be set: `{parent}` has no settings below it.")
+            where = " ".join(dotted.split())
+            raise UserError(f"`{where}` cannot be set: `{parent}` has no settings below it.")
         tree = child
     tree[leaf] = value
 

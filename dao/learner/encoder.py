@@ -246,9 +246,14 @@ def fuse_activations(model: nn.Module) -> None:
 def _from_pretrained(factory: Any, location: Location, **options: Any) -> Any:  # noqa: ANN401
     logging.disable_progress_bar()
     try:
-        return factory.from_pretrained(location.path, **options)
-    except (OSError, ValueError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0]
+        # Code that comes with a model is never run; without this, transformers would ask.
+        return factory.from_pretrained(location.path, trust_remote_code=False, **options)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # a foreign folder can break the loaders anywhere
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if "trust_remote_code" in str(error):
+            reason = "it needs code of its own, which is never run"
         raise UserError(
             f"`encoder.name` should be a text model in a folder or on the hub. "
             f"Found {location.name!r} ({location.origin}): {reason}"

@@ -13,12 +13,13 @@ import pandas as pd
 from torch import Tensor
 
 from dao.errors import UserError
+from dao.learner.files import sync, write_atomically
 from dao.learner.inference import check_engine
 from dao.learner.merging import merge
 from dao.learner.model import MultiTaskModel
 from dao.learner.onnx import INPUTS, OnnxEngine, export
 from dao.learner.predictor import Predictor
-from dao.learner.record import RunFolder, check_writable, write_atomically
+from dao.learner.record import RunFolder, check_writable
 from dao.learner.scoring import TaskLike
 
 __all__ = ["export_run", "write_onnx"]
@@ -105,6 +106,7 @@ def write_onnx(
             "texts_compared": len(texts),
         }
         for file in sorted(Path(folder).iterdir(), reverse=True):  # weights before their graph
+            sync(file)
             os.replace(file, path.parent / file.name)
     text = json.dumps(description, indent=2, ensure_ascii=False)
     write_atomically(path.with_name(path.name + ".json"), text + "\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,17 +19,18 @@ __all__ = ["History", "NonFiniteError"]
 
 
 class NonFiniteError(ArithmeticError):
-    """A loss is NaN or infinite.
+    """A loss, or the gradient, is NaN or infinite.
 
     Attributes:
-        task: whose loss.
+        what: the loss of which task, or the gradient.
         value: what it is.
         step: the first step at which a reading found it.
+        rows: numbers of that step's rows.
     """
 
-    def __init__(self, task: str, value: float, step: int) -> None:
-        super().__init__(f"the loss of {task} is {value} at step {step}")
-        self.task, self.value, self.step = task, value, step
+    def __init__(self, what: str, value: float, step: int, rows: Sequence[int] = ()) -> None:
+        super().__init__(f"{what} is {value} at step {step}")
+        self.what, self.value, self.step, self.rows = what, value, step, rows
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,14 @@ class _Step:
     row: dict[str, Any]
     loss: Tensor
     tasks: Mapping[str, TaskRecord]
+    rows: Sequence[int]
+
+
+@dataclass(frozen=True)
+class _Watched:
+    step: int
+    values: Mapping[str, Tensor]
+    rows: Sequence[int]
 
 
 class History:
@@ -55,7 +64,7 @@ class History:
         self, device: torch.device, write: Callable[[dict[str, Any]], None], every: int
     ) -> None:
         self._device, self._write, self._every = device, write, every
-        self._watched: list[tuple[int, dict[str, Tensor]]] = []
+        self._watched: list[_Watched] = []
         self._waiting: list[_Step] = []
         self._began = 0.0
         self._step_began: float | None = None
@@ -66,51 +75,65 @@ class History:
         if not self._waiting:
             self._began = self._step_began
 
-    def watch(self, step: int, losses: Mapping[str, Tensor | None]) -> None:
-        """Have the next reading see whether these losses are finite."""
-        known = {task: loss.detach() for task, loss in losses.items() if loss is not None}
-        self._watched.append((step, known))
+    def watch(
+        self, step: int, values: Mapping[str, Tensor | None], rows: Sequence[int] = ()
+    ) -> None:
+        """Have the next reading see whether these values of a step on `rows` are finite."""
+        known = {what: value.detach() for what, value in values.items() if value is not None}
+        self._watched.append(_Watched(step, known, rows))
 
-    def add(self, row: dict[str, Any], loss: Tensor, tasks: Mapping[str, TaskRecord]) -> None:
-        """Take up a step: what the host knows, the total loss, and each task's record."""
-        self._waiting.append(_Step(row, loss.detach(), tasks))
+    def drop(self) -> None:
+        """The last step is left out: what was watched of it does not count."""
+        number = self._watched[-1].step
+        self._watched = [watched for watched in self._watched if watched.step != number]
+        self._step_began = None
+
+    def add(
+        self,
+        row: dict[str, Any],
+        loss: Tensor,
+        tasks: Mapping[str, TaskRecord],
+        rows: Sequence[int] = (),
+    ) -> None:
+        """Take up a step: what the host knows, the total loss, each task's record, its rows."""
+        self._waiting.append(_Step(row, loss.detach(), tasks, rows))
         self._step_began = None
         if len(self._waiting) >= self._every:
             self.flush()
 
     def check(self) -> None:
-        """Read the watched losses.
+        """Read the watched values.
 
         Raises:
             NonFiniteError: at the first that is not finite.
         """
-        watched, self._watched = self._watched, []
-        for number, given in watched:
-            for task, loss in given.items():
-                if not math.isfinite(value := loss.item()):
-                    raise NonFiniteError(task, value, number)
+        found, self._watched = self._watched, []
+        for watched in found:
+            for what, given in watched.values.items():
+                if not math.isfinite(value := given.item()):
+                    raise NonFiniteError(what, value, watched.step, watched.rows)
 
     def flush(self) -> None:
         """Read and write all rows that wait.
 
         Raises:
-            NonFiniteError: at the first watched loss, or total, that is not finite.
+            NonFiniteError: at the first watched value, or total, that is not finite.
         """
         self.check()
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
-        read = [(step.row, step.loss.item(), numbers(step.tasks)) for step in waiting]
+        read = [(step, step.loss.item(), numbers(step.tasks)) for step in waiting]
         # In the middle of a step, that step counts among the next.
         now = self._step_began or time.perf_counter()
         seconds = now - self._began
         speed = round(sum(step.row["tokens"] for step in waiting) / seconds, 1)
         memory = _memory_mib(self._device)
-        for row, total, tasks in read:
+        for step, total, tasks in read:
             if not math.isfinite(total):  # of finite losses, as a mean of logarithms may be
-                raise NonFiniteError("weighted sum", total, row["step"])
+                raise NonFiniteError("The weighted sum", total, step.row["step"], step.rows)
             figures = {"loss": total, "tasks": tasks, "tokens_per_s": speed, "memory_mib": memory}
-            self._write({**row, **figures})
+            self._write({**step.row, **figures})
         self._began = now
 
 

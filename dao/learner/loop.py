@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,13 +15,15 @@ from torch import Tensor, nn
 from dao.errors import UserError
 from dao.learner import dendritic, ranks
 from dao.learner.batching import Batch, Examples, collate, fingerprint, send
+from dao.learner.checkpoint import ADVICE, check_fit, check_optimizer, load_checkpoint
 from dao.learner.config import Config
 from dao.learner.dendrites import DendriteError, Dendrites, target_modules
 from dao.learner.history import History, NonFiniteError
+from dao.learner.interrupt import deferred_interrupt
 from dao.learner.model import MultiTaskModel
 from dao.learner.packing_check import check_packing
 from dao.learner.plan import Plan, make_plan
-from dao.learner.record import RunFolder, load_checkpoint
+from dao.learner.record import RunFolder
 from dao.learner.scoring import TaskLike, measure, predict, selection_score
 from dao.learner.weighting import make_weighting
 
@@ -29,6 +32,8 @@ __all__ = ["Fitted", "Progress", "fit"]
 WEIGHTS = "model"
 BEST = "best"
 NO_DENDRITES = {"activation": "sigmoid", "dendrites": {}}
+STATE = ("grown_at", "best", "events", "seconds", "settings")
+SHOWN = 10  # rows that a message names
 
 
 class Progress(Protocol):
@@ -82,6 +87,7 @@ class Job:
         folder: already created.
         progress: told of every step and validation.
         line_limit: pack the rows of a batch into lines of at most this many tokens.
+        names: of the training rows, for messages.
     """
 
     model: MultiTaskModel
@@ -93,6 +99,7 @@ class Job:
     folder: RunFolder
     progress: Progress
     line_limit: int | None = None
+    names: Sequence[str] = ()
 
 
 def fit(job: Job, *, resume: bool = False) -> Fitted:
@@ -108,20 +115,26 @@ def fit(job: Job, *, resume: bool = False) -> Fitted:
         UserError: a loss or an output is no longer finite; the settings leave no room for growth,
             or are not those of the checkpoint; the encoder cannot keep packed rows apart.
         DendriteError: dendrites were asked for and none was added or none received a gradient.
+        KeyboardInterrupt: after Ctrl-C, once a checkpoint is saved.
     """
     loop = _Loop(job)
     done = loop.restore() if resume else 0
-    try:
-        for step, epoch, rows in loop.plan.batches(done):
-            loop.train_step(step, epoch, rows)
-            if loop.plan.ends_epoch(step):
-                loop.weighting.end_epoch()
-            if step in loop.plan.validations:
-                loop.validate(step, epoch)
-            if step in loop.plan.validations or step % job.cfg.train.checkpoint_every == 0:
-                loop.checkpoint(step)
-    except NonFiniteError as found:
-        raise loop.diverged(f"The loss of `{found.task}`", found.value, found.step) from None
+    with deferred_interrupt() as interrupted:
+        try:
+            for step, epoch, rows in loop.plan.batches(done):
+                loop.train_step(step, epoch, rows)
+                if loop.plan.ends_epoch(step):
+                    loop.weighting.end_epoch()
+                if step in loop.plan.validations:
+                    loop.validate(step, epoch)
+                # Several ranks may not have heard of it at the same step.
+                stop = interrupted() and not ranks.several()
+                if stop or loop.saves_after(step):
+                    loop.checkpoint(step)
+                if stop:
+                    raise KeyboardInterrupt
+        except NonFiniteError as found:
+            raise loop.diverged(found.what, found.value, found.step, found.rows) from None
     return loop.finish()
 
 
@@ -203,17 +216,26 @@ class _Loop:
         own = ranks.share(rows) or rows[:1]
         batch = collate(job.train, own, job.pad, self.model.device, job.line_limit)
         losses = self._losses(batch, rows)
-        self.history.watch(step, losses)
+        named = {f"The loss of `{n}`": loss for n, loss in losses.items() if loss is not None}
+        if self._skips(step, epoch, named, rows):
+            return
+        self.history.watch(step, named, rows)
         if ranks.several():
             self.history.check()  # for a task that is left out here the other ranks would wait
         if self.weighting.is_due(losses):
             self.history.flush()  # a measurement waits for the device anyway
+        before = copy.deepcopy(self.weighting.state_dict()) if self._skipping else {}
         loss = self.weighting.backward(losses)
         if ranks.several():
             self._clear_absent(losses)
+        norm = {"The gradient": self._clip()}
+        if self._skips(step, epoch, norm, rows):
+            self.weighting.load_state_dict(before)
+            self.history.drop()
+            return
+        self.history.watch(step, norm, rows)
         if self.dendrites:
             self.dendrites.record_gradients()
-        nn.utils.clip_grad_norm_(self.optimizer.param_groups[0]["params"], self.cfg.train.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.weighting.after_step(lambda: self._losses(batch, rows))
@@ -226,7 +248,37 @@ class _Loop:
             "lr": rate,
             "measured": self.weighting.measured,
         }
-        self.history.add(row, loss, self.weighting.last)
+        self.history.add(row, loss, self.weighting.last, rows)
+
+    def _clip(self) -> Tensor:
+        """Scale the gradient down where it is too large; its norm as it was."""
+        parameters = self.optimizer.param_groups[0]["params"]
+        return nn.utils.clip_grad_norm_(parameters, self.cfg.train.clip)
+
+    @property
+    def _skipping(self) -> bool:
+        return self.cfg.train.nonfinite == "skip"
+
+    def _skips(
+        self, step: int, epoch: int, values: Mapping[str, Tensor], rows: tuple[int, ...]
+    ) -> bool:
+        """Whether this step is left out, on all ranks, because a value is not finite."""
+        if not self._skipping:
+            return False
+        read = {what: value.item() for what, value in values.items()}
+        bad = [(what, value) for what, value in read.items() if not math.isfinite(value)]
+        bad = [found for of_rank in ranks.gather(bad) for found in of_rank]
+        if not bad:
+            return False
+        self.optimizer.zero_grad()
+        what, value = bad[0]
+        row = {"step": step, "epoch": epoch, "what": what, "value": str(value)}
+        self.job.folder.append("skipped.jsonl", {**row, "rows": self._names(rows)})
+        self.job.progress.note(f"step {step} left out: {what} is {value}")
+        return True
+
+    def _names(self, rows: Sequence[int]) -> list[str]:
+        return [self.job.names[row] if self.job.names else f"{row}" for row in rows]
 
     def _record(self, row: dict[str, Any]) -> None:
         self.job.folder.append("history.jsonl", row)
@@ -267,12 +319,20 @@ class _Loop:
             if loss is None:
                 self.model.heads[name].zero_grad()
 
-    def diverged(self, what: str, found: float, step: int) -> UserError:
+    def diverged(self, what: str, found: float, step: int, rows: Sequence[int] = ()) -> UserError:
         """What a user is told of a number that is not finite."""
+        names = self._names(rows)
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        where = f", of the rows {', '.join(names[:SHOWN])}{more}" if names else ""
         return UserError(
-            f"{what} should be finite. Found {found} at step {step}. "
-            f"Lower train.lr (now {self.cfg.train.lr}) or use encoder.precision=fp32."
+            f"{what} should be finite. Found {found} at step {step}{where}. Look at these rows, "
+            f"lower train.lr (now {self.cfg.train.lr}), use encoder.precision=fp32, or leave such "
+            f"steps out with train.nonfinite=skip."
         )
+
+    def saves_after(self, step: int) -> bool:
+        """Whether a checkpoint is due."""
+        return step in self.plan.validations or step % self.cfg.train.checkpoint_every == 0
 
     # -- validation and growth -----------------------------------------------------------------
 
@@ -337,6 +397,9 @@ class _Loop:
             "settings": _decisive(self.cfg),
         }
         weights = {n: p.detach() for n, p in self._trainable().items()}
+        for name, weight in weights.items():  # the checkpoint before is worth more
+            if not torch.isfinite(weight).all():
+                raise self.diverged(f"The weight {name}", math.nan, step)
         tensors = {WEIGHTS: weights, **({BEST: self.best_tensors} if self.best_tensors else {})}
         # Several ranks are seeded anew at every step, and each has to do with its own GPU alone.
         random_cuda = torch.cuda.is_available() and not ranks.several()
@@ -352,7 +415,7 @@ class _Loop:
     def restore(self) -> int:
         """Return to the latest checkpoint; the number of steps already done."""
         place = self.job.folder.latest_checkpoint()
-        state, tensors, saved = load_checkpoint(place)
+        state, tensors, saved = load_checkpoint(place, STATE)
         _check_settings(state["settings"], _decisive(self.cfg))
         if self.dendrites:
             self.dendrites.replay(state["events"])
@@ -360,15 +423,22 @@ class _Loop:
         self.grown_at = state["grown_at"]
         self.seconds_before = state["seconds"]
         self.best, self.best_tensors = state["best"], tensors.get(BEST, {})
-        _copy_into(self._trainable(), tensors[WEIGHTS])
+        trainable = self._trainable()
+        shapes = {name: tuple(parameter.shape) for name, parameter in trainable.items()}
+        check_fit(tensors.get(WEIGHTS, {}), shapes, place / f"{WEIGHTS}.safetensors", ADVICE)
+        _copy_into(trainable, tensors[WEIGHTS])
         self._prepare()
+        check_optimizer(saved["optimizer"], self._trainable(), place)
         self.optimizer.load_state_dict(saved["optimizer"])
-        self.weighting.load_state_dict(saved["weighting"])
+        try:
+            self.weighting.load_state_dict(saved["weighting"])
+        except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"The weighting in {place} should fit. Found: {reason}.") from None
         torch.set_rng_state(saved["random"])
         if saved["random_cuda"] and not ranks.several():
             torch.cuda.set_rng_state_all(saved["random_cuda"])
-        for name in ("history.jsonl", "validation.jsonl"):
-            self.job.folder.truncate(name, state["step"])
+        self.job.folder.rewind(state["step"])
         return int(state["step"])
 
     def _seconds(self) -> float:
@@ -442,14 +512,6 @@ def _check_settings(found: Mapping[str, Any], now: Mapping[str, Any], prefix: st
 
 
 def _copy_into(parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]) -> None:
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    wanted = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
-    if found != wanted:
-        odd = sorted(n for n in {*found, *wanted} if found.get(n) != wanted.get(n))
-        raise UserError(
-            f"The checkpoint should fit the model. Found {len(odd)} other tensors, first "
-            f"{odd[0]}. Start the run again with --overwrite."
-        )
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[name])

@@ -9,12 +9,11 @@ from pathlib import Path
 import torch
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from dao.errors import UserError
 from dao.learner import config as settings
+from dao.learner.checkpoint import check_fit
 from dao.learner.encoder import (
     add_lora,
     attends_causally,
@@ -29,6 +28,7 @@ from dao.learner.encoder import (
     precision,
     token_limit,
 )
+from dao.learner.files import read_tensors, replace_folder, write_tensors
 from dao.learner.layers import Boundary, handed
 from dao.learner.packing import Segments, positions, separating_mask, unpack
 
@@ -207,19 +207,23 @@ def save_weights(
     if model.adapted:
         # The name, not the place on this machine, is what makes the adapter loadable elsewhere.
         model.encoder.peft_config["default"].base_model_name_or_path = name
-        model.encoder.save_pretrained(folder / ADAPTER, save_embedding_layers=False)
-        (folder / ADAPTER / "README.md").unlink(missing_ok=True)
+        replace_folder(folder / ADAPTER, lambda place: _save_adapter(model, place))
     else:
-        model.base.save_pretrained(folder / ENCODER)
-    save_file({k: v.contiguous() for k, v in model.heads.state_dict().items()}, folder / HEADS)
-    tokenizer.save_pretrained(folder / "tokenizer")
+        replace_folder(folder / ENCODER, model.base.save_pretrained)
+    write_tensors(folder / HEADS, model.heads.state_dict())
+    replace_folder(folder / "tokenizer", tokenizer.save_pretrained)
+
+
+def _save_adapter(model: MultiTaskModel, folder: Path) -> None:
+    model.encoder.save_pretrained(folder, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)
 
 
 def load_weights(model: MultiTaskModel, folder: Path) -> None:
     """Read what `save_weights` wrote; every tensor must be there and fit.
 
     Raises:
-        UserError: a file or tensor is missing, superfluous or of another shape.
+        UserError: a file or tensor is missing, superfluous, of another shape or not finite.
     """
     if model.adapted:
         adapter = read_tensors(folder / ADAPTER / ADAPTER_WEIGHTS)
@@ -241,27 +245,5 @@ def _untied(state: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> dict[st
     return {n: t for n, t in state.items() if n in saved or t.data_ptr() not in known}
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """A safetensors file.
-
-    Raises:
-        UserError: it is missing or damaged.
-    """
-    try:
-        tensors: dict[str, Tensor] = load_file(path)
-    except Exception as error:  # safetensors raises its own type for a damaged file
-        raise UserError(f"The weights {path} cannot be read: {error}.") from None
-    return tensors
-
-
 def _check_fit(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], place: Path) -> None:
-    shapes = {k: tuple(v.shape) for k, v in found.items()}
-    wanted = {k: tuple(v.shape) for k, v in expected.items()}
-    if shapes == wanted:
-        return
-    wrong = sorted(k for k in {*shapes, *wanted} if shapes.get(k) != wanted.get(k))
-    first = wrong[0]
-    raise UserError(
-        f"{place} should hold the weights of this model. {len(wrong)} tensors differ, "
-        f"first {first}: found {shapes.get(first)}, expected {wanted.get(first)}."
-    )
+    check_fit(found, {name: tuple(tensor.shape) for name, tensor in expected.items()}, place)

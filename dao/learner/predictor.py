@@ -16,7 +16,8 @@ from dao.errors import UserError
 from dao.learner import dendritic, ranks
 from dao.learner.batching import Examples
 from dao.learner.config import Lora
-from dao.learner.model import MultiTaskModel, build, load_weights, read_tensors
+from dao.learner.files import read_tensors
+from dao.learner.model import MultiTaskModel, build, load_weights
 from dao.learner.record import RunFolder
 from dao.learner.scoring import Engine, TaskLike, predict
 from dao.learner.token_cache import TokenCache
@@ -56,6 +57,9 @@ class Predictor(Generic[Model]):
         return predict(self.model, Examples(self._tokens(texts), {}), self.pad)
 
     def _tokens(self, texts: Sequence[str]) -> Tokens:
+        for row, text in enumerate(texts, start=1):
+            if not text.isascii() and text.encode("utf-8", "replace").decode() != text:
+                raise UserError(f"A text should be Unicode. Found {text[:40]!r}, text {row}.")
         make = tokenize if self.cache is None else self.cache.tokenize
         return make(texts, self.tokenizer, self.limit)
 
@@ -81,7 +85,7 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
         if ranks.several() and device.type == "cuda":
             torch.cuda.set_device(device)  # NCCL and perforatedai take the current one
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()  # which `meta` has not
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
@@ -94,11 +98,11 @@ def reload(folder: RunFolder, tasks: Mapping[str, TaskLike], device: torch.devic
     """The selected model of a finished run; predictions are those it was tested with.
 
     Raises:
-        UserError: a file of the run is missing, damaged or does not fit the others.
+        UserError: a file of the run is missing, damaged, changed or does not fit the others.
     """
     cfg = folder.config()
     # What `auto` and the arm came to when the run was made, whatever they would come to here.
-    made = folder.read("metrics.json")["provenance"]
+    made = folder.read("metrics.json", "provenance")["provenance"]
     outputs = {name: task.outputs for name, task in tasks.items()}
     encoder = cfg.encoder.model_copy(update={"precision": made["precision"]})
     if lora := made.get("lora"):  # earlier runs did not record it, and had it as in their settings
@@ -108,4 +112,5 @@ def reload(folder: RunFolder, tasks: Mapping[str, TaskLike], device: torch.devic
     if cfg.dendrites.grown:
         dendritic.attach(model, folder.read("dendrites.json")["twin"])
         dendritic.load(model, read_tensors(folder.path / DENDRITES))
+    folder.check_unchanged()
     return Predictor(model.to(device), tokenizer, limit)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from dao.errors import UserError
+from dao.learner.files import write_atomically
 
 __all__ = ["PrefixStates", "StateFile"]
 
@@ -99,16 +99,17 @@ class StateFile:
                 f"states. Found {free / 2**20:,.0f} MiB free in {self.path.parent}. Free some, "
                 f"give another folder, or leave out encoder.prefix_cache."
             )
-        temporary, digest = self.path.with_suffix(".partial"), DIGEST()
-        with temporary.open("wb") as file:
-            for chunk in chunks:
-                content = chunk.contiguous().view(torch.uint8).numpy().tobytes()
-                digest.update(content)
-                file.write(content)
-            file.write(digest.digest())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.path)
+
+        def fill(place: Path) -> None:
+            digest = DIGEST()
+            with open(place, "wb") as file:
+                for chunk in chunks:
+                    content = chunk.contiguous().view(torch.uint8).numpy().tobytes()
+                    digest.update(content)
+                    file.write(content)
+                file.write(digest.digest())
+
+        write_atomically(self.path, fill)
 
     def read(self) -> Tensor:
         """The numbers (tokens, width), mapped into memory rather than read."""

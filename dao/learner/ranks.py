@@ -263,7 +263,7 @@ class ReadOnlyFolder(RunFolder):
     def append(self, name: str, row: Mapping[str, Any]) -> None:
         """Nothing."""
 
-    def truncate(self, name: str, step: int) -> None:
+    def rewind(self, step: int) -> None:
         """Nothing."""
 
     def save_checkpoint(

@@ -12,32 +12,32 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dao.errors import UserError
+from dao.learner import checkpoint
 from dao.learner.config import Config, load_config
+from dao.learner.files import PARTIAL, append_line, digest, sync, write_atomically
 
-__all__ = [
-    "RunFolder",
-    "check_writable",
-    "load_checkpoint",
-    "provenance",
-    "write_atomically",
-]
+__all__ = ["RunFolder", "check_writable", "provenance", "write_atomically"]
 
 # Every name that a run gives to a file or folder directly below its own.
 WRITTEN = {
     "PAI", "README.md", "adapter", "checkpoints", "config.yaml", "data.json", "dendrites.json",
     "dendrites.safetensors", "heads.safetensors", "history.jsonl", "metrics.json",
-    "predictions.csv", "tasks.json", "tokenizer", "validation.jsonl",
+    "encoder", "predictions.csv", "skipped.jsonl", "tasks.json", "tokenizer", "validation.jsonl",
 }  # fmt: skip
+# Of a finished run: what predictions depend on, by its digest in metrics.json.
+MODEL = ("adapter", "encoder", "heads.safetensors", "dendrites.safetensors", "dendrites.json",
+         "tasks.json")  # fmt: skip
+LOGS = ("history.jsonl", "validation.jsonl", "skipped.jsonl")
 PACKAGES = ("torch", "transformers", "peft", "perforatedai", "bitsandbytes", "scikit-learn")
 
 
@@ -65,17 +65,24 @@ class RunFolder:
             UserError: another process is at work in this folder.
         """
         name = hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:16]
-        lock = FileLock(Path(tempfile.gettempdir()) / f"dao-run-{name}.lock", timeout=0)
+        place = Path(tempfile.gettempdir()) / f"dao-run-{name}"
+        lock, holder = FileLock(f"{place}.lock", timeout=0), Path(f"{place}.holder")
         try:
             lock.acquire()
         except Timeout:
             raise UserError(
                 f"A run folder should have one process at a time. Found another at work in "
-                f"{self.path}. Wait for it, or choose another folder with --output."
+                f"{self.path}: {_read_holder(holder)}. Wait for it, or choose another folder with "
+                f"--output."
             ) from None
         try:
+            with suppress(OSError):
+                since = datetime.now().astimezone().isoformat(timespec="seconds")
+                holder.write_text(f"process {os.getpid()} since {since}", encoding="utf-8")
             yield
         finally:
+            with suppress(OSError):
+                holder.unlink(missing_ok=True)
             lock.release()
 
     def create(self, cfg: Config, *, overwrite: bool) -> None:
@@ -87,7 +94,10 @@ class RunFolder:
             UserError: the folder holds a run or other files, or cannot be written.
         """
         present = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
-        if self.path.is_file() or not present <= WRITTEN or (present and not self._is_run()):
+        # A kill may have left the first file of all under its other name.
+        begun = present == {"config.yaml" + PARTIAL}
+        own = {name.removesuffix(PARTIAL) for name in present} <= WRITTEN
+        if self.path.is_file() or not own or (present and not begun and not self._is_run()):
             raise UserError(
                 f"The run folder should be new. Found other files at {self.path}. "
                 f"Choose another with --output."
@@ -99,10 +109,19 @@ class RunFolder:
                 f"The run folder should be new. Found {state} in {self.path}: {rest}"
                 f"replace it with --overwrite, or choose another with --output."
             )
-        if present:
-            shutil.rmtree(self.path)
+        # A kill in between leaves neither what looks finished nor what looks foreign.
+        last = ("config.yaml",)
+        for name in (*(present & {"metrics.json"}), *sorted(present - {"metrics.json", *last})):
+            self._remove(name)
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / "config.yaml", cfg.to_yaml())
+
+    def _remove(self, name: str) -> None:
+        path = self.path / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
     def _is_run(self) -> bool:
         try:
@@ -118,9 +137,15 @@ class RunFolder:
         self.config()
         self.latest_checkpoint()
 
+    def how_to_continue(self) -> str:
+        """What to do with a run that was stopped."""
+        if checkpoint.latest(self._checkpoints) is None:
+            return f"no checkpoint yet: start it again, with --output {self.path} --overwrite"
+        return f"train.py --resume {self.path} continues"
+
     def check_same_data(self, report: Mapping[str, Any]) -> None:
         """Refuse data other than those the run began with; `report` has their fingerprint."""
-        if self.read("data.json")["fingerprint"] != report["fingerprint"]:
+        if self.read("data.json", "fingerprint")["fingerprint"] != report["fingerprint"]:
             raise UserError(
                 f"The data of {self.path} should be those the run began with. Found that they "
                 f"have changed since. Restore them."
@@ -133,6 +158,31 @@ class RunFolder:
             raise UserError(
                 f"A run to evaluate should be finished. The one in {self.path} is not: continue it "
                 f"with train.py --resume, or start it again."
+            )
+        self.read("metrics.json")
+
+    def model_digests(self) -> dict[str, str]:
+        """SHA-256 of every file that predictions depend on, by its path in the folder."""
+        places = [self.path / name for name in MODEL]
+        inner = [path for place in places for path in sorted(place.rglob("*"))]
+        files = [path for path in (*places, *inner) if path.is_file()]
+        return {path.relative_to(self.path).as_posix(): digest(path) for path in files}
+
+    def check_unchanged(self) -> None:
+        """Refuse a finished run of which a file is not the one that was tested.
+
+        Earlier runs have no digests, and pass.
+        """
+        stated = self.read("metrics.json").get("files")
+        if stated is None:
+            return
+        found = self.model_digests()
+        changed = sorted(n for n in {*found, *stated} if found.get(n) != stated.get(n))
+        if changed:
+            raise UserError(
+                f"The files of a finished run should be those it was tested with. Found another "
+                f"sha256 than in metrics.json, or no such file: {', '.join(changed)} in "
+                f"{self.path}. Restore them, or train again."
             )
 
     def config(self, overrides: Iterable[str] = ()) -> Config:
@@ -149,11 +199,13 @@ class RunFolder:
         """Write a JSON file, whole or not at all."""
         write_atomically(self.path / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
-    def read(self, name: str) -> dict[str, Any]:
-        """Read a JSON file of the run."""
+    def read(self, name: str, *needed: str) -> dict[str, Any]:
+        """Read a JSON file of the run, which should have the keys `needed`."""
         try:
             content: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            if not isinstance(content, dict) or any(key not in content for key in needed):
+                raise ValueError(f"no mapping with {', '.join(needed) or 'names'}")
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(
                 f"A finished run should hold {name}. In {self.path} it cannot be read: {error}."
             ) from None
@@ -161,22 +213,30 @@ class RunFolder:
 
     def append(self, name: str, row: Mapping[str, Any]) -> None:
         """Add one row to a JSON-lines file; NaN and infinity become null."""
-        with (self.path / name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_finite(row), allow_nan=False) + "\n")
+        append_line(self.path / name, json.dumps(_finite(row), allow_nan=False))
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """The rows of a JSON-lines file."""
         text = (self.path / name).read_text(encoding="utf-8")
         return [json.loads(line) for line in text.splitlines()]
 
-    def truncate(self, name: str, step: int) -> None:
-        """Drop the rows after `step`: a killed run logged them, and its resumption will again."""
-        path = self.path / name
-        if path.is_file():
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if line.endswith("\n")]
-            kept = [line for line in kept if json.loads(line)["step"] <= step]
-            write_atomically(path, "".join(kept))
+    def count(self, name: str) -> int:
+        """The number of rows of a JSON-lines file, 0 where there is none."""
+        return len(self.rows(name)) if (self.path / name).is_file() else 0
+
+    def rewind(self, step: int) -> None:
+        """Drop the rows after `step`: a killed run logged them, and its resumption will again.
+
+        What the kill left unfinished goes as well.
+        """
+        for name in LOGS:
+            path = self.path / name
+            if path.is_file():
+                lines = path.read_bytes().splitlines(keepends=True)
+                kept = [line for line in lines if _step_of(line) <= step]
+                write_atomically(path, b"".join(kept))
+        for path in list(self.path.glob(f"*{PARTIAL}")):
+            self._remove(path.name)
 
     # -- checkpoints ---------------------------------------------------------------------------
 
@@ -191,27 +251,11 @@ class RunFolder:
         optimizer: Mapping[str, Any],
         files: tuple[Path, ...] = (),
     ) -> None:
-        """Write a checkpoint and then name it the latest; a kill at any moment leaves one whole.
-
-        Args:
-            state: JSON-able, with `step`.
-            tensors: safetensors files by name.
-            optimizer: what torch saves, readable without running code.
-            files: copied under `files/`, for example perforatedai's own.
-        """
-        folder = self._checkpoints / f"step={state['step']:06d}"
-        shutil.rmtree(folder, ignore_errors=True)
-        (folder / "files").mkdir(parents=True)
-        for name, group in tensors.items():
-            save_file({k: v.contiguous() for k, v in group.items()}, folder / f"{name}.safetensors")
-        torch.save(optimizer, folder / "optimizer.pt")
-        for file in files:
-            shutil.copy2(file, folder / "files" / file.name)
-        write_atomically(folder / "state.json", json.dumps(state))
-        write_atomically(self._checkpoints / "latest", folder.name)
-        for old in self._checkpoints.glob("step=*"):
-            if old != folder:
-                shutil.rmtree(old)
+        """See `checkpoint.save_checkpoint`; the logs are on the disk before."""
+        for name in LOGS:
+            if (self.path / name).is_file():
+                sync(self.path / name)
+        checkpoint.save_checkpoint(self._checkpoints, state, tensors, optimizer, files)
 
     def latest_checkpoint(self) -> Path:
         """The newest whole checkpoint.
@@ -219,13 +263,13 @@ class RunFolder:
         Raises:
             UserError: the run was stopped before its first checkpoint.
         """
-        pointer = self._checkpoints / "latest"
-        if not pointer.is_file():
+        found = checkpoint.latest(self._checkpoints)
+        if found is None:
             raise UserError(
                 f"A run to resume should have a checkpoint. Found none in {self.path}: it stopped "
                 f"before the first. Start it again with --overwrite."
             )
-        return self._checkpoints / pointer.read_text(encoding="utf-8").strip()
+        return found
 
     def put_back(self, files: Iterable[Path]) -> None:
         """Overwrite files with their copies in the latest checkpoint."""
@@ -237,48 +281,18 @@ class RunFolder:
         shutil.rmtree(self._checkpoints, ignore_errors=True)
 
 
-def load_checkpoint(
-    folder: Path,
-) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """What `save_checkpoint` was given: state, tensors and optimizer.
-
-    Raises:
-        UserError: the checkpoint is damaged.
-    """
-    try:
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        tensors = {path.stem: load_file(path) for path in folder.glob("*.safetensors")}
-        optimizer = torch.load(folder / "optimizer.pt", weights_only=True, map_location="cpu")
-    except Exception as error:  # each of the three formats has errors of its own
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"The checkpoint {folder} should be whole. Found: {reason}. "
-            f"Start the run again with --overwrite."
-        ) from None
-    return state, tensors, optimizer
-
-
 def check_writable(path: Path) -> None:
     """Refuse a file whose folder is missing or closed, before the work of filling it.
 
     Raises:
         UserError: the file could not be written.
     """
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK) or path.is_dir():
+    odd = path.exists() and not path.is_file()  # a folder, or a device that would be replaced
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK) or odd:
         raise UserError(
             f"The output should be a file in a folder that can be written. Found {path}. "
             f"Create the folder or choose another."
         )
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file so that a reader, or a kill, sees either the old or the new content."""
-    temporary = path.with_name(path.name + ".partial")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def provenance(device: torch.device) -> dict[str, Any]:
@@ -319,3 +333,18 @@ def _finite(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _step_of(line: bytes) -> float:
+    """The step of a row of a log; infinity for a row that a kill has cut off."""
+    try:
+        return int(json.loads(line)["step"]) if line.endswith(b"\n") else math.inf
+    except (ValueError, KeyError, TypeError):
+        return math.inf
+
+
+def _read_holder(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")[:80] or "an unknown process"
+    except OSError:
+        return "an unknown process"

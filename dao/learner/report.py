@@ -162,9 +162,11 @@ def summary(metrics: Mapping[str, Any]) -> list[str]:
             f"{dendrites['dendrites_kept']} kept in the selected model"
         )
     training = metrics["training"]
+    left_out = training.get("skipped_steps")
+    skipped = f" ({left_out} left out: loss or gradient not finite)" if left_out else ""
     lines.append(
         f"selected by validation after step {training['selected_after_step']} of "
-        f"{training['steps']}; trained in {training['seconds']:.0f} s, "
+        f"{training['steps']}{skipped}; trained in {training['seconds']:.0f} s, "
         f"{metrics['parameters']['trainable']:,} trainable parameters"
         f"{' without the dendrites' if dendrites else ''}"
     )

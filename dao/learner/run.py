@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-from safetensors.torch import save_file
 from torch import Tensor
 
 from dao.learner import dendritic, ranks
@@ -14,6 +13,7 @@ from dao.learner.assessment import TableLike, assess, slice_columns
 from dao.learner.config import Config, Encoder
 from dao.learner.controls import arm_encoder
 from dao.learner.encoder import locate
+from dao.learner.files import csv_text, write_atomically, write_tensors
 from dao.learner.loop import Fitted, Job, Progress, fit
 from dao.learner.model import build, save_weights
 from dao.learner.predictor import DENDRITES, Predictor, pick_device
@@ -75,9 +75,11 @@ def run(
             (train, validation), spent = cache_prefix(model, splits, pad, place, progress.note)
         cached = {"prefix_cache": spent}
     line_limit = predictor.limit if cfg.train.packing else None
+    names = table.rows("train")["id"].tolist()
     job = Job(
-        predictor.model, tasks, train, validation, predictor.pad, cfg, folder, progress, line_limit
-    )
+        predictor.model, tasks, train, validation, predictor.pad, cfg, folder, progress, line_limit,
+        names,
+    )  # fmt: skip
     fitted = fit(job, resume=resume)
     if not ranks.is_first():
         return {}
@@ -115,12 +117,14 @@ def run(
             "selected_after_step": fitted.best_step,
             "restarted_after_steps": fitted.restarts,
             "seconds": round(fitted.seconds, 1),
+            "skipped_steps": folder.count("skipped.jsonl"),
             **cached,
         },
         "data": table.report,
+        "files": folder.model_digests(),
         "provenance": {**provenance(device), **_compute(encoder, predictor)},
     }
-    (folder.path / "README.md").write_text(model_card(cfg, metrics), encoding="utf-8")
+    write_atomically(folder.path / "README.md", model_card(cfg, metrics))
     folder.write("metrics.json", metrics)
     if not cfg.train.keep_checkpoint:
         folder.remove_checkpoints()
@@ -163,7 +167,7 @@ def _save(
 ) -> None:
     save_weights(fitted.model, predictor.tokenizer, cfg.encoder.name, folder.path)
     if fitted.report is not None:
-        save_file(fitted.dendrites, folder.path / DENDRITES)
+        write_tensors(folder.path / DENDRITES, fitted.dendrites)
     folder.write("tasks.json", {name: task.to_dict() for name, task in tasks.items()})
 
 
@@ -177,4 +181,4 @@ def _save_predictions(
     for name, task in tasks.items():
         columns[f"{name}_target"] = rows[name].tolist()
         columns |= task.predict(outputs[name])
-    pd.DataFrame(columns).to_csv(folder.path / "predictions.csv", index=False)
+    write_atomically(folder.path / "predictions.csv", csv_text(pd.DataFrame(columns)))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import uuid
 import zlib
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -14,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
+from dao.learner.files import write_atomically
 from dao.learner.tokens import Tokens, pad_id, tokenize
 
 __all__ = ["TokenCache", "cache_key", "read_tokens", "write_tokens"]
@@ -45,14 +44,14 @@ class TokenCache:
         key = cache_key(texts, tokenizer, limit)
         if key is None:
             self._tell("token ids are not cached: this tokenizer has no form that can be compared")
-            return tokenize(texts, tokenizer, limit)
+            return tokenize(texts, tokenizer, limit, self._note)
         path = self.folder / f"{key}.arrow"
         found = read_tokens(path, len(texts))
         if found is not None:
             return found
         if path.exists():
             self._tell(f"token ids: {path} is damaged and is made anew")
-        tokens = tokenize(texts, tokenizer, limit)
+        tokens = tokenize(texts, tokenizer, limit, self._note)
         try:
             write_tokens(path, tokens)
         except OSError as error:
@@ -117,17 +116,13 @@ def write_tokens(path: Path, tokens: Tokens) -> None:
     """
     schema = pa.schema([FIELD], {CHECKSUM: _checksum(tokens.array)})
     batch = pa.record_batch([tokens.array], schema=schema)
+
+    def fill(place: Path) -> None:
+        with open(place, "xb") as file, pa.ipc.new_file(file, schema) as writer:
+            writer.write_batch(batch)
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        with partial.open("xb") as file:
-            with pa.ipc.new_file(file, schema) as writer:
-                writer.write_batch(batch)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomically(path, fill, unique=True)
 
 
 def _checksum(array: pa.LargeListArray) -> bytes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ __all__ = ["Tokens", "pad_id", "tokenize"]
 
 # The tokenizer answers with Python objects; only so many texts have them at a time.
 CHUNK = 10_000
+EVERY = 5.0  # seconds between two signs of life
 
 
 class Tokens(Sequence[Sequence[int]]):
@@ -44,8 +46,17 @@ class Tokens(Sequence[Sequence[int]]):
         return np.diff(self._offsets)
 
 
-def tokenize(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, limit: int) -> Tokens:
-    """Token ids per text, cut at `limit`; a text that gives no token gets one of the pad id."""
+def tokenize(
+    texts: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    limit: int,
+    note: Callable[[str], None] | None = None,
+) -> Tokens:
+    """Token ids per text, cut at `limit`; a text that gives no token gets one of the pad id.
+
+    `note` is told every few seconds how far it is.
+    """
+    last = time.monotonic()
     empty = [pad_id(tokenizer)]
     values, lengths = [np.empty(0, np.int32)], [np.empty(0, np.int64)]
     for start in range(0, len(texts), CHUNK):
@@ -53,6 +64,9 @@ def tokenize(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, limit: in
         found = tokenizer(chunk, truncation=True, max_length=limit)["input_ids"]
         rows = [row or empty for row in found]
         lengths.append(np.fromiter(map(len, rows), np.int64, len(rows)))
+        if note and (now := time.monotonic()) - last >= EVERY:
+            note(f"token ids: {start + len(chunk):,} of {len(texts):,} texts")
+            last = now
         values.append(np.fromiter((i for row in rows for i in row), np.int32, lengths[-1].sum()))
     offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
     flat = pa.array(np.concatenate(values))

@@ -95,7 +95,7 @@ def test_one_process_at_a_time(train, tmp_path: Path):
     from dao.learner.record import RunFolder
 
     with RunFolder(tmp_path / "run").locked():
-        refused(train(tmp_path / "run"), "another at work")
+        refused(train(tmp_path / "run"), "another at work", f"process {os.getpid()} since 20")
     assert train(tmp_path / "run").exit_code == 0
 
 
@@ -122,7 +122,7 @@ def test_settings_changed_before_a_resumption_are_refused(train, tmp_path: Path,
         patch.setattr("dao.learner.plan.Plan.validations", (7,), raising=False)
         result = train(tmp_path / "run", "train.checkpoint_every=2")
     assert result.exit_code == 130
-    assert "--resume continues" in result.stderr
+    assert f"--resume {tmp_path / 'run'} continues" in result.stderr
     config = tmp_path / "run" / "config.yaml"
     written = config.read_text()
     config.write_text(written.replace("epochs: 2", "epochs: 3"))

@@ -135,7 +135,8 @@ def _process(job: Job, lock: int, stop: threading.Event) -> int:
 def _arguments(job: Job) -> list[str]:
     folder = job.place / job.folder
     for file in folder.glob("*.partial"):  # of a process killed while it wrote
-        file.unlink()
+        if file.is_file():
+            file.unlink()
     if (folder / "checkpoints" / "latest").is_file():
         return ["--resume", str(job.folder)]
     folder.mkdir(parents=True, exist_ok=True)

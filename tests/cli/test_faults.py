@@ -1,0 +1,285 @@
+"""Every write of a run fails once: the folder stays readable, and the run can be finished."""
+
+import errno
+import json
+import os
+import resource
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner, Result
+
+TINY = ("--tasks", "reg", "train.epochs=1", "train.batch_size=30", "train.lr=0.1")
+ARMS = {"plain": (), "dendrites": ("--dendrites", "train.batch_size=10")}
+PARTIAL = ".partial"
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+class Faults:
+    """Counts the writes below a folder, and lets the one with a given number fail."""
+
+    def __init__(self) -> None:
+        self.folder: Path | None = None
+        self.seen: list[str] = []
+        self.fails_at: int | None = None
+
+    def hit(self, what: str, path: object) -> None:
+        if self.folder is None or not isinstance(path, str | Path | bytes):
+            return
+        place = Path(os.fsdecode(path))
+        if not place.is_absolute():
+            place = Path.cwd() / place
+        if self.folder != place and self.folder not in place.parents:
+            return
+        self.seen.append(f"{what} {place.relative_to(self.folder)}")
+        if len(self.seen) - 1 == self.fails_at:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.folder is None:
+            return
+        if event == "open":
+            path, mode, flags = arguments
+            writes = set(mode) & set("wax+") if mode else (flags or 0) & WRITING
+            if writes:
+                self.hit("open", path)
+        elif event == "os.rename":
+            self.hit("rename", arguments[1])
+        elif event == "os.mkdir" and not os.path.exists(arguments[0]):
+            self.hit("mkdir", arguments[0])
+
+
+FAULTS = Faults()
+
+
+@pytest.fixture(scope="module")
+def hook() -> None:
+    sys.addaudithook(FAULTS.audit)  # stays for good, and does nothing without a folder
+
+
+@contextmanager
+def failing(folder: Path, number: int | None) -> Iterator[list[str]]:
+    """Within the block, the write with this number fails as on a full disk."""
+    FAULTS.folder, FAULTS.seen, FAULTS.fails_at = folder, [], number
+    try:
+        yield FAULTS.seen
+    finally:
+        FAULTS.folder = None
+
+
+@pytest.fixture
+def patched(hook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Python's audit events do not tell of: libraries in C++ and Rust, and the sync."""
+
+    def wrap(module: Any, name: str, path_of: Callable[..., object]) -> None:
+        original = getattr(module, name)
+
+        def wrapped(*arguments: Any, **options: Any) -> Any:
+            FAULTS.hit(name, path_of(*arguments))
+            return original(*arguments, **options)
+
+        monkeypatch.setattr(module, name, wrapped)
+
+    import peft.peft_model
+
+    from dao.learner import checkpoint, files
+
+    for module in (files, checkpoint, safetensors.torch):
+        wrap(module, "save_file", lambda _, path, *__: path)
+    wrap(peft.peft_model, "safe_save_file", lambda _, path, *__: path)
+    wrap(torch, "save", lambda _, path, *__: path)
+    wrap(os, "fsync", lambda descriptor: os.readlink(f"/proc/self/fd/{descriptor}"))
+
+
+@pytest.fixture(scope="module")
+def whole(train, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The weights of a run that nothing happened to, with dendrites and without."""
+    found = {}
+    for name, flags in ARMS.items():
+        folder = tmp_path_factory.mktemp("whole") / name
+        assert train(folder, *TINY, *flags).exit_code == 0
+        found[name] = weights(folder)
+    return found
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    files = ("adapter/adapter_model.safetensors", "heads.safetensors", "dendrites.safetensors")
+    present = [folder / name for name in files if (folder / name).exists()]
+    return {f"{p.name}:{k}": v for p in present for k, v in load_file(p).items()}
+
+
+def again(train, folder: Path, *flags: str) -> Result:
+    """What the message of a failed run says: resume, or start again."""
+    from train import app
+
+    if (folder / "checkpoints" / "latest").exists():
+        return CliRunner().invoke(app, ["--resume", str(folder)], catch_exceptions=False)
+    return train(folder, *TINY, *flags, "--overwrite")
+
+
+def check_one_fault(train, folder: Path, number: int, whole, *flags: str) -> None:
+    with failing(folder, number) as seen:
+        result = train(folder, *TINY, *flags)
+    where = seen[number] if number < len(seen) else "none"
+    assert result.exit_code == 1, where
+    assert result.stderr.strip().splitlines()[-1].startswith("error: "), result.stderr
+    assert "No space left on device" in result.stderr.splitlines()[-1], result.stderr
+    assert "Traceback" not in result.output
+    for path in folder.rglob("*.json"):
+        if PARTIAL not in str(path) and "PAI" not in path.parts:
+            json.loads(path.read_text())  # whole, whatever is there
+    if (folder / "metrics.json").exists():  # only if its name could not be made safe any more
+        assert where == "fsync .", where
+    else:
+        assert again(train, folder, *flags).exit_code == 0, where
+    assert not [p for p in folder.rglob(f"*{PARTIAL}") if "checkpoints" not in p.parts], where
+    found = weights(folder)
+    assert found.keys() == whole.keys(), where
+    assert all(found[name].equal(whole[name]) for name in found), where
+
+
+@pytest.mark.slow
+def test_every_write_fails_once(train, tmp_path: Path, whole, patched):
+    with failing(tmp_path / "counted", None) as seen:
+        assert train(tmp_path / "counted", *TINY, *ARMS["plain"]).exit_code == 0
+    assert len(seen) > 60
+    for number in range(len(seen)):
+        check_one_fault(train, tmp_path / f"{number}", number, whole["plain"], *ARMS["plain"])
+        shutil.rmtree(tmp_path / f"{number}")
+
+
+@pytest.mark.slow
+def test_every_write_of_perforatedai_and_of_dendrites_fails_once(
+    train, tmp_path: Path, whole, patched
+):
+    flags = ARMS["dendrites"]
+    with failing(tmp_path / "counted", None) as seen:
+        assert train(tmp_path / "counted", *TINY, *flags).exit_code == 0
+    numbers = [i for i, what in enumerate(seen) if "PAI" in what or "dendrites" in what]
+    numbers += [i for i, what in enumerate(seen) if "best_model" in what]
+    assert len(set(numbers)) > 6
+    for number in sorted(set(numbers)):
+        check_one_fault(train, tmp_path / f"{number}", number, whole["dendrites"], *flags)
+
+
+@pytest.mark.parametrize("limit", [1000, 8000, 17_500, 30_000])
+def test_a_disk_that_is_really_full(train, tmp_path: Path, whole, limit: int):
+    """No file may grow beyond the limit: what the system and the libraries make of that."""
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        result = train(tmp_path / "run", *TINY)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert result.exit_code == 1, result.output
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: The system refused "), last
+    assert str(tmp_path / "run") in last
+    assert last.endswith("Look at permissions and space.")
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    assert again(train, tmp_path / "run").exit_code == 0
+    assert all(weights(tmp_path / "run")[n].equal(t) for n, t in whole["plain"].items())
+
+
+def test_predictions_are_whole_or_as_they_were(full_run: Path, tmp_path: Path, patched):
+    from evaluate import app
+
+    (tmp_path / "new.csv").write_text("text\nprofit rose\n")
+    place = tmp_path / "out"
+    place.mkdir()
+    arguments = [str(full_run), "--input", str(tmp_path / "new.csv"), "--output"]
+    arguments.append(str(place / "predictions.csv"))
+    with failing(place, None) as seen:
+        assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert len(seen) == 4
+    (place / "predictions.csv").write_text("older")
+    for number, what in enumerate(seen):
+        with failing(place, number):
+            result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        assert result.exit_code == 1
+        assert "No space left on device" in result.stderr.splitlines()[-1]
+        assert [path.name for path in place.iterdir()] == ["predictions.csv"]
+        if what != "fsync .":  # by then the new file has its name
+            assert (place / "predictions.csv").read_text() == "older"
+
+
+def test_a_cache_that_cannot_be_written_fails_no_run(train, tmp_path: Path, patched):
+    cache = tmp_path / "cache"
+    with failing(cache, None) as seen:
+        assert train(tmp_path / "counted", *TINY, f"cache={cache}").exit_code == 0
+    assert len(seen) > 8
+    for number in (0, 1, 2, 3, 4, 5):
+        with failing(tmp_path / f"cache-{number}", number):
+            result = train(tmp_path / f"{number}", *TINY, f"cache={tmp_path / f'cache-{number}'}")
+        assert result.exit_code == 0, result.output
+        assert "token ids are not cached" in result.stderr
+        assert not list((tmp_path / f"cache-{number}").rglob(f"*{PARTIAL}"))
+
+
+def test_frozen_states_that_cannot_be_written_are_one_line(train, tmp_path: Path, patched):
+    cache = tmp_path / "cache" / "prefix"
+    flags = ("encoder.prefix_cache=true", "encoder.lora.last_layers=1", f"cache={cache.parent}")
+    with failing(cache, None) as seen:
+        assert train(tmp_path / "counted", *TINY, *flags).exit_code == 0
+    shutil.rmtree(cache)
+    for number, what in enumerate(seen):
+        with failing(cache, number):
+            result = train(tmp_path / f"{number}", *TINY, *flags)
+        assert result.exit_code == 1, what
+        assert "No space left on device" in result.stderr.splitlines()[-1]
+        assert train(tmp_path / f"{number}", *TINY, *flags).exit_code == 0, what
+        shutil.rmtree(cache)
+
+
+def test_a_kill_while_a_run_is_replaced_leaves_neither_a_finished_nor_a_foreign_one(
+    train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from dao.learner.record import RunFolder
+
+    class PowerCut(BaseException):
+        pass
+
+    remove = RunFolder._remove
+    assert train(tmp_path / "run", *TINY).exit_code == 0
+    names = len(list((tmp_path / "run").iterdir()))
+    for survived in range(0, names - 1, 3):
+        left = [survived]
+
+        def cut(self: RunFolder, name: str, left: list[int] = left) -> None:
+            if not left[0]:
+                raise PowerCut
+            left[0] -= 1
+            remove(self, name)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(RunFolder, "_remove", cut)
+            with pytest.raises(PowerCut):
+                train(tmp_path / "run", *TINY, "--overwrite")
+        assert (tmp_path / "run" / "metrics.json").exists() == (survived == 0)
+        assert train(tmp_path / "run", *TINY, "--overwrite").exit_code == 0
+
+
+def test_a_kill_before_the_settings_have_their_name_is_no_obstacle(train, tmp_path: Path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / f"config.yaml{PARTIAL}").write_text("tas")
+    assert train(tmp_path / "run", *TINY).exit_code == 0
+
+
+def test_rows_that_a_power_cut_left_as_zeros_are_dropped(tmp_path: Path):
+    from dao.learner.record import RunFolder
+
+    good = b'{"step": 1}\n{"step": 2}\n{"step": 3}\n'
+    (tmp_path / "history.jsonl").write_bytes(good + b"\0\0\0\0\n[]\n" + b'{"step": 2')
+    (tmp_path / f"heads.safetensors{PARTIAL}").write_text("")
+    (tmp_path / f"adapter{PARTIAL}").mkdir()
+    RunFolder(tmp_path).rewind(2)
+    assert RunFolder(tmp_path).rows("history.jsonl") == [{"step": 1}, {"step": 2}]
+    assert [path.name for path in tmp_path.iterdir()] == ["history.jsonl"]
