@@ -197,7 +197,8 @@ def _load(
 
     states = folder.read("tasks.json")
     tasks = {name: TASKS[name].from_dict(state) for name, state in states.items()}
-    predictor = reload(folder, tasks, pick_device(device or folder.config().device))
+    outputs = {name: task.outputs for name, task in tasks.items()}
+    predictor = reload(folder, outputs, pick_device(device or folder.config().device))
     predictor, merged = make_engine(engine, predictor)
     return tasks, predictor, [f"engine {engine}: {merged}"] if merged else []
 

@@ -94,8 +94,13 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def reload(folder: RunFolder, tasks: Mapping[str, TaskLike], device: torch.device) -> Predictor:
+def reload(folder: RunFolder, outputs: Mapping[str, int], device: torch.device) -> Predictor:
     """The selected model of a finished run; predictions are those it was tested with.
+
+    Args:
+        folder: of the run.
+        outputs: head width per task.
+        device: where the model goes.
 
     Raises:
         UserError: a file of the run is missing, damaged, changed or does not fit the others.
@@ -103,7 +108,6 @@ def reload(folder: RunFolder, tasks: Mapping[str, TaskLike], device: torch.devic
     cfg = folder.config()
     # What `auto` and the arm came to when the run was made, whatever they would come to here.
     made = folder.read("metrics.json", "provenance")["provenance"]
-    outputs = {name: task.outputs for name, task in tasks.items()}
     encoder = cfg.encoder.model_copy(update={"precision": made["precision"]})
     if lora := made.get("lora"):  # earlier runs did not record it, and had it as in their settings
         encoder = encoder.model_copy(update={"lora": Lora.model_validate(lora)})

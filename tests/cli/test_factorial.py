@@ -122,6 +122,8 @@ def test_sigkill_of_everything_and_the_same_command_again(
     assert {c: results(other, c) for c in cells} == {c: results(output, c) for c in cells}
 
     conclude(output)
+    found = json.loads((output / "findings.json").read_text())
+    assert all(arm["latency_ms"] > 0 for arm in found["arms"].values())
     report = (output / "report.md").read_text()
     assert "| dao - base | 1 |" in report
     assert "| base - reg alone | 1 |" in report

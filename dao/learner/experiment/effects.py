@@ -9,6 +9,7 @@ from typing import Any
 
 from dao.learner.experiment.comparable import check_comparable
 from dao.learner.experiment.contrasts import EFFECTS, METRICS, PAIRS
+from dao.learner.experiment.latency import latencies
 from dao.learner.experiment.runs import Run, experiment
 from dao.learner.experiment.statistics import t_interval
 from dao.learner.experiment.verdicts import METHOD, over_rows, over_seeds
@@ -49,6 +50,7 @@ def findings(folder: Path) -> dict[str, Any]:
     check_comparable(runs)
     seeds = sorted({run.seed for run in runs}.union(*unfinished.values()))
     figures = {arm: {run.seed: run.figures for run in found} for arm, found in arms.items()}
+    latency = latencies(_of_one_seed(arms))
     report = {
         "name": runs[0].metrics["name"],
         "folder_arms": list(arms),
@@ -56,7 +58,11 @@ def findings(folder: Path) -> dict[str, Any]:
         "missing": _missing(arms, seeds),
         "metrics": METRICS,
         **_references(runs),
-        "arms": {arm: _arm(found) for arm, found in arms.items() if found},
+        "arms": {
+            arm: _arm(found) | ({"latency_ms": latency[arm]} if arm in latency else {})
+            for arm, found in arms.items()
+            if found
+        },
         "effects": over_seeds(EFFECTS, figures),
         "per_example": over_rows(_pairs(arms)),
         "method": list(METHOD),
@@ -65,6 +71,16 @@ def findings(folder: Path) -> dict[str, Any]:
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
     write_atomically(folder / FILE, text + "\n")
     return report
+
+
+def _of_one_seed(arms: Mapping[str, Sequence[Run]]) -> dict[str, Run]:
+    """The first seed that all arms have; none, if there is no such seed."""
+    by_seed = [{run.seed: run for run in found} for found in arms.values() if found]
+    common = set.intersection(*(set(runs) for runs in by_seed))
+    names = [arm for arm, found in arms.items() if found]
+    if not common:
+        return {}
+    return {arm: runs[min(common)] for arm, runs in zip(names, by_seed, strict=True)}
 
 
 def _missing(arms: Mapping[str, Sequence[Run]], seeds: Sequence[int]) -> list[dict[str, Any]]:
@@ -77,6 +93,7 @@ def _arm(runs: Sequence[Run]) -> dict[str, Any]:
 
     `parameters` is how many trained at most, dendrites included (those of sham never train);
     `seconds` the training took; `validations` each run had, and `steps` and restarts the first.
+    `latency_ms` is of the first seed that all arms have, as `latency.latencies` has it.
     """
     values = {m: {str(run.seed): run.figure(m) for run in runs} for m in METRICS}
     values = {m: by_seed for m, by_seed in values.items() if set(by_seed.values()) != {None}}

@@ -214,7 +214,11 @@ def _costs(findings: Mapping[str, Any], runs: Runs) -> Section:
     }
     shown = {name: by_arm for name, by_arm in table.items() if by_arm}
     section = _figure(
-        "Quality and cost", "figures/cost.png", panels, "Means over seeds; line: 95 % t interval."
+        "Quality and cost",
+        "figures/cost.png",
+        panels,
+        "Means over seeds; line: 95 % t interval. Latency is of one seed: one text at a time, the "
+        "models of two arms in turn.",
     )
     absent = [n for n in ("latency", "memory") if not any(n in name for name in shown)]
     note = [Text(f"Left out: {' and '.join(absent)}, not recorded.", quiet=True)] if absent else []
