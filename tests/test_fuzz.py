@@ -42,14 +42,25 @@ LABELS = st.one_of(st.sampled_from(["up", "down", "1", ""]), CELLS)
 SCORES = st.one_of(st.sampled_from(["0.5", "-1", "", 0.25]), CELLS)
 
 
+SANE = {
+    "text": st.builds(
+        "{} {} in {}".format, *[st.sampled_from(["profit", "rose", "fell", "may"])] * 3
+    ),
+    "label": st.sampled_from(["up", "down"]),
+    "score": st.floats(-1, 1),
+    "split": st.sampled_from(["train", "train", "train", "validation", "test", "dev", None]),
+}
+
+
 @st.composite
 def tables(draw: st.DrawFn) -> list[dict[str, Any]]:
     """Rows that are often usable, and often not quite."""
-    column = {"text": TEXTS, "label": LABELS, "score": SCORES, "split": SPLITS}
-    names = draw(st.lists(NAMES, max_size=5, unique=True)) if draw(st.booleans()) else [*column]
-    sane = draw(st.booleans())
-    usual = {"label": st.sampled_from(["up", "down"]), "score": st.floats(-1, 1), "split": SPLITS}
-    kinds = {n: usual.get(n, TEXTS) if sane else column.get(n, CELLS) for n in names}
+    if draw(st.booleans()):
+        kinds = SANE
+    else:
+        column = {"text": TEXTS, "label": LABELS, "score": SCORES, "split": SPLITS}
+        names = draw(st.lists(NAMES, max_size=5, unique=True)) if draw(st.booleans()) else [*column]
+        kinds = {name: column.get(name, CELLS) for name in names}
     count = draw(st.integers(0, 30))
     return [{name: draw(kind) for name, kind in kinds.items()} for _ in range(count)]
 

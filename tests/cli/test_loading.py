@@ -328,5 +328,12 @@ def test_no_load_in_the_project_runs_code():
     text = "\n".join(path.read_text() for path in files)
     assert text.count("torch.load(") == text.count("weights_only=True") == 1
     assert "trust_remote_code=True" not in text
-    for word in ("import pickle", "pickle.load", "joblib", "allow_pickle", "eval(repr", "marshal"):
+    for word in (
+        "import pickle",
+        "pickle.load",
+        "joblib.load",
+        "allow_pickle",
+        "eval(repr",
+        "marshal",
+    ):
         assert word not in text
