@@ -54,11 +54,12 @@ def latencies(runs: Mapping[str, Run]) -> dict[str, float]:
 def in_turns(
     runners: list[Callable[[tuple[Tensor, Tensor]], object]], inputs: list[tuple[Tensor, Tensor]]
 ) -> list[list[float]]:
-    """Seconds of every runner for every input, all runners in turn; a first pass warms up."""
+    """Seconds of every runner for every input, in turn and forth and back; a pass warms up."""
     seconds: list[list[float]] = [[] for _ in runners]
     for timed in (False, True):
-        for given in inputs if timed else inputs[:3]:
-            for run, taken in zip(runners, seconds, strict=True):
+        for i, given in enumerate(inputs):
+            turns = list(zip(runners, seconds, strict=True))
+            for run, taken in turns[:: -1 if i % 2 else 1]:
                 began = time.perf_counter()
                 run(given)
                 if timed:
