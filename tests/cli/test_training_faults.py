@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,15 @@ def pressing(monkeypatch: pytest.MonkeyPatch, step: int, times: int) -> None:
     monkeypatch.setattr(_Loop, "train_step", press)
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Ctrl-C is heard as at a terminal; a shell has its background jobs ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 def test_ctrl_c_saves_and_says_how_to_resume(train, tmp_path: Path, monkeypatch):
     assert train(tmp_path / "whole", *TINY).exit_code == 0
     folder = tmp_path / "run"
@@ -202,6 +212,7 @@ def test_ctrl_c_saves_and_says_how_to_resume(train, tmp_path: Path, monkeypatch)
     same_weights(tmp_path / "whole", folder)
 
 
+@pytest.mark.usefixtures("heard")
 def test_a_second_ctrl_c_stops_at_once(train, tmp_path: Path, monkeypatch):
     pressing(monkeypatch, step=3, times=2)
     result = train(tmp_path / "run", *TINY)
