@@ -3,6 +3,9 @@
 python -m benchmarks.dendrites
 python -m benchmarks.dendrites --sets default,heads --counts 0,1 --json result.json
 
+The first takes five to ten minutes on two idle CPU cores, the second about one; each set's table is
+printed, and its figures are written, when they are there.
+
 For every set of targets and every number of dendrites on each of them, three models run beside the
 plain one in one process, in turns of a few steps and in random order, so that other load on the
 machine meets them alike: the model in training, with perforatedai around its layers; its pure-torch
@@ -43,6 +46,7 @@ from dao.learner.config import Config, Encoder
 from dao.learner.controls import arm_encoder
 from dao.learner.dendrites import Dendrites, target_modules
 from dao.learner.encoder import load_config_of, locate
+from dao.learner.files import write_atomically
 from dao.learner.merging import merge
 from dao.learner.model import MultiTaskModel, build
 from dao.learner.predictor import pick_device
@@ -310,11 +314,11 @@ def main(
         )
         for name in names:
             figures |= measure(work, name, numbers)
-        print(markdown(_table(figures, names, numbers)))
+            print(markdown(_table(figures, [name], numbers)))
+            if output is not None:
+                write_atomically(output, json.dumps(figures, indent=2) + "\n")
         for line in goals(figures):
             print(f"- {line}")
-    if output is not None:
-        output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

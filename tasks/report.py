@@ -11,6 +11,8 @@ from tasks.progress import ticking
 from tasks.sources import Raw
 from tasks.table import SPLITS, count
 
+MOST = 12  # classes that are listed
+
 __all__ = ["described", "digest", "notes"]
 
 
@@ -27,8 +29,18 @@ def described(raw: Sequence[Raw], frame: pd.DataFrame, tasks: Sequence[str]) -> 
             task: {split: int(rows[task].notna().sum()) for split, rows in by_split.items()}
             for task in tasks
         },
+        "targets": {task: _targets(by_split["train"][task].dropna()) for task in tasks},
         "fingerprint": digest(frame[content]),
     }
+
+
+def _targets(values: pd.Series) -> dict[str, float]:
+    """Rows per class, or the range and mean of scores."""
+    if any(isinstance(value, str) for value in values.iloc[:1]):
+        return {name: int(rows) for name, rows in values.value_counts().sort_index().items()}
+    scores = values.astype(float)
+    found = {"lowest": scores.min(), "mean": scores.mean(), "highest": scores.max()}
+    return {name: float(value) for name, value in found.items()} if len(scores) else {}
 
 
 def digest(frame: pd.DataFrame) -> str:
@@ -49,12 +61,14 @@ def notes(report: Mapping[str, Any]) -> list[str]:
         ...     "sources": [{"source": "my.csv", "rows": 12}],
         ...     "rows": {"train": 9, "validation": 1, "test": 1},
         ...     "labelled": {"cls": {"train": 9, "validation": 1, "test": 1}},
+        ...     "targets": {"cls": {"down": 4, "up": 5}},
         ...     "dropped": {"without text": 1, "without target": 0},
         ...     "split": ["11 rows by their split column"],
         ... })  # doctest: +NORMALIZE_WHITESPACE
         ['my.csv: 12 rows',
          'rows: 9 train, 1 validation, 1 test',
          'labelled for cls: 9 train, 1 validation, 1 test',
+         'cls in train: down 4, up 5',
          'dropped: 1 row without text',
          'split: 11 rows by their split column']
     """
@@ -63,11 +77,20 @@ def notes(report: Mapping[str, Any]) -> list[str]:
     lines += [
         f"labelled for {task}: {_per_split(splits)}" for task, splits in report["labelled"].items()
     ]
+    lines += [f"{task} in train: {_named(found)}" for task, found in report["targets"].items()]
     dropped = [f"{count(rows)} {why}" for why, rows in report["dropped"].items() if rows]
     lines += [f"dropped: {', '.join(dropped)}"] if dropped else []
     lines += _removed(report.get("duplicates", {}))
     lines += [f"split: {note}" for note in report["split"]]
     return lines + _noise(report.get("expected_limits", {}))
+
+
+def _named(targets: Mapping[str, float]) -> str:
+    shown = [
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in list(targets.items())[:MOST]
+    ]
+    return ", ".join(shown) + (f", and {len(targets) - MOST} more" if len(targets) > MOST else "")
 
 
 def _per_split(rows: Mapping[str, int]) -> str:

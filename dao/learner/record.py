@@ -8,6 +8,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -104,7 +105,11 @@ class RunFolder:
             )
         if self.started and not overwrite:
             state = "a finished run" if self.finished else "an unfinished run"
-            rest = "" if self.finished else f"continue it with --resume {self.path}, "
+            rest = (
+                ""
+                if self.finished
+                else f"continue it with --resume {shlex.quote(str(self.path))}, "
+            )
             raise UserError(
                 f"The run folder should be new. Found {state} in {self.path}: {rest}"
                 f"replace it with --overwrite, or choose another with --output."
@@ -141,7 +146,7 @@ class RunFolder:
         """What to do with a run that was stopped."""
         if checkpoint.latest(self._checkpoints) is None:
             return f"no checkpoint yet: start it again, with --output {self.path} --overwrite"
-        return f"train.py --resume {self.path} continues"
+        return f"python train.py --resume {shlex.quote(str(self.path))} continues"
 
     def check_same_data(self, report: Mapping[str, Any]) -> None:
         """Refuse data other than those the run began with; `report` has their fingerprint."""

@@ -148,6 +148,7 @@ def test_notes_say_what_was_read_dropped_and_moved(csv):
         f"{path}: 104 rows",
         "rows: 89 train, 10 validation, 2 test",
         "labelled for cls: 89 train, 10 validation, 2 test",
+        "cls in train: down 45, up 44",
         "dropped: 1 row without text, 1 row without target",
         "duplicates: 1 row removed from train, where their text is also in validation or test",
         "split: 102 rows by their split column",
@@ -158,8 +159,9 @@ def test_notes_say_what_was_read_dropped_and_moved(csv):
 def test_notes_are_short_where_nothing_happened(csv):
     path = csv(rows(40))
     assert notes(load([path], Columns(), tasks=["cls"]).report)[3:] == [
+        "cls in train: down 16, up 16",
         "split: 40 rows without a split: 32 to train, 4 to validation, 4 to test "
-        "(80/10/10 by text, seed 0)"
+        "(80/10/10 by text, seed 0)",
     ]
 
 
@@ -289,3 +291,17 @@ def test_a_task_with_empty_cells_only(csv):
     path = csv("text,label,score\na,up,\nb,down,\n")
     with pytest.raises(UserError, match=r"`score` should have a value.*empty cells.*data\.reg="):
         load([path], Columns(), tasks=BOTH)
+
+
+def test_classes_are_listed_up_to_a_dozen_and_scores_by_their_range(csv):
+    lines = [f"text {i},{chr(97 + i % 14)},{i / 100}" for i in range(140)]
+    report = load(
+        [csv("text,label,score\n" + "\n".join(lines))], Columns(), tasks=["cls", "reg"]
+    ).report
+    assert sum(report["targets"]["cls"].values()) == report["labelled"]["cls"]["train"]
+    assert list(report["targets"]["cls"]) == list("abcdefghijklmn")
+    said = next(line for line in notes(report) if line.startswith("cls in train: a "))
+    assert said.endswith(", and 2 more")
+    found = report["targets"]["reg"]
+    assert 0 <= found["lowest"] < found["mean"] < found["highest"] <= 1.39
+    assert f"reg in train: lowest {found['lowest']:.4g}, mean" in "\n".join(notes(report))

@@ -12,7 +12,7 @@ from dao.learner.experiment.contrasts import EFFECTS, METRICS, PAIRS
 from dao.learner.experiment.latency import latencies
 from dao.learner.experiment.runs import Run, experiment
 from dao.learner.experiment.statistics import t_interval
-from dao.learner.experiment.verdicts import METHOD, over_rows, over_seeds
+from dao.learner.experiment.verdicts import METHOD, METHOD_CHECK, over_rows, over_seeds
 from dao.learner.record import write_atomically
 
 __all__ = ["findings"]
@@ -65,7 +65,7 @@ def findings(folder: Path) -> dict[str, Any]:
         },
         "effects": over_seeds(EFFECTS, figures),
         "per_example": over_rows(_pairs(arms)),
-        "method": list(METHOD),
+        "method": [*METHOD, METHOD_CHECK],
     }
     report["notes"] = _notes(report, runs)
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
