@@ -228,10 +228,11 @@ class _Loop:
         loss = self.weighting.backward(losses)
         if ranks.several():
             self._clear_absent(losses)
-        norm = {"The gradient": self._clip()}
+        broken = {f"The gradient of `{n}`": torch.tensor(math.nan) for n in self.weighting.broken}
+        norm = {**broken, "The gradient": self._clip()}
         if self._skips(step, epoch, norm, rows):
             self.weighting.load_state_dict(before)
-            self.history.drop()
+            self.history.drop(step)
             return
         self.history.watch(step, norm, rows)
         if self.dendrites:

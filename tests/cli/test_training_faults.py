@@ -29,12 +29,12 @@ def rows(path: Path) -> list[dict[str, Any]]:
 def one_bad_row(tmp_path: Path) -> Path:
     """Row `bad` has a score that no other row has; it is for training."""
     verbs = {"rose": 0.5, "fell": -0.5}
-    lines = ["id,text,score,split"]
+    lines = ["id,text,label,score,split"]
     for i in range(60):
         verb = "rose" if i % 2 else "fell"
         split = "train" if i < 40 else "validation" if i < 50 else "test"
-        lines.append(f"r{i},net profit {verb} in quarter {i},{verbs[verb]},{split}")
-    lines.append("bad,sales fell sharply,0.123,train")
+        lines.append(f"r{i},net profit {verb} in quarter {i},{verb},{verbs[verb]},{split}")
+    lines.append("bad,sales fell sharply,fell,0.123,train")
     path = tmp_path / "data.csv"
     path.write_text("\n".join(lines) + "\n")
     return path
@@ -97,6 +97,33 @@ def test_steps_that_are_not_finite_can_be_left_out(
     assert [row["step"] for row in history] == [s for s in range(1, total + 1) if s not in left]
     saved = load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors")
     assert all(torch.isfinite(tensor).all() for tensor in saved.values())
+
+
+@pytest.mark.parametrize("tasks", ["reg", "cls,reg"])
+@pytest.mark.parametrize("weighting", ["dao", "equal"])
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_steps_that_measure_gradients_can_be_left_out(
+    train, one_bad_row: Path, tmp_path: Path, monkeypatch, what: str, weighting: str, tasks: str
+):
+    hurt(monkeypatch, what)
+    flags = ("--data", str(one_bad_row), "--tasks", tasks, "train.lr=0.01")
+    flags = (*flags, "--weighting", weighting, "dao.refresh_every=1", "train.nonfinite=skip")
+    result = train(tmp_path / "run", *flags)
+    assert result.exit_code == 0, result.output
+    assert [row["epoch"] for row in rows(tmp_path / "run" / "skipped.jsonl")] == [1, 2]
+
+
+@pytest.mark.parametrize("tasks", ["reg", "cls,reg"])
+def test_a_measured_gradient_that_is_not_finite_stops_the_run(
+    train, one_bad_row: Path, tmp_path: Path, monkeypatch, tasks: str
+):
+    hurt(monkeypatch, "gradient")
+    flags = ("--data", str(one_bad_row), "--tasks", tasks, "dao.refresh_every=1")
+    result = train(tmp_path / "run", *flags)
+    assert result.exit_code == 1
+    line = last_line(result)
+    assert line.startswith("error: The gradient of `reg` should be finite. Found nan at step ")
+    assert "bad" in line
 
 
 def test_skipping_changes_nothing_where_all_is_finite(train, tmp_path: Path):
