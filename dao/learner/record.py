@@ -139,6 +139,8 @@ class RunFolder:
 
     def how_to_continue(self) -> str:
         """What to do with a run that was stopped."""
+        if self.finished:
+            return f"the run in {self.path} is finished"
         if checkpoint.latest(self._checkpoints) is None:
             return f"no checkpoint yet: start it again, with --output {self.path} --overwrite"
         return f"train.py --resume {self.path} continues"
