@@ -127,8 +127,7 @@ def fit(job: Job, *, resume: bool = False) -> Fitted:
                     loop.weighting.end_epoch()
                 if step in loop.plan.validations:
                     loop.validate(step, epoch)
-                # Several ranks may not have heard of it at the same step.
-                stop = interrupted() and not ranks.several()
+                stop = interrupted()
                 if stop or loop.saves_after(step):
                     loop.checkpoint(step)
                 if stop:

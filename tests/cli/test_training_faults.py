@@ -235,3 +235,31 @@ def test_a_second_ctrl_c_stops_at_once(train, tmp_path: Path, monkeypatch):
     assert result.exit_code == 130
     assert "no checkpoint yet: start it again" in last_line(result)
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_of_several_ranks_a_first_ctrl_c_acts_at_once(monkeypatch):
+    from dao.learner import ranks
+    from dao.learner.interrupt import deferred_interrupt
+
+    usual = signal.getsignal(signal.SIGINT)
+    with deferred_interrupt():
+        assert signal.getsignal(signal.SIGINT) is not usual
+    monkeypatch.setattr(ranks, "several", lambda: True)
+    with deferred_interrupt() as interrupted:
+        assert signal.getsignal(signal.SIGINT) is usual
+        assert not interrupted()
+
+
+def test_ctrl_c_after_the_end_does_not_advise_to_start_again(train, tmp_path: Path, monkeypatch):
+    from dao.learner.record import RunFolder
+
+    remove = RunFolder.remove_checkpoints
+
+    def press(self: RunFolder) -> None:
+        remove(self)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(RunFolder, "remove_checkpoints", press)
+    result = train(tmp_path / "run", *TINY)
+    assert result.exit_code == 130
+    assert last_line(result) == f"stopped; the run in {tmp_path / 'run'} is finished"
