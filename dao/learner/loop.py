@@ -324,10 +324,11 @@ class _Loop:
         names = self._names(rows)
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         where = f", of the rows {', '.join(names[:SHOWN])}{more}" if names else ""
+        look = "Look at these rows, lower" if names else "Lower"
+        skip = "" if self._skipping else ", or leave such steps out with train.nonfinite=skip"
         return UserError(
-            f"{what} should be finite. Found {found} at step {step}{where}. Look at these rows, "
-            f"lower train.lr (now {self.cfg.train.lr}), use encoder.precision=fp32, or leave such "
-            f"steps out with train.nonfinite=skip."
+            f"{what} should be finite. Found {found} at step {step}{where}. {look} train.lr (now "
+            f"{self.cfg.train.lr}), use encoder.precision=fp32{skip}."
         )
 
     def saves_after(self, step: int) -> bool:

@@ -126,6 +126,18 @@ def test_a_measured_gradient_that_is_not_finite_stops_the_run(
     assert "bad" in line
 
 
+def test_a_run_that_skips_is_not_told_to_skip(train, tmp_path: Path, monkeypatch):
+    from dao.learner.loop import _Loop
+
+    monkeypatch.setattr(_Loop, "_skips", lambda *_: False)
+    hurt_all = Regression.loss
+    monkeypatch.setattr(Regression, "loss", lambda *a: hurt_all(*a) * float("nan"))
+    result = train(tmp_path / "run", *TINY, "train.nonfinite=skip")
+    assert result.exit_code == 1
+    assert "should be finite" in last_line(result)
+    assert "train.nonfinite=skip" not in last_line(result)
+
+
 def test_skipping_changes_nothing_where_all_is_finite(train, tmp_path: Path):
     for mode in ("stop", "skip"):
         assert train(tmp_path / mode, *TINY, f"train.nonfinite={mode}").exit_code == 0
