@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -16,11 +17,20 @@ from torch import Tensor, nn
 from dao.errors import UserError
 from dao.learner.files import digest, read_tensors, replace_folder, write_atomically
 
-__all__ = ["ADVICE", "check_fit", "check_optimizer", "latest", "load_checkpoint", "save_checkpoint"]
+__all__ = [
+    "ADVICE",
+    "check_fit",
+    "check_optimizer",
+    "latest",
+    "load_checkpoint",
+    "save_checkpoint",
+    "stamped",
+]
 
 LATEST = "latest"
 STATE = "state.json"
 OPTIMIZER = "optimizer.pt"
+OWN = "sha256_of_the_rest"
 NAME = re.compile(r"step=\d{6,}")
 SAVED = ("optimizer", "weighting", "random", "random_cuda")
 ADVICE = "Start the run again with --overwrite."
@@ -56,7 +66,7 @@ def save_checkpoint(
         for file in files:
             shutil.copy2(file, folder / "files" / file.name)
         shapes = {group: _shapes(content) for group, content in tensors.items()}
-        facts = {**state, "tensors": shapes, "sha256": _digests(folder)}
+        facts = stamped({**state, "tensors": shapes, "sha256": _digests(folder)})
         with open(folder / STATE, "w", encoding="utf-8") as stream:
             json.dump(facts, stream)
 
@@ -66,6 +76,13 @@ def save_checkpoint(
     for old in root.iterdir():
         if old.name not in (name, LATEST):
             shutil.rmtree(old, ignore_errors=True)  # only its room is lost if it stays
+
+
+def stamped(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state with the sha256 of what it says, as it is once it was JSON."""
+    content = json.loads(json.dumps({k: v for k, v in state.items() if k != OWN}))
+    text = json.dumps(content, sort_keys=True)
+    return {**content, OWN: hashlib.sha256(text.encode()).hexdigest()}
 
 
 def latest(root: Path) -> Path | None:
@@ -103,6 +120,8 @@ def load_checkpoint(
         raise _damaged(folder, error) from None
     if absent or not isinstance(state, dict):
         raise _damaged(folder, f"no {' and no '.join(absent)} in {STATE}")
+    if OWN in state and stamped(state)[OWN] != state[OWN]:  # earlier ones have none
+        raise _damaged(folder, f"{STATE} changed")
     tensors = {path.stem: read_tensors(path) for path in sorted(folder.glob("*.safetensors"))}
     for group in {**state["tensors"], **tensors}:
         wanted = {k: tuple(shape) for k, shape in state["tensors"].get(group, {}).items()}

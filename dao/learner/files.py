@@ -40,6 +40,8 @@ UNSYNCED = (errno.EINVAL, errno.ENOTSUP)
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 CHUNK = 1 << 20
+# How torch.save words a write that failed.
+TORCH_WRITES = re.compile(r"inline_container|PytorchStreamWriter|Parent directory")
 
 
 def write_atomically(
@@ -186,8 +188,8 @@ def _named(path: Path) -> Iterator[None]:
             error.filename = str(path)
         raise
     except (SafetensorError, RuntimeError) as error:
-        if type(error) not in (SafetensorError, RuntimeError):
-            raise
+        if isinstance(error, RuntimeError) and not TORCH_WRITES.search(str(error)):
+            raise  # of what computes the content
         code = re.search(r"os error (\d+)", str(error))
         number = int(code[1]) if code else errno.EIO
         reason = os.strerror(number) if code else " ".join(str(error).split())

@@ -82,10 +82,9 @@ class History:
         known = {what: value.detach() for what, value in values.items() if value is not None}
         self._watched.append(_Watched(step, known, rows))
 
-    def drop(self) -> None:
-        """The last step is left out: what was watched of it does not count."""
-        number = self._watched[-1].step
-        self._watched = [watched for watched in self._watched if watched.step != number]
+    def drop(self, step: int) -> None:
+        """This step is left out: what was watched of it does not count."""
+        self._watched = [watched for watched in self._watched if watched.step != step]
         self._step_began = None
 
     def add(

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from dao.learner import ranks
+
 __all__ = ["deferred_interrupt"]
 
 
@@ -15,7 +17,8 @@ __all__ = ["deferred_interrupt"]
 def deferred_interrupt() -> Iterator[Callable[[], bool]]:
     """Remember a first Ctrl-C until the yielded function is asked; a second one acts at once.
 
-    Nothing changes outside of the main thread, or where Ctrl-C does not raise KeyboardInterrupt.
+    Nothing changes outside of the main thread, where Ctrl-C does not raise KeyboardInterrupt, or
+    with several ranks, which may not hear of it at the same step.
     """
     pressed: list[int] = []
     usual = signal.getsignal(signal.SIGINT)
@@ -26,7 +29,7 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
         pressed.append(number)
 
     ours = threading.current_thread() is threading.main_thread()
-    ours = ours and usual is signal.default_int_handler
+    ours = ours and usual is signal.default_int_handler and not ranks.several()
     if ours:
         signal.signal(signal.SIGINT, remember)
     try:

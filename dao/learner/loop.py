@@ -127,8 +127,7 @@ def fit(job: Job, *, resume: bool = False) -> Fitted:
                     loop.weighting.end_epoch()
                 if step in loop.plan.validations:
                     loop.validate(step, epoch)
-                # Several ranks may not have heard of it at the same step.
-                stop = interrupted() and not ranks.several()
+                stop = interrupted()
                 if stop or loop.saves_after(step):
                     loop.checkpoint(step)
                 if stop:
@@ -228,10 +227,11 @@ class _Loop:
         loss = self.weighting.backward(losses)
         if ranks.several():
             self._clear_absent(losses)
-        norm = {"The gradient": self._clip()}
+        broken = {f"The gradient of `{n}`": torch.tensor(math.nan) for n in self.weighting.broken}
+        norm = {**broken, "The gradient": self._clip()}
         if self._skips(step, epoch, norm, rows):
             self.weighting.load_state_dict(before)
-            self.history.drop()
+            self.history.drop(step)
             return
         self.history.watch(step, norm, rows)
         if self.dendrites:
@@ -324,10 +324,11 @@ class _Loop:
         names = self._names(rows)
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         where = f", of the rows {', '.join(names[:SHOWN])}{more}" if names else ""
+        look = "Look at these rows, lower" if names else "Lower"
+        skip = "" if self._skipping else ", or leave such steps out with train.nonfinite=skip"
         return UserError(
-            f"{what} should be finite. Found {found} at step {step}{where}. Look at these rows, "
-            f"lower train.lr (now {self.cfg.train.lr}), use encoder.precision=fp32, or leave such "
-            f"steps out with train.nonfinite=skip."
+            f"{what} should be finite. Found {found} at step {step}{where}. {look} train.lr (now "
+            f"{self.cfg.train.lr}), use encoder.precision=fp32{skip}."
         )
 
     def saves_after(self, step: int) -> bool:

@@ -144,6 +144,8 @@ class RunFolder:
 
     def how_to_continue(self) -> str:
         """What to do with a run that was stopped."""
+        if self.finished:
+            return f"the run in {self.path} is finished"
         if checkpoint.latest(self._checkpoints) is None:
             return f"no checkpoint yet: start it again, with --output {self.path} --overwrite"
         return f"python train.py --resume {shlex.quote(str(self.path))} continues"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -35,6 +36,7 @@ class Weighting(nn.Module, ABC):
     Attributes:
         last: what each task of the last batch did.
         measured: whether gradient norms were taken in it.
+        broken: tasks left out of it, because their gradient was measured and is not finite.
         looks_again: whether `after_step` evaluates the losses of the batch a second time.
     """
 
@@ -44,6 +46,7 @@ class Weighting(nn.Module, ABC):
         super().__init__()
         self.last: dict[str, TaskRecord] = {}
         self.measured = False
+        self.broken: list[str] = []
 
     @abstractmethod
     def backward(self, losses: Losses) -> Tensor:
@@ -76,13 +79,27 @@ class Balanced(Weighting):
         self.loss = loss
 
     def backward(self, losses: Losses) -> Tensor:
-        """One backward of the balanced sum."""
-        loss: Tensor = self.loss(losses)
+        """One backward of the balanced sum; NaN and none if every task is broken."""
+        before = self.loss.state.dropped.tolist()
+        try:
+            loss: Tensor = self.loss(losses)
+        except UserError:
+            self.broken = self._dropped_since(before)
+            if not self.broken:
+                raise
+            self.last, self.measured = {}, True
+            return torch.tensor(math.nan)
+        self.broken = self._dropped_since(before)
         torch.autograd.backward(loss)
         self.last, self.measured = self.loss.last, self.loss.measured
         if ranks.several():  # `loss` is of this rank's rows alone
             return torch.stack([task.weight * task.loss for task in self.last.values()]).sum()
         return loss.detach()
+
+    def _dropped_since(self, before: list[int]) -> list[str]:
+        """Tasks that `DAOLoss` has left out and counted; its state is on the CPU."""
+        counts = zip(self.loss.tasks, before, self.loss.state.dropped.tolist(), strict=True)
+        return [task for task, old, new in counts if new > old]
 
     def tap(self, z: Tensor) -> Tensor:
         """See `DAOLoss.tap`."""

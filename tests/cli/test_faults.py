@@ -239,6 +239,18 @@ def test_frozen_states_that_cannot_be_written_are_one_line(train, tmp_path: Path
         shutil.rmtree(cache)
 
 
+@pytest.mark.parametrize("words", ["shapes do not match", "DefaultCPUAllocator: not enough memory"])
+def test_what_goes_wrong_while_content_is_made_is_no_failed_write(tmp_path: Path, words: str):
+    from dao.learner.files import write_atomically
+
+    def compute(_: Path) -> None:
+        raise RuntimeError(words)
+
+    with pytest.raises(RuntimeError, match=words):
+        write_atomically(tmp_path / "states", compute)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_kill_while_a_run_is_replaced_leaves_neither_a_finished_nor_a_foreign_one(
     train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -91,13 +91,14 @@ def place_of(folder: Path) -> Path:
 
 def restamp(folder: Path) -> None:
     """Make the digests fit, as whoever puts a file there on purpose would."""
+    from dao.learner.checkpoint import stamped
     from dao.learner.files import digest
 
     path = place_of(folder) / "state.json"
     state = json.loads(path.read_text())
     files = [p for p in path.parent.rglob("*") if p.is_file() and p != path]
     state["sha256"] = {str(p.relative_to(path.parent)): digest(p) for p in files}
-    path.write_text(json.dumps(state))
+    path.write_text(json.dumps(stamped(state)))
 
 
 def test_the_copy_resumes_as_it_is(copied: Path):
@@ -291,6 +292,14 @@ def test_a_pointer_that_names_no_checkpoint_is_refused(copied: Path, pointer: st
 def test_a_state_that_is_none_is_refused(copied: Path, content: str):
     (place_of(copied) / "state.json").write_text(content)
     refused(resume(copied), "checkpoint", "should be whole")
+
+
+@pytest.mark.parametrize("key", ["tensors", "sha256", "best", "grown_at", "events", "step"])
+def test_a_state_with_a_changed_entry_is_refused(copied: Path, key: str):
+    path = place_of(copied) / "state.json"
+    state = json.loads(path.read_text())
+    path.write_text(json.dumps({**state, key: 7}))
+    refused(resume(copied), "state.json", "changed")
 
 
 def test_the_digests_of_all_that_predicts_are_recorded(full_run: Path):

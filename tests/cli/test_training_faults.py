@@ -30,12 +30,12 @@ def rows(path: Path) -> list[dict[str, Any]]:
 def one_bad_row(tmp_path: Path) -> Path:
     """Row `bad` has a score that no other row has; it is for training."""
     verbs = {"rose": 0.5, "fell": -0.5}
-    lines = ["id,text,score,split"]
+    lines = ["id,text,label,score,split"]
     for i in range(60):
         verb = "rose" if i % 2 else "fell"
         split = "train" if i < 40 else "validation" if i < 50 else "test"
-        lines.append(f"r{i},net profit {verb} in quarter {i},{verbs[verb]},{split}")
-    lines.append("bad,sales fell sharply,0.123,train")
+        lines.append(f"r{i},net profit {verb} in quarter {i},{verb},{verbs[verb]},{split}")
+    lines.append("bad,sales fell sharply,fell,0.123,train")
     path = tmp_path / "data.csv"
     path.write_text("\n".join(lines) + "\n")
     return path
@@ -98,6 +98,45 @@ def test_steps_that_are_not_finite_can_be_left_out(
     assert [row["step"] for row in history] == [s for s in range(1, total + 1) if s not in left]
     saved = load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors")
     assert all(torch.isfinite(tensor).all() for tensor in saved.values())
+
+
+@pytest.mark.parametrize("tasks", ["reg", "cls,reg"])
+@pytest.mark.parametrize("weighting", ["dao", "equal"])
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_steps_that_measure_gradients_can_be_left_out(
+    train, one_bad_row: Path, tmp_path: Path, monkeypatch, what: str, weighting: str, tasks: str
+):
+    hurt(monkeypatch, what)
+    flags = ("--data", str(one_bad_row), "--tasks", tasks, "train.lr=0.01")
+    flags = (*flags, "--weighting", weighting, "dao.refresh_every=1", "train.nonfinite=skip")
+    result = train(tmp_path / "run", *flags)
+    assert result.exit_code == 0, result.output
+    assert [row["epoch"] for row in rows(tmp_path / "run" / "skipped.jsonl")] == [1, 2]
+
+
+@pytest.mark.parametrize("tasks", ["reg", "cls,reg"])
+def test_a_measured_gradient_that_is_not_finite_stops_the_run(
+    train, one_bad_row: Path, tmp_path: Path, monkeypatch, tasks: str
+):
+    hurt(monkeypatch, "gradient")
+    flags = ("--data", str(one_bad_row), "--tasks", tasks, "dao.refresh_every=1")
+    result = train(tmp_path / "run", *flags)
+    assert result.exit_code == 1
+    line = last_line(result)
+    assert line.startswith("error: The gradient of `reg` should be finite. Found nan at step ")
+    assert "bad" in line
+
+
+def test_a_run_that_skips_is_not_told_to_skip(train, tmp_path: Path, monkeypatch):
+    from dao.learner.loop import _Loop
+
+    monkeypatch.setattr(_Loop, "_skips", lambda *_: False)
+    hurt_all = Regression.loss
+    monkeypatch.setattr(Regression, "loss", lambda *a: hurt_all(*a) * float("nan"))
+    result = train(tmp_path / "run", *TINY, "train.nonfinite=skip")
+    assert result.exit_code == 1
+    assert "should be finite" in last_line(result)
+    assert "train.nonfinite=skip" not in last_line(result)
 
 
 def test_skipping_changes_nothing_where_all_is_finite(train, tmp_path: Path):
@@ -219,3 +258,31 @@ def test_a_second_ctrl_c_stops_at_once(train, tmp_path: Path, monkeypatch):
     assert result.exit_code == 130
     assert "no checkpoint yet: start it again" in last_line(result)
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_of_several_ranks_a_first_ctrl_c_acts_at_once(monkeypatch):
+    from dao.learner import ranks
+    from dao.learner.interrupt import deferred_interrupt
+
+    usual = signal.getsignal(signal.SIGINT)
+    with deferred_interrupt():
+        assert signal.getsignal(signal.SIGINT) is not usual
+    monkeypatch.setattr(ranks, "several", lambda: True)
+    with deferred_interrupt() as interrupted:
+        assert signal.getsignal(signal.SIGINT) is usual
+        assert not interrupted()
+
+
+def test_ctrl_c_after_the_end_does_not_advise_to_start_again(train, tmp_path: Path, monkeypatch):
+    from dao.learner.record import RunFolder
+
+    remove = RunFolder.remove_checkpoints
+
+    def press(self: RunFolder) -> None:
+        remove(self)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(RunFolder, "remove_checkpoints", press)
+    result = train(tmp_path / "run", *TINY)
+    assert result.exit_code == 130
+    assert last_line(result) == f"stopped; the run in {tmp_path / 'run'} is finished"
