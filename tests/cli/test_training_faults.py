@@ -228,7 +228,7 @@ def pressing(monkeypatch: pytest.MonkeyPatch, step: int, times: int) -> None:
     monkeypatch.setattr(_Loop, "train_step", press)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def heard() -> Iterator[None]:
     """Ctrl-C is heard as at a terminal; a shell has its background jobs ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -236,7 +236,6 @@ def heard() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.usefixtures("heard")
 def test_ctrl_c_saves_and_says_how_to_resume(train, tmp_path: Path, monkeypatch):
     assert train(tmp_path / "whole", *TINY).exit_code == 0
     folder = tmp_path / "run"
@@ -251,7 +250,6 @@ def test_ctrl_c_saves_and_says_how_to_resume(train, tmp_path: Path, monkeypatch)
     same_weights(tmp_path / "whole", folder)
 
 
-@pytest.mark.usefixtures("heard")
 def test_a_second_ctrl_c_stops_at_once(train, tmp_path: Path, monkeypatch):
     pressing(monkeypatch, step=3, times=2)
     result = train(tmp_path / "run", *TINY)
