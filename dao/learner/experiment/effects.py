@@ -13,7 +13,7 @@ from dao.learner.experiment.latency import latencies
 from dao.learner.experiment.runs import Run, experiment
 from dao.learner.experiment.statistics import t_interval
 from dao.learner.experiment.verdicts import METHOD, METHOD_CHECK, over_rows, over_seeds
-from dao.learner.record import write_atomically
+from dao.learner.files import write_atomically
 
 __all__ = ["findings"]
 
@@ -75,12 +75,9 @@ def findings(folder: Path) -> dict[str, Any]:
 
 def _of_one_seed(arms: Mapping[str, Sequence[Run]]) -> dict[str, Run]:
     """The first seed that all arms have; none, if there is no such seed."""
-    by_seed = [{run.seed: run for run in found} for found in arms.values() if found]
-    common = set.intersection(*(set(runs) for runs in by_seed))
-    names = [arm for arm, found in arms.items() if found]
-    if not common:
-        return {}
-    return {arm: runs[min(common)] for arm, runs in zip(names, by_seed, strict=True)}
+    by_arm = {arm: {run.seed: run for run in found} for arm, found in arms.items() if found}
+    common = set.intersection(*map(set, by_arm.values()))
+    return {arm: runs[min(common)] for arm, runs in by_arm.items()} if common else {}
 
 
 def _missing(arms: Mapping[str, Sequence[Run]], seeds: Sequence[int]) -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ from dao.learner.experiment.provenance import provenance_tables
 from dao.learner.experiment.results_csv import results_csv
 from dao.learner.experiment.runs import Run, Runs, read_runs
 from dao.learner.experiment.training_figures import dao_panels, loss_panels, validation_panels
-from dao.learner.record import write_atomically
+from dao.learner.files import write_atomically
 
 __all__ = ["write_report"]
 
