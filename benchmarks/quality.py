@@ -29,7 +29,6 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 import typer
 from rich.console import Console
@@ -37,6 +36,8 @@ from rich.console import Console
 from dao.errors import UserError
 from dao.learner.command import user_errors
 from dao.learner.config import Config, load_config
+from dao.learner.experiment.comparable import check_same_test
+from dao.learner.experiment.runs import read_run
 from dao.learner.experiment.statistics import t_interval
 from dao.learner.record import RunFolder
 
@@ -212,27 +213,6 @@ def _train(todo: Sequence[Config], jobs: int, threads: int, console: Console) ->
             console.print(line, highlight=False, markup=False)
 
 
-def _check_same_test(folders: Mapping[str, Path]) -> None:
-    """See that all rows of a table were tested on the same examples, task by task.
-
-    Raises:
-        UserError: they were not, so nothing can be compared.
-    """
-    tested: dict[str, tuple[str, set[str]]] = {}
-    for name, folder in folders.items():
-        rows = pd.read_csv(folder / "predictions.csv", dtype={"id": str})
-        for task in ("cls", "reg"):
-            if f"{task}_target" not in rows:
-                continue
-            ids = set(rows["id"][rows[f"{task}_target"].notna()])
-            first, known = tested.setdefault(task, (name, ids))
-            if ids != known:
-                raise UserError(
-                    f"Rows of a table should share their test examples. Found others of {task} "
-                    f"under {name!r} than under {first!r}. Give the data a `split` column."
-                )
-
-
 def _document(path: Path, lines: Sequence[str]) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -280,7 +260,7 @@ def _main(
     for s in chosen:
         part = {key[1:]: cfg for key, cfg in grid.items() if key[0] == s}
         done = {key: cfg.folder for key, cfg in part.items() if _made(cfg)}
-        _check_same_test({f"{name}, seed {seed}": path for (name, seed), path in done.items()})
+        check_same_test([read_run(path) for path in done.values()])
         found: dict[str, dict[int, Any]] = {arm.name: {} for arm in rows[s]}
         for (name, seed), path in done.items():
             found[name][seed] = RunFolder(path).read("metrics.json")

@@ -27,7 +27,7 @@ from dao.learner import checkpoint
 from dao.learner.config import Config, load_config
 from dao.learner.files import PARTIAL, append_line, digest, sync, write_atomically
 
-__all__ = ["RunFolder", "check_writable", "provenance", "write_atomically"]
+__all__ = ["RunFolder", "check_writable", "provenance"]
 
 # Every name that a run gives to a file or folder directly below its own.
 WRITTEN = {

@@ -738,34 +738,23 @@ def test_a_bad_path_gets_its_line(tmp_path: Path, monkeypatch, arguments, answer
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("command", "arguments"),
     [
-        ("--daoo",),
-        ("--seed", "one"),
-        ("--resume", "run", "--seed", "1"),
-        ("--resume", "run", "--overwrite"),
-        ("--dao", "--weighting", "uw"),
+        (train, ("--daoo",)),
+        (train, ("--seed", "one")),
+        (train, ("--resume", "run", "--seed", "1")),
+        (train, ("--resume", "run", "--overwrite")),
+        (train, ("--dao", "--weighting", "uw")),
+        (evaluate, ()),
+        (evaluate, ("run", "--input", "new.csv")),
+        (evaluate, ("run", "--output", "new.csv")),
+        (evaluate, ("run", "--text", "a", "--data", "new.csv")),
+        (evaluate, ("run", "--engine", "fast")),
+        (evaluate, ("run", "--format", "xml")),
     ],
 )
-def test_wrong_usage_of_train_exits_with_2(arguments):
-    result = train(*arguments)
-    assert result.exit_code == 2
-    assert "Traceback" not in result.output
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        (),
-        ("run", "--input", "new.csv"),
-        ("run", "--output", "new.csv"),
-        ("run", "--text", "a", "--data", "new.csv"),
-        ("run", "--engine", "fast"),
-        ("run", "--format", "xml"),
-    ],
-)
-def test_wrong_usage_of_evaluate_exits_with_2(arguments):
-    result = evaluate(*arguments)
+def test_wrong_usage_exits_with_2(command, arguments):
+    result = command(*arguments)
     assert result.exit_code == 2
     assert "Traceback" not in result.output
 
