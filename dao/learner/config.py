@@ -256,12 +256,14 @@ class Experts(_Settings):
                 f"`names` should be two or more domains, each once. Found {list(self.names)}. "
                 f"Give for example --experts news,forum"
             )
-        # They become names of modules, of folders and of columns.
-        odd = [n for n in self.names if not EXPERT.fullmatch(n) or n in TAKEN]
+        # They become names of modules, of folders and of columns; peft takes parts of its prefix
+        # lora_ for its own.
+        odd = [n for n in self.names if not EXPERT.fullmatch(n) or n in TAKEN or n in "lora_"]
         if odd:
             raise ValueError(
                 f"`names` should be of letters, digits, _ and -, and other words than "
-                f"{', '.join(TAKEN)}. Found {odd[0]!r}. Rename that domain in the data"
+                f"{', '.join(TAKEN)} or parts of lora_. Found {odd[0]!r}. Rename that domain in the "
+                f"data"
             )
         return self
 

@@ -19,6 +19,7 @@ from dao.learner.router import Router, RouterLoss, mixing_weights, router_loss
 
 __all__ = [
     "EXPERTS",
+    "MERGED",
     "Experts",
     "digests",
     "expert_columns",
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 EXPERTS = "experts"  # beside the tasks' outputs: the experts' weights; and a folder of a run
+MERGED = "merged"  # the adapter that is made of all of them
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ROUTER = "router.safetensors"
 

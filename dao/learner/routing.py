@@ -14,7 +14,7 @@ from dao.learner.model import MultiTaskModel
 from dao.learner.predictor import Predictor
 from dao.learner.scoring import TaskLike, breakdown, measure, predict
 
-__all__ = ["routed_right", "routing_figures"]
+__all__ = ["domain_figures", "routed_right", "routing_figures"]
 
 
 def routed_right(weights: Tensor, domains: Tensor, names: Sequence[str]) -> dict[str, Any]:
@@ -58,17 +58,24 @@ def routing_figures(
     model = predictor.model
     assert model.experts is not None
     names, before = model.experts.names, model.experts.routing
-    domains = expert_numbers(rows, names)
-    examples = predictor.examples(rows, tasks)
-    labels = [None if code == UNKNOWN else names[code] for code in domains.tolist()]
-    found: dict[str, Any] = {}
-    for routing in ("soft", "hard"):
-        model.experts.routing = routing
-        outputs = predict(model, examples, predictor.pad)
-        if routing == "soft":
-            found = routed_right(outputs[EXPERTS], domains, names)
-        parts = breakdown(tasks, outputs, examples.targets, {"domain": labels})
-        figures = measure(tasks, outputs, examples.targets)
-        found[routing] = {"all": figures, "domains": parts["domain"]}
+    model.experts.routing = "soft"
+    soft, outputs = domain_figures(predictor, tasks, rows)
+    model.experts.routing = "hard"
+    hard, _ = domain_figures(predictor, tasks, rows)
     model.experts.routing = before
-    return found
+    right = routed_right(outputs[EXPERTS], expert_numbers(rows, names), names)
+    return {**right, "soft": soft, "hard": hard}
+
+
+def domain_figures(
+    predictor: Predictor[MultiTaskModel], tasks: Mapping[str, TaskLike], rows: pd.DataFrame
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Figures of `all` rows and of each of the `domains`, task by task, and the outputs."""
+    experts = predictor.model.experts
+    assert experts is not None
+    codes = expert_numbers(rows, experts.names).tolist()
+    labels = [None if code == UNKNOWN else experts.names[code] for code in codes]
+    examples = predictor.examples(rows, tasks)
+    outputs = predict(predictor.model, examples, predictor.pad)
+    parts = breakdown(tasks, outputs, examples.targets, {"domain": labels})
+    return {"all": measure(tasks, outputs, examples.targets), "domains": parts["domain"]}, outputs
