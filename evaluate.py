@@ -110,7 +110,9 @@ def _check_usage(
 ) -> None:
     *_, source, benchmark, export, merge = others
     if bool(source or merge) != (output is not None):
-        raise typer.BadParameter("--output and one of --input, --merge-experts go together.")
+        raise typer.BadParameter(
+            "--input and --output go together, or --merge-experts and --output."
+        )
     if weights and not merge:
         raise typer.BadParameter("--expert-weights goes with --merge-experts.")
     if sum(map(bool, others)) > 1:

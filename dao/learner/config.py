@@ -244,26 +244,27 @@ class Experts(_Settings):
     def _split(cls, names: object) -> object:
         return tuple(n.strip() for n in names.split(",")) if isinstance(names, str) else names
 
+    @field_validator("names")
+    @classmethod
+    def _usable(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(names) == 1 or len(set(names)) < len(names):
+            raise ValueError("should be two or more domains, each once, such as news,forum")
+        # They become names of modules, of folders and of columns; peft takes parts of its prefix
+        # lora_ for its own.
+        odd = [n for n in names if not EXPERT.fullmatch(n) or n in TAKEN or n in "lora_"]
+        if odd:
+            raise ValueError(
+                f"should be of letters, digits, _ and -, and not {', '.join(TAKEN)} or a part of "
+                f"lora_. Rename {odd[0]!r} in the data"
+            )
+        return names
+
     @model_validator(mode="after")
-    def _usable(self) -> Experts:
+    def _control(self) -> Experts:
         if self.control != "none" and not self.names:
             raise ValueError(
                 "control 'single' should stand in for experts. Found no names. Add --experts, or "
                 "leave `control` out"
-            )
-        if len(self.names) == 1 or len(set(self.names)) < len(self.names):
-            raise ValueError(
-                f"`names` should be two or more domains, each once. Found {list(self.names)}. "
-                f"Give for example --experts news,forum"
-            )
-        # They become names of modules, of folders and of columns; peft takes parts of its prefix
-        # lora_ for its own.
-        odd = [n for n in self.names if not EXPERT.fullmatch(n) or n in TAKEN or n in "lora_"]
-        if odd:
-            raise ValueError(
-                f"`names` should be of letters, digits, _ and -, and other words than "
-                f"{', '.join(TAKEN)} or parts of lora_. Found {odd[0]!r}. Rename that domain in the "
-                f"data"
             )
         return self
 
