@@ -60,8 +60,7 @@ def run(
         folder.check_same_data(table.report)
     folder.write("data.json", table.report)
     # Before training: an error in these settings should not wait for hours.
-    further = table.frame.drop(columns=list(tasks))
-    columns = slice_columns(cfg.data.slices, further)
+    columns = _slices(cfg, table, tasks)
     domains = domain_codes(cfg, table) if cfg.experts.names else {}
     device = pick_device(cfg.device)
     outputs = {name: task.outputs for name, task in tasks.items()}
@@ -144,6 +143,12 @@ def run(
         folder.remove_checkpoints()
         folder.remove_stage_weights()
     return metrics
+
+
+def _slices(cfg: Config, table: TableLike, tasks: Mapping[str, TaskLike]) -> tuple[str, ...]:
+    """Columns to break figures down by; with experts the domain is always among them."""
+    found = slice_columns(cfg.data.slices, table.frame.drop(columns=list(tasks)))
+    return found if "domain" in found or not cfg.experts.names else (*found, "domain")
 
 
 def _fit(job: Job, resume: bool) -> tuple[Fitted, dict[str, Any] | None]:

@@ -5,14 +5,12 @@ from typer.testing import CliRunner
 
 from benchmarks.quality import (
     ARMS,
-    _check_same_test,
-    _ended,
-    _run,
     app,
     best_of_grid,
     interval,
     table,
 )
+from benchmarks.runs import check_same_test, ended, train_quietly
 from dao.errors import UserError
 from dao.learner.config import load_config
 
@@ -120,13 +118,13 @@ def test_rows_tested_on_other_examples_are_refused(tmp_path):
         (tmp_path / name).mkdir()
         lines = [f"{i},x,0.5" for i in ids] + ["z,x,"]
         (tmp_path / name / "predictions.csv").write_text("id,text,reg_target\n" + "\n".join(lines))
-    _check_same_test({n: tmp_path / n for n in ("one", "same")})
+    check_same_test({n: tmp_path / n for n in ("one", "same")})
     with pytest.raises(UserError, match="'other' than under 'one'"):
-        _check_same_test({n: tmp_path / n for n in ("one", "other")})
+        check_same_test({n: tmp_path / n for n in ("one", "other")})
 
 
 def test_a_run_that_stops_leaves_its_reason_and_the_others_go_on(tmp_path):
     cfg = load_config(None, [f"output={tmp_path / 'run'}", "data.sources=[nowhere.csv]"])
-    _run(cfg, 1)
+    train_quietly(cfg, 1)
     assert "nowhere.csv" in (tmp_path / "run.failed").read_text()
-    assert _ended(cfg)
+    assert ended(cfg)
