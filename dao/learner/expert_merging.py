@@ -70,7 +70,7 @@ def merge_experts(model: MultiTaskModel, rule: Rule, weights: Sequence[float]) -
 def _sum_of_ranks(model: MultiTaskModel) -> int:
     assert model.experts is not None
     layers = [module for module in model.encoder.modules() if isinstance(module, GatedLinear)]
-    full = min(min(layer.in_features, layer.out_features) for layer in layers)
+    full = min(int(min(layer.in_features, layer.out_features)) for layer in layers)
     return min(len(model.experts.names) * model.experts.gate.rank, full)
 
 
