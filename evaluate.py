@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
+    from dao.learner.expert_merging import Rule
     from dao.learner.inference import EngineName
     from dao.learner.predictor import Predictor
     from dao.learner.record import RunFolder
@@ -59,6 +60,13 @@ def main(
     benchmark: Annotated[
         bool, typer.Option("--benchmark", help="Compare all engines on the test split.")
     ] = False,
+    merge_experts: Annotated[
+        Literal["cat", "svd", "linear", "ties"] | None,
+        typer.Option(help="Make one adapter of a run's experts, in the folder --output."),
+    ] = None,
+    expert_weights: Annotated[
+        str | None, typer.Option(help="With --merge-experts: .5,.5; default: equal.")
+    ] = None,
     export: Annotated[
         Path | None, typer.Option(help="Write the model to this .onnx, and .onnx.json.")
     ] = None,
@@ -72,25 +80,22 @@ def main(
 
     if str(run) == "compare":
         others = (data, text, source, output, engine, benchmark, export, device)
+        others = (*others, merge_experts, expert_weights)
         _compare(overrides or [], style, any(others))
         return
-    if (source is None) != (output is None):
-        raise typer.BadParameter("--input and --output go together.")
-    if sum(map(bool, (data, text, source, benchmark, export))) > 1:
-        raise typer.BadParameter(
-            "--data, --text, --input, --benchmark and --export exclude each other."
-        )
-    if (benchmark or export) and (engine or overrides):
-        raise typer.BadParameter("--engine and columns are for reports and predictions.")
+    others = (data, text, source, benchmark, export, merge_experts)
+    _check_usage(others, output, engine or overrides, expert_weights)
     if style and (text or source or export):
-        raise typer.BadParameter("--format is for reports and --benchmark.")
+        raise typer.BadParameter("--format is for reports, --benchmark and --merge-experts.")
     with user_errors():
         from dao.learner.record import RunFolder
 
         folder, style = RunFolder(run), style or "terminal"
         folder.check_finished()
         load = partial(_load, folder, device, engine or "eager")
-        if benchmark:
+        if merge_experts and output:
+            _merge(folder, load, merge_experts, expert_weights, output, style)
+        elif benchmark:
             _benchmark(folder, load, style)
         elif export:
             _export(folder, load, export)
@@ -98,6 +103,24 @@ def main(
             _predict(load, _columns(folder, overrides), text or [], source, output)
         else:
             _report(folder, load, _columns(folder, overrides), data or [], style)
+
+
+def _check_usage(
+    others: tuple[object, ...], output: Path | None, more: object, weights: str | None
+) -> None:
+    *_, source, benchmark, export, merge = others
+    if bool(source or merge) != (output is not None):
+        raise typer.BadParameter(
+            "--input and --output go together, or --merge-experts and --output."
+        )
+    if weights and not merge:
+        raise typer.BadParameter("--expert-weights goes with --merge-experts.")
+    if sum(map(bool, others)) > 1:
+        raise typer.BadParameter(
+            "--data, --text, --input, --benchmark, --export and --merge-experts exclude each other."
+        )
+    if (benchmark or export or merge) and more:
+        raise typer.BadParameter("--engine and columns are for reports and predictions.")
 
 
 def _compare(paths: list[str], style: str | None, others: bool) -> None:
@@ -125,6 +148,7 @@ def _report(folder: RunFolder, load: Load, columns: Columns, data: list[str], st
     from dao.learner.assessment import assess, slice_columns
     from dao.learner.command import show
     from dao.learner.report import summary
+    from dao.learner.routing import routing_figures
     from tasks.data import ceilings
     from tasks.unseen import load_unseen, overlap
     from train import load_table
@@ -152,6 +176,8 @@ def _report(folder: RunFolder, load: Load, columns: Columns, data: list[str], st
     parts = assess(outputs, tasks, rows, train, ceilings(table, tasks, "test"), slices)
     for part, content in parts.items():
         metrics[part] = {**({} if data else metrics[part]), "test": content}
+    if cfg.routed:
+        metrics["routing"] = {"test": routing_figures(predictor, tasks, rows)}
     metrics |= {"data": table.report, "notes": lines}
     show(metrics, [*lines, *summary(metrics)], style)
 
@@ -178,6 +204,23 @@ def _benchmark(folder: RunFolder, load: Load, style: str) -> None:
     folder.check_same_data(table.report)
     tasks, predictor, _ = load()
     print_engines(predictor, tasks, table.rows("test"), style)
+
+
+def _merge(
+    folder: RunFolder, load: Load, rule: Rule, weights: str | None, output: Path, style: str
+) -> None:
+    from dao.learner.command import show_tables
+    from dao.learner.expert_merging import merge_and_measure
+    from dao.learner.report import variants_table
+    from train import load_table
+
+    table = load_table(folder.config())
+    folder.check_same_data(table.report)
+    tasks, predictor, _ = load()
+    rows = table.rows("test")
+    found, lines = merge_and_measure(folder, predictor, tasks, rows, rule, weights, output)
+    shown = variants_table("test", {name: task.headline for name, task in tasks.items()}, found)
+    show_tables(found, [shown], lines, style)
 
 
 def _export(folder: RunFolder, load: Load, path: Path) -> None:

@@ -40,6 +40,12 @@ def main(
         list[str] | None,
         typer.Option(help="CSV, Parquet, JSON(L) file or hub id; repeat to merge several."),
     ] = None,
+    experts: Annotated[
+        str | None, typer.Option(help="A LoRA expert per domain and a router: news,forum.")
+    ] = None,
+    domain_column: Annotated[
+        str | None, typer.Option(help="Column with each row's domain. Default: domain.")
+    ] = None,
     encoder: Annotated[
         str | None, typer.Option(help="Hub id or folder of a Hugging Face text model.")
     ] = None,
@@ -69,7 +75,8 @@ def main(
         weighting = named
     flags = {
         "tasks": tasks, "weighting": weighting, "dendrites.enabled": dendrites,
-        "data.sources": data, "encoder.name": encoder, "encoder.quantize": quantize,
+        "data.sources": data, "experts.names": experts, "data.domain": domain_column,
+        "encoder.name": encoder, "encoder.quantize": quantize,
         "seed": seed, "device": device, "output": output,
     }  # fmt: skip
     flags = {key: value for key, value in flags.items() if value is not None}

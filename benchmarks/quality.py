@@ -17,14 +17,10 @@ is of the test split.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -33,6 +29,7 @@ import torch
 import typer
 from rich.console import Console
 
+from benchmarks.runs import ended, failure, made, train_all
 from dao.errors import UserError
 from dao.learner.command import user_errors
 from dao.learner.config import Config, load_config
@@ -160,59 +157,6 @@ def _config(setting: str, arm: Arm, seed: int, shared: Sequence[str], runs: Path
     return load_config(None, [*shared, *own])
 
 
-def _run(cfg: Config, threads: int) -> None:
-    """Train in this process, its output in a log; if it stops, the reason in a file beside it."""
-    import train
-
-    torch.set_num_threads(threads)
-    folder = Path(cfg.output)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        folder.with_suffix(".log").open("w") as stream,
-        contextlib.redirect_stdout(stream),
-        contextlib.redirect_stderr(stream),
-    ):
-        try:
-            train.run(cfg, overwrite=True)
-        except Exception as error:  # one run must not take the others with it
-            traceback.print_exc(file=stream)
-            _failure(cfg).write_text(f"{error}\n", encoding="utf-8")
-
-
-def _failure(cfg: Config) -> Path:
-    return Path(cfg.output).with_suffix(".failed")
-
-
-def _ended(cfg: Config) -> bool:
-    """Whether the run was made, or stopped by itself.
-
-    Raises:
-        UserError: the folder holds a run of other settings.
-    """
-    if not _made(cfg):
-        return _failure(cfg).exists()
-    ignored = {"output", "cache", "device"}
-    if RunFolder(cfg.folder).config().model_dump(exclude=ignored) != cfg.model_dump(
-        exclude=ignored
-    ):
-        raise UserError(
-            f"{cfg.output} should hold a run of the settings asked for. Found others in its "
-            f"config.yaml. Give another --runs, or remove it."
-        )
-    return True
-
-
-def _train(todo: Sequence[Config], jobs: int, threads: int, console: Console) -> None:
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        started = {pool.submit(_run, cfg, threads): cfg for cfg in todo}
-        for done, future in enumerate(as_completed(started), 1):
-            future.result()
-            cfg = started[future]
-            reason = _failure(cfg).read_text().strip() if _failure(cfg).exists() else ""
-            line = f"{done}/{len(todo)} {cfg.output} {reason}"
-            console.print(line, highlight=False, markup=False)
-
-
 def _document(path: Path, lines: Sequence[str]) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -254,12 +198,12 @@ def _main(
         for s in chosen
         for arm in rows[s]
     }
-    todo = [cfg for cfg in grid.values() if not _ended(cfg)]
-    _train(todo, jobs, max(1, torch.get_num_threads() // jobs), console)
+    todo = [cfg for cfg in grid.values() if not ended(cfg)]
+    train_all(todo, jobs, max(1, torch.get_num_threads() // jobs), console)
     output.mkdir(parents=True, exist_ok=True)
     for s in chosen:
         part = {key[1:]: cfg for key, cfg in grid.items() if key[0] == s}
-        done = {key: cfg.folder for key, cfg in part.items() if _made(cfg)}
+        done = {key: cfg.folder for key, cfg in part.items() if made(cfg)}
         check_same_test([read_run(path) for path in done.values()])
         found: dict[str, dict[int, Any]] = {arm.name: {} for arm in rows[s]}
         for (name, seed), path in done.items():
@@ -270,7 +214,7 @@ def _main(
             lines += ["", f"Of the static weights, validation chooses {best}."]
         stopped = {key: cfg for key, cfg in part.items() if key not in done}
         lines += [
-            f"\n{name}, seed {seed}, stopped: {_failure(cfg).read_text().strip()}"
+            f"\n{name}, seed {seed}, stopped: {failure(cfg).read_text().strip()}"
             for (name, seed), cfg in stopped.items()
         ]
         _document(output / f"{s}.md", lines)
@@ -293,10 +237,6 @@ def _caption(
         f"to this, and of so many rows some differ by chance. One learning rate for all rows. "
         f"Settings beside the defaults: {' '.join([*SETTINGS[setting], *own])}.",
     ]
-
-
-def _made(cfg: Config) -> bool:
-    return (Path(cfg.output) / "metrics.json").exists()
 
 
 def _chosen(arms: Sequence[Arm], names: str) -> list[Arm]:

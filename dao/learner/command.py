@@ -25,7 +25,7 @@ from dao.learner.encoder import locate
 from dao.learner.files import csv_text, write_atomically
 from dao.learner.predictor import Predictor, pick_device
 from dao.learner.record import RunFolder
-from dao.learner.report import WIDE, markdown, results_table, slices_table, summary
+from dao.learner.report import WIDE, markdown, results_table, routing_table, slices_table, summary
 from dao.learner.scoring import TaskLike
 from dao.learner.speed import compare_engines
 from dao.learner.speed_report import engines_lines, engines_table
@@ -112,8 +112,8 @@ def show(metrics: Mapping[str, Any], lines: Sequence[str], style: str = "termina
     """Print figures as `terminal` tables, `markdown` or `json`."""
     tables = []
     for split in (s for s in metrics["splits"] if s != "validation"):
-        detail = slices_table(metrics, split)
-        tables += [results_table(metrics, split), *([detail] if detail else [])]
+        details = slices_table(metrics, split), routing_table(metrics, split)
+        tables += [results_table(metrics, split), *(detail for detail in details if detail)]
     show_tables(metrics, tables, lines, style)
 
 

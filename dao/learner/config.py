@@ -25,6 +25,8 @@ from dao.learner.weighting_spec import parse_weighting
 
 __all__ = ["Config", "load_config", "parse_overrides"]
 
+EXPERT = re.compile(r"[\w-]+")
+TAKEN = ("default", "merged", "router")  # by peft, merging and the stages
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -212,6 +214,61 @@ class Dendrites(_Settings):
         return self.max_sets if self.patience else len(self.grow_at)
 
 
+class Experts(_Settings):
+    """A LoRA expert per domain and a router that mixes them; off without names."""
+
+    names: tuple[str, ...] = ()
+    """The domains, as the column `data.domain` spells them: an expert each."""
+    control: Literal["none", "single"] = "none"
+    """`single`: the arm to compare with. One LoRA of at least as many trainable parameters as the
+    experts and the router together, on all rows, for as many steps as all stages together."""
+    domain_epochs: int = Field(2, ge=1)
+    """Stage 1: epochs that each expert trains alone, on the rows of its domain."""
+    router_warmup_steps: int = Field(500, ge=1)
+    """Stage 2: steps that router and heads train while the experts are frozen. Stage 3, all of it
+    together, takes `train.epochs`."""
+    router: Literal["embeddings", "states"] = "embeddings"
+    """What the router sees, as the mean over a text's tokens: the embedding layer's output, or the
+    last hidden states of a pass without experts, which costs that pass."""
+    routing: Literal["soft", "hard"] = "soft"
+    """In predictions: all experts by their weights, or the heaviest alone. Training is soft."""
+    router_weight: float = Field(1.5, ge=0)
+    """Of the router's cross-entropy with the true domain, beside the tasks' losses."""
+    balance_weight: float = Field(0.05, ge=0)
+    """Of the divergence of the experts' mean weights from the batch's own mix of domains."""
+    router_lr: float = Field(0.01, gt=0)
+    """Highest learning rate of the router; that of everything else is `train.lr`."""
+
+    @field_validator("names", mode="before")
+    @classmethod
+    def _split(cls, names: object) -> object:
+        return tuple(n.strip() for n in names.split(",")) if isinstance(names, str) else names
+
+    @field_validator("names")
+    @classmethod
+    def _usable(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(names) == 1 or len(set(names)) < len(names):
+            raise ValueError("should be two or more domains, each once, such as news,forum")
+        # They become names of modules, of folders and of columns; peft takes parts of its prefix
+        # lora_ for its own.
+        odd = [n for n in names if not EXPERT.fullmatch(n) or n in TAKEN or n in "lora_"]
+        if odd:
+            raise ValueError(
+                f"should be of letters, digits, _ and -, and not {', '.join(TAKEN)} or a part of "
+                f"lora_. Rename {odd[0]!r} in the data"
+            )
+        return names
+
+    @model_validator(mode="after")
+    def _control(self) -> Experts:
+        if self.control != "none" and not self.names:
+            raise ValueError(
+                "control 'single' should stand in for experts. Found no names. Add --experts, or "
+                "leave `control` out"
+            )
+        return self
+
+
 class Train(_Settings):
     """The step budget and the optimizer (AdamW, linear warm-up and decay)."""
 
@@ -260,6 +317,7 @@ class Config(_Settings):
     reg: RegressionOptions = RegressionOptions()
     dao: Dao = Dao()
     dendrites: Dendrites = Dendrites()
+    experts: Experts = Experts()
     train: Train = Train()
 
     @field_validator("cache", mode="before")
@@ -284,6 +342,8 @@ class Config(_Settings):
         if unknown:
             raise ValueError(f"`dao.priors` names {sorted(unknown)}, which is not among `tasks`")
         _check_tuning(self.encoder, self.dendrites)
+        if self.experts.names:
+            _check_experts(self)
         if self.encoder.prefix_cache and self.encoder.lora.last_layers is None:
             raise ValueError(
                 "`encoder.prefix_cache` should have frozen layers to cache. Found adapters in "
@@ -302,12 +362,18 @@ class Config(_Settings):
         return self.encoder.lora.r if self.dendrites.where == "wrapped-lowrank" else None
 
     @property
+    def routed(self) -> bool:
+        """Whether this arm has experts and a router."""
+        return bool(self.experts.names) and self.experts.control == "none"
+
+    @property
     def arm(self) -> str:
         """The arm's name: tasks, then what is switched on, for example cls+reg-dao."""
         weighting = [] if self.weighting == "equal" else [re.sub(r"[^\w.]+", "_", self.weighting)]
         kind = "dendrites" if self.dendrites.control == "none" else self.dendrites.control
         dendrites = [kind] if self.dendrites.enabled else []
-        return "-".join(["+".join(self.tasks), *weighting, *dendrites])
+        experts = ["experts" if self.routed else "single"] if self.experts.names else []
+        return "-".join(["+".join(self.tasks), *weighting, *dendrites, *experts])
 
     @property
     def data_name(self) -> str:
@@ -354,6 +420,21 @@ def _check_tuning(encoder: Encoder, dendrites: Dendrites) -> None:
             "each dendrite would copy frozen weights, 840 million of them for Phi-2, 1.7 GB in "
             "bf16. Set encoder.tune=full for a small encoder, or dendrites.where=lora_B+heads"
         )
+
+
+def _check_experts(cfg: Config) -> None:
+    found = {
+        "encoder.tune=full, which has no LoRA": cfg.encoder.tune == "full",
+        "encoder.prefix_cache": cfg.encoder.prefix_cache,
+        "train.packing, where rows share a line": cfg.train.packing,
+        "dendrites": cfg.dendrites.enabled,
+    }
+    for what, switched_on in found.items():
+        if switched_on:
+            raise ValueError(
+                f"`experts` should be LoRA adapters that are mixed row by row. Found {what}. Leave "
+                f"one of them out"
+            )
 
 
 def load_config(

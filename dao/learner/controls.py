@@ -1,4 +1,4 @@
-"""The arms that dendrites are compared with: what their encoder must be for a fair comparison."""
+"""The arms that dendrites and experts are compared with: what encoder is fair."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from dao.learner.config import Config, Encoder
 from dao.learner.dendrite_targets import LOW_RANK, target_modules
 from dao.learner.encoder import Location, add_lora, load_config_of, locate
 from dao.learner.model import MultiTaskModel
+from dao.learner.router import Router
 
 __all__ = ["added_parameters", "arm_encoder", "meta_base"]
 
@@ -26,12 +27,15 @@ def arm_encoder(cfg: Config, outputs: Mapping[str, int]) -> Encoder:
     do so as well: otherwise their rounding would differ. Beside a whole layer they let it be. For
     `capacity`, LoRA's rank is the lowest with which as many parameters train as with all the sets
     of dendrites; alpha / r stays. Its heads then start from other random weights than those of the
-    other arms at the same seed, because LoRA draws more numbers before them.
+    other arms at the same seed, because LoRA draws more numbers before them. The same is done for
+    the single LoRA beside experts: it has at least the parameters of all of them and the router.
 
     Args:
         cfg: the run's settings.
         outputs: head width per task.
     """
+    if cfg.experts.control == "single":
+        return _with_rank(cfg.encoder, _single_rank(cfg))
     if not cfg.dendrites.enabled:
         return cfg.encoder
     changed: dict[str, object] = {}
@@ -39,8 +43,33 @@ def arm_encoder(cfg: Config, outputs: Mapping[str, int]) -> Encoder:
         changed["folded"] = False
     if cfg.dendrites.control == "capacity":
         rank = _capacity_rank(cfg, outputs)
-        changed |= {"r": rank, "alpha": cfg.encoder.lora.alpha * rank / cfg.encoder.lora.r}
+        changed |= _ranked(cfg.encoder, rank)
     return cfg.encoder.model_copy(update={"lora": cfg.encoder.lora.model_copy(update=changed)})
+
+
+def _ranked(encoder: Encoder, rank: int) -> dict[str, object]:
+    return {"r": rank, "alpha": encoder.lora.alpha * rank / encoder.lora.r}
+
+
+def _with_rank(encoder: Encoder, rank: int) -> Encoder:
+    changed = _ranked(encoder, rank)
+    return encoder.model_copy(update={"lora": encoder.lora.model_copy(update=changed)})
+
+
+def _single_rank(cfg: Config) -> int:
+    """The lowest rank with which one LoRA has the parameters of all experts and of the router."""
+    base = meta_base(locate(cfg.encoder.name))
+    width = base.get_input_embeddings().embedding_dim
+    width = width if cfg.experts.router == "embeddings" else base.config.hidden_size
+    with torch.device("meta"):
+        router = sum(p.numel() for p in Router(width, len(cfg.experts.names)).parameters())
+    per_rank = _per_rank(add_lora(base, cfg.encoder.lora))
+    return int(len(cfg.experts.names) * cfg.encoder.lora.r + math.ceil(router / per_rank))
+
+
+def _per_rank(encoder: nn.Module) -> int:
+    layers: list[Any] = [module for module in encoder.modules() if isinstance(module, LoraLayer)]
+    return sum(layer.in_features + layer.out_features for layer in layers)
 
 
 def _capacity_rank(cfg: Config, outputs: Mapping[str, int]) -> int:
@@ -50,9 +79,7 @@ def _capacity_rank(cfg: Config, outputs: Mapping[str, int]) -> int:
         model = MultiTaskModel(encoder, outputs, "mean", torch.float32)
     targets = [model.get_submodule(name) for name in target_modules(model, cfg.dendrites.where)]
     added = added_parameters(targets, cfg.dendrites.sets, cfg.dendrite_rank)
-    layers: list[Any] = [module for module in encoder.modules() if isinstance(module, LoraLayer)]
-    per_rank = sum(layer.in_features + layer.out_features for layer in layers)
-    return int(lora.r + math.ceil(added / per_rank))
+    return int(lora.r + math.ceil(added / _per_rank(encoder)))
 
 
 def added_parameters(targets: Iterable[Any], sets: int, rank: int | None = None) -> int:
@@ -71,7 +98,7 @@ def added_parameters(targets: Iterable[Any], sets: int, rank: int | None = None)
     return total
 
 
-def meta_base(location: Location) -> nn.Module:
+def meta_base(location: Location) -> Any:  # noqa: ANN401
     """An encoder without its weights, for its names and shapes.
 
     Raises:
@@ -80,5 +107,4 @@ def meta_base(location: Location) -> nn.Module:
     config = load_config_of(location)
     with torch.device("meta"):
         model: Any = AutoModel.from_config(config)
-    base: nn.Module = model.get_encoder() if model.config.is_encoder_decoder else model
-    return base
+    return model.get_encoder() if model.config.is_encoder_decoder else model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,12 @@ from transformers.utils import logging
 from dao.errors import UserError
 from dao.learner import config as settings
 from dao.learner.folded import FoldedLinear
+from dao.learner.gated import Gate, GatedLinear
 from dao.learner.layers import layer_list
 
 __all__ = [
     "Location",
+    "add_experts",
     "add_lora",
     "attends_causally",
     "cast_frozen",
@@ -260,8 +262,8 @@ def _from_pretrained(factory: Any, location: Location, **options: Any) -> Any:  
         ) from None
 
 
-def add_lora(base: PreTrainedModel, cfg: settings.Lora) -> PeftModel:
-    """Wrap `base` with trainable low-rank adapters; everything else stays frozen.
+def lora_config(base: PreTrainedModel, cfg: settings.Lora) -> LoraConfig:
+    """The adapters that `cfg` describes, for this architecture, as peft's settings.
 
     Raises:
         UserError: no linear layer has one of the target names, or there are fewer layers than are
@@ -278,7 +280,7 @@ def add_lora(base: PreTrainedModel, cfg: settings.Lora) -> PeftModel:
             f"`encoder.lora.targets` should name linear layers of {kind}. "
             f"Found {sorted(targets)}; the model has {sorted(names)}."
         )
-    lora = LoraConfig(
+    return LoraConfig(
         r=cfg.r,
         lora_alpha=cfg.alpha,
         lora_dropout=cfg.dropout,
@@ -286,12 +288,49 @@ def add_lora(base: PreTrainedModel, cfg: settings.Lora) -> PeftModel:
         exclude_modules=[n for n in poolers if n.rpartition(".")[2] in targets] or None,
         **_last_layers(base, cfg.last_layers),
     )
+
+
+def add_lora(base: PreTrainedModel, cfg: settings.Lora) -> PeftModel:
+    """Wrap `base` with trainable low-rank adapters; everything else stays frozen.
+
+    Raises:
+        UserError: as `lora_config`.
+    """
+    lora = lora_config(base, cfg)
     if cfg.folded and getattr(base, "quantization_method", None) is None:
         lora._register_custom_module({nn.Linear: FoldedLinear})
+    return wrap(base, lora)
+
+
+def add_experts(base: PreTrainedModel, cfg: settings.Lora, gate: Gate) -> PeftModel:
+    """Wrap `base` with a trainable adapter per expert of the `gate`, all of them active.
+
+    Raises:
+        UserError: as `lora_config`; or torch has a meaning of its own for an expert's name.
+    """
+    if taken := [name for name in gate.names if hasattr(nn.ModuleDict(), name)]:
+        raise UserError(
+            f"`experts.names` should not be words that torch uses. Found {taken[0]!r}. Rename that "
+            f"domain in the data."
+        )
+    lora = lora_config(base, cfg)
+    lora._register_custom_module(dict.fromkeys(LINEAR, GatedLinear))
+    first, *others = gate.names
+    encoder = wrap(base, lora, first)
+    for name in others:
+        encoder.add_adapter(name, replace(lora))
+    encoder.base_model.set_adapter(list(gate.names))  # PeftModel's own takes one name
+    for module in encoder.modules():
+        if isinstance(module, GatedLinear):
+            module.gate = gate
+    return encoder
+
+
+def wrap(base: PreTrainedModel, lora: LoraConfig, name: str = "default") -> PeftModel:
+    """`get_peft_model`, which asks transformers for an attribute that the latter has renamed."""
     with warnings.catch_warnings():
-        # peft asks transformers for an attribute that the latter has renamed.
         warnings.simplefilter("ignore", FutureWarning)
-        return get_peft_model(base, lora)
+        return get_peft_model(base, lora, adapter_name=name)
 
 
 def cast_frozen(encoder: nn.Module, dtype: torch.dtype) -> None:
@@ -302,7 +341,7 @@ def cast_frozen(encoder: nn.Module, dtype: torch.dtype) -> None:
     kept = {
         id(p)
         for module in encoder.modules()
-        if isinstance(module, FoldedLinear)
+        if isinstance(module, FoldedLinear | GatedLinear) and type(module.base_layer) is nn.Linear
         for p in module.base_layer.parameters()
     }
     for parameter in encoder.parameters():

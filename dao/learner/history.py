@@ -39,6 +39,7 @@ class _Step:
     loss: Tensor
     tasks: Mapping[str, TaskRecord]
     rows: Sequence[int]
+    router: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,13 @@ class History:
         loss: Tensor,
         tasks: Mapping[str, TaskRecord],
         rows: Sequence[int] = (),
+        router: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Take up a step: what the host knows, the total loss, each task's record, its rows."""
-        self._waiting.append(_Step(row, loss.detach(), tasks, rows))
+        """Take up a step: what the host knows, the total loss, each task's record, its rows.
+
+        `router` has the figures of a router, where there is one that trains.
+        """
+        self._waiting.append(_Step(row, loss.detach(), tasks, rows, router or {}))
         self._step_began = None
         if len(self._waiting) >= self._every:
             self.flush()
@@ -122,16 +127,25 @@ class History:
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
-        read = [(step, step.loss.item(), numbers(step.tasks)) for step in waiting]
+        read = [
+            (
+                step,
+                step.loss.item(),
+                numbers(step.tasks),
+                {k: v.item() for k, v in step.router.items()},
+            )
+            for step in waiting
+        ]
         # In the middle of a step, that step counts among the next.
         now = self._step_began or time.perf_counter()
         seconds = now - self._began
         speed = round(sum(step.row["tokens"] for step in waiting) / seconds, 1)
         memory = _memory_mib(self._device)
-        for step, total, tasks in read:
+        for step, total, tasks, router in read:
             if not math.isfinite(total):  # of finite losses, as a mean of logarithms may be
                 raise NonFiniteError("The weighted sum", total, step.row["step"], step.rows)
-            figures = {"loss": total, "tasks": tasks, "tokens_per_s": speed, "memory_mib": memory}
+            figures = {"loss": total, "tasks": tasks, **({"router": router} if router else {})}
+            figures |= {"tokens_per_s": speed, "memory_mib": memory}
             self._write({**step.row, **figures})
         self._began = now
 

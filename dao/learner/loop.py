@@ -27,10 +27,11 @@ from dao.learner.record import RunFolder
 from dao.learner.scoring import TaskLike, measure, predict, selection_score
 from dao.learner.weighting import make_weighting
 
-__all__ = ["Fitted", "Progress", "fit"]
+__all__ = ["DOMAIN", "Fitted", "Job", "Progress", "check_settings", "decisive", "fit"]
 
 WEIGHTS = "model"
 BEST = "best"
+DOMAIN = "domain"  # beside the tasks' targets: the number of each row's expert
 NO_DENDRITES = {"activation": "sigmoid", "dendrites": {}}
 STATE = ("grown_at", "best", "events", "seconds", "settings")
 SHOWN = 10  # rows that a message names
@@ -88,6 +89,9 @@ class Job:
         progress: told of every step and validation.
         line_limit: pack the rows of a batch into lines of at most this many tokens.
         names: of the training rows, for messages.
+        steps: train for exactly so many, whatever `train.epochs` says.
+        selects: whether the weights that validate best are taken, or the last ones.
+        router: with a model of experts, whether its router trains, by `train.targets[DOMAIN]`.
     """
 
     model: MultiTaskModel
@@ -100,6 +104,9 @@ class Job:
     progress: Progress
     line_limit: int | None = None
     names: Sequence[str] = ()
+    steps: int | None = None
+    selects: bool = True
+    router: bool = False
 
 
 def fit(job: Job, *, resume: bool = False) -> Fitted:
@@ -143,7 +150,7 @@ class _Loop:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.model, self.tasks, self.cfg = job.model, job.tasks, job.cfg
-        self.plan = make_plan(job.train.lengths, job.cfg)
+        self.plan = make_plan(job.train.lengths, job.cfg, job.steps)
         if job.line_limit is not None:
             check_packing(job.model, job.line_limit)
         self.dendrites = self._wrap() if job.cfg.dendrites.grown else None
@@ -189,10 +196,20 @@ class _Loop:
         self.parallel = ranks.parallel(self.model)
         cfg = self.cfg.train
         self.optimizer = torch.optim.AdamW(
-            self._trainable().values(), lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True
+            self._groups(), lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True
         )
         if self.dendrites:
             self.dendrites.set_optimizer(self.optimizer)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Parameters, those of the router last and with a learning rate of their own."""
+        own = () if self.model.experts is None else self.model.experts.parameters()
+        router = {id(p) for p in own}
+        found = list(self._trainable().values())
+        rest = {"params": [p for p in found if id(p) not in router], "times": 1.0}
+        times = self.cfg.experts.router_lr / self.cfg.train.lr
+        last = {"params": [p for p in found if id(p) in router], "times": times}
+        return [group for group in (rest, last) if group["params"]]
 
     def _trainable(self) -> dict[str, nn.Parameter]:
         return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
@@ -208,7 +225,7 @@ class _Loop:
         ranks.seed_step(self.cfg.seed, step)
         rate = self.cfg.train.lr * self.plan.rate(step, max(self.grown_at, default=None))
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("times", 1.0)  # earlier checkpoints have none
         self.model.train()
         job = self.job
         # A rank for which no row is left computes the first one as well, which counts as nothing.
@@ -216,6 +233,8 @@ class _Loop:
         batch = collate(job.train, own, job.pad, self.model.device, job.line_limit)
         losses = self._losses(batch, rows)
         named = {f"The loss of `{n}`": loss for n, loss in losses.items() if loss is not None}
+        router = self._router_loss(batch)
+        named |= {"The loss of the router": router["loss"]} if router else {}
         if self._skips(step, epoch, named, rows):
             return
         self.history.watch(step, named, rows)
@@ -225,6 +244,9 @@ class _Loop:
             self.history.flush()  # a measurement waits for the device anyway
         before = copy.deepcopy(self.weighting.state_dict()) if self._skipping else {}
         loss = self.weighting.backward(losses)
+        if router:  # after the tasks, whose weighting may set gradients instead of adding to them
+            torch.autograd.backward(router["loss"])
+            loss = loss + router["loss"].detach()
         if ranks.several():
             self._clear_absent(losses)
         broken = {f"The gradient of `{n}`": torch.tensor(math.nan) for n in self.weighting.broken}
@@ -248,11 +270,22 @@ class _Loop:
             "lr": rate,
             "measured": self.weighting.measured,
         }
-        self.history.add(row, loss, self.weighting.last, rows)
+        figures = {name: value.detach() for name, value in router.items()}
+        self.history.add(row, loss, self.weighting.last, rows, figures)
+
+    def _router_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """The weighted loss of a router that trains, and what it is made of."""
+        if not self.job.router:
+            return {}
+        assert self.model.experts is not None
+        found = self.model.experts.loss(batch.targets[DOMAIN])
+        cfg = self.cfg.experts
+        total = cfg.router_weight * found.domain + cfg.balance_weight * found.balance
+        return {"loss": total, **found._asdict()}
 
     def _clip(self) -> Tensor:
         """Scale the gradient down where it is too large; its norm as it was."""
-        parameters = self.optimizer.param_groups[0]["params"]
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         return nn.utils.clip_grad_norm_(parameters, self.cfg.train.clip)
 
     @property
@@ -346,7 +379,7 @@ class _Loop:
                 raise self.diverged(f"Every output of `{task}`", math.nan, step)
         figures = measure(self.tasks, outputs, self.job.validation.targets)
         score = selection_score(self.tasks, figures)
-        if score > self.best["score"]:
+        if score > self.best["score"] or not self.job.selects:
             description, self.best_tensors = self._snapshot()
             self.best = {"score": score, "step": step, "description": description}
         grown = self._grow(score, step)
@@ -395,7 +428,7 @@ class _Loop:
             "best": self.best,
             "events": self.dendrites.events if self.dendrites else [],
             "seconds": self._seconds(),
-            "settings": _decisive(self.cfg),
+            "settings": decisive(self.cfg),
         }
         weights = {n: p.detach() for n, p in self._trainable().items()}
         for name, weight in weights.items():  # the checkpoint before is worth more
@@ -417,7 +450,7 @@ class _Loop:
         """Return to the latest checkpoint; the number of steps already done."""
         place = self.job.folder.latest_checkpoint()
         state, tensors, saved = load_checkpoint(place, STATE)
-        _check_settings(state["settings"], _decisive(self.cfg))
+        check_settings(state["settings"], decisive(self.cfg))
         if self.dendrites:
             self.dendrites.replay(state["events"])
             self.job.folder.put_back(self.dendrites.files())
@@ -492,18 +525,19 @@ class _Loop:
         }
 
 
-def _decisive(cfg: Config) -> dict[str, Any]:
+def decisive(cfg: Config) -> dict[str, Any]:
     """The settings that the course of a run depends on."""
     settings = cfg.model_dump(mode="json", exclude={"name", "output", "device", "cache"})
     del settings["train"]["keep_checkpoint"]
     return settings
 
 
-def _check_settings(found: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> None:
+def check_settings(found: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> None:
+    """Refuse a run that goes on with other decisive settings than it began with."""
     for key in now:
         old, new = found.get(key), now[key]
         if isinstance(old, dict) and isinstance(new, dict):
-            _check_settings(old, new, f"{prefix}{key}.")
+            check_settings(old, new, f"{prefix}{key}.")
         elif old != new:
             raise UserError(
                 f"A run should be resumed with the settings it began with. Found `{prefix}{key}` "

@@ -71,12 +71,17 @@ class LinearWithLora(nn.Module):
 
 
 def check_mergeable(model: MultiTaskModel) -> None:
-    """Refuse quantised weights.
+    """Refuse quantised weights and experts.
 
     Raises:
         UserError: the frozen weights are quantised; rounding the sum again would lose most of
-            the trained part.
+            the trained part. Or there are experts, of which each text has its own sum.
     """
+    if model.experts is not None:
+        raise UserError(
+            "LoRA should be one adapter for all texts, to be merged. Found experts that a router "
+            "mixes text by text. Use --engine eager, or make one of them with --merge-experts."
+        )
     if getattr(model.base, "quantization_method", None) is not None:
         raise UserError(
             "LoRA should be merged into unquantised weights. Found a run with `encoder.quantize` "

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from dao.learner import config as settings
 from dao.learner.checkpoint import check_fit
 from dao.learner.encoder import (
+    add_experts,
     add_lora,
     attends_causally,
     cast_frozen,
@@ -28,9 +29,12 @@ from dao.learner.encoder import (
     precision,
     token_limit,
 )
+from dao.learner.experts import EXPERTS, Experts, load_experts, save_experts
 from dao.learner.files import read_tensors, replace_folder, write_tensors
+from dao.learner.gated import Gate
 from dao.learner.layers import Boundary, handed
 from dao.learner.packing import Segments, positions, separating_mask, unpack
+from dao.learner.router import check_varies
 
 __all__ = ["MultiTaskModel", "build", "load_weights", "read_tensors", "save_weights"]
 
@@ -39,6 +43,7 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ENCODER = "encoder"
 ENCODER_WEIGHTS = "model.safetensors"
 HEADS = "heads.safetensors"
+PROBES = 32  # tokens that the router of a loaded model has to see as different
 
 
 class MultiTaskModel(nn.Module):
@@ -68,6 +73,7 @@ class MultiTaskModel(nn.Module):
         self.causal = attends_causally(self.base)
         self.quantised = hasattr(self.base, "quantization_method")
         self.boundary: Boundary | None = None  # set where states of frozen layers are cached
+        self.experts: Experts | None = None  # set where several adapters are mixed
 
     @property
     def adapted(self) -> bool:
@@ -99,11 +105,15 @@ class MultiTaskModel(nn.Module):
         `DAOLoss.tap` has to stand when its source is `rep`. With `segments`, ids and mask are
         packed lines (lines, width); outputs are per row of the batch all the same. `prefix`
         (batch, length, width) are the states at `boundary`; with them, the layers below do not run.
+        A model that mixes experts adds their weights, (batch, experts), under `EXPERTS`.
         """
         pooled = self.represent(input_ids, attention_mask, segments, prefix)
         if tap is not None:
             pooled = tap(pooled)
-        return {task: head(pooled) for task, head in self.heads.items()}
+        outputs = {task: head(pooled) for task, head in self.heads.items()}
+        if self.experts is not None and self.experts.weights is not None:
+            outputs[EXPERTS] = self.experts.weights
+        return outputs
 
     def represent(
         self,
@@ -113,6 +123,22 @@ class MultiTaskModel(nn.Module):
         prefix: Tensor | None = None,
     ) -> Tensor:
         """The pooled representation (batch, width), fp32."""
+        states = self._states(input_ids, attention_mask, segments, prefix)
+        if self.experts is not None:
+            self.experts.route(lambda: self.embed(input_ids), states, attention_mask)
+        hidden = states()
+        if segments is not None:
+            hidden, attention_mask = unpack(hidden, segments)
+        return pool(hidden.float(), attention_mask, self.pooling)
+
+    def _states(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        segments: Segments | None = None,
+        prefix: Tensor | None = None,
+    ) -> Callable[[], Tensor]:
+        """What runs the encoder on a batch: the last hidden states, in its compute type."""
         options = {"attention_mask": attention_mask}
         if segments is not None:
             options = self._separated(segments)
@@ -121,12 +147,28 @@ class MultiTaskModel(nn.Module):
         # peft's quantised layers have no fold, and would cast what they see to LoRA's fp32; weights
         # that train stay in fp32.
         low = (self.quantised or not self.adapted) and self.compute != torch.float32
-        autocast = torch.autocast(input_ids.device.type, dtype=self.compute, enabled=low)
-        with autocast, self._handed(prefix):
-            hidden = self.encoder(input_ids=input_ids, **options).last_hidden_state
-        if segments is not None:
-            hidden, attention_mask = unpack(hidden, segments)
-        return pool(hidden.float(), attention_mask, self.pooling)
+
+        def states() -> Tensor:
+            autocast = torch.autocast(input_ids.device.type, dtype=self.compute, enabled=low)
+            with autocast, self._handed(prefix):
+                found: Tensor = self.encoder(input_ids=input_ids, **options).last_hidden_state
+            return found
+
+        return states
+
+    def embed(self, input_ids: Tensor) -> Tensor:
+        """Token ids (batch, length) to what the encoder's first layer gets, (batch, length, width).
+
+        Of positions and of token types nothing is in it.
+        """
+        found: Tensor = self.base.get_input_embeddings()(input_ids)
+        return found
+
+    def router_input(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """What the router of experts sees of a batch, (batch, width); arguments of `forward`."""
+        assert self.experts is not None
+        states = self._states(input_ids, attention_mask)
+        return self.experts.look(lambda: self.embed(input_ids), states, attention_mask)
 
     def _separated(self, segments: Segments) -> dict[str, Tensor]:
         """What makes the encoder treat the rows of packed lines as if each were alone."""
@@ -158,7 +200,8 @@ class MultiTaskModel(nn.Module):
         else:
             total = sum(p.numel() for p in self.encoder.parameters())
             trainable = sum(p.numel() for p in self.shared_parameters())
-        heads = sum(p.numel() for p in self.heads.parameters())
+        own = [self.heads, *([] if self.experts is None else [self.experts])]
+        heads = sum(p.numel() for module in own for p in module.parameters())
         return {"total": total + heads, "trainable": trainable + heads}
 
     def describe(self) -> str:
@@ -166,20 +209,30 @@ class MultiTaskModel(nn.Module):
         layers = [n for n, m in self.encoder.named_modules() if isinstance(m, LoraLayer)]
         names = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in layers))
         what = f"LoRA on {len(layers)} layers ({names})" if self.adapted else "the whole encoder"
+        if self.experts is not None:
+            what = f"experts {', '.join(self.experts.names)}, each a {what}, and a router"
         return (
             f"{what}, {self.count()['trainable']:,} trainable parameters with the heads; "
             f"{self.precision}, {self.attention} attention on {self.device}"
         )
 
     def shared_parameters(self) -> list[nn.Parameter]:
-        """The trainable parameters that every task shares: those of the encoder."""
-        return [p for p in self.encoder.parameters() if p.requires_grad]
+        """The trainable parameters that every task shares: those of encoder and router."""
+        router = () if self.experts is None else self.experts.parameters()
+        return [p for p in (*self.encoder.parameters(), *router) if p.requires_grad]
 
 
 def build(
-    cfg: settings.Encoder, outputs: Mapping[str, int], device: torch.device, seed: int
+    cfg: settings.Encoder,
+    outputs: Mapping[str, int],
+    device: torch.device,
+    seed: int,
+    experts: settings.Experts | None = None,
 ) -> tuple[MultiTaskModel, PreTrainedTokenizerBase, int]:
-    """A fresh model, its tokenizer and the token limit; equal seeds give equal weights."""
+    """A fresh model, its tokenizer and the token limit; equal seeds give equal weights.
+
+    With `experts` it has an adapter for each of their names, and a router.
+    """
     location = locate(cfg.name)
     tokenizer = load_tokenizer(location)
     base = load_base(cfg, location, device)
@@ -188,12 +241,22 @@ def build(
     pooling = pooling_of(cfg, base)
     fuse_activations(base)
     compute = precision(cfg.precision, device)
+    gate = None
     if cfg.tune == "full":
         encoder: PeftModel | PreTrainedModel = base
-    else:
+    elif experts is None:
         encoder = add_lora(base, cfg.lora)
+    else:
+        lora = cfg.lora
+        gate = Gate(experts.names, rank=lora.r, scale=lora.alpha / lora.r, folded=lora.folded)
+        encoder = add_experts(base, lora, gate)
+    if cfg.tune != "full":
         cast_frozen(encoder, compute)
     model = MultiTaskModel(encoder, outputs, pooling, compute)
+    if experts is not None and gate is not None:
+        width = base.get_input_embeddings().embedding_dim
+        width = width if experts.router == "embeddings" else base.config.hidden_size
+        model.experts = Experts(gate, width, experts.router, experts.routing)
     return model.to(device), tokenizer, limit
 
 
@@ -202,9 +265,12 @@ def save_weights(
 ) -> None:
     """Write the heads, the tokenizer, and what was trained of the encoder into `folder`.
 
-    That is `adapter/`, a plain peft adapter, or `encoder/`, a whole Hugging Face model.
+    That is `adapter/`, a plain peft adapter, or `encoder/`, a whole Hugging Face model, or what
+    `save_experts` writes.
     """
-    if model.adapted:
+    if model.experts is not None:
+        save_experts(model.encoder, model.experts, name, folder)
+    elif model.adapted:
         # The name, not the place on this machine, is what makes the adapter loadable elsewhere.
         model.encoder.peft_config["default"].base_model_name_or_path = name
         replace_folder(folder / ADAPTER, lambda place: _save_adapter(model, place))
@@ -223,9 +289,12 @@ def load_weights(model: MultiTaskModel, folder: Path) -> None:
     """Read what `save_weights` wrote; every tensor must be there and fit.
 
     Raises:
-        UserError: a file or tensor is missing, superfluous, of another shape or not finite.
+        UserError: a file or tensor is missing, superfluous, of another shape or not finite; or a
+            router of experts sees nothing of the text.
     """
-    if model.adapted:
+    if model.experts is not None:
+        load_experts(model.encoder, model.experts, folder)
+    elif model.adapted:
         adapter = read_tensors(folder / ADAPTER / ADAPTER_WEIGHTS)
         expected = get_peft_model_state_dict(model.encoder, save_embedding_layers=False)
         _check_fit(adapter, expected, folder / ADAPTER)
@@ -237,6 +306,15 @@ def load_weights(model: MultiTaskModel, folder: Path) -> None:
     heads = read_tensors(folder / HEADS)
     _check_fit(heads, model.heads.state_dict(), folder / HEADS)
     model.heads.load_state_dict(heads)
+    if model.experts is not None:
+        _check_router_input(model, model.experts)
+
+
+def _check_router_input(model: MultiTaskModel, experts: Experts) -> None:
+    """See that the router can tell texts of different tokens apart."""
+    words = model.base.get_input_embeddings().num_embeddings
+    ids = torch.linspace(0, words - 1, min(PROBES, words), device=model.device).long()[:, None]
+    check_varies(model.router_input(ids, torch.ones_like(ids)), experts.reads)
 
 
 def _untied(state: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> dict[str, Tensor]:

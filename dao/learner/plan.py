@@ -64,17 +64,19 @@ class Plan:
         return factor
 
 
-def make_plan(lengths: Sequence[int], cfg: Config) -> Plan:
+def make_plan(lengths: Sequence[int], cfg: Config, limit: int | None = None) -> Plan:
     """The timetable for training rows of these lengths.
+
+    With a `limit`, it has exactly so many steps, whatever the number of epochs that takes.
 
     Raises:
         UserError: two growths, or a growth and the end, fall on the same validation; or a row does
             not fit into a batch.
     """
     lengths = tuple(lengths)
-    steps = _steps(lengths, cfg)
+    steps = _steps(lengths, cfg, limit)
     total = sum(steps)
-    count = cfg.train.epochs * min(cfg.train.validations_per_epoch, *steps)
+    count = len(steps) * min(cfg.train.validations_per_epoch, *steps)
     validations = tuple(round(total * (i + 1) / count) for i in range(count))
     points = [point * total for point in _growth_points(cfg)]
     # Never after the last validation: what grew there would not be trained.
@@ -100,12 +102,21 @@ def make_plan(lengths: Sequence[int], cfg: Config) -> Plan:
     )
 
 
-def _steps(lengths: Sequence[int], cfg: Config) -> tuple[int, ...]:
+def _steps(lengths: Sequence[int], cfg: Config, limit: int | None) -> tuple[int, ...]:
     """Steps of each epoch; counted where batches are cut by tokens, because rows meet by chance."""
-    size, tokens, epochs = cfg.train.batch_size, cfg.train.batch_tokens, range(cfg.train.epochs)
-    if tokens is None:
-        return tuple(-(-len(lengths) // size) for _ in epochs)
-    return tuple(len(epoch_batches(lengths, size, cfg.seed, epoch, tokens)) for epoch in epochs)
+    size, tokens = cfg.train.batch_size, cfg.train.batch_tokens
+
+    def of(epoch: int) -> int:
+        if tokens is None:
+            return -(-len(lengths) // size)
+        return len(epoch_batches(lengths, size, cfg.seed, epoch, tokens))
+
+    if limit is None:
+        return tuple(of(epoch) for epoch in range(cfg.train.epochs))
+    found: list[int] = []
+    while (left := limit - sum(found)) > 0:
+        found.append(min(left, of(len(found))))
+    return tuple(found)
 
 
 def _growth_points(cfg: Config) -> tuple[float, ...]:

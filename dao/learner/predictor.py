@@ -16,6 +16,7 @@ from dao.errors import UserError
 from dao.learner import dendritic, ranks
 from dao.learner.batching import Examples
 from dao.learner.config import Lora
+from dao.learner.experts import EXPERTS, expert_columns
 from dao.learner.files import read_tensors
 from dao.learner.model import MultiTaskModel, build, load_weights
 from dao.learner.record import RunFolder
@@ -69,7 +70,15 @@ class Predictor(Generic[Model]):
         columns: dict[str, Sequence[Any]] = {"text": texts}
         for name, task in tasks.items():
             columns |= task.predict(outputs[name])
+        columns |= self.expert_columns(outputs)
         return pd.DataFrame(columns)
+
+    def expert_columns(self, outputs: Mapping[str, Tensor]) -> dict[str, list[Any]]:
+        """Columns with the experts' weights in `outputs`; none where the model mixes none."""
+        experts = getattr(self.model, "experts", None)
+        if experts is None or EXPERTS not in outputs:
+            return {}
+        return expert_columns(outputs[EXPERTS], experts.names)
 
 
 def pick_device(name: str) -> torch.device:
@@ -111,7 +120,8 @@ def reload(folder: RunFolder, outputs: Mapping[str, int], device: torch.device) 
     encoder = cfg.encoder.model_copy(update={"precision": made["precision"]})
     if lora := made.get("lora"):  # earlier runs did not record it, and had it as in their settings
         encoder = encoder.model_copy(update={"lora": Lora.model_validate(lora)})
-    model, tokenizer, limit = build(encoder, outputs, device, cfg.seed)
+    experts = cfg.experts if cfg.routed else None
+    model, tokenizer, limit = build(encoder, outputs, device, cfg.seed, experts)
     load_weights(model, folder.path)
     if cfg.dendrites.grown:
         dendritic.attach(model, folder.read("dendrites.json")["twin"])

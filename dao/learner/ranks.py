@@ -281,6 +281,9 @@ class ReadOnlyFolder(RunFolder):
     def remove_checkpoints(self) -> None:
         """Nothing."""
 
+    def remove_stage_weights(self) -> None:
+        """Nothing."""
+
 
 def run_folder(path: Path) -> RunFolder:
     """The run folder, which the first rank alone writes."""

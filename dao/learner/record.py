@@ -33,11 +33,14 @@ __all__ = ["RunFolder", "check_writable", "provenance"]
 WRITTEN = {
     "PAI", "README.md", "adapter", "checkpoints", "config.yaml", "data.json", "dendrites.json",
     "dendrites.safetensors", "heads.safetensors", "history.jsonl", "metrics.json",
-    "encoder", "predictions.csv", "skipped.jsonl", "tasks.json", "tokenizer", "validation.jsonl",
+    "encoder", "experts", "experts.json", "predictions.csv", "router.safetensors",
+    "skipped.jsonl", "stages", "tasks.json", "tokenizer", "validation.jsonl",
 }  # fmt: skip
 # Of a finished run: what predictions depend on, by its digest in metrics.json.
-MODEL = ("adapter", "encoder", "heads.safetensors", "dendrites.safetensors", "dendrites.json",
-         "tasks.json")  # fmt: skip
+MODEL = ("adapter", "encoder", "experts", "heads.safetensors", "router.safetensors",
+         "dendrites.safetensors", "dendrites.json", "tasks.json")  # fmt: skip
+# A stage is finished when the second is there, which is written last.
+STAGES, STAGE, STAGE_WEIGHTS = "stages", "stage.json", "weights.safetensors"
 LOGS = ("history.jsonl", "validation.jsonl", "skipped.jsonl")
 PACKAGES = ("torch", "transformers", "peft", "perforatedai", "bitsandbytes", "scikit-learn")
 
@@ -56,7 +59,28 @@ class RunFolder:
     @property
     def started(self) -> bool:
         """Whether a run has trained here; one that failed before may be replaced unasked."""
-        return (self.path / "history.jsonl").is_file()
+        places = (self.path, *(stage.path for stage in self._stages()))
+        return any((place / "history.jsonl").is_file() for place in places)
+
+    def stage(self, name: str) -> RunFolder:
+        """The folder of a stage of this run, which may not be there yet."""
+        return type(self)(self.path / STAGES / name)
+
+    def _stages(self) -> list[RunFolder]:
+        root = self.path / STAGES
+        return [RunFolder(path) for path in sorted(root.iterdir())] if root.is_dir() else []
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is something to continue from, here itself."""
+        return checkpoint.latest(self._checkpoints) is not None
+
+    @property
+    def _can_continue(self) -> bool:
+        """Whether there is something to continue from, here or in a stage."""
+        stages = self._stages()
+        done = any((stage.path / STAGE).is_file() or stage.has_checkpoint for stage in stages)
+        return done or self.has_checkpoint
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -140,13 +164,14 @@ class RunFolder:
         if self.finished:
             raise UserError(f"A run to resume should be unfinished. The one in {self.path} is not.")
         self.config()
-        self.latest_checkpoint()
+        if not self._can_continue:
+            self.latest_checkpoint()
 
     def how_to_continue(self) -> str:
         """What to do with a run that was stopped."""
         if self.finished:
             return f"the run in {self.path} is finished"
-        if checkpoint.latest(self._checkpoints) is None:
+        if not self._can_continue:
             return f"no checkpoint yet: start it again, with --output {self.path} --overwrite"
         return f"python train.py --resume {shlex.quote(str(self.path))} continues"
 
@@ -282,6 +307,11 @@ class RunFolder:
         """Overwrite files with their copies in the latest checkpoint."""
         for file in files:
             shutil.copy2(self.latest_checkpoint() / "files" / file.name, file)
+
+    def remove_stage_weights(self) -> None:
+        """Delete what a resumption would have needed of the stages; their logs stay."""
+        for stage in self._stages():
+            (stage.path / STAGE_WEIGHTS).unlink(missing_ok=True)
 
     def remove_checkpoints(self) -> None:
         """Delete all checkpoints."""

@@ -22,8 +22,11 @@ __all__ = [
     "markdown",
     "model_card",
     "results_table",
+    "routing_lines",
+    "routing_table",
     "slices_table",
     "summary",
+    "variants_table",
 ]
 
 TASK_TYPES = {"cls": "text-classification", "reg": "text-regression"}  # the hub's words
@@ -115,6 +118,54 @@ def slices_table(metrics: Mapping[str, Any], split: str) -> Table | None:
     return table
 
 
+def routing_table(metrics: Mapping[str, Any], split: str) -> Table | None:
+    """The headline figures with soft and with hard routing, over all rows and per domain."""
+    routing = metrics.get("routing", {}).get(split)
+    if not routing:
+        return None
+    variants = {name: routing[name] for name in ("soft", "hard")}
+    return variants_table(f"{split}, by routing", metrics["headline"], variants)
+
+
+def variants_table(
+    title: str, headline: Mapping[str, Any], variants: Mapping[str, Mapping[str, Any]]
+) -> Table:
+    """Headline figures of several ways to run a model, over all rows and per domain.
+
+    Args:
+        title: of the table.
+        headline: as in metrics.json.
+        variants: name of the way -> figures of `all` rows and of the `domains`, task by task.
+    """
+    counted = {task: [("n", ""), *shown] for task, shown in headline.items()}
+    columns = [(t, m, a) for t, shown in counted.items() for m, a in shown]
+    table = _table(title, [f"{t} {m} {a}" for t, m, a in columns])
+    for name, figures in variants.items():
+        groups = {"all": figures["all"], **figures["domains"]}
+        for group, row in groups.items():
+            cells = (_cell(row.get(task, {}).get(metric)) for task, metric, _ in columns)
+            table.add_row(escape(f"{name}, {group}"), *cells)
+    return table
+
+
+def routing_lines(metrics: Mapping[str, Any], split: str) -> list[str]:
+    """How often the router was right on a split, and whom it used."""
+    routing = metrics.get("routing", {}).get(split)
+    if not routing:
+        return []
+    used = ", ".join(f"{name} {share:.3f}" for name, share in routing["usage"].items())
+    if routing["accuracy"] is None:
+        return [f"{split}: mean weight of the experts {used}; no known domain to compare with"]
+    parts = [
+        f"{name} {row['accuracy']:.3f} of {row['n']}" for name, row in routing["domains"].items()
+    ]
+    mix = ", ".join(f"{name} {row['share']:.3f}" for name, row in routing["domains"].items())
+    return [
+        f"{split}: the router is right in {routing['accuracy']:.3f} of {routing['n']} rows "
+        f"({', '.join(parts)}); mean weight of the experts {used}; share of the domains {mix}"
+    ]
+
+
 def _table(title: str, columns: Iterable[str]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("")
@@ -161,6 +212,7 @@ def summary(metrics: Mapping[str, Any]) -> list[str]:
             f"{dendrites['received_gradient']} received a gradient; "
             f"{dendrites['dendrites_kept']} kept in the selected model"
         )
+    lines += routing_lines(metrics, "test")
     training = metrics["training"]
     left_out = training.get("skipped_steps")
     skipped = f" ({left_out} left out: loss or gradient not finite)" if left_out else ""
@@ -196,8 +248,10 @@ def model_card(cfg: Config, metrics: Mapping[str, Any]) -> str:
         if figures[metric] is not None
     ]
     adapted = cfg.encoder.tune == "lora"
-    part = "adapter" if adapted else "encoder"
+    part = "experts" if cfg.routed else "adapter" if adapted else "encoder"
     what = f"a peft adapter of {cfg.encoder.name}" if adapted else f"{cfg.encoder.name} as trained"
+    if cfg.routed:
+        what = f"{what} for each of {', '.join(cfg.experts.names)}, `router.safetensors` what mixes"
     data = ModelCardData(
         base_model=cfg.encoder.name,
         library_name="peft" if adapted else "transformers",
@@ -211,5 +265,6 @@ def model_card(cfg: Config, metrics: Mapping[str, Any]) -> str:
         f"---\n{data.to_yaml()}\n---\n\n# {cfg.arm}, seed {cfg.seed}\n\n{table}\n"
         f"`{part}/` is {what}, `heads.safetensors` the task heads"
         f"{', `dendrites.safetensors` the dendrites' if kept else ''}. "
-        f"`evaluate.py` loads them together; the {part} alone is the model without dendrites.\n"
+        f"`evaluate.py` loads them together"
+        f"{'' if cfg.routed else f'; the {part} alone is the model without dendrites'}.\n"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,7 @@ from dao.learner import dendritic, ranks
 from dao.learner.assessment import TableLike, assess, slice_columns
 from dao.learner.config import Config, Encoder
 from dao.learner.controls import arm_encoder
+from dao.learner.domains import domain_codes, with_domains
 from dao.learner.encoder import locate
 from dao.learner.files import csv_text, write_atomically, write_tensors
 from dao.learner.loop import Fitted, Job, Progress, fit
@@ -20,7 +22,9 @@ from dao.learner.predictor import DENDRITES, Predictor, pick_device
 from dao.learner.prefix import cache_prefix
 from dao.learner.record import RunFolder, provenance
 from dao.learner.report import model_card
+from dao.learner.routing import routing_figures
 from dao.learner.scoring import TaskLike, predict
+from dao.learner.stages import fit_stages, steps_of_stages
 from dao.learner.token_cache import TokenCache
 
 __all__ = ["run"]
@@ -56,16 +60,21 @@ def run(
         folder.check_same_data(table.report)
     folder.write("data.json", table.report)
     # Before training: an error in these settings should not wait for hours.
-    further = table.frame.drop(columns=list(tasks))
-    columns = slice_columns(cfg.data.slices, further)
+    columns = _slices(cfg, table, tasks)
+    domains = domain_codes(cfg, table) if cfg.experts.names else {}
     device = pick_device(cfg.device)
     outputs = {name: task.outputs for name, task in tasks.items()}
     cache = TokenCache(cfg.cache_folder / "tokens", progress.note)
     encoder = arm_encoder(cfg, outputs)
-    predictor = Predictor(*build(encoder, outputs, device, cfg.seed), cache)
+    experts = cfg.experts if cfg.routed else None
+    predictor = Predictor(*build(encoder, outputs, device, cfg.seed, experts), cache)
     parameters = predictor.model.count()
     progress.note(predictor.model.describe())
     train, validation = (predictor.examples(table.rows(s), tasks) for s in ("train", "validation"))
+    train, validation = (
+        with_domains(train, domains, "train"),
+        with_domains(validation, domains, "validation"),
+    )
     cached: dict[str, Any] = {}
     if cfg.encoder.prefix_cache:
         place = cfg.cache_folder / "prefix"
@@ -80,7 +89,7 @@ def run(
         predictor.model, tasks, train, validation, predictor.pad, cfg, folder, progress, line_limit,
         names,
     )  # fmt: skip
-    fitted = fit(job, resume=resume)
+    fitted, staged = _fit(job, resume)
     if not ranks.is_first():
         return {}
     _save(fitted, predictor, cfg, folder, tasks)
@@ -102,7 +111,10 @@ def run(
         for part, content in parts.items():
             figures.setdefault(part, {})[split] = content
         if split == "test":
-            _save_predictions(folder, rows, tasks, found)
+            _save_predictions(folder, rows, tasks, found, predictor.expert_columns(found))
+    figures |= _routed(cfg, predictor, table, tasks)
+    if staged is not None:
+        folder.write("experts.json", staged)
     metrics = {
         "name": cfg.data_name,
         "arm": cfg.arm,
@@ -111,6 +123,7 @@ def run(
         **figures,
         "loss_weights": _first_and_last_weights(folder.rows("history.jsonl"), tasks),
         "dendrites": report,
+        "experts": staged,
         "parameters": parameters,
         "training": {
             "steps": fitted.steps,
@@ -128,7 +141,36 @@ def run(
     folder.write("metrics.json", metrics)
     if not cfg.train.keep_checkpoint:
         folder.remove_checkpoints()
+        folder.remove_stage_weights()
     return metrics
+
+
+def _slices(cfg: Config, table: TableLike, tasks: Mapping[str, TaskLike]) -> tuple[str, ...]:
+    """Columns to break figures down by; with experts the domain is always among them."""
+    found = slice_columns(cfg.data.slices, table.frame.drop(columns=list(tasks)))
+    return found if "domain" in found or not cfg.experts.names else (*found, "domain")
+
+
+def _fit(job: Job, resume: bool) -> tuple[Fitted, dict[str, Any] | None]:
+    """The fitted model; with experts, or in the arm beside them, what experts.json says as well."""
+    if job.cfg.routed:
+        return fit_stages(job, resume=resume)
+    if not job.cfg.experts.names:
+        return fit(job, resume=resume), None
+    steps = steps_of_stages(job)
+    total = sum(steps.values())
+    fitted = fit(replace(job, steps=total), resume=resume)
+    return fitted, {"control": job.cfg.experts.control, "steps": total, "steps_of_stages": steps}
+
+
+def _routed(
+    cfg: Config, predictor: Predictor, table: TableLike, tasks: Mapping[str, TaskLike]
+) -> dict[str, Any]:
+    """What the router did on each split; nothing where there is none."""
+    if not cfg.routed:
+        return {}
+    splits = ("validation", "test")
+    return {"routing": {s: routing_figures(predictor, tasks, table.rows(s)) for s in splits}}
 
 
 def _compute(encoder: Encoder, predictor: Predictor) -> dict[str, Any]:
@@ -176,9 +218,11 @@ def _save_predictions(
     rows: pd.DataFrame,
     tasks: Mapping[str, TaskLike],
     outputs: Mapping[str, Tensor],
+    experts: Mapping[str, list[Any]],
 ) -> None:
     columns: dict[str, list[Any]] = {"id": rows["id"].tolist(), "text": rows["text"].tolist()}
     for name, task in tasks.items():
         columns[f"{name}_target"] = rows[name].tolist()
         columns |= task.predict(outputs[name])
+    columns |= experts
     write_atomically(folder.path / "predictions.csv", csv_text(pd.DataFrame(columns)))

@@ -95,6 +95,8 @@ def predict(
 ) -> dict[str, Tensor]:
     """Outputs of every task for every row, in row order, on the CPU: task -> (n, outputs).
 
+    With experts, their weights are among them.
+
     With `shared`, each rank predicts some of the batches and all of them get the same outputs of
     every row, those of one process; all ranks have to call it.
     """
@@ -107,7 +109,7 @@ def predict(
         batch = collate(examples, rows, pad, model.device)
         cached = {} if batch.prefix is None else {"prefix": batch.prefix}
         for task, outputs in model(batch.input_ids, batch.attention_mask, **cached).items():
-            parts[task].append(outputs.float().cpu())
+            parts.setdefault(task, []).append(outputs.float().cpu())
         order += rows
     model.train(training)
     found = ranks.gather((order, parts)) if shared else [(order, parts)]

@@ -5,13 +5,12 @@ from typer.testing import CliRunner
 
 from benchmarks.quality import (
     ARMS,
-    _ended,
-    _run,
     app,
     best_of_grid,
     interval,
     table,
 )
+from benchmarks.runs import ended, train_quietly
 from dao.learner.config import load_config
 
 
@@ -121,6 +120,6 @@ def test_the_command_runs_and_goes_on_where_it_stopped(tmp_path):
 
 def test_a_run_that_stops_leaves_its_reason_and_the_others_go_on(tmp_path):
     cfg = load_config(None, [f"output={tmp_path / 'run'}", "data.sources=[nowhere.csv]"])
-    _run(cfg, 1)
+    train_quietly(cfg, 1)
     assert "nowhere.csv" in (tmp_path / "run.failed").read_text()
-    assert _ended(cfg)
+    assert ended(cfg)

@@ -24,8 +24,8 @@ def train(tiny_phi: Path, tiny_csv: Path) -> Train:
     """Runs train.py on the tiny Phi and the tiny table, into `output`."""
     from train import app
 
-    def run(output: Path, *arguments: str, graph: bool = False) -> Result:
-        fixed = ("--encoder", str(tiny_phi), "--data", str(tiny_csv), "--output", str(output))
+    def run(output: Path, *arguments: str, graph: bool = False, data: Path = tiny_csv) -> Result:
+        fixed = ("--encoder", str(tiny_phi), "--data", str(data), "--output", str(output))
         settings = SMALL if graph else (*SMALL, NO_GRAPH)
         return CliRunner().invoke(app, [*fixed, *settings, *arguments], catch_exceptions=False)
 

@@ -16,10 +16,14 @@ README = (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)
-def test_every_config_trains(train, path: Path, tmp_path: Path):
-    small = ["train.epochs=1", "encoder.max_length=32"]  # and the tiny encoder for theirs
+def test_every_config_trains(train, path: Path, tiny_csv: Path, tmp_path: Path):
+    small, data = ["train.epochs=1", "encoder.max_length=32"], tiny_csv  # and the tiny encoder
     small += ["encoder.lora.last_layers=1"] if "last_layers" in path.read_text() else []  # of two
-    result = train(tmp_path / "run", "--config", str(path), *small)
+    if "experts" in path.read_text():
+        rows, data = pd.read_csv(tiny_csv), tmp_path / "domains.csv"
+        rows.assign(domain=["news", "forum"] * (len(rows) // 2)).to_csv(data, index=False)
+        small.append("experts.router_warmup_steps=5")
+    result = train(tmp_path / "run", "--config", str(path), *small, data=data)
     assert result.exit_code == 0, result.output
     assert (tmp_path / "run" / "metrics.json").exists()
 

@@ -57,6 +57,11 @@ def check_shared(shared: Config, given: Collection[str]) -> None:
                 f"With --factorial, `{key}` should be left to the arms and seeds, which set it. "
                 f"Found {values[key]!r} for all runs. Leave it out."
             )
+    if shared.experts.names:
+        raise UserError(
+            "--factorial has no arms with experts. Found `experts.names`. Run python -m "
+            "benchmarks.experts, which compares them with one LoRA of their size."
+        )
     if shared.dendrites.patience is not None:
         raise UserError(
             "With --factorial, dendrites should grow at fixed points, so that all arms restart "

@@ -1,0 +1,270 @@
+"""A run with experts, in stages: each alone on its domain, then the router, then all together."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dao.errors import UserError
+from dao.learner import ranks
+from dao.learner.batching import collate
+from dao.learner.checkpoint import check_fit
+from dao.learner.config import Config
+from dao.learner.domains import rows_of
+from dao.learner.experts import EXPERTS, Experts, digests, expert_tensors, train_only
+from dao.learner.files import read_tensors, write_tensors
+from dao.learner.loop import DOMAIN, Fitted, Job, check_settings, decisive, fit
+from dao.learner.model import MultiTaskModel
+from dao.learner.plan import make_plan
+from dao.learner.record import STAGE, STAGE_WEIGHTS
+from dao.learner.router import check_varies
+from dao.learner.routing import routed_right
+from dao.learner.scoring import predict
+
+__all__ = ["fit_stages", "steps_of_stages"]
+
+ROUTER, JOINT = "router", "joint"
+PROBES = 32  # texts that the router's input is compared on
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """One `fit`: what trains in it, beside the heads, and on what.
+
+    Attributes:
+        experts: that train.
+        router: whether it trains, and mixes; otherwise the one expert acts alone.
+        job: the work, in a folder of its own.
+    """
+
+    name: str
+    experts: tuple[str, ...]
+    router: bool
+    job: Job
+
+    @property
+    def cfg(self) -> Config:
+        return self.job.cfg
+
+
+def fit_stages(job: Job, *, resume: bool = False) -> tuple[Fitted, dict[str, Any]]:
+    """Train experts, router and heads; the selected model, and the content of experts.json.
+
+    Every expert starts from the same heads and trains its own; the router's warm-up begins with
+    their mean, so that no expert comes first. Heads train in every stage. In the warm-up the last
+    weights are taken, elsewhere those that validate best.
+
+    Args:
+        job: a model with experts, rows with `DOMAIN` among their targets, and the run's folder,
+            where the last stage goes; the others go into `stages/NAME/` below it.
+        resume: pass over finished stages and continue in the one that was stopped; equal to the
+            bit to never having stopped.
+
+    Raises:
+        UserError: as `fit`; the router's input does not depend on the text; an expert's tensor did
+            not move in the last stage; this is one of several processes.
+        RuntimeError: something that was frozen moved.
+    """
+    if ranks.several():
+        raise UserError(
+            "`experts` should train in one process. Found several. Start train.py without torchrun."
+        )
+    model = job.model
+    assert model.experts is not None
+    _check_input(job)
+    fresh = _copy(model.heads.state_dict())
+    records, ends = {}, []
+    stages = _alone(job)
+    for number, stage in enumerate(stages, start=1):
+        model.heads.load_state_dict(fresh)
+        job.progress.note(
+            f"stage 1, expert {number} of {len(stages)}: {stage.name} alone, on "
+            f"{len(stage.job.train)} rows"
+        )
+        records[stage.name] = _finished(stage, resume) or _train(stage, resume)[1]
+        ends.append(_copy(model.heads.state_dict()))
+    model.heads.load_state_dict({k: torch.stack([e[k] for e in ends]).mean(0) for k in fresh})
+    warm_up = _warm_up(job)
+    job.progress.note(f"stage 2: the router and the heads, for {warm_up.job.steps} steps")
+    records[ROUTER] = _finished(warm_up, resume) or _train(warm_up, resume)[1]
+    job.progress.note("stage 3: experts, router and heads together")
+    joint = _Stage(JOINT, model.experts.names, True, replace(job, router=True))
+    fitted, records[JOINT] = _train(joint, resume)
+    return fitted, {**_facts(job), "stages": records}
+
+
+def steps_of_stages(job: Job) -> dict[str, int]:
+    """Optimizer steps of every stage, by its name, for the same rows and settings."""
+    names = job.cfg.experts.names
+    steps = {}
+    for number, name in enumerate(names):
+        own = rows_of(job.train, number)[0]
+        steps[name] = make_plan(own.lengths, _stage_one(job.cfg)).total
+    joint = make_plan(job.train.lengths, job.cfg).total
+    return {**steps, ROUTER: job.cfg.experts.router_warmup_steps, JOINT: joint}
+
+
+def _check_input(job: Job) -> None:
+    model, rows = job.model, range(min(PROBES, len(job.train)))
+    assert model.experts is not None
+    batch = collate(job.train, rows, job.pad, model.device)
+    texts = [tuple(job.train.ids[row]) for row in rows]
+    features = model.router_input(batch.input_ids, batch.attention_mask)
+    check_varies(features, model.experts.reads, texts)
+
+
+# -- the stages ----------------------------------------------------------------------------------
+
+
+def _stage_one(cfg: Config) -> Config:
+    train = cfg.train.model_copy(update={"epochs": cfg.experts.domain_epochs})
+    return cfg.model_copy(update={"train": train})
+
+
+def _alone(job: Job) -> list[_Stage]:
+    stages = []
+    for number, name in enumerate(job.cfg.experts.names):
+        train, rows = rows_of(job.train, number)
+        own = replace(
+            job,
+            train=train,
+            validation=rows_of(job.validation, number)[0],
+            cfg=_stage_one(job.cfg),
+            folder=job.folder.stage(name),
+            names=[job.names[row] for row in rows] if job.names else (),
+        )
+        stages.append(_Stage(name, (name,), False, own))
+    return stages
+
+
+def _warm_up(job: Job) -> _Stage:
+    # Nothing is selected, so it is enough to see now and then how it goes.
+    train = job.cfg.train.model_copy(update={"validations_per_epoch": 1})
+    own = replace(
+        job,
+        cfg=job.cfg.model_copy(update={"train": train}),
+        folder=job.folder.stage(ROUTER),
+        steps=job.cfg.experts.router_warmup_steps,
+        selects=False,
+        router=True,
+    )
+    return _Stage(ROUTER, (), True, own)
+
+
+def _set(stage: _Stage) -> Experts:
+    model = stage.job.model
+    assert model.experts is not None
+    model.experts.alone = None if stage.router else stage.name
+    train_only(model.encoder, stage.experts, model.experts, router=stage.router)
+    return model.experts
+
+
+def _train(stage: _Stage, resume: bool) -> tuple[Fitted, dict[str, Any]]:
+    experts, job, folder = _set(stage), stage.job, stage.job.folder
+    before = _digests(job.model)
+    goes_on = resume and folder.has_checkpoint
+    if not goes_on:
+        if stage.name != JOINT:
+            shutil.rmtree(folder.path, ignore_errors=True)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.rewind(0)
+    try:
+        fitted = fit(job, resume=goes_on)
+    finally:
+        experts.alone = None
+    record = {
+        "rows": len(job.train),
+        "steps": fitted.steps,
+        "selected_after_step": fitted.best_step,
+        "seconds": round(fitted.seconds, 1),
+        "moved": _check_moved(stage, before, _digests(job.model)),
+        "validation": _routing(job) if stage.router else None,
+    }
+    if stage.name != JOINT:
+        # The mark of being finished comes last.
+        write_tensors(folder.path / STAGE_WEIGHTS, _trainable(job.model))
+        folder.write(STAGE, {**record, "settings": decisive(stage.cfg)})
+        folder.remove_checkpoints()
+    return fitted, record
+
+
+def _finished(stage: _Stage, resume: bool) -> dict[str, Any] | None:
+    """The record of a stage that came to its end, with its weights in the model; None if not."""
+    folder = stage.job.folder
+    if not (resume and (folder.path / STAGE).is_file()):
+        return None
+    record = folder.read(STAGE, "settings", "moved")
+    check_settings(record.pop("settings"), decisive(stage.cfg))
+    experts = _set(stage)
+    place, wanted = folder.path / STAGE_WEIGHTS, _trainable(stage.job.model)
+    found = read_tensors(place)
+    check_fit(found, {name: tuple(tensor.shape) for name, tensor in wanted.items()}, place)
+    with torch.no_grad():
+        for name, tensor in found.items():
+            wanted[name].copy_(tensor)
+    experts.alone = None
+    return record
+
+
+# -- what happened -------------------------------------------------------------------------------
+
+
+def _trainable(model: MultiTaskModel) -> dict[str, Tensor]:
+    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def _copy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in state.items()}
+
+
+def _parts(model: MultiTaskModel) -> dict[str, dict[str, Tensor]]:
+    assert model.experts is not None
+    parts = {name: expert_tensors(model.encoder, name) for name in model.experts.names}
+    return {**parts, ROUTER: model.experts.router.state_dict(), "heads": model.heads.state_dict()}
+
+
+def _digests(model: MultiTaskModel) -> dict[str, dict[str, str]]:
+    return {part: digests(tensors) for part, tensors in _parts(model).items()}
+
+
+def _check_moved(
+    stage: _Stage, before: Mapping[str, Mapping[str, str]], after: Mapping[str, Mapping[str, str]]
+) -> dict[str, dict[str, int]]:
+    moved = {
+        part: {"tensors": sum(before[part][n] != after[part][n] for n in names), "of": len(names)}
+        for part, names in after.items()
+    }
+    training = {*stage.experts, "heads", *([ROUTER] if stage.router else [])}
+    if odd := [part for part in moved if part not in training and moved[part]["tensors"]]:
+        raise RuntimeError(f"{odd} moved in the stage {stage.name}, in which they are frozen")
+    still = [n for n in stage.experts if moved[n]["tensors"] < moved[n]["of"]]
+    if stage.name == JOINT and still:
+        counts = moved[still[0]]
+        raise UserError(
+            f"Every tensor of every expert should move in stage 3. Found {counts['tensors']} of "
+            f"{counts['of']} moved of the expert {still[0]}. Raise train.lr, or train.epochs."
+        )
+    return moved
+
+
+def _routing(job: Job) -> dict[str, Any]:
+    weights = predict(job.model, job.validation, job.pad)[EXPERTS]
+    return routed_right(weights, job.validation.targets[DOMAIN], job.cfg.experts.names)
+
+
+def _facts(job: Job) -> dict[str, Any]:
+    parts = _parts(job.model)
+    return {
+        "names": list(job.cfg.experts.names),
+        "parameters": {part: _size(tensors.values()) for part, tensors in parts.items()},
+        "heads": "each expert's own in stage 1, from the same start; then their mean, and trained",
+    }
+
+
+def _size(tensors: Sequence[Tensor] | Any) -> int:  # noqa: ANN401
+    return sum(tensor.numel() for tensor in tensors)
