@@ -21,12 +21,12 @@ from dao.errors import UserError
 from dao.learner.assessment import TableLike, slice_columns
 from dao.learner.config import Config
 from dao.learner.dendrites import DendriteError
-from dao.learner.encoder import locate
 from dao.learner.files import csv_text, write_atomically
 from dao.learner.predictor import Predictor, pick_device
 from dao.learner.record import RunFolder
 from dao.learner.report import WIDE, markdown, results_table, slices_table, summary
 from dao.learner.scoring import TaskLike
+from dao.learner.scratch import planned_encoder
 from dao.learner.speed import compare_engines
 from dao.learner.speed_report import engines_lines, engines_table
 from dao.learner.weighting import make_weighting
@@ -92,11 +92,11 @@ def print_plan(cfg: Config, table: TableLike) -> None:
     pick_device(cfg.device)
     slice_columns(cfg.data.slices, table.frame.drop(columns=list(cfg.tasks)))
     make_weighting(cfg, cfg.tasks, shared=list, trainable=list, device=torch.device("cpu"))
-    location = locate(cfg.encoder.name)
+    encoder = planned_encoder(cfg.encoder)
     console = Console(soft_wrap=True)
     console.print(cfg.to_yaml(), markup=False, highlight=False)
     console.print(f"# run folder: {cfg.folder}", markup=False, highlight=False)
-    console.print(f"# encoder: {location.name} ({location.origin})", markup=False, highlight=False)
+    console.print(f"# encoder: {encoder}", markup=False, highlight=False)
     console.print(
         f"# data: {json.dumps(table.report, ensure_ascii=False)}", markup=False, highlight=False
     )

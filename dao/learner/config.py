@@ -69,6 +69,42 @@ class Lora(_Settings):
     """Adapt only this many of the last transformer layers; null: all of them."""
 
 
+class Scratch(_Settings):
+    """A small encoder of random weights, and a tokenizer, made from the training texts."""
+
+    when: Literal["never", "offline", "always"] = "never"
+    """`offline`: where the hub model `encoder.name` is neither on the disk nor to be fetched."""
+    architecture: Literal["bert", "phi"] = "bert"
+    layers: int = Field(2, ge=1)
+    width: int = Field(128, ge=1)
+    """Of the token states."""
+    heads: int = Field(2, ge=1)
+    """Of the attention; their number divides the width."""
+    intermediate: int = Field(512, ge=1)
+    """Width inside the feed-forward blocks."""
+    tokenizer: Literal["wordpiece", "characters"] = "wordpiece"
+    """`characters`: each character is a token, which suits Chinese."""
+    vocabulary: int = Field(8000, ge=16)
+    """Entries at most."""
+    pretrain_epochs: int = Field(0, ge=0)
+    """Passes of language modelling over the training texts, masked (bert) or causal (phi)."""
+    pretrain_lr: float = Field(1e-3, gt=0)
+    seed: int = Field(0, ge=0, lt=2**32)
+    """Of the weights and the language modelling, in every arm and seed of a run; without
+    `pretrain_epochs`, weights start from the run's own seed."""
+
+    @model_validator(mode="after")
+    def _divides(self) -> Scratch:
+        # Phi turns half of each head, in pairs.
+        unit = self.heads * (4 if self.architecture == "phi" else 1)
+        if self.width % unit:
+            raise ValueError(
+                f"`width` should be a multiple of {unit} for {self.architecture} with {self.heads} "
+                f"heads. Found {self.width}"
+            )
+        return self
+
+
 class Encoder(_Settings):
     """The shared text encoder."""
 
@@ -88,6 +124,7 @@ class Encoder(_Settings):
     prefix_cache: bool = False
     """Run the frozen layers below `lora.last_layers` once per row and keep their states on disk."""
     lora: Lora = Lora()
+    scratch: Scratch = Scratch()
 
     @field_validator("precision", mode="before")
     @classmethod

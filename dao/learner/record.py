@@ -31,13 +31,14 @@ __all__ = ["RunFolder", "check_writable", "provenance", "write_atomically"]
 
 # Every name that a run gives to a file or folder directly below its own.
 WRITTEN = {
-    "PAI", "README.md", "adapter", "checkpoints", "config.yaml", "data.json", "dendrites.json",
-    "dendrites.safetensors", "heads.safetensors", "history.jsonl", "metrics.json",
-    "encoder", "predictions.csv", "skipped.jsonl", "tasks.json", "tokenizer", "validation.jsonl",
+    "PAI", "README.md", "adapter", "base", "checkpoints", "config.yaml", "data.json",
+    "dendrites.json", "dendrites.safetensors", "heads.safetensors", "history.jsonl", "metrics.json",
+    "encoder", "predictions.csv", "skipped.jsonl", "start", "tasks.json", "tokenizer",
+    "validation.jsonl",
 }  # fmt: skip
 # Of a finished run: what predictions depend on, by its digest in metrics.json.
-MODEL = ("adapter", "encoder", "heads.safetensors", "dendrites.safetensors", "dendrites.json",
-         "tasks.json")  # fmt: skip
+MODEL = ("adapter", "base", "encoder", "heads.safetensors", "dendrites.safetensors",
+         "dendrites.json", "tasks.json")  # fmt: skip
 LOGS = ("history.jsonl", "validation.jsonl", "skipped.jsonl")
 PACKAGES = ("torch", "transformers", "peft", "perforatedai", "bitsandbytes", "scikit-learn")
 
