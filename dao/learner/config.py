@@ -167,6 +167,12 @@ class ClassificationOptions(_Settings):
     """Options of the task `cls`."""
 
     class_weights: Literal["none", "balanced"] = "none"
+    select_by: Literal["accuracy", "macro_f1", "rare_f1"] = "accuracy"
+    """Figure on the validation split by which the best model is kept; `rare_f1`: F1 of
+    `positive`."""
+    positive: str = ""
+    """The class whose own figures are given; empty: the rarest in training, if there are two
+    classes, it has less than a fifth of the rows, or it is selected by."""
 
 
 class RegressionOptions(_Settings):
@@ -250,7 +256,7 @@ class Dendrites(_Settings):
 
 
 class Train(_Settings):
-    """The step budget and the optimizer (AdamW, linear warm-up and decay)."""
+    """The step budget and the optimizer (AdamW, linear warm-up, then a schedule)."""
 
     epochs: int = Field(4, ge=1)
     batch_size: int = Field(32, ge=1)
@@ -263,6 +269,11 @@ class Train(_Settings):
     weight_decay: float = Field(0.01, ge=0)
     warmup: float = Field(0.1, ge=0, lt=1)
     """Share of the budget over which the rate rises, also after each growth (then a third)."""
+    schedule: Literal["linear", "cosine", "step", "constant"] = "linear"
+    """How the rate falls after the warm-up; all but `step` and `constant` end at 0."""
+    step_size: int = Field(1, ge=1)
+    """With schedule=step: epochs after which the rate is multiplied by `gamma`, again and again."""
+    gamma: float = Field(0.1, gt=0, le=1)
     clip: float = Field(1.0, gt=0)
     """Largest total gradient norm."""
     validations_per_epoch: int = Field(2, ge=1)
