@@ -4,6 +4,9 @@ python evaluate.py results/headlines/cls+reg-dao-dendrites/seed=0
 python evaluate.py RUN --data new.csv
 python evaluate.py RUN --text "Net loss narrowed in the third quarter"
 python evaluate.py RUN --benchmark
+python evaluate.py RUN --threshold-sweep
+python evaluate.py RUN --compare-to RUN_B
+python evaluate.py RUN --quantize int8
 python evaluate.py RUN --export model.onnx
 python evaluate.py compare RUN_A RUN_B
 """
@@ -51,7 +54,13 @@ def main(
     source: Annotated[
         Path | None, typer.Option("--input", help="Predict every row of this file.")
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="CSV of the predictions of --input.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV of the predictions of --input; folder for the files of --threshold-sweep and "
+            "--quantize, else the run's."
+        ),
+    ] = None,
     engine: Annotated[
         Literal["eager", "merged", "bf16", "int8", "onnx", "onnx-int8"] | None,
         typer.Option(help="What runs the model; default: eager, as it was trained."),
@@ -62,6 +71,22 @@ def main(
     export: Annotated[
         Path | None, typer.Option(help="Write the model to this .onnx, and .onnx.json.")
     ] = None,
+    quantize: Annotated[
+        Literal["int8"] | None,
+        typer.Option(help="Write the model in 8 bits (ONNX), and compare size, speed, figures."),
+    ] = None,
+    threshold_sweep: Annotated[
+        bool,
+        typer.Option(
+            "--threshold-sweep",
+            help="For the rare class: the threshold of the best F1 on validation, beside 0.5 on "
+            "test; threshold.json and precision_recall.png.",
+        ),
+    ] = False,
+    compare_to: Annotated[
+        Path | None,
+        typer.Option(help="Another finished run: figures, latency, throughput, size of both."),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="Default: as in training.")] = None,
 ) -> None:
     """Report on a finished run, predict with it, compare ways to run it, or export it.
@@ -70,28 +95,34 @@ def main(
     """
     from dao.learner.command import user_errors
 
+    writes = threshold_sweep or quantize
+    measures = benchmark or writes or compare_to
     if str(run) == "compare":
-        others = (data, text, source, output, engine, benchmark, export, device)
+        others = (data, text, source, output, engine, measures, export, device)
         _compare(overrides or [], style, any(others))
         return
-    if (source is None) != (output is None):
+    if (source is None) != (output is None) and not (output and writes):
         raise typer.BadParameter("--input and --output go together.")
-    if sum(map(bool, (data, text, source, benchmark, export))) > 1:
+    modes = (data, text, source, benchmark, export, quantize, threshold_sweep, compare_to)
+    if sum(map(bool, modes)) > 1:
         raise typer.BadParameter(
-            "--data, --text, --input, --benchmark and --export exclude each other."
+            "--data, --text, --input, --benchmark, --export, --quantize, --threshold-sweep and "
+            "--compare-to exclude each other."
         )
-    if (benchmark or export) and (engine or overrides):
+    if (measures or export) and (engine or overrides):
         raise typer.BadParameter("--engine and columns are for reports and predictions.")
     if style and (text or source or export):
-        raise typer.BadParameter("--format is for reports and --benchmark.")
+        raise typer.BadParameter("--format is for reports and comparisons.")
     with user_errors():
         from dao.learner.record import RunFolder
 
         folder, style = RunFolder(run), style or "terminal"
         folder.check_finished()
         load = partial(_load, folder, device, engine or "eager")
-        if benchmark:
-            _benchmark(folder, load, style)
+        if measures:
+            other = RunFolder(compare_to) if compare_to else None
+            mode = "sweep" if threshold_sweep else "quantize" if quantize else "benchmark"
+            _measure(folder, load, style, mode, output or run, other, device)
         elif export:
             _export(folder, load, export)
         elif text or source:
@@ -170,14 +201,30 @@ def _predict(
     print_predictions(predictor.table(texts, tasks), notes, output)
 
 
-def _benchmark(folder: RunFolder, load: Load, style: str) -> None:
-    from dao.learner.command import print_engines
+def _measure(
+    folder: RunFolder, load: Load, style: str, mode: str, place: Path, other: RunFolder | None,
+    device: str | None,
+) -> None:  # fmt: skip
+    from dao.learner import evaluation
     from train import load_table
 
+    if other:
+        other.check_finished()
     table = load_table(folder.config())
     folder.check_same_data(table.report)
     tasks, predictor, _ = load()
-    print_engines(predictor, tasks, table.rows("test"), style)
+    rows = table.rows("test")
+    if other:
+        from dao.learner.experiment.side_by_side import print_beside
+
+        tasks_b, predictor_b, _ = _load(other, device, "eager")
+        print_beside((folder, predictor, tasks), (other, predictor_b, tasks_b), rows, style)
+    elif mode == "sweep":
+        evaluation.print_sweep(predictor, tasks, table, place, style)
+    elif mode == "quantize":
+        evaluation.print_quantized(folder, predictor, tasks, rows, place, style)
+    else:
+        evaluation.print_engines(folder, predictor, tasks, rows, style)
 
 
 def _export(folder: RunFolder, load: Load, path: Path) -> None:

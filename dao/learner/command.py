@@ -22,19 +22,15 @@ from dao.learner.assessment import TableLike, slice_columns
 from dao.learner.config import Config
 from dao.learner.dendrites import DendriteError
 from dao.learner.files import csv_text, write_atomically
-from dao.learner.predictor import Predictor, pick_device
+from dao.learner.predictor import pick_device
 from dao.learner.record import RunFolder
 from dao.learner.report import WIDE, markdown, results_table, slices_table, summary
-from dao.learner.scoring import TaskLike
 from dao.learner.scratch import planned_encoder
-from dao.learner.speed import compare_engines
-from dao.learner.speed_report import engines_lines, engines_table
 from dao.learner.weighting import make_weighting
 
 OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 
 __all__ = [
-    "print_engines",
     "print_plan",
     "print_predictions",
     "print_results",
@@ -144,12 +140,3 @@ def print_predictions(table: pd.DataFrame, notes: Sequence[str], output: Path | 
     else:
         for row in table.to_dict("records"):
             print(json.dumps(row, ensure_ascii=False))
-
-
-def print_engines(
-    predictor: Predictor, tasks: Mapping[str, TaskLike], rows: pd.DataFrame, style: str
-) -> None:
-    """Compare all engines on labelled rows; progress goes to stderr."""
-    result = compare_engines(predictor, tasks, rows, lambda line: print(line, file=sys.stderr))
-    table = engines_table(result, {name: task.headline for name, task in tasks.items()})
-    show_tables(result, [table], engines_lines(result), style)

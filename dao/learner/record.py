@@ -32,9 +32,10 @@ __all__ = ["RunFolder", "check_writable", "provenance", "write_atomically"]
 # Every name that a run gives to a file or folder directly below its own.
 WRITTEN = {
     "PAI", "README.md", "adapter", "base", "checkpoints", "config.yaml", "data.json",
-    "dendrites.json", "dendrites.safetensors", "heads.safetensors", "history.jsonl", "metrics.json",
-    "encoder", "predictions.csv", "skipped.jsonl", "start", "tasks.json", "tokenizer",
-    "validation.jsonl",
+    "dendrites.json", "dendrites.safetensors", "heads.safetensors", "history.jsonl",
+    "metrics.json", "model-int8.onnx", "model-int8.onnx.data", "model-int8.onnx.json", "encoder",
+    "precision_recall.png", "predictions.csv", "skipped.jsonl", "start", "tasks.json",
+    "threshold.json", "tokenizer", "validation.jsonl",
 }  # fmt: skip
 # Of a finished run: what predictions depend on, by its digest in metrics.json.
 MODEL = ("adapter", "base", "encoder", "heads.safetensors", "dendrites.safetensors",
