@@ -4,6 +4,9 @@ python evaluate.py results/headlines/cls+reg-dao-dendrites/seed=0
 python evaluate.py RUN --data new.csv
 python evaluate.py RUN --text "Net loss narrowed in the third quarter"
 python evaluate.py RUN --benchmark
+python evaluate.py RUN --threshold-sweep
+python evaluate.py RUN --compare-to RUN_B
+python evaluate.py RUN --quantize int8
 python evaluate.py RUN --export model.onnx
 python evaluate.py compare RUN_A RUN_B
 """
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
     Load = Callable[[], tuple[dict[str, Task], Predictor, list[str]]]
 
+NEED_OUTPUT = ("--input", "--merge-experts")
+TAKE_OUTPUT = ("--quantize", "--threshold-sweep")
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -52,7 +57,13 @@ def main(
     source: Annotated[
         Path | None, typer.Option("--input", help="Predict every row of this file.")
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="CSV of the predictions of --input.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV of the predictions of --input; folder for the files of --threshold-sweep and "
+            "--quantize, else the run's."
+        ),
+    ] = None,
     engine: Annotated[
         Literal["eager", "merged", "bf16", "int8", "onnx", "onnx-int8"] | None,
         typer.Option(help="What runs the model; default: eager, as it was trained."),
@@ -70,6 +81,22 @@ def main(
     export: Annotated[
         Path | None, typer.Option(help="Write the model to this .onnx, and .onnx.json.")
     ] = None,
+    quantize: Annotated[
+        Literal["int8"] | None,
+        typer.Option(help="Write the model in 8 bits (ONNX), and compare size, speed, figures."),
+    ] = None,
+    threshold_sweep: Annotated[
+        bool,
+        typer.Option(
+            "--threshold-sweep",
+            help="For the rare class: the threshold of the best F1 on validation, beside 0.5 on "
+            "test; threshold.json and precision_recall.png.",
+        ),
+    ] = False,
+    compare_to: Annotated[
+        Path | None,
+        typer.Option(help="Another finished run: figures, latency, throughput, size of both."),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="Default: as in training.")] = None,
 ) -> None:
     """Report on a finished run, predict with it, compare ways to run it, or export it.
@@ -78,15 +105,17 @@ def main(
     """
     from dao.learner.command import user_errors
 
+    modes = {
+        "--data": data, "--text": text, "--input": source, "--benchmark": benchmark,
+        "--export": export, "--quantize": quantize, "--threshold-sweep": threshold_sweep,
+        "--compare-to": compare_to, "--merge-experts": merge_experts,
+    }  # fmt: skip
+    chosen = [name for name, given in modes.items() if given]
     if str(run) == "compare":
-        others = (data, text, source, output, engine, benchmark, export, device)
-        others = (*others, merge_experts, expert_weights)
+        others = (*chosen, output, engine, expert_weights, device)
         _compare(overrides or [], style, any(others))
         return
-    others = (data, text, source, benchmark, export, merge_experts)
-    _check_usage(others, output, engine or overrides, expert_weights)
-    if style and (text or source or export):
-        raise typer.BadParameter("--format is for reports, --benchmark and --merge-experts.")
+    _check_usage(chosen, output, bool(engine or overrides), style, expert_weights)
     with user_errors():
         from dao.learner.record import RunFolder
 
@@ -95,8 +124,10 @@ def main(
         load = partial(_load, folder, device, engine or "eager")
         if merge_experts and output:
             _merge(folder, load, merge_experts, expert_weights, output, style)
-        elif benchmark:
-            _benchmark(folder, load, style)
+        elif benchmark or quantize or threshold_sweep or compare_to:
+            other = RunFolder(compare_to) if compare_to else None
+            mode = "sweep" if threshold_sweep else "quantize" if quantize else "benchmark"
+            _measure(folder, load, style, mode, output or run, other, device)
         elif export:
             _export(folder, load, export)
         elif text or source:
@@ -106,21 +137,21 @@ def main(
 
 
 def _check_usage(
-    others: tuple[object, ...], output: Path | None, more: object, weights: str | None
+    chosen: list[str], output: Path | None, more: bool, style: str | None, weights: str | None
 ) -> None:
-    *_, source, benchmark, export, merge = others
-    if bool(source or merge) != (output is not None):
-        raise typer.BadParameter(
-            "--input and --output go together, or --merge-experts and --output."
-        )
-    if weights and not merge:
+    if len(chosen) > 1:
+        raise typer.BadParameter(f"{' and '.join(chosen)} exclude each other.")
+    mode = chosen[0] if chosen else ""
+    if output is None and mode in NEED_OUTPUT:
+        raise typer.BadParameter(f"{mode} goes together with --output.")
+    if output is not None and mode not in (*NEED_OUTPUT, *TAKE_OUTPUT):
+        raise typer.BadParameter(f"--output goes with {', '.join((*NEED_OUTPUT, *TAKE_OUTPUT))}.")
+    if weights and mode != "--merge-experts":
         raise typer.BadParameter("--expert-weights goes with --merge-experts.")
-    if sum(map(bool, others)) > 1:
-        raise typer.BadParameter(
-            "--data, --text, --input, --benchmark, --export and --merge-experts exclude each other."
-        )
-    if (benchmark or export or merge) and more:
+    if more and mode not in ("", "--data", "--text", "--input"):
         raise typer.BadParameter("--engine and columns are for reports and predictions.")
+    if style and mode in ("--text", "--input", "--export"):
+        raise typer.BadParameter("--format is for reports and comparisons.")
 
 
 def _compare(paths: list[str], style: str | None, others: bool) -> None:
@@ -196,14 +227,30 @@ def _predict(
     print_predictions(predictor.table(texts, tasks), notes, output)
 
 
-def _benchmark(folder: RunFolder, load: Load, style: str) -> None:
-    from dao.learner.command import print_engines
+def _measure(
+    folder: RunFolder, load: Load, style: str, mode: str, place: Path, other: RunFolder | None,
+    device: str | None,
+) -> None:  # fmt: skip
+    from dao.learner import evaluation
     from train import load_table
 
+    if other:
+        other.check_finished()
     table = load_table(folder.config())
     folder.check_same_data(table.report)
     tasks, predictor, _ = load()
-    print_engines(predictor, tasks, table.rows("test"), style)
+    rows = table.rows("test")
+    if other:
+        from dao.learner.experiment.side_by_side import print_beside
+
+        tasks_b, predictor_b, _ = _load(other, device, "eager")
+        print_beside((folder, predictor, tasks), (other, predictor_b, tasks_b), rows, style)
+    elif mode == "sweep":
+        evaluation.print_sweep(predictor, tasks, table, place, style)
+    elif mode == "quantize":
+        evaluation.print_quantized(folder, predictor, tasks, rows, place, style)
+    else:
+        evaluation.print_engines(folder, predictor, tasks, rows, style)
 
 
 def _merge(

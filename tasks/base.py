@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from torch import Tensor
@@ -25,13 +25,15 @@ class Task(ABC):
         outputs: Width of the head.
     """
 
-    headline: ClassVar[tuple[tuple[str, str], ...]]
-    """The metrics a table shows, each with its better direction: ("accuracy", "↑")."""
-
     def __init__(self, name: str, column: str, outputs: int) -> None:
         self.name = name
         self.column = column
         self.outputs = outputs
+
+    @property
+    @abstractmethod
+    def headline(self) -> tuple[tuple[str, str], ...]:
+        """The metrics a table shows, each with its better direction: ("accuracy", "↑")."""
 
     @staticmethod
     @abstractmethod

@@ -8,6 +8,7 @@ from scipy.sparse import csr_matrix
 from sklearn.base import BaseEstimator
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import f1_score, make_scorer
 from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
 
 __all__ = ["classify", "features", "regress"]
@@ -32,13 +33,34 @@ def features(train: Sequence[str]) -> tuple[TfidfVectorizer, csr_matrix]:
 
 
 def classify(
-    train: Sequence[str], classes: np.ndarray, other: Sequence[str], *, balanced: bool = False
+    train: Sequence[str],
+    classes: np.ndarray,
+    other: Sequence[str],
+    *,
+    outputs: int,
+    balanced: bool = False,
+    select_by: str = "accuracy",
+    positive: int = 0,
 ) -> np.ndarray:
-    """Class indices from logistic regression, its C chosen by cross-validation in train."""
+    """Class probabilities (n, outputs) by logistic regression, its C cross-validated in train.
+
+    Args:
+        train: texts.
+        classes: their class indices.
+        other: n texts to classify.
+        outputs: number of classes.
+        balanced: whether the loss weighs classes by how rare they are.
+        select_by: what C is chosen by: accuracy, macro_f1, or rare_f1, the F1 of one class.
+        positive: index of that class.
+    """
+    found = np.zeros((len(other), outputs))
     if np.unique(classes).size < 2:
-        return np.full(len(other), classes[0])
-    vectorizer, model = _classifier(tuple(train), tuple(classes.tolist()), balanced)
-    return np.asarray(model.predict(vectorizer.transform(other)))
+        found[:, classes[0]] = 1.0
+        return found
+    chosen = (select_by, positive if select_by == "rare_f1" else 0)
+    vectorizer, model = _classifier(tuple(train), tuple(classes.tolist()), balanced, chosen)
+    found[:, model.classes_] = model.predict_proba(vectorizer.transform(other))
+    return found
 
 
 def regress(train: Sequence[str], scores: np.ndarray, other: Sequence[str]) -> np.ndarray:
@@ -50,7 +72,7 @@ def regress(train: Sequence[str], scores: np.ndarray, other: Sequence[str]) -> n
 # Kept, because a run asks for every split, and many runs in one process share their data.
 @lru_cache(maxsize=4)
 def _classifier(
-    texts: tuple[str, ...], classes: tuple[int, ...], balanced: bool
+    texts: tuple[str, ...], classes: tuple[int, ...], balanced: bool, chosen: tuple[str, int]
 ) -> tuple[TfidfVectorizer, BaseEstimator]:
     _, counts = np.unique(classes, return_counts=True)
     vectorizer, seen = features(texts)
@@ -58,7 +80,12 @@ def _classifier(
     folds = min(FOLDS, int(counts.min()))
     if folds > 1:
         splitter = StratifiedKFold(folds, shuffle=True, random_state=0)
-        model = GridSearchCV(model, {"C": [1.0, 4.0, 16.0]}, cv=splitter)
+        scoring = {
+            "accuracy": "accuracy",
+            "macro_f1": "f1_macro",
+            "rare_f1": make_scorer(f1_score, labels=[chosen[1]], average="macro", zero_division=0),
+        }[chosen[0]]
+        model = GridSearchCV(model, {"C": [1.0, 4.0, 16.0]}, cv=splitter, scoring=scoring)
     return vectorizer, model.fit(seen, np.asarray(classes))
 
 

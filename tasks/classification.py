@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -17,13 +17,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from dao.errors import UserError
-from tasks import baselines
+from tasks import baselines, rare
 from tasks.base import Task
 from tasks.table import SPLITS, Table, count
 
 __all__ = ["Classification"]
 
 MISSING = -100  # the index that torch's cross-entropy ignores
+SELECTORS = ("accuracy", "macro_f1", "rare_f1")
 INTEGER_LIKE = re.compile(r"-?\d+\.0+")
 
 
@@ -35,6 +36,9 @@ class Classification(Task):
         column: Name the user gave the label column.
         classes: Class names in the order of the outputs.
         class_weights: Weight of each class in the loss, or None for equal weights.
+        select_by: The figure that selects a model: accuracy, macro_f1, or rare_f1, the F1 of
+            `positive`.
+        positive: The class whose own figures are given, or None.
 
     Example:
         >>> import torch
@@ -45,21 +49,38 @@ class Classification(Task):
         ['good']
     """
 
-    headline: ClassVar[tuple[tuple[str, str], ...]] = (("accuracy", "↑"), ("macro_f1", "↑"))
-
     def __init__(
         self,
         name: str,
         column: str,
         classes: Sequence[str],
         class_weights: Sequence[float] | None = None,
+        select_by: str = "accuracy",
+        positive: str | None = None,
     ) -> None:
         super().__init__(name, column, outputs=len(classes))
         self.classes = list(classes)
         self.class_weights = None if class_weights is None else list(class_weights)
+        self.select_by = select_by
+        self.positive = positive
+
+    @property
+    def headline(self) -> tuple[tuple[str, str], ...]:
+        """Accuracy and macro F1; with select_by=rare_f1 also what is said of the rare class."""
+        own = rare.FIGURES if self.select_by == "rare_f1" else ()
+        names = ("accuracy", "macro_f1", *(f"rare_{name}" for name in own))
+        return tuple((name, "↑") for name in names)
 
     @classmethod
-    def fit(cls, name: str, table: Table, *, class_weights: str = "none") -> Self:
+    def fit(
+        cls,
+        name: str,
+        table: Table,
+        *,
+        class_weights: str = "none",
+        select_by: str = "accuracy",
+        positive: str = "",
+    ) -> Self:
         """Take the classes, in alphabetical order, and their weights from the training rows.
 
         Args:
@@ -68,9 +89,13 @@ class Classification(Task):
             class_weights: "none", or "balanced" for n / (classes x count of the class), the
                 rule of `sklearn.utils.class_weight.compute_class_weight`.
 
+            select_by: "accuracy", "macro_f1" or "rare_f1".
+            positive: The class whose own figures are given; empty: the rarest, if there are two
+                classes, it has less than a fifth of the rows, or it is selected by.
+
         Raises:
-            UserError: There are fewer than two classes to learn, or the validation or test split
-                has a class that training never sees.
+            UserError: There are fewer than two classes to learn, the validation or test split
+                has a class that training never sees, or `positive` is no class.
         """
         column = table.columns.targets[name]
         labels = table.values(name, "train")
@@ -83,7 +108,9 @@ class Classification(Task):
             )
         for split in SPLITS[1:]:
             _refuse_unseen(column, classes, table.values(name, split), split)
-        return cls(name, column, classes, _weights(class_weights, classes, labels))
+        positive = _positive(name, positive, classes, labels, select_by)
+        weights = _weights(class_weights, classes, labels)
+        return cls(name, column, classes, weights, select_by, positive)
 
     @staticmethod
     def parse(cell: object) -> str | None:
@@ -141,8 +168,22 @@ class Classification(Task):
         """Index of the largest output of each row."""
         return outputs.detach().argmax(dim=-1).cpu().numpy()
 
+    def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Any]:
+        """Figures of the decisions, and of the probabilities' order."""
+        scores = outputs.detach().double().softmax(dim=-1).cpu().numpy()
+        return self._scored(self.decide(outputs), scores, targets)
+
+    def _scored(self, decided: np.ndarray, scores: np.ndarray, targets: Tensor) -> dict[str, Any]:
+        figures = self.measure(decided, targets)
+        if not figures["n"]:
+            return figures
+        known = self.labelled(targets).cpu().numpy()
+        actual = targets.detach().cpu().numpy()[known]
+        figures["ranking"] = rare.ranking(scores[known], actual, self.classes)
+        return figures | (rare.flat(figures, self.positive) if self.positive else {})
+
     def compare(self, predicted: np.ndarray, actual: np.ndarray) -> dict[str, Any]:
-        """Accuracy, F1, the figures of each class and the confusion matrix.
+        """Accuracy, F1, the figures of each class, those of `positive`, the confusion matrix.
 
         The averages run over the classes that occur among predictions or targets, as
         scikit-learn's do; row i, column j of the confusion matrix counts class i called j.
@@ -152,7 +193,7 @@ class Classification(Task):
             actual, predicted, labels=indices, zero_division=0
         )
         names = ("precision", "recall", "f1", "support")
-        return {
+        found = {
             "accuracy": float(accuracy_score(actual, predicted)),
             "macro_f1": float(f1_score(actual, predicted, average="macro", zero_division=0)),
             "weighted_f1": float(f1_score(actual, predicted, average="weighted", zero_division=0)),
@@ -163,23 +204,36 @@ class Classification(Task):
             "classes": self.classes,
             "confusion_matrix": confusion_matrix(actual, predicted, labels=indices).tolist(),
         }
+        return found | (rare.flat(found, self.positive) if self.positive else {})
 
     def score(self, metrics: Mapping[str, Any]) -> float | None:
-        """Accuracy; None without rows."""
-        return metrics.get("accuracy")
+        """The figure to select by; None without rows, or without any of the class it is about."""
+        return metrics.get(self.select_by)
 
     def baselines(
         self, train: tuple[Sequence[str], Tensor], test: tuple[Sequence[str], Tensor]
     ) -> dict[str, dict[str, Any]]:
-        """The most frequent class, and TF-IDF with logistic regression."""
+        """The most frequent class, the rare one everywhere, TF-IDF with logistic regression.
+
+        The regression is balanced where the loss is, and tuned by what selects the model.
+        """
         texts, classes = self._known(*train)
-        majority = np.full(len(test[0]), np.bincount(classes).argmax())
-        balanced = self.class_weights is not None
-        linear = baselines.classify(texts, classes, test[0], balanced=balanced)
+        balanced, count = self.class_weights is not None, len(test[0])
+        index = self.classes.index(self.positive) if self.positive else 0
+        linear = baselines.classify(
+            texts, classes, test[0], outputs=self.outputs, balanced=balanced,
+            select_by=self.select_by, positive=index,
+        )  # fmt: skip
+        rows = {"majority class": self._constant(np.bincount(classes).argmax(), count)}
+        if self.positive and (self.select_by == "rare_f1" or np.mean(classes == index) < rare.RARE):
+            rows[f"always {self.positive}"] = self._constant(index, count)
+        rows["TF-IDF + logistic regression"] = linear
         return {
-            "majority class": self.measure(majority, test[1]),
-            "TF-IDF + logistic regression": self.measure(linear, test[1]),
+            label: self._scored(scores.argmax(1), scores, test[1]) for label, scores in rows.items()
         }
+
+    def _constant(self, index: int, count: int) -> np.ndarray:
+        return np.tile(np.eye(self.outputs)[index], (count, 1))
 
 
 def _refuse_unseen(column: str, classes: list[str], labels: list[Any], split: str) -> None:
@@ -197,3 +251,20 @@ def _weights(rule: str, classes: list[str], labels: list[Any]) -> list[float] | 
         raise UserError(f"`class_weights` should be none or balanced. Found {rule!r}.")
     weights = compute_class_weight("balanced", classes=np.array(classes), y=np.array(labels))
     return [float(weight) for weight in weights]
+
+
+def _positive(
+    name: str, wanted: str, classes: list[str], labels: list[Any], select_by: str
+) -> str | None:
+    if select_by not in SELECTORS:
+        raise UserError(
+            f"`{name}.select_by` should be one of {', '.join(SELECTORS)}. Found {select_by!r}."
+        )
+    if wanted and wanted not in classes:
+        raise UserError(
+            f"`{name}.positive` should be one of the classes {', '.join(classes)}. Found "
+            f"{wanted!r}. Correct it, or leave it out for the rarest."
+        )
+    least, share = rare.rarest(labels)
+    of_interest = len(classes) == 2 or share < rare.RARE or select_by == "rare_f1"
+    return wanted or (least if of_interest else None)

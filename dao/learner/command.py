@@ -21,20 +21,16 @@ from dao.errors import UserError
 from dao.learner.assessment import TableLike, slice_columns
 from dao.learner.config import Config
 from dao.learner.dendrites import DendriteError
-from dao.learner.encoder import locate
 from dao.learner.files import csv_text, write_atomically
-from dao.learner.predictor import Predictor, pick_device
+from dao.learner.predictor import pick_device
 from dao.learner.record import RunFolder
 from dao.learner.report import WIDE, markdown, results_table, routing_table, slices_table, summary
-from dao.learner.scoring import TaskLike
-from dao.learner.speed import compare_engines
-from dao.learner.speed_report import engines_lines, engines_table
+from dao.learner.scratch import planned_encoder
 from dao.learner.weighting import make_weighting
 
 OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 
 __all__ = [
-    "print_engines",
     "print_plan",
     "print_predictions",
     "print_results",
@@ -92,11 +88,11 @@ def print_plan(cfg: Config, table: TableLike) -> None:
     pick_device(cfg.device)
     slice_columns(cfg.data.slices, table.frame.drop(columns=list(cfg.tasks)))
     make_weighting(cfg, cfg.tasks, shared=list, trainable=list, device=torch.device("cpu"))
-    location = locate(cfg.encoder.name)
+    encoder = planned_encoder(cfg.encoder)
     console = Console(soft_wrap=True)
     console.print(cfg.to_yaml(), markup=False, highlight=False)
     console.print(f"# run folder: {cfg.folder}", markup=False, highlight=False)
-    console.print(f"# encoder: {location.name} ({location.origin})", markup=False, highlight=False)
+    console.print(f"# encoder: {encoder}", markup=False, highlight=False)
     console.print(
         f"# data: {json.dumps(table.report, ensure_ascii=False)}", markup=False, highlight=False
     )
@@ -144,12 +140,3 @@ def print_predictions(table: pd.DataFrame, notes: Sequence[str], output: Path | 
     else:
         for row in table.to_dict("records"):
             print(json.dumps(row, ensure_ascii=False))
-
-
-def print_engines(
-    predictor: Predictor, tasks: Mapping[str, TaskLike], rows: pd.DataFrame, style: str
-) -> None:
-    """Compare all engines on labelled rows; progress goes to stderr."""
-    result = compare_engines(predictor, tasks, rows, lambda line: print(line, file=sys.stderr))
-    table = engines_table(result, {name: task.headline for name, task in tasks.items()})
-    show_tables(result, [table], engines_lines(result), style)

@@ -71,6 +71,42 @@ class Lora(_Settings):
     """Adapt only this many of the last transformer layers; null: all of them."""
 
 
+class Scratch(_Settings):
+    """A small encoder of random weights, and a tokenizer, made from the training texts."""
+
+    when: Literal["never", "offline", "always"] = "never"
+    """`offline`: where the hub model `encoder.name` is neither on the disk nor to be fetched."""
+    architecture: Literal["bert", "phi"] = "bert"
+    layers: int = Field(2, ge=1)
+    width: int = Field(128, ge=1)
+    """Of the token states."""
+    heads: int = Field(2, ge=1)
+    """Of the attention; their number divides the width."""
+    intermediate: int = Field(512, ge=1)
+    """Width inside the feed-forward blocks."""
+    tokenizer: Literal["wordpiece", "characters"] = "wordpiece"
+    """`characters`: each character is a token, which suits Chinese."""
+    vocabulary: int = Field(8000, ge=16)
+    """Entries at most."""
+    pretrain_epochs: int = Field(0, ge=0)
+    """Passes of language modelling over the training texts, masked (bert) or causal (phi)."""
+    pretrain_lr: float = Field(1e-3, gt=0)
+    seed: int = Field(0, ge=0, lt=2**32)
+    """Of the weights and the language modelling, in every arm and seed of a run; without
+    `pretrain_epochs`, weights start from the run's own seed."""
+
+    @model_validator(mode="after")
+    def _divides(self) -> Scratch:
+        # Phi turns half of each head, in pairs.
+        unit = self.heads * (4 if self.architecture == "phi" else 1)
+        if self.width % unit:
+            raise ValueError(
+                f"`width` should be a multiple of {unit} for {self.architecture} with {self.heads} "
+                f"heads. Found {self.width}"
+            )
+        return self
+
+
 class Encoder(_Settings):
     """The shared text encoder."""
 
@@ -90,6 +126,7 @@ class Encoder(_Settings):
     prefix_cache: bool = False
     """Run the frozen layers below `lora.last_layers` once per row and keep their states on disk."""
     lora: Lora = Lora()
+    scratch: Scratch = Scratch()
 
     @field_validator("precision", mode="before")
     @classmethod
@@ -132,6 +169,12 @@ class ClassificationOptions(_Settings):
     """Options of the task `cls`."""
 
     class_weights: Literal["none", "balanced"] = "none"
+    select_by: Literal["accuracy", "macro_f1", "rare_f1"] = "accuracy"
+    """Figure on the validation split by which the best model is kept; `rare_f1`: F1 of
+    `positive`."""
+    positive: str = ""
+    """The class whose own figures are given; empty: the rarest in training, if there are two
+    classes, it has less than a fifth of the rows, or it is selected by."""
 
 
 class RegressionOptions(_Settings):
@@ -270,7 +313,7 @@ class Experts(_Settings):
 
 
 class Train(_Settings):
-    """The step budget and the optimizer (AdamW, linear warm-up and decay)."""
+    """The step budget and the optimizer (AdamW, linear warm-up, then a schedule)."""
 
     epochs: int = Field(4, ge=1)
     batch_size: int = Field(32, ge=1)
@@ -283,6 +326,11 @@ class Train(_Settings):
     weight_decay: float = Field(0.01, ge=0)
     warmup: float = Field(0.1, ge=0, lt=1)
     """Share of the budget over which the rate rises, also after each growth (then a third)."""
+    schedule: Literal["linear", "cosine", "step", "constant"] = "linear"
+    """How the rate falls after the warm-up; all but `step` and `constant` end at 0."""
+    step_size: int = Field(1, ge=1)
+    """With schedule=step: epochs after which the rate is multiplied by `gamma`, again and again."""
+    gamma: float = Field(0.1, gt=0, le=1)
     clip: float = Field(1.0, gt=0)
     """Largest total gradient norm."""
     validations_per_epoch: int = Field(2, ge=1)

@@ -38,7 +38,8 @@ def export_run(
     """Write the model of a finished run, compared on its first test texts; what was done."""
     cfg = folder.config()
     predictions = pd.read_csv(folder.path / "predictions.csv", keep_default_na=False)
-    about = {"arm": cfg.arm, "seed": cfg.seed, "encoder": cfg.encoder.name}
+    encoder = folder.read("metrics.json", "provenance")["provenance"]["encoder"]["name"]
+    about = {"arm": cfg.arm, "seed": cfg.seed, "encoder": encoder}
     texts = predictions["text"].astype(str).tolist()[:TEXTS]
     done = write_onnx(predictor, tasks, texts, path, about)
     return [

@@ -275,9 +275,14 @@ def save_weights(
         model.encoder.peft_config["default"].base_model_name_or_path = name
         replace_folder(folder / ADAPTER, lambda place: _save_adapter(model, place))
     else:
-        replace_folder(folder / ENCODER, model.base.save_pretrained)
+        replace_folder(folder / ENCODER, lambda place: _save_whole(model, tokenizer, place))
     write_tensors(folder / HEADS, model.heads.state_dict())
     replace_folder(folder / "tokenizer", tokenizer.save_pretrained)
+
+
+def _save_whole(model: MultiTaskModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    model.base.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)  # so that the folder can be another run's encoder
 
 
 def _save_adapter(model: MultiTaskModel, folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -33,6 +35,9 @@ class Plan:
     warmup: int
     validations: tuple[int, ...]
     growths: tuple[int, ...]
+    schedule: str = "linear"
+    step_size: int = 1
+    gamma: float = 1.0
 
     def batches(self, done: int = 0) -> Iterator[tuple[int, int, tuple[int, ...]]]:
         """(step, epoch, rows) for every step after the first `done`."""
@@ -52,16 +57,29 @@ class Plan:
         return step in accumulate(self.steps)
 
     def rate(self, step: int, grown_at: int | None = None) -> float:
-        """Factor on the learning rate: linear warm-up, then linear decay to 0 after the last step.
+        """Factor on the learning rate: linear warm-up, then as the schedule has it.
+
+        With s steps of S done and w of warm-up: `linear` 1 - (s - w) / (S - w), `cosine`
+        (1 + cos(pi (s - w) / (S - w))) / 2 (Loshchilov and Hutter 2017), `step` gamma to the power
+        of the number of times that `step_size` epochs are over, `constant` 1.
 
         After a growth the optimizer starts anew, so the rate rises again over a third of the
-        warm-up, towards the same decay.
+        warm-up, towards the same schedule.
         """
-        decay = (self.total - step + 1) / max(1, self.total - self.warmup)
-        factor = min(1.0, decay, step / self.warmup if self.warmup else 1.0)
+        factor = min(1.0, self._falling(step), step / self.warmup if self.warmup else 1.0)
         if grown_at is not None and self.warmup:
             factor *= min(1.0, (step - grown_at) / max(1, self.warmup // 3))
         return factor
+
+    def _falling(self, step: int) -> float:
+        """The schedule without its warm-up; above 1 before the end of that."""
+        if self.schedule == "constant":
+            return 1.0
+        if self.schedule == "step":
+            epochs_over = bisect.bisect_left(list(accumulate(self.steps)), step)
+            return self.gamma ** (epochs_over // self.step_size)
+        left = (self.total - step + 1) / max(1, self.total - self.warmup)
+        return left if self.schedule == "linear" else (1 - math.cos(math.pi * min(1.0, left))) / 2
 
 
 def make_plan(lengths: Sequence[int], cfg: Config, limit: int | None = None) -> Plan:
@@ -99,6 +117,9 @@ def make_plan(lengths: Sequence[int], cfg: Config, limit: int | None = None) -> 
         warmup=warmup,
         validations=validations,
         growths=growths,
+        schedule=cfg.train.schedule,
+        step_size=cfg.train.step_size,
+        gamma=cfg.train.gamma,
     )
 
 

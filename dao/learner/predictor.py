@@ -21,6 +21,7 @@ from dao.learner.files import read_tensors
 from dao.learner.model import MultiTaskModel, build, load_weights
 from dao.learner.record import RunFolder
 from dao.learner.scoring import Engine, TaskLike, predict
+from dao.learner.scratch import made_encoder
 from dao.learner.token_cache import TokenCache
 from dao.learner.tokens import Tokens, pad_id, tokenize
 
@@ -120,6 +121,8 @@ def reload(folder: RunFolder, outputs: Mapping[str, int], device: torch.device) 
     encoder = cfg.encoder.model_copy(update={"precision": made["precision"]})
     if lora := made.get("lora"):  # earlier runs did not record it, and had it as in their settings
         encoder = encoder.model_copy(update={"lora": Lora.model_validate(lora)})
+    if made.get("scratch"):
+        encoder = encoder.model_copy(update={"name": made_encoder(folder.path, cfg)})
     experts = cfg.experts if cfg.routed else None
     model, tokenizer, limit = build(encoder, outputs, device, cfg.seed, experts)
     load_weights(model, folder.path)

@@ -31,13 +31,15 @@ __all__ = ["RunFolder", "check_writable", "provenance"]
 
 # Every name that a run gives to a file or folder directly below its own.
 WRITTEN = {
-    "PAI", "README.md", "adapter", "checkpoints", "config.yaml", "data.json", "dendrites.json",
-    "dendrites.safetensors", "heads.safetensors", "history.jsonl", "metrics.json",
-    "encoder", "experts", "experts.json", "predictions.csv", "router.safetensors",
-    "skipped.jsonl", "stages", "tasks.json", "tokenizer", "validation.jsonl",
+    "PAI", "README.md", "adapter", "base", "checkpoints", "config.yaml", "data.json",
+    "dendrites.json", "dendrites.safetensors", "encoder", "experts", "experts.json",
+    "heads.safetensors", "history.jsonl", "metrics.json", "model-int8.onnx",
+    "model-int8.onnx.data", "model-int8.onnx.json", "precision_recall.png", "predictions.csv",
+    "router.safetensors", "skipped.jsonl", "stages", "start", "tasks.json", "threshold.json",
+    "tokenizer", "validation.jsonl",
 }  # fmt: skip
 # Of a finished run: what predictions depend on, by its digest in metrics.json.
-MODEL = ("adapter", "encoder", "experts", "heads.safetensors", "router.safetensors",
+MODEL = ("adapter", "base", "encoder", "experts", "heads.safetensors", "router.safetensors",
          "dendrites.safetensors", "dendrites.json", "tasks.json")  # fmt: skip
 # A stage is finished when the second is there, which is written last.
 STAGES, STAGE, STAGE_WEIGHTS = "stages", "stage.json", "weights.safetensors"

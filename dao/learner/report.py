@@ -249,11 +249,14 @@ def model_card(cfg: Config, metrics: Mapping[str, Any]) -> str:
     ]
     adapted = cfg.encoder.tune == "lora"
     part = "experts" if cfg.routed else "adapter" if adapted else "encoder"
-    what = f"a peft adapter of {cfg.encoder.name}" if adapted else f"{cfg.encoder.name} as trained"
+    provenance = metrics["provenance"]
+    scratch, name = provenance["scratch"], provenance["encoder"]["name"]
+    name = f"`base/` ({name})" if scratch and adapted else name
+    what = f"a peft adapter of {name}" if adapted else f"{name} as trained"
     if cfg.routed:
         what = f"{what} for each of {', '.join(cfg.experts.names)}, `router.safetensors` what mixes"
     data = ModelCardData(
-        base_model=cfg.encoder.name,
+        base_model=None if scratch else cfg.encoder.name,
         library_name="peft" if adapted else "transformers",
         tags=["multi-task", "lora"] if adapted else ["multi-task"],
         model_name=cfg.arm,

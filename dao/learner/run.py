@@ -14,7 +14,6 @@ from dao.learner.assessment import TableLike, assess, slice_columns
 from dao.learner.config import Config, Encoder
 from dao.learner.controls import arm_encoder
 from dao.learner.domains import domain_codes, with_domains
-from dao.learner.encoder import locate
 from dao.learner.files import csv_text, write_atomically, write_tensors
 from dao.learner.loop import Fitted, Job, Progress, fit
 from dao.learner.model import build, save_weights
@@ -24,6 +23,7 @@ from dao.learner.record import RunFolder, provenance
 from dao.learner.report import model_card
 from dao.learner.routing import routing_figures
 from dao.learner.scoring import TaskLike, predict
+from dao.learner.scratch import BASE, Found, find_encoder, forget_start
 from dao.learner.stages import fit_stages, steps_of_stages
 from dao.learner.token_cache import TokenCache
 
@@ -65,7 +65,9 @@ def run(
     device = pick_device(cfg.device)
     outputs = {name: task.outputs for name, task in tasks.items()}
     cache = TokenCache(cfg.cache_folder / "tokens", progress.note)
-    encoder = arm_encoder(cfg, outputs)
+    texts = table.rows("train")["text"].tolist()
+    found = find_encoder(cfg, texts, folder.path, device, progress.note, resume=resume)
+    encoder = arm_encoder(cfg.model_copy(update={"encoder": found.encoder}), outputs)
     experts = cfg.experts if cfg.routed else None
     predictor = Predictor(*build(encoder, outputs, device, cfg.seed, experts), cache)
     parameters = predictor.model.count()
@@ -92,7 +94,7 @@ def run(
     fitted, staged = _fit(job, resume)
     if not ranks.is_first():
         return {}
-    _save(fitted, predictor, cfg, folder, tasks)
+    _save(fitted, predictor, BASE if found.made else cfg.encoder.name, folder, tasks)
     dendritic.attach(fitted.model, fitted.description)
     dendritic.load(fitted.model, fitted.dendrites)
     report = fitted.report
@@ -105,13 +107,13 @@ def run(
     figures: dict[str, dict[str, Any]] = {}
     for split in ("validation", "test"):
         rows = table.rows(split)
-        found = predictor(rows["text"].tolist())
+        results = predictor(rows["text"].tolist())
         best = ceilings.get(split, {})
-        parts = assess(found, tasks, rows, table.rows("train"), best, columns)
+        parts = assess(results, tasks, rows, table.rows("train"), best, columns)
         for part, content in parts.items():
             figures.setdefault(part, {})[split] = content
         if split == "test":
-            _save_predictions(folder, rows, tasks, found, predictor.expert_columns(found))
+            _save_predictions(folder, rows, tasks, results, predictor.expert_columns(results))
     figures |= _routed(cfg, predictor, table, tasks)
     if staged is not None:
         folder.write("experts.json", staged)
@@ -135,10 +137,11 @@ def run(
         },
         "data": table.report,
         "files": folder.model_digests(),
-        "provenance": {**provenance(device), **_compute(encoder, predictor)},
+        "provenance": {**provenance(device), **_compute(found, encoder, predictor)},
     }
     write_atomically(folder.path / "README.md", model_card(cfg, metrics))
     folder.write("metrics.json", metrics)
+    forget_start(folder.path)
     if not cfg.train.keep_checkpoint:
         folder.remove_checkpoints()
         folder.remove_stage_weights()
@@ -173,16 +176,16 @@ def _routed(
     return {"routing": {s: routing_figures(predictor, tasks, table.rows(s)) for s in splits}}
 
 
-def _compute(encoder: Encoder, predictor: Predictor) -> dict[str, Any]:
+def _compute(found: Found, encoder: Encoder, predictor: Predictor) -> dict[str, Any]:
     """Which encoder in which precision it really was, and LoRA as this arm has it."""
     config = predictor.model.encoder.config
-    location = locate(encoder.name)
     return {
         "encoder": {
-            "name": location.name,
-            "origin": location.origin,
+            "name": found.location.name,
+            "origin": found.location.origin,
             "revision": getattr(config, "_commit_hash", None),
         },
+        "scratch": found.made,
         "lora": encoder.lora.model_dump(mode="json") if encoder.tune == "lora" else None,
         "precision": predictor.model.precision,
     }
@@ -203,11 +206,11 @@ def _first_and_last_weights(
 def _save(
     fitted: Fitted,
     predictor: Predictor,
-    cfg: Config,
+    base: str,
     folder: RunFolder,
     tasks: Mapping[str, TaskLike],
 ) -> None:
-    save_weights(fitted.model, predictor.tokenizer, cfg.encoder.name, folder.path)
+    save_weights(fitted.model, predictor.tokenizer, base, folder.path)
     if fitted.report is not None:
         write_tensors(folder.path / DENDRITES, fitted.dendrites)
     folder.write("tasks.json", {name: task.to_dict() for name, task in tasks.items()})

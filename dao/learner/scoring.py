@@ -56,8 +56,10 @@ class TaskLike(Protocol):
 
     name: str
     outputs: int
-    headline: Sequence[tuple[str, str]]
-    """The figures a table shows, each with the arrow of its better direction."""
+
+    @property
+    def headline(self) -> Sequence[tuple[str, str]]:
+        """The figures a table shows, each with the arrow of its better direction."""
 
     def encode(self, values: Sequence[object | None]) -> Tensor:
         """Cells of a table, None where empty, to (n,) targets."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,16 +19,17 @@ from torch.nn.functional import pad as extend
 
 from dao.errors import UserError
 from dao.learner.batching import Examples, collate, sorted_batches
-from dao.learner.inference import ENGINES, check_engine, make_engine, megabytes
+from dao.learner.inference import ENGINES, EngineName, check_engine, make_engine, megabytes
 from dao.learner.model import MultiTaskModel
+from dao.learner.onnx import OnnxEngine
 from dao.learner.predictor import Predictor
 from dao.learner.scoring import Engine, TaskLike, measure
 
-__all__ = ["compare_engines"]
+__all__ = ["Timed", "compare_engines", "inputs", "outputs", "single_rows", "take_turns", "times"]
 
 BATCH = 64
 ROUNDS = 5
-SINGLE_TEXTS = 50
+SINGLE_TEXTS = 200
 # For single texts, and again for the rounds: a slow model is measured on fewer, not for an hour.
 SECONDS = 120.0
 
@@ -35,7 +37,7 @@ Inputs = list[tuple[tuple[int, ...], Tensor, Tensor]]  # rows, ids, mask
 
 
 @dataclass
-class _Row:
+class Timed:
     """An engine, what it is fed, and its times in seconds."""
 
     label: str
@@ -51,8 +53,12 @@ def compare_engines(
     tasks: Mapping[str, TaskLike],
     frame: pd.DataFrame,
     tell: Callable[[str], None],
+    *,
+    engines: Sequence[EngineName] = ENGINES[1:],
+    folder: Path | None = None,
+    saved: int | None = None,
 ) -> dict[str, Any]:
-    """Time every engine on the same texts, taking turns, so that all share the machine's noise.
+    """Time engines on the same texts, taking turns, so that all share the machine's noise.
 
     Times are of the model alone, from token ids to outputs on the CPU: texts are tokenised and
     padded beforehand. Throughput is the median over rounds, each a pass over all texts in batches
@@ -63,31 +69,33 @@ def compare_engines(
         tasks: by name.
         frame: rows of a table, with a column per task.
         tell: takes a line as each stage begins.
+        engines: to time beside `eager`; all of them come with two more ways to fill its batches.
+        folder: where ONNX files are left; None for a temporary one.
+        saved: bytes of the run's own weights on the disk.
 
     Returns:
         JSON-able: what was run and, under `rows`, an entry per engine with its figures, or with the
         `reason` for which it cannot run. Differences are from `eager` on sorted batches.
     """
     examples = predictor.examples(frame, tasks)
-    rows, reasons, merged = _rows(predictor, examples, tell)
+    with nullcontext(folder) if folder else TemporaryDirectory() as place:
+        rows, reasons, merged = _rows(predictor, examples, engines, Path(place), tell)
     tell("one pass over all texts, for the outputs and to warm up")
-    outputs = [_outputs(row) for row in rows]
-    _measure(rows, tell)
-    trained = outputs[[row.label for row in rows].index("eager, sorted")]
+    results = [outputs(row) for row in rows]
+    take_turns(rows, tell)
+    trained = results[[row.label for row in rows].index("eager, sorted")]
     tokens = sum(examples.lengths)
     found = [
         {
             "engine": row.label,
-            "p50_ms": 1e3 * float(np.percentile(row.calls, 50)),
-            "p95_ms": 1e3 * float(np.percentile(row.calls, 95)),
-            "sentences_per_s": len(frame) / float(np.median(row.passes)),
-            "tokens_per_s": tokens / float(np.median(row.passes)),
+            **times(row, len(frame), tokens),
             "ratio": float(np.median(np.divide(rows[0].passes, row.passes))),
             "megabytes": megabytes(row.engine),
+            "disk_megabytes": _on_disk(row.engine, predictor.model, saved),
             "largest_difference": _difference(own, trained),
             "figures": _headline(tasks, measure(tasks, own, examples.targets)),
         }
-        for row, own in zip(rows, outputs, strict=True)
+        for row, own in zip(rows, results, strict=True)
     ]
     return {
         "device": str(predictor.model.device),
@@ -97,6 +105,7 @@ def compare_engines(
         "batch_size": BATCH,
         "rounds": len(rows[0].passes),
         "single_texts": len(rows[0].calls),
+        "largest_output": max(float(x.abs().max()) for x in trained.values()),
         "trained_in": predictor.model.precision,
         "merged": merged,
         "rows": [*found, *({"engine": name, "reason": why} for name, why in reasons.items())],
@@ -104,41 +113,75 @@ def compare_engines(
 
 
 def _rows(
-    predictor: Predictor[MultiTaskModel], examples: Examples, tell: Callable[[str], None]
-) -> tuple[list[_Row], dict[str, str], str]:
+    predictor: Predictor[MultiTaskModel],
+    examples: Examples,
+    engines: Sequence[EngineName],
+    folder: Path,
+    tell: Callable[[str], None],
+) -> tuple[list[Timed], dict[str, str], str]:
     model, merged = predictor.model.eval(), ""
-    device, pad, limit = model.device, predictor.pad, predictor.limit
-    n = len(examples)
+    limit, n = predictor.limit, len(examples)
     in_order = [tuple(range(i, min(i + BATCH, n))) for i in range(0, n, BATCH)]
-    by_length = list(sorted_batches(examples.lengths, BATCH))
-    one = [(int(i),) for i in np.unique(np.linspace(0, n - 1, SINGLE_TEXTS).astype(int))]
-
-    def inputs(batches: Sequence[tuple[int, ...]], width: int = 0) -> Inputs:
-        made = [collate(examples, rows, pad, device) for rows in batches]
-        return [
-            (b.rows, _widen(b.input_ids, width, pad), _widen(b.attention_mask, width, 0))
-            for b in made
+    one = single_rows(n)
+    single = inputs(predictor, examples, one)
+    ordered = inputs(predictor, examples, list(sorted_batches(examples.lengths, BATCH)))
+    rows = [Timed("eager, sorted", model, ordered, single)]
+    if engines == ENGINES[1:]:
+        whole, alone = (inputs(predictor, examples, rows, limit) for rows in (in_order, one))
+        rows = [
+            Timed(f"eager, padded to {limit}", model, whole, alone),
+            Timed("eager, in row order", model, inputs(predictor, examples, in_order), single),
+            *rows,
         ]
-
-    single, ordered = inputs(one), inputs(by_length)
-    rows = [
-        _Row(f"eager, padded to {limit}", model, inputs(in_order, limit), inputs(one, limit)),
-        _Row("eager, in row order", model, inputs(in_order), single),
-        _Row("eager, sorted", model, ordered, single),
-    ]
     reasons: dict[str, str] = {}
-    with TemporaryDirectory() as folder:
-        for name in ENGINES[1:]:
-            try:
-                check_engine(name, model)
-            except UserError as error:
-                reasons[name] = str(error)
-                continue
-            tell(f"making {name}")
-            copied = replace(predictor, model=copy.deepcopy(model))
-            engine, merged = make_engine(name, copied, Path(folder))
-            rows.append(_Row(name, engine.model, ordered, single))
+    for name in engines:
+        try:
+            check_engine(name, model)
+        except UserError as error:
+            reasons[name] = str(error)
+            continue
+        tell(f"making {name}")
+        copied = replace(predictor, model=copy.deepcopy(model))
+        engine, merged = make_engine(name, copied, folder)
+        rows.append(Timed(name, engine.model, ordered, single))
     return rows, reasons, merged
+
+
+def single_rows(count: int) -> list[tuple[int, ...]]:
+    """At most 200 rows, evenly spaced, each a batch of its own."""
+    return [(int(i),) for i in np.unique(np.linspace(0, count - 1, SINGLE_TEXTS).astype(int))]
+
+
+def inputs(
+    predictor: Predictor[Any],
+    examples: Examples,
+    batches: Sequence[tuple[int, ...]],
+    width: int = 0,
+) -> Inputs:
+    """Token ids and mask of each batch on the model's device, padded to at least `width`."""
+    pad = predictor.pad
+    made = [collate(examples, rows, pad, predictor.model.device) for rows in batches]
+    return [
+        (b.rows, _widen(b.input_ids, width, pad), _widen(b.attention_mask, width, 0)) for b in made
+    ]
+
+
+def times(row: Timed, texts: int, tokens: int) -> dict[str, float]:
+    """Latency of single texts in ms, and texts and tokens per second in batches."""
+    typical = float(np.median(row.passes))
+    return {
+        "mean_ms": 1e3 * float(np.mean(row.calls)),
+        **{f"p{q}_ms": 1e3 * float(np.percentile(row.calls, q)) for q in (50, 95, 99)},
+        "sentences_per_s": texts / typical,
+        "tokens_per_s": tokens / typical,
+    }
+
+
+def _on_disk(engine: Engine, trained: Engine, saved: int | None) -> float | None:
+    """Megabytes of the files that an engine is loaded from; None where it has none."""
+    if isinstance(engine, OnnxEngine):
+        return engine.size / 1e6
+    return saved / 1e6 if engine is trained and saved is not None else None
 
 
 def _widen(cells: Tensor, width: int, value: int) -> Tensor:
@@ -151,13 +194,14 @@ def _run(engine: Engine, inputs: Inputs) -> list[dict[str, Tensor]]:
     return [{task: x.float().cpu() for task, x in part.items()} for part in found]
 
 
-def _outputs(row: _Row) -> dict[str, Tensor]:
+def outputs(row: Timed) -> dict[str, Tensor]:
+    """Task -> outputs (n, outputs of the task) of every row, in order."""
     parts = _run(row.engine, row.batches)
     back = torch.tensor([i for rows, _, _ in row.batches for i in rows]).argsort()
     return {task: torch.cat([part[task] for part in parts])[back] for task in parts[0]}
 
 
-def _measure(rows: Sequence[_Row], tell: Callable[[str], None]) -> None:
+def take_turns(rows: Sequence[Timed], tell: Callable[[str], None]) -> None:
     """Fill in the times, each text and each pass by all engines in turn."""
     for row in rows:
         _run(row.engine, row.singles[:3])

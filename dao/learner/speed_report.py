@@ -11,12 +11,15 @@ from rich.table import Table
 __all__ = ["engines_lines", "engines_table"]
 
 COLUMNS = {
+    "mean_ms": ("mean ms ↓", "{:.2f}"),
     "p50_ms": ("p50 ms ↓", "{:.2f}"),
     "p95_ms": ("p95 ms ↓", "{:.2f}"),
+    "p99_ms": ("p99 ms ↓", "{:.2f}"),
     "sentences_per_s": ("sentences/s ↑", "{:,.0f}"),
     "tokens_per_s": ("tokens/s ↑", "{:,.0f}"),
     "ratio": ("ratio ↑", "{:.2f}"),
     "megabytes": ("MB ↓", "{:.1f}"),
+    "disk_megabytes": ("MB on disk ↓", "{:.1f}"),
     "largest_difference": ("difference", "{:.1e}"),
 }
 
@@ -48,7 +51,8 @@ def engines_table(
 def _cells(row: Mapping[str, Any], figures: Sequence[tuple[str, str, str]]) -> list[str]:
     if "reason" in row:
         return [row["engine"], *[""] * (len(COLUMNS) + len(figures))]
-    times = [form.format(row[key]) for key, (_, form) in COLUMNS.items()]
+    shown = [(row[key], form) for key, (_, form) in COLUMNS.items()]
+    times = ["" if value is None else form.format(value) for value, form in shown]
     values = [row["figures"].get(task, {}).get(metric) for task, metric, _ in figures]
     return [row["engine"], *times, *("" if v is None else f"{v:.4f}" for v in values)]
 
@@ -62,6 +66,6 @@ def engines_lines(result: Mapping[str, Any]) -> list[str]:
         f"tokenizer; {result['device']}, {result['threads']} threads",
         "ratio: throughput against the first row, by rounds. difference: largest of any output "
         f"from the trained model ({result['trained_in']}) on sorted batches. MB: weights in "
-        "memory; of ONNX the file",
+        "memory; on disk: the files it is loaded from, where there are any",
     ]
     return [*lines, result["merged"]] if result["merged"] else lines

@@ -139,6 +139,10 @@ def test_a_batch_of_one_predicts_as_a_batch_of_many(full_run: Path):
         (["--text", "a", "--data", "b.csv"], "exclude each other"),
         (["--benchmark", "--text", "a"], "exclude each other"),
         (["--benchmark", "--export", "m.onnx"], "exclude each other"),
+        (["--threshold-sweep", "--quantize", "int8"], "exclude each other"),
+        (["--compare-to", "x", "--text", "a"], "exclude each other"),
+        (["--compare-to", "x", "--output", "y"], "--input and --output go together"),
+        (["--threshold-sweep", "--engine", "int8"], "--engine and columns are for reports"),
         (["--benchmark", "--engine", "merged"], "--engine and columns are for reports"),
         (["--export", "m.onnx", "data.text=t"], "--engine and columns are for reports"),
         (["--export", "m.onnx", "--format", "json"], "--format is for reports"),
@@ -180,7 +184,8 @@ def test_benchmark_compares_every_engine(full_run: Path):
     assert list(rows) == [*eager, "merged", "bf16", "int8", "onnx", "onnx-int8"]
     written = json.loads((full_run / "metrics.json").read_text())["splits"]["test"]
     for name, row in rows.items():
-        assert 0 < row["p50_ms"] <= row["p95_ms"]
+        assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
+        assert row["mean_ms"] <= 25 * row["p99_ms"]
         exact = name in (*eager, "merged", "onnx")
         assert row["largest_difference"] < (1e-4 if exact else 0.3)
         assert row["tokens_per_s"] / row["sentences_per_s"] == pytest.approx(found["tokens"] / 25)
@@ -191,6 +196,15 @@ def test_benchmark_compares_every_engine(full_run: Path):
     assert rows["eager, sorted"]["largest_difference"] == 0
     assert rows["bf16"]["megabytes"] < rows["int8"]["megabytes"] * 1.2 < rows["merged"]["megabytes"]
     assert rows["onnx-int8"]["megabytes"] < rows["onnx"]["megabytes"]
+    # On the disk: the run's own files and the encoder that LoRA stands on; the exported files.
+    made = json.loads((full_run / "metrics.json").read_text())["provenance"]
+    places = (full_run, full_run / "adapter", Path(made["encoder"]["name"]))
+    files = [file for place in places for file in place.glob("*.safetensors")]
+    assert len(files) == 4
+    size = sum(file.stat().st_size for file in files) / 1e6
+    assert rows["eager, sorted"]["disk_megabytes"] == pytest.approx(size)
+    assert rows["onnx"]["disk_megabytes"] == rows["onnx"]["megabytes"]
+    assert rows["int8"]["disk_megabytes"] is None  # it is made in memory
 
 
 def test_benchmark_tells_which_engine_cannot_run(full_run: Path, monkeypatch: pytest.MonkeyPatch):

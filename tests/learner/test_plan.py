@@ -1,5 +1,7 @@
 """The timetable: the same in every arm, complete, and with room for growth."""
 
+import math
+
 import pytest
 
 from dao.errors import UserError
@@ -101,3 +103,31 @@ def test_few_steps_still_validate_at_the_end():
     p = make_plan([4, 5, 6], Config())
     assert set(p.steps) == {1}
     assert p.validations == tuple(range(1, p.total + 1))
+
+
+def rates(**flags: object) -> list[float]:
+    p = plan(**{"train.epochs": 4, "train.batch_size": 25, "train.warmup": 0.25, **flags})
+    assert (p.total, p.warmup) == (16, 4)
+    return [p.rate(step) for step in range(1, 17)]
+
+
+def test_schedules_by_hand():
+    up = [0.25, 0.5, 0.75]
+    assert rates() == pytest.approx([*up, 1, *(1 - i / 12 for i in range(12))])
+    assert rates(**{"train.schedule": "constant"}) == [*up, *[1.0] * 13]
+    cosine = rates(**{"train.schedule": "cosine"})
+    assert cosine[:5] == [*up, 1.0, 1.0]
+    assert cosine[10] == pytest.approx(0.5)  # 6 of the 12 steps after the warm-up are done
+    assert cosine[15] == pytest.approx((1 + math.cos(math.pi * 11 / 12)) / 2)
+    assert sorted(cosine[3:], reverse=True) == cosine[3:]
+
+
+def test_the_step_schedule_falls_at_the_ends_of_epochs():
+    every = rates(**{"train.schedule": "step", "train.gamma": 0.1})
+    assert every == pytest.approx([0.25, 0.5, 0.75, 1] + [0.1] * 4 + [0.01] * 4 + [0.001] * 4)
+    second = {"train.schedule": "step", "train.gamma": 0.5, "train.step_size": 2}
+    assert rates(**second) == pytest.approx([0.25, 0.5, 0.75, *[1] * 5, *[0.5] * 8])
+    grown = plan(**{"train.epochs": 4, "train.batch_size": 25, "train.warmup": 0.4, **second})
+    assert grown.warmup == 6
+    after = [grown.rate(step, grown_at=8) for step in (9, 10, 11)]
+    assert after == pytest.approx([0.25, 0.5, 0.5])

@@ -42,12 +42,16 @@ def test_text_without_spaces_uses_characters():
 
 
 def test_a_single_training_class_is_predicted_everywhere():
-    assert baselines.classify(["a b", "c d"], np.array([1, 1]), ["e"]).tolist() == [1]
+    found = baselines.classify(["a b", "c d"], np.array([1, 1]), ["e"], outputs=2)
+    assert found.tolist() == [[0.0, 1.0]]
 
 
 def test_one_row_of_each_class_is_enough():
-    predicted = baselines.classify(["rose up", "fell down"], np.array([0, 1]), ["fell", "rose"])
-    assert predicted.tolist() == [1, 0]
+    train, classes = ["rose up", "fell down"], np.array([0, 1])
+    found = baselines.classify(train, classes, ["fell", "rose"], outputs=3)
+    assert found.argmax(1).tolist() == [1, 0]
+    assert found.sum(1) == pytest.approx(1)
+    assert found[:, 2].tolist() == [0.0, 0.0]
 
 
 def test_a_second_split_is_not_fitted_again():

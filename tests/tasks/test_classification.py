@@ -134,3 +134,105 @@ def test_compare_counts_classes_absent_from_the_rows(task):
     metrics = task.compare(np.array([0, 0]), np.array([0, 0]))
     assert metrics["macro_f1"] == 1.0
     assert metrics["per_class"]["positive"]["support"] == 0
+
+
+TWO = ["hate", "other"]
+SIX = torch.tensor([0, 1, 1, 0, 1, -100])
+# Probabilities of hate in falling order: 0.9 (hate), 0.8 (other), 0.6 (hate), 0.3, 0.1 (other).
+HATE = torch.tensor([0.9, 0.8, 0.1, 0.6, 0.3, 0.7])
+SCORES = torch.stack([HATE, 1 - HATE], 1).log()
+
+
+def test_figures_of_the_rare_class_by_hand():
+    task = Classification("cls", "label", TWO, select_by="rare_f1", positive="hate")
+    metrics = task.metrics(SCORES, SIX)
+    # Called hate: 0.9, 0.8, 0.6; of the two that are, both.
+    assert metrics["rare_precision"] == pytest.approx(2 / 3)
+    assert metrics["rare_recall"] == 1.0
+    assert metrics["rare_f1"] == pytest.approx(0.8)
+    assert task.score(metrics) == metrics["rare_f1"]
+    # Of 2 x 3 pairs only (0.6, 0.8) is the wrong way round.
+    assert metrics["rare_roc_auc"] == pytest.approx(5 / 6)
+    # Recall rises by a half at precision 1 and by a half at precision 2/3.
+    assert metrics["rare_pr_auc"] == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
+    assert metrics["ranking"]["hate"] == {
+        "roc_auc": metrics["rare_roc_auc"],
+        "pr_auc": metrics["rare_pr_auc"],
+    }
+    # One against the rest, from the other side: ranks 1, 2, 4 are hits of 3.
+    assert metrics["ranking"]["other"]["pr_auc"] == pytest.approx((1 + 1 + 3 / 4) / 3)
+    assert {name for name, _ in task.headline} <= set(metrics)
+    json.dumps(metrics, allow_nan=False)
+
+
+def test_figures_are_none_where_a_class_is_missing():
+    task = Classification("cls", "label", TWO, select_by="rare_f1", positive="hate")
+    metrics = task.metrics(SCORES[1:3], SIX[1:3])
+    for name in ("precision", "recall", "f1", "roc_auc", "pr_auc"):
+        assert metrics[f"rare_{name}"] is None
+    assert task.score(metrics) is None
+    assert metrics["ranking"]["other"] == {"roc_auc": None, "pr_auc": None}
+    json.dumps(metrics, allow_nan=False)
+
+
+def test_three_classes_are_ranked_each_against_the_rest(task):
+    metrics = task.metrics(LOGITS, TARGETS)
+    # Each of the three rows has the largest probability of its class but for `positive`, whose
+    # row is second to none there either: 0.0, 0.0, 0.5.
+    assert {v["roc_auc"] for v in metrics["ranking"].values()} == {1.0}
+    assert "rare_f1" not in metrics
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "positive"),
+    [
+        (["b"] * 3 + ["a"] * 4, {}, "b"),  # of two, the one of fewer rows
+        (["a"] * 4 + ["b"] * 4 + ["c"] * 4, {}, None),  # none of three is rare
+        (["a"] * 5 + ["b"] * 5 + ["c"] * 2, {}, "c"),
+        (["a"] * 4 + ["b"] * 4 + ["c"] * 4, {"select_by": "rare_f1"}, "a"),
+        (["a"] * 5 + ["b"] * 5 + ["c"] * 2, {"positive": "b"}, "b"),
+    ],
+)
+def test_which_class_is_the_rare_one(table, labels, options, positive):
+    assert Classification.fit("cls", table("cls", labels), **options).positive == positive
+
+
+def test_a_positive_that_is_no_class_is_refused(table):
+    with pytest.raises(UserError, match=r"`cls.positive` should be one of the classes a, b.*'c'"):
+        Classification.fit("cls", table("cls", ["a", "b"]), positive="c")
+
+
+@pytest.mark.parametrize(
+    ("select_by", "headline"), [("accuracy", 2), ("macro_f1", 2), ("rare_f1", 7)]
+)
+def test_a_model_is_selected_by_what_was_asked_for(select_by: str, headline: int):
+    task = Classification("cls", "label", TWO, select_by=select_by, positive="hate")
+    metrics = task.metrics(SCORES, SIX)
+    assert task.score(metrics) == metrics[select_by]
+    assert len(task.headline) == headline
+
+
+def test_a_state_of_before_has_accuracy_and_no_rare_class():
+    state = {"name": "cls", "column": "label", "classes": TWO, "class_weights": None}
+    task = Classification.from_dict(state)
+    assert (task.select_by, task.positive) == ("accuracy", None)
+
+
+def test_baselines_of_a_rare_class():
+    train = ["bad awful"] * 1 + ["bad worse"] * 2 + ["good fine"] * 18
+    targets = torch.tensor([0] * 3 + [1] * 18)
+    task = Classification("cls", "label", TWO, select_by="rare_f1", positive="hate")
+    rows = task.baselines(
+        (train, targets), (["bad", "good", "good", "good"], torch.tensor([0, 1, 1, 1]))
+    )
+    assert list(rows) == ["majority class", "always hate", "TF-IDF + logistic regression"]
+    always, majority = rows["always hate"], rows["majority class"]
+    assert always["rare_recall"] == 1.0
+    assert always["rare_f1"] == pytest.approx(2 * 0.25 / 1.25)  # precision is the share, 1/4
+    assert always["rare_pr_auc"] == pytest.approx(0.25)
+    assert always["rare_roc_auc"] == majority["rare_roc_auc"] == 0.5
+    assert majority["rare_f1"] == 0.0
+    assert rows["TF-IDF + logistic regression"]["rare_pr_auc"] == 1.0
+    common = Classification("cls", "label", TWO, positive="hate")
+    half = torch.tensor([0, 1] * 10 + [0])
+    assert "always hate" not in common.baselines((train, half), (train, half))

@@ -1,0 +1,138 @@
+"""Two finished models beside each other: figures, speed and size on the same test rows."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from rich.table import Table
+
+from dao.errors import UserError
+from dao.learner.batching import sorted_batches
+from dao.learner.command import show_tables
+from dao.learner.experiment.comparable import check_same_test
+from dao.learner.experiment.runs import read_run
+from dao.learner.experiment.terminal import titled
+from dao.learner.predictor import Predictor
+from dao.learner.record import RunFolder
+from dao.learner.scoring import TaskLike, measure
+from dao.learner.sizes import disk_bytes
+from dao.learner.speed import BATCH, Timed, inputs, outputs, single_rows, take_turns, times
+
+__all__ = ["beside", "beside_lines", "beside_tables", "print_beside"]
+
+Loaded = tuple[RunFolder, Predictor[Any], Mapping[str, TaskLike]]
+SPEED = {
+    "mean_ms": "mean ms ↓",
+    "p50_ms": "p50 ms ↓",
+    "p95_ms": "p95 ms ↓",
+    "p99_ms": "p99 ms ↓",
+    "sentences_per_s": "sentences/s ↑",
+}
+
+
+def print_beside(one: Loaded, other: Loaded, rows: pd.DataFrame, style: str) -> None:
+    """Measure two runs and print both; progress goes to stderr."""
+    found = beside(one, other, rows, lambda line: print(line, file=sys.stderr))
+    show_tables(found, beside_tables(found), beside_lines(found), style)
+
+
+def beside(
+    one: Loaded, other: Loaded, rows: pd.DataFrame, tell: Callable[[str], None]
+) -> dict[str, Any]:
+    """Measure two runs on the test rows they share, taking turns in one process.
+
+    Args:
+        one: the folder of a finished run, its model and its tasks.
+        other: the same of the run to compare with.
+        rows: of the test split; those without a label of a shared task are left out.
+        tell: takes a line as each stage begins.
+
+    Returns:
+        JSON-able: `a` and `b` with path, arm, encoder, figures per task, headline, parameters,
+        megabytes on the disk, latency in ms of single texts and throughput in batches of 64;
+        `ratio`, the median over rounds of a's time to b's.
+
+    Raises:
+        UserError: they share no task, their test rows differ, or a run cannot be read.
+    """
+    shared = [name for name in one[2] if name in other[2]]
+    if not shared:
+        raise UserError(
+            f"Runs that are compared should share a task. Found none in {one[0].path} and "
+            f"{other[0].path}."
+        )
+    check_same_test([read_run(folder.path) for folder, _, _ in (one, other)])
+    rows = rows[rows[shared].notna().any(axis=1)]
+    timed, sides = [], []
+    for label, (folder, predictor, whole) in zip("ab", (one, other), strict=True):
+        tasks = {name: whole[name] for name in shared}
+        examples = predictor.examples(rows, tasks)
+        batches = inputs(predictor, examples, list(sorted_batches(examples.lengths, BATCH)))
+        singles = inputs(predictor, examples, single_rows(len(rows)))
+        timed.append(Timed(label, predictor.model.eval(), batches, singles))
+        sides.append(_side(folder, tasks, measure(tasks, outputs(timed[-1]), examples.targets)))
+        sides[-1]["tokens"] = int(sum(examples.lengths))
+    take_turns(timed, tell)
+    for row, side in zip(timed, sides, strict=True):
+        side |= times(row, len(rows), side["tokens"])
+    return {
+        "texts": len(rows),
+        "single_texts": len(timed[0].calls),
+        "rounds": len(timed[0].passes),
+        "threads": torch.get_num_threads(),
+        "a": sides[0],
+        "b": sides[1],
+        "ratio": float(np.median(np.divide(timed[0].passes, timed[1].passes))),
+    }
+
+
+def beside_tables(found: Mapping[str, Any]) -> list[Table]:
+    """A row per run: its headline figures; its parameters, size, latency and throughput."""
+    sides = {f"{k.upper()}: {found[k]['arm']}, {found[k]['encoder']}": found[k] for k in "ab"}
+    both = [
+        (task, metric, arrow)
+        for side in sides.values()
+        for task, own in side["headline"].items()
+        for metric, arrow in own
+    ]
+    shown = list(dict.fromkeys(both))
+    figures = titled("test", ["", *(f"{task} {metric} {arrow}" for task, metric, arrow in shown)])
+    cost = titled("cost", ["", "parameters ↓", "MB on disk ↓", *SPEED.values()])
+    for label, side in sides.items():
+        values = (side["figures"].get(task, {}).get(metric) for task, metric, _ in shown)
+        figures.add_row(label, *("" if value is None else f"{value:.4f}" for value in values))
+        size = f"{side['parameters']:,}", f"{side['disk_megabytes']:.2f}"
+        cost.add_row(label, *size, *(f"{side[key]:,.2f}" for key in SPEED))
+    return [figures, cost]
+
+
+def beside_lines(found: Mapping[str, Any]) -> Sequence[str]:
+    """Where both are, and how they were timed."""
+    return [
+        *(f"{letter.upper()}: {found[letter]['path']}" for letter in "ab"),
+        f"a pass of A takes {found['ratio']:.2f} of B's time; {found['rounds']} rounds over "
+        f"{found['texts']} texts in batches of {BATCH}, latency of {found['single_texts']} single "
+        f"texts, both in turns; token ids to outputs; {found['threads']} threads",
+        "whether figures differ beyond chance: evaluate.py compare A B",
+    ]
+
+
+def _side(
+    folder: RunFolder, tasks: Mapping[str, TaskLike], figures: Mapping[str, dict[str, Any]]
+) -> dict[str, Any]:
+    metrics, cfg = folder.read("metrics.json"), folder.config()
+    added = (metrics.get("dendrites") or {}).get("parameters_kept", 0)
+    return {
+        "path": str(folder.path),
+        "arm": cfg.arm,
+        "encoder": metrics["provenance"].get("encoder", {}).get("name", cfg.encoder.name),
+        "headline": {name: list(task.headline) for name, task in tasks.items()},
+        "figures": dict(figures),
+        "parameters": metrics["parameters"]["total"] + added,
+        "disk_megabytes": disk_bytes(folder) / 1e6,
+    }

@@ -1,0 +1,117 @@
+"""A finished run's threshold sweep: threshold.json, the curves as a picture, a table."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from rich.markup import escape
+from rich.table import Table
+
+from dao.errors import UserError
+from dao.learner.assessment import TableLike
+from dao.learner.files import write_atomically
+from dao.learner.predictor import Predictor
+from dao.learner.scoring import TaskLike
+from dao.learner.threshold import Marks, Scores, curve, sweep
+
+__all__ = ["FILES", "sweep_run", "sweep_table"]
+
+FILES = ("threshold.json", "precision_recall.png")
+FIGURES = ("precision", "recall", "f1")
+
+
+class RareClass(TaskLike, Protocol):
+    """A classification task; `positive` is the class whose threshold is sought."""
+
+    @property
+    def positive(self) -> str | None:
+        """Its name, None where no class is of more interest than the others."""
+
+
+def sweep_run(
+    predictor: Predictor[Any], task: RareClass, table: TableLike, folder: Path
+) -> dict[str, Any]:
+    """Sweep the threshold of a finished run and leave both files in a folder.
+
+    Args:
+        predictor: the run's model on any engine.
+        task: with the class.
+        table: the data of the run.
+        folder: for the files; it is there.
+
+    Returns:
+        The content of threshold.json.
+
+    Raises:
+        UserError: the task has no class of its own interest; as `sweep`.
+    """
+    if task.positive is None:
+        raise UserError(
+            "A threshold should be for one class. Found none that is rare in this run. Train with "
+            "cls.positive=CLASS."
+        )
+    parts = {s: _marked(predictor, task, table, s) for s in ("validation", "test")}
+    found = {"task": task.name, "positive": task.positive}
+    found |= sweep(parts["validation"], parts["test"])
+    write_atomically(folder / FILES[0], json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    write_atomically(folder / FILES[1], _picture(parts, found))
+    return found
+
+
+def sweep_table(found: Mapping[str, Any]) -> Table:
+    """Figures of the class on both splits, at 0.5 and at the chosen threshold."""
+    title = f"{found['positive']}: threshold {found['threshold']:.4f}, chosen on validation"
+    table = Table(title=escape(title), title_justify="left", title_style="bold")
+    for name in ("", "n", "of the class", "called so", *(f"{name} ↑" for name in FIGURES)):
+        table.add_column(name, justify="right" if name else "left")
+    for split in ("validation", "test"):
+        part = found[split]
+        for key, value in (("usual", found["usual"]), ("chosen", found["threshold"])):
+            row = part[key]
+            numbers = (str(part["n"]), str(part["positive"]), str(row["called"]))
+            figures = (f"{row[name]:.4f}" for name in FIGURES)
+            table.add_row(f"{split}, from {value:.4g} on", *numbers, *figures)
+    return table
+
+
+def _marked(
+    predictor: Predictor[Any], task: RareClass, table: TableLike, split: str
+) -> tuple[Marks, Scores]:
+    """Of the labelled rows: which are of the class, and the probability of it."""
+    rows = table.rows(split)
+    targets = task.encode(rows[task.name].tolist())
+    known = task.labelled(targets)
+    outputs = predictor(rows["text"].tolist())[task.name][known]
+    scores = task.predict(outputs)[f"{task.name}_p_{task.positive}"]
+    return (targets[known] == task.encode([task.positive])).numpy(), np.asarray(scores)
+
+
+def _picture(parts: Mapping[str, tuple[Marks, Scores]], found: Mapping[str, Any]) -> bytes:
+    file = io.BytesIO()
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # perforatedai sets styles of its own for the whole process
+        figure = Figure(figsize=(5.2, 4.2), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        for (split, marked), style in zip(parts.items(), ("--", "-"), strict=True):
+            area = found[split]["pr_auc"]
+            (line,) = axes.plot(*curve(*marked), style, label=f"{split} (area {area:.3f})")
+            for key, marker in (("usual", "o"), ("chosen", "*")):
+                at = found[split][key]
+                axes.plot(at["recall"], at["precision"], marker, color=line.get_color())
+        axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
+        axes.set_title(
+            f"{found['positive']}: 0.5 (●), {found['threshold']:.3g} (★)", parse_math=False
+        )
+        axes.legend()
+        axes.grid(alpha=0.3)
+        figure.savefig(file, format="png", dpi=130)
+    return file.getvalue()

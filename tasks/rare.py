@@ -1,0 +1,68 @@
+"""Figures of a class that is rare: accuracy says little of it."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+__all__ = ["FIGURES", "RARE", "flat", "ranking", "rarest"]
+
+RARE = 0.2
+"""Share of the rows below which a class is called rare."""
+FIGURES = ("precision", "recall", "f1", "pr_auc", "roc_auc")
+
+
+def rarest(labels: Sequence[str]) -> tuple[str, float]:
+    """The class of the fewest rows, the first by name of several, and its share of the rows.
+
+    Example:
+        >>> rarest(["b", "a", "b", "c"])
+        ('a', 0.25)
+    """
+    counts = Counter(labels)
+    name = min(sorted(counts), key=lambda label: counts[label])
+    return name, counts[name] / len(labels)
+
+
+def ranking(
+    scores: np.ndarray, actual: np.ndarray, classes: Sequence[str]
+) -> dict[str, dict[str, float | None]]:
+    """How well scores put the rows of each class above all others.
+
+    Args:
+        scores: of each class, (n, classes); higher is likelier.
+        actual: class indices, (n,).
+        classes: names.
+
+    Returns:
+        Per class the area under the ROC curve, and that under the precision-recall curve as
+        average precision, sum of (R_i - R_(i-1)) P_i over the thresholds; None where the rows have
+        none of the class, or no other.
+    """
+    found: dict[str, dict[str, float | None]] = {}
+    for index, name in enumerate(classes):
+        positive = actual == index
+        defined = positive.any() and not positive.all()
+        column = scores[:, index]
+        found[name] = {
+            "roc_auc": float(roc_auc_score(positive, column)) if defined else None,
+            "pr_auc": float(average_precision_score(positive, column)) if defined else None,
+        }
+    return found
+
+
+def flat(figures: Mapping[str, Any], positive: str) -> dict[str, Any]:
+    """The figures of one class under names of their own, for tables and for selection.
+
+    None where the rows have none of the class: a recall of nothing is not 0.
+
+    Args:
+        figures: with `per_class`, and `ranking` where there are scores.
+        positive: the class.
+    """
+    mine = {**figures["per_class"][positive], **figures.get("ranking", {}).get(positive, {})}
+    known = {name: mine[name] for name in FIGURES if name in mine}
+    absent = not mine["support"]
+    return {f"rare_{name}": None if absent else value for name, value in known.items()}

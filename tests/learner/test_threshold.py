@@ -1,0 +1,79 @@
+"""Thresholds: chosen on validation by F1, measured on test beside 0.5."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score
+
+from dao.errors import UserError
+from dao.learner.threshold import best_threshold, f1, sweep
+
+TRUE, FALSE = True, False
+
+
+def marked(*pairs: tuple[float, bool]):
+    scores, positive = zip(*pairs, strict=True)
+    return np.array(positive), np.array(scores)
+
+
+VALIDATION = marked(
+    (0.4, TRUE), (0.35, TRUE), (0.3, FALSE), (0.2, TRUE), (0.1, FALSE), (0.05, FALSE)
+)
+
+
+def test_the_threshold_of_the_best_f1_by_hand():
+    # From 0.4 on: 2 x 1 / (1 + 3); 0.35: 4/5; 0.3: 4/6; 0.2: 6/7; 0.1: 6/8.
+    assert best_threshold(*VALIDATION) == 0.2
+    # Both 0.9 (2/3) and 0.2 (4/6) are best: fewer rows are called.
+    assert best_threshold(*marked((0.9, TRUE), (0.5, FALSE), (0.4, FALSE), (0.2, TRUE))) == 0.9
+
+
+def test_f1_is_scikit_learn_s():
+    rng = np.random.default_rng(0)
+    positive, called = rng.random((2, 7, 50)) < 0.3
+    expected = [f1_score(p, c) for p, c in zip(positive, called, strict=True)]
+    assert f1(positive, called) == pytest.approx(expected)
+    assert f1(np.zeros(3, bool), np.zeros(3, bool)) == 0.0
+
+
+def test_figures_on_test_by_hand():
+    test = marked((0.6, TRUE), (0.3, TRUE), (0.25, FALSE), (0.15, TRUE), (0.1, FALSE))
+    found = sweep(VALIDATION, test)
+    assert found["threshold"] == 0.2
+    assert found["test"]["chosen"] == pytest.approx(
+        {"precision": 2 / 3, "recall": 2 / 3, "f1": 2 / 3, "called": 3}
+    )
+    assert found["test"]["usual"] == pytest.approx(
+        {"precision": 1.0, "recall": 1 / 3, "f1": 0.5, "called": 1}
+    )
+    assert found["validation"]["chosen"]["f1"] == pytest.approx(6 / 7)
+    assert found["difference"]["f1"] == pytest.approx(1 / 6)
+    low, high = found["difference"]["interval95"]
+    assert low < 0 < 1 / 6 < high
+    assert "does not beat 0.5 on test beyond chance" in found["verdict"]
+    assert sweep(VALIDATION, test) == found
+
+
+@pytest.mark.parametrize(
+    ("scores", "words"),
+    [((0.35, 0.1), "beats 0.5 on test"), ((0.6, 0.4), "is worse than 0.5 on test")],
+)
+def test_the_verdict_follows_the_interval(scores: tuple[float, float], words: str):
+    # The threshold is 0.2: it finds what 0.5 misses, or calls the class what 0.5 does not.
+    test = marked(*[(scores[0], TRUE), (scores[1], FALSE)] * 40)
+    found = sweep(VALIDATION, test)
+    assert words in found["verdict"]
+    low, high = found["difference"]["interval95"]
+    assert (low > 0) if "beats" in words else (high < 0)
+
+
+def test_the_same_decisions_differ_by_nothing():
+    test = marked(*[(0.9, TRUE), (0.1, FALSE)] * 5)
+    found = sweep(VALIDATION, test)
+    assert found["difference"] == {"f1": 0.0, "interval95": [0.0, 0.0], "resamples": 2000}
+    assert "does not beat" in found["verdict"]
+
+
+@pytest.mark.parametrize("kind", [TRUE, FALSE])
+def test_a_split_of_one_kind_is_refused(kind: bool):
+    with pytest.raises(UserError, match=r"rows of the class and others.*in the test split"):
+        sweep(VALIDATION, marked((0.2, kind), (0.7, kind)))
