@@ -111,9 +111,12 @@ def load_table(cfg: Config) -> Table:
 
     return load(
         cfg.data.sources,
-        Columns.named(cfg.data, cfg.tasks),
+        Columns.named(cfg.data, cfg.columns),
         tasks=cfg.tasks,
         split_seed=cfg.data.split_seed,
+        fractions=cfg.data.fractions,
+        where=cfg.data.where,
+        cut=cfg.cls.cut,
         synthetic=cfg.data.synthetic.model_dump(),
     )
 
@@ -123,7 +126,8 @@ def load_data(cfg: Config) -> tuple[Table, dict[str, Task]]:
     from tasks import TASKS
 
     table = load_table(cfg)
-    return table, {t: TASKS[t].fit(t, table, **getattr(cfg, t).model_dump()) for t in cfg.tasks}
+    options = {"cls": cfg.cls.model_dump(exclude={"cut"}), "reg": cfg.reg.model_dump()}
+    return table, {task: TASKS[task].fit(task, table, **options[task]) for task in cfg.tasks}
 
 
 def run(cfg: Config, *, resume: Path | None = None, overwrite: bool = False) -> dict[str, Any]:
@@ -136,7 +140,8 @@ def run(cfg: Config, *, resume: Path | None = None, overwrite: bool = False) -> 
     table, tasks = load_data(cfg)
     best = {split: ceilings(table, tasks, split) for split in ("validation", "test")}
     folder = ranks.run_folder(resume or cfg.folder)
-    shown = RichProgress(notes(table.report)) if ranks.is_first() else ranks.Silence()
+    lines = notes(table.report) + [line for task in tasks.values() for line in task.notes()]
+    shown = RichProgress(lines) if ranks.is_first() else ranks.Silence()
     with folder.locked(), shown as progress:
         if resume:
             folder.check_resumable()
