@@ -53,6 +53,9 @@ def main(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done.")] = False,
     factorial: Annotated[bool, grid("--factorial", help="All arms, over several seeds.")] = False,
     seeds: Annotated[int | None, grid(min=1, help="How many, from 0. Default: 5.")] = None,
+    arms: Annotated[
+        str | None, grid(help="Some of the arms, NAME,NAME; also dao-paper. Default: all others.")
+    ] = None,
     jobs: Annotated[int | None, grid(min=1, help="Runs at a time. Default: 1.")] = None,
     backend: Annotated[str | None, grid(help="local, or ray: the workers of a cluster.")] = None,
     only: Annotated[list[str] | None, grid(help="One run, such as dao/3; repeatable.")] = None,
@@ -75,7 +78,7 @@ def main(
     flags = {key: value for key, value in flags.items() if value is not None}
     if resume and (flags or overrides or config or overwrite or dry_run):
         raise typer.BadParameter("--resume takes its settings from the run; give it alone.")
-    asked = {"seeds": seeds, "jobs": jobs, "backend": backend, "only": only}
+    asked = {"seeds": seeds, "arms": arms, "jobs": jobs, "backend": backend, "only": only}
     experiment = Options.given(factorial, asked, alone=bool(resume or overwrite))
     with user_errors(), joined():
         if experiment:
