@@ -125,7 +125,7 @@ class Data(_Settings):
     slices: tuple[str, ...] | None = None
     """Columns to break the results down by; null: every other column of 2 to 12 values."""
     where: dict[str, Value | tuple[Value, ...]] = {}
-    """Keep only rows that hold this value, or one of these, in a column: {agree: 1.0}."""
+    """Train and test on rows that hold this value, or one of these, in a column: {agree: 1.0}."""
     split_seed: int = 0
     """Decides the split where the data has none; the same in every arm and seed."""
     fractions: tuple[Fraction, Fraction, Fraction] = (0.8, 0.1, 0.1)
