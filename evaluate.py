@@ -171,7 +171,7 @@ def _columns(folder: RunFolder, overrides: list[str] | None) -> Columns:
     cfg = folder.config([o for o in overrides or [] if o.startswith("data.")])
     if refused := [o for o in overrides or [] if not o.startswith("data.")]:
         raise typer.BadParameter(f"only columns (data.NAME=COLUMN) can be set here: {refused[0]}")
-    return Columns.named(cfg.data, cfg.tasks)
+    return Columns.named(cfg.data, cfg.columns)
 
 
 def _report(folder: RunFolder, load: Load, columns: Columns, data: list[str], style: str) -> None:
@@ -195,7 +195,9 @@ def _report(folder: RunFolder, load: Load, columns: Columns, data: list[str], st
             raise UserError(f"{error} Or measure on another file with --data.") from None
         lines = [f"no baselines, no check for overlap with the training data: {error}"]
     tasks, predictor, notes = load()
-    table = load_unseen(data, columns, tasks=cfg.tasks) if data else trained
+    cuts = getattr(tasks.get("cls"), "thresholds", None)
+    unseen = partial(load_unseen, columns=columns, tasks=cfg.tasks, thresholds=cuts)
+    table = unseen(data) if data else trained
     if data and train is not None:
         lines = [f"{overlap(trained, table)} of these rows were in the training data"]
     lines += notes

@@ -59,6 +59,9 @@ def main(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done.")] = False,
     factorial: Annotated[bool, grid("--factorial", help="All arms, over several seeds.")] = False,
     seeds: Annotated[int | None, grid(min=1, help="How many, from 0. Default: 5.")] = None,
+    arms: Annotated[
+        str | None, grid(help="Some of the arms, NAME,NAME; also dao-paper. Default: all others.")
+    ] = None,
     jobs: Annotated[int | None, grid(min=1, help="Runs at a time. Default: 1.")] = None,
     backend: Annotated[str | None, grid(help="local, or ray: the workers of a cluster.")] = None,
     only: Annotated[list[str] | None, grid(help="One run, such as dao/3; repeatable.")] = None,
@@ -82,7 +85,7 @@ def main(
     flags = {key: value for key, value in flags.items() if value is not None}
     if resume and (flags or overrides or config or overwrite or dry_run):
         raise typer.BadParameter("--resume takes its settings from the run; give it alone.")
-    asked = {"seeds": seeds, "jobs": jobs, "backend": backend, "only": only}
+    asked = {"seeds": seeds, "arms": arms, "jobs": jobs, "backend": backend, "only": only}
     experiment = Options.given(factorial, asked, alone=bool(resume or overwrite))
     with user_errors(), joined():
         if experiment:
@@ -118,9 +121,12 @@ def load_table(cfg: Config) -> Table:
 
     return load(
         cfg.data.sources,
-        Columns.named(cfg.data, cfg.tasks),
+        Columns.named(cfg.data, cfg.columns),
         tasks=cfg.tasks,
         split_seed=cfg.data.split_seed,
+        fractions=cfg.data.fractions,
+        where=cfg.data.where,
+        cut=cfg.cls.cut,
         synthetic=cfg.data.synthetic.model_dump(),
     )
 
@@ -130,7 +136,8 @@ def load_data(cfg: Config) -> tuple[Table, dict[str, Task]]:
     from tasks import TASKS
 
     table = load_table(cfg)
-    return table, {t: TASKS[t].fit(t, table, **getattr(cfg, t).model_dump()) for t in cfg.tasks}
+    options = {"cls": cfg.cls.model_dump(exclude={"cut"}), "reg": cfg.reg.model_dump()}
+    return table, {task: TASKS[task].fit(task, table, **options[task]) for task in cfg.tasks}
 
 
 def run(cfg: Config, *, resume: Path | None = None, overwrite: bool = False) -> dict[str, Any]:
@@ -143,7 +150,8 @@ def run(cfg: Config, *, resume: Path | None = None, overwrite: bool = False) -> 
     table, tasks = load_data(cfg)
     best = {split: ceilings(table, tasks, split) for split in ("validation", "test")}
     folder = ranks.run_folder(resume or cfg.folder)
-    shown = RichProgress(notes(table.report)) if ranks.is_first() else ranks.Silence()
+    lines = notes(table.report) + [line for task in tasks.values() for line in task.notes()]
+    shown = RichProgress(lines) if ranks.is_first() else ranks.Silence()
     with folder.locked(), shown as progress:
         if resume:
             folder.check_resumable()

@@ -101,6 +101,10 @@ class Task(ABC):
             test: Texts and their encoded targets.
         """
 
+    def notes(self) -> list[str]:
+        """What a person should know of this task before it is trained, in short lines."""
+        return []
+
     def to_dict(self) -> dict[str, Any]:
         """State as JSON: the arguments of the constructor, which a task keeps by their names."""
         return {name: value for name, value in vars(self).items() if name != "outputs"}

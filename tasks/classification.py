@@ -12,13 +12,15 @@ from sklearn.metrics import (
     f1_score,
     precision_recall_fscore_support,
 )
-from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 from torch.nn import functional
 
 from dao.errors import UserError
 from tasks import baselines, rare
 from tasks.base import Task
+from tasks.class_losses import class_weights as weights_of
+from tasks.class_losses import focal_loss, loss_notes
+from tasks.cuts import class_names
 from tasks.table import SPLITS, Table, count
 
 __all__ = ["Classification"]
@@ -29,7 +31,7 @@ INTEGER_LIKE = re.compile(r"-?\d+\.0+")
 
 
 class Classification(Task):
-    """One of several classes, learned by cross-entropy.
+    """One of several classes, learned by cross-entropy or focal loss.
 
     Args:
         name: Name of the task.
@@ -39,6 +41,10 @@ class Classification(Task):
         select_by: The figure that selects a model: accuracy, macro_f1, or rare_f1, the F1 of
             `positive`.
         positive: The class whose own figures are given, or None.
+        loss_kind: "ce" or "focal" (`tasks.class_losses.focal_loss`).
+        focal_gamma: Of the focal loss.
+        label_smoothing: Share of the target that is spread over all classes.
+        thresholds: Where the classes were cut from a score, what they were cut at.
 
     Example:
         >>> import torch
@@ -57,10 +63,18 @@ class Classification(Task):
         class_weights: Sequence[float] | None = None,
         select_by: str = "accuracy",
         positive: str | None = None,
+        loss_kind: str = "ce",
+        focal_gamma: float = 2.0,
+        label_smoothing: float = 0.0,
+        thresholds: Sequence[float] | None = None,
     ) -> None:
         super().__init__(name, column, outputs=len(classes))
         self.classes = list(classes)
         self.class_weights = None if class_weights is None else list(class_weights)
+        self.loss_kind = loss_kind
+        self.focal_gamma = focal_gamma
+        self.label_smoothing = label_smoothing
+        self.thresholds = None if thresholds is None else list(thresholds)
         self.select_by = select_by
         self.positive = positive
 
@@ -78,17 +92,26 @@ class Classification(Task):
         table: Table,
         *,
         class_weights: str = "none",
+        beta: float = 0.999,
+        loss: str = "ce",
+        focal_gamma: float = 2.0,
+        label_smoothing: float = 0.0,
         select_by: str = "accuracy",
         positive: str = "",
     ) -> Self:
-        """Take the classes, in alphabetical order, and their weights from the training rows.
+        """Take the classes and their weights from the training rows.
+
+        Classes are in alphabetical order, those cut from a score from the lowest to the highest.
 
         Args:
             name: Name of the task and of its column in the table.
             table: Rows of every split.
-            class_weights: "none", or "balanced" for n / (classes x count of the class), the
-                rule of `sklearn.utils.class_weight.compute_class_weight`.
-
+            class_weights: "none", "balanced" or "effective"; see
+                `tasks.class_losses.class_weights`.
+            beta: Of "effective".
+            loss: "ce" or "focal".
+            focal_gamma: Of the focal loss.
+            label_smoothing: Share of the target that is spread over all classes.
             select_by: "accuracy", "macro_f1" or "rare_f1".
             positive: The class whose own figures are given; empty: the rarest, if there are two
                 classes, it has less than a fifth of the rows, or it is selected by.
@@ -99,7 +122,8 @@ class Classification(Task):
         """
         column = table.columns.targets[name]
         labels = table.values(name, "train")
-        classes = sorted(set(labels))
+        cuts = table.thresholds
+        classes = sorted(set(labels)) if cuts is None else class_names(cuts)
         if len(classes) < 2:
             found = ", ".join(classes) or "no label at all"
             raise UserError(
@@ -108,9 +132,27 @@ class Classification(Task):
             )
         for split in SPLITS[1:]:
             _refuse_unseen(column, classes, table.values(name, split), split)
-        positive = _positive(name, positive, classes, labels, select_by)
-        weights = _weights(class_weights, classes, labels)
-        return cls(name, column, classes, weights, select_by, positive)
+        counts = {label: labels.count(label) for label in classes}
+        return cls(
+            name,
+            column,
+            classes,
+            weights_of(class_weights, counts, beta=beta),
+            select_by=select_by,
+            positive=_positive(name, positive, classes, labels, select_by),
+            loss_kind=loss,
+            focal_gamma=focal_gamma,
+            label_smoothing=label_smoothing,
+            thresholds=cuts,
+        )
+
+    def notes(self) -> list[str]:
+        """The loss and its weights, where it is not plain cross-entropy, and what is odd."""
+        focal = f"focal, gamma {self.focal_gamma:g}"
+        described = focal if self.loss_kind == "focal" else "cross-entropy"
+        if self.label_smoothing:
+            described += f", label smoothing {self.label_smoothing:g}"
+        return loss_notes(self.name, self.classes, self.class_weights, described)
 
     @staticmethod
     def parse(cell: object) -> str | None:
@@ -149,10 +191,17 @@ class Classification(Task):
         return known * known.new_tensor(self.class_weights)[targets.clamp(min=0)]
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy; with class weights the weighted mean over the rows."""
+        """Cross-entropy or focal loss; with class weights the weighted mean over the rows."""
         outputs = outputs.float()
         weight = None if self.class_weights is None else outputs.new_tensor(self.class_weights)
-        return functional.cross_entropy(outputs, targets, weight=weight)
+        if self.loss_kind == "focal":
+            return focal_loss(
+                outputs, targets, gamma=self.focal_gamma, weight=weight,
+                label_smoothing=self.label_smoothing,
+            )  # fmt: skip
+        return functional.cross_entropy(
+            outputs, targets, weight=weight, label_smoothing=self.label_smoothing
+        )
 
     def predict(self, outputs: Tensor) -> dict[str, list[Any]]:
         """The most likely class, and the probability of each in `NAME_p_CLASS`."""
@@ -242,15 +291,6 @@ def _refuse_unseen(column: str, classes: list[str], labels: list[Any], split: st
             f"`{column}` should have every class in the train split. Found {label!r} only in the "
             f"{split} split ({count(labels.count(label))}). Add training rows of it, or remove it."
         )
-
-
-def _weights(rule: str, classes: list[str], labels: list[Any]) -> list[float] | None:
-    if rule == "none":
-        return None
-    if rule != "balanced":
-        raise UserError(f"`class_weights` should be none or balanced. Found {rule!r}.")
-    weights = compute_class_weight("balanced", classes=np.array(classes), y=np.array(labels))
-    return [float(weight) for weight in weights]
 
 
 def _positive(

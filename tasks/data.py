@@ -8,9 +8,11 @@ import pandas as pd
 from dao.errors import UserError
 from tasks import TASKS
 from tasks.base import Task
+from tasks.cuts import Cut, cut_frame, thresholds_of
+from tasks.filters import Where, matching
 from tasks.report import described, digest, notes
 from tasks.sources import Raw, read
-from tasks.splits import group_key, make_splits
+from tasks.splits import FRACTIONS, group_key, make_splits
 from tasks.standard import require_named, require_text_and_target, standard, without_other_splits
 from tasks.synthetic import headlines, limits
 from tasks.table import SPLITS, Columns, Table
@@ -24,13 +26,16 @@ def load(
     *,
     tasks: Sequence[str],
     split_seed: int = 0,
+    fractions: Sequence[float] = FRACTIONS,
+    where: Where | None = None,
+    cut: Cut | None = None,
     synthetic: Mapping[str, Any] | None = None,
 ) -> Table:
     """Read every source into one table with disjoint splits.
 
     A row may carry the target of one task only, and so may a source. Rows without text and rows
     without any target are dropped, and so are splits of hub data sets that are neither train,
-    validation nor test. Rows without a split are split 80/10/10 by text, each class alike; a task
+    validation nor test. Rows without a split are split by text, each class alike; a task
     that then has no row in validation or test gets 10 % of its training texts there. A text in
     two splits leaves the one it was to be learned in. The report counts all of it, and `notes`
     puts it into words.
@@ -41,27 +46,41 @@ def load(
         columns: Names of the columns.
         tasks: Names of the tasks to load targets for, keys of `columns.targets`.
         split_seed: Seed of the splits made here.
+        fractions: Shares of train, validation and test in the splits made here.
+        where: Column -> value or values: only such rows are read.
+        cut: Makes the classes of the task `cls` out of the scores of `reg`, whose column has to
+            be in `columns`; a number of classes, or the thresholds. The label column is not read.
         synthetic: Arguments for `tasks.synthetic.headlines`.
 
     Raises:
         UserError: A source, a column or a cell cannot be used; the message names it.
     """
     _refuse_unknown(tasks, columns)
+    cut = cut if "cls" in tasks else None
+    wanted = tasks if cut is None else ["reg"]
     synthetic = synthetic or {}
     raw = [read(source, columns) for source in sources] or [_synthetic(synthetic)]
-    require_text_and_target(raw, columns, tasks)
-    require_named(raw, columns, tasks)
-    kept, left_out = without_other_splits(raw, columns)
-    frame, dropped = assemble(kept, columns, tasks)
-    for task in tasks:
+    require_text_and_target(raw, columns, wanted)
+    require_named(raw, columns, wanted)
+    chosen, others = matching(raw, where or {})
+    kept, left_out = without_other_splits(chosen, columns)
+    frame, dropped = assemble(kept, columns, wanted)
+    dropped["dropped"] |= others
+    for task in wanted:
         if frame[task].isna().all():
             raise nothing([task], columns)
-    frame, made = make_splits(frame, tasks, split_seed)
+    frame, made = make_splits(frame, wanted, split_seed, fractions)
     made["split"] = left_out + made["split"]
-    report = described(raw, frame, tasks) | dropped | made
+    thresholds, derived = None, {}
+    if cut is not None:
+        training = frame["reg"][frame["split"] == "train"].dropna().tolist()
+        thresholds = thresholds_of(cut, training, columns.column("reg"))
+        frame, derived = cut_frame(frame, raw, columns, tasks, thresholds)
+    report = described(raw, frame, tasks) | dropped | made | derived
     if not sources:
-        report["expected_limits"] = _limits(synthetic, tasks)
-    table = Table(frame, columns, report)
+        known = [task for task in tasks if task in wanted]
+        report["expected_limits"] = _limits(synthetic, known)
+    table = Table(frame, columns, report, thresholds)
     check(table)
     return table
 

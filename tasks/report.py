@@ -78,11 +78,21 @@ def notes(report: Mapping[str, Any]) -> list[str]:
         f"labelled for {task}: {_per_split(splits)}" for task, splits in report["labelled"].items()
     ]
     lines += [f"{task} in train: {_named(found)}" for task, found in report["targets"].items()]
+    lines += _cut(report.get("cut"))
     dropped = [f"{count(rows)} {why}" for why, rows in report["dropped"].items() if rows]
     lines += [f"dropped: {', '.join(dropped)}"] if dropped else []
     lines += _removed(report.get("duplicates", {}))
     lines += [f"split: {note}" for note in report["split"]]
     return lines + _noise(report.get("expected_limits", {}))
+
+
+def _cut(about: Mapping[str, Any] | None) -> list[str]:
+    """Where classes come from that no column holds."""
+    if about is None:
+        return []
+    ends = ", ".join(f"{threshold:.4g}" for threshold in about["thresholds"])
+    unused = "".join(f"; column `{name}` is not used" for name in about["unused"])
+    return [f"cls: cut from `{about['column']}` at {ends}{unused}"]
 
 
 def _named(targets: Mapping[str, float]) -> str:

@@ -12,7 +12,10 @@ from dao.errors import UserError
 from tasks.progress import ticking
 from tasks.table import SPLITS, count
 
-__all__ = ["group_key", "make_splits"]
+__all__ = ["FRACTIONS", "group_key", "make_splits"]
+
+FRACTIONS = (0.8, 0.1, 0.1)
+"""Train, validation and test, of texts that nobody has put anywhere."""
 
 
 def group_key(text: str) -> str:
@@ -26,7 +29,7 @@ def group_key(text: str) -> str:
 
 
 def make_splits(
-    frame: pd.DataFrame, tasks: Sequence[str], seed: int
+    frame: pd.DataFrame, tasks: Sequence[str], seed: int, fractions: Sequence[float] = FRACTIONS
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Complete the splits and rid them of duplicates.
 
@@ -34,6 +37,8 @@ def make_splits(
         frame: Columns `text`, `split` (None where nobody has decided) and one per task.
         tasks: Names of the tasks.
         seed: Seed of the decisions made here.
+        fractions: Shares of train, validation and test among the texts without a split; their
+            sum is 1.
 
     Returns:
         The rows that remain, each with a split, and the entries for the report.
@@ -49,10 +54,11 @@ def make_splits(
     if not undecided.all():
         notes.append(f"{count((~undecided).sum())} by their split column")
     if undecided.any():
-        frame["split"] = texts.divide(frame["split"].fillna("train"), undecided)
+        frame["split"] = texts.divide(frame["split"].fillna("train"), undecided, fractions)
         parts = ", ".join(f"{(frame['split'][undecided] == to).sum()} to {to}" for to in SPLITS)
         rows = count(undecided.sum())
-        notes.append(f"{rows} without a split: {parts} (80/10/10 by text, seed {seed})")
+        shares = "/".join(f"{100 * share:g}" for share in fractions)
+        notes.append(f"{rows} without a split: {parts} ({shares} by text, seed {seed})")
     frame, duplicates = _remove_duplicates(frame, texts.groups)
     for to in ("test", "validation"):
         for task in tasks:
@@ -74,9 +80,10 @@ class _Texts:
     strata: pd.Series
     seed: int
 
-    def divide(self, split: pd.Series, among: pd.Series) -> pd.Series:
-        """Move a tenth of the texts `among` these rows to test and a tenth to validation."""
-        for to, share in (("test", 1 / 10), ("validation", 1 / 9)):
+    def divide(self, split: pd.Series, among: pd.Series, fractions: Sequence[float]) -> pd.Series:
+        """Move these shares of the texts `among` these rows to test and to validation."""
+        _, validation, test = fractions
+        for to, share in (("test", test), ("validation", validation / (1 - test))):
             members = self._training(split, among)
             split = self._move(split, members, _quota(members, share), to)
         return split

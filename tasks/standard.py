@@ -73,7 +73,7 @@ def require_named(raw: Sequence[Raw], columns: Columns, tasks: Sequence[str]) ->
         UserError: One is in none.
     """
     # The usual names of these three may be absent.
-    renamed = [name for name in ("split", "domain", "id") if columns.column(name) != name]
+    renamed = [n for n in ("split", "domain", "id") if columns.column(n) not in ("", n)]
     for name in [*tasks, *renamed]:
         if not any(columns.column(name) in part.frame for part in raw):
             raise _absent([name], raw, columns)
@@ -154,7 +154,7 @@ def _parsed(
     raw: Raw, columns: Columns, part: str, parse: Callable[[object], object]
 ) -> list[object]:
     column = columns.column(part)
-    if column not in raw.frame:
+    if not column or column not in raw.frame:
         return [None] * len(raw.frame)
     values = []
     cells = ticking(raw.frame[column].tolist(), f"column {column}")

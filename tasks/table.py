@@ -18,7 +18,8 @@ class Columns:
     Args:
         text: The text to learn from.
         targets: Column of each task.
-        split: Column saying train, validation or test; may be absent from the files.
+        split: Column saying train, validation or test; may be absent from the files. Empty: none
+            is looked for.
         domain: Column naming the origin of a row; may be absent.
         id: Column naming the row; may be absent.
         settable: Whether the user can give these names as settings, which errors then advise.
@@ -57,11 +58,13 @@ class Table:
             task's name (None where missing), and whatever else the files held.
         columns: The user's names of these columns.
         report: What was read, dropped and split, ready for JSON.
+        thresholds: What the classes of the task `cls` were cut at, where they come from a score.
     """
 
     frame: pd.DataFrame
     columns: Columns
     report: dict[str, Any]
+    thresholds: Sequence[float] | None = None
 
     @property
     def tasks(self) -> list[str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from dao.errors import UserError
+from tasks.cuts import cut_frame
 from tasks.data import assemble, nothing
 from tasks.report import described
 from tasks.sources import read
@@ -16,8 +18,17 @@ from tasks.table import Columns, Table
 __all__ = ["load_unseen", "overlap", "read_texts"]
 
 
-def load_unseen(sources: Sequence[str], columns: Columns, *, tasks: Sequence[str]) -> Table:
+def load_unseen(
+    sources: Sequence[str],
+    columns: Columns,
+    *,
+    tasks: Sequence[str],
+    thresholds: Sequence[float] | None = None,
+) -> Table:
     """Every labelled row of `sources` as a test row; tasks without any target take no part.
+
+    With `thresholds`, at which the classes were cut in training, a row's class is that of its
+    score, and the label column is not read.
 
     Columns for domain and id may be absent whatever their names, and one for the split counts
     for nothing.
@@ -28,15 +39,20 @@ def load_unseen(sources: Sequence[str], columns: Columns, *, tasks: Sequence[str
     columns = replace(columns, settable=False)
     raw = [read(source, columns) for source in sources]
     raw = [p._replace(frame=p.frame.drop(columns=columns.split, errors="ignore")) for p in raw]
-    require_text_and_target(raw, columns, tasks)
-    frame, dropped = assemble(raw, columns, tasks)
-    present = [task for task in tasks if frame[task].notna().any()]
+    wanted = tasks if thresholds is None else ["reg"]
+    require_text_and_target(raw, columns, wanted)
+    frame, dropped = assemble(raw, columns, wanted)
+    present = [task for task in wanted if frame[task].notna().any()]
     if not present:
-        raise nothing(tasks, columns)
-    frame = frame.drop(columns=[task for task in tasks if task not in present])
+        raise nothing(wanted, columns)
+    frame = frame.drop(columns=[task for task in wanted if task not in present])
     frame["split"] = "test"
+    derived: dict[str, Any] = {}
+    if thresholds is not None:
+        frame, derived = cut_frame(frame, raw, columns, tasks, thresholds)
+        present = list(tasks)
     report = described(raw, frame, present) | dropped | {"split": ["every row is for test"]}
-    return Table(frame, columns, report)
+    return Table(frame, columns, report | derived, thresholds)
 
 
 def overlap(trained: Table, table: Table) -> int:

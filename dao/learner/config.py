@@ -28,6 +28,7 @@ __all__ = ["Config", "load_config", "parse_overrides"]
 EXPERT = re.compile(r"[\w-]+")
 TAKEN = ("default", "merged", "router")  # by peft, merging and the stages
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Value = str | float | bool
 
 
 class _Settings(BaseModel):
@@ -46,7 +47,8 @@ class _Settings(BaseModel):
         for part in value if isinstance(value, tuple | list) else (value,):
             if isinstance(part, str) and not _is_plain(part):
                 raise ValueError("text should have no NUL and no half of a surrogate pair")
-        takes_tuple = any(get_origin(k) is tuple for k in (kind, *get_args(kind)))
+        kinds = (kind, *get_args(kind))
+        takes_tuple = any(get_origin(k) is tuple for k in kinds) and int not in kinds
         return (value,) if takes_tuple and isinstance(value, str | int | float) else value
 
 
@@ -156,25 +158,67 @@ class Data(_Settings):
     cls: str = "label"
     reg: str = "score"
     split: str = "split"
+    """Column that says train, validation or test; empty or null: ignore such a column and split."""
     domain: str = "domain"
     id: str = "id"
     slices: tuple[str, ...] | None = None
     """Columns to break the results down by; null: every other column of 2 to 12 values."""
+    where: dict[str, Value | tuple[Value, ...]] = {}
+    """Train and test on rows that hold this value, or one of these, in a column: {agree: 1.0}."""
     split_seed: int = 0
     """Decides the split where the data has none; the same in every arm and seed."""
+    fractions: tuple[Fraction, Fraction, Fraction] = (0.8, 0.1, 0.1)
+    """Shares of train, validation and test where the data has no split; they sum to 1."""
     synthetic: Synthetic = Synthetic()
+
+    @field_validator("split", mode="before")
+    @classmethod
+    def _null_is_empty(cls, split: object) -> object:
+        return "" if split is None else split
+
+    @field_validator("fractions")
+    @classmethod
+    def _whole(cls, fractions: tuple[float, float, float]) -> tuple[float, float, float]:
+        if abs(sum(fractions) - 1) > 1e-6:
+            raise ValueError(f"should be three shares with a sum of 1, not {sum(fractions):g}")
+        return fractions
 
 
 class ClassificationOptions(_Settings):
     """Options of the task `cls`."""
 
-    class_weights: Literal["none", "balanced"] = "none"
     select_by: Literal["accuracy", "macro_f1", "rare_f1"] = "accuracy"
     """Figure on the validation split by which the best model is kept; `rare_f1`: F1 of
     `positive`."""
     positive: str = ""
     """The class whose own figures are given; empty: the rarest in training, if there are two
     classes, it has less than a fifth of the rows, or it is selected by."""
+    loss: Literal["ce", "focal"] = "ce"
+    """Cross-entropy, or focal loss (arXiv 1708.02002)."""
+    focal_gamma: float = Field(2.0, ge=0)
+    """Of `focal`: the loss of a row is multiplied by (1 - p of its true class)^gamma."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of the target that is spread over all classes."""
+    class_weights: Literal["none", "balanced", "effective"] = "none"
+    """`balanced`: inverse to a class's rows; `effective`: to their effective number (arXiv
+    1901.05555)."""
+    beta: float = Field(0.999, ge=0, lt=1)
+    """Of `effective`: 0 weighs all alike, towards 1 the weights become inverse to the rows."""
+    cut: int | tuple[float, ...] | None = None
+    """Make the classes out of the score (`data.reg`): a number of classes of equal size in the
+    training rows, or ascending thresholds. The label column is then not read."""
+
+    @field_validator("cut", mode="before")
+    @classmethod
+    def _cuts(cls, cut: object) -> object:
+        if cut is None or (isinstance(cut, int) and not isinstance(cut, bool) and cut >= 2):
+            return cut
+        given = list(cut) if isinstance(cut, list | tuple) else [cut]
+        ends = [float(e) for e in given if isinstance(e, int | float) and not isinstance(e, bool)]
+        # An int by itself is a number of classes that is none.
+        if isinstance(cut, int) or len(ends) < len(given) or not ends or ends != sorted(set(ends)):
+            raise ValueError("should be a number of classes from 2 on, or ascending thresholds")
+        return tuple(ends)
 
 
 class RegressionOptions(_Settings):
@@ -403,6 +447,12 @@ class Config(_Settings):
                 "kept row by row. Leave one of them out"
             )
         return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The tasks whose columns are read: that of the score as well, where it is cut."""
+        cut = "cls" in self.tasks and self.cls.cut is not None
+        return tuple(dict.fromkeys((*self.tasks, "reg"))) if cut else self.tasks
 
     @property
     def dendrite_rank(self) -> int | None:

@@ -256,9 +256,16 @@ def _from_pretrained(factory: Any, location: Location, **options: Any) -> Any:  
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if "trust_remote_code" in str(error):
             reason = "it needs code of its own, which is never run"
+        advice = ""
+        if location.origin == "hub":
+            advice = (
+                f" Where the hub cannot be reached, download the model's folder (config.json, "
+                f"tokenizer, *.safetensors) from huggingface.co/{location.name} elsewhere and give "
+                f"it with --encoder FOLDER."
+            )
         raise UserError(
             f"`encoder.name` should be a text model in a folder or on the hub. "
-            f"Found {location.name!r} ({location.origin}): {reason}"
+            f"Found {location.name!r} ({location.origin}): {reason}{advice}"
         ) from None
 
 

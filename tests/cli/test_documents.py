@@ -44,10 +44,12 @@ def readers_folder(
 ) -> None:
     """A working directory that holds what the README's reader is supposed to have."""
     rows = pd.read_csv(tiny_csv)
-    rows = rows.assign(headline=rows["text"], sentiment=rows["label"])
+    rows = rows.assign(headline=rows["text"], sentiment=rows["label"], agree=1.0)
     for name in ("my.csv", "classes.csv", "new.csv"):
         rows.to_csv(tmp_path / name, index=False)
     rows.to_json(tmp_path / "more-classes.jsonl", orient="records", lines=True)
+    sentences = rows["text"] + "@" + rows["label"].fillna("negative")
+    (tmp_path / "Sentences_AllAgree.txt").write_text("\n".join(sentences), encoding="latin-1")
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     for name in ("RUN", "RUN_A", "RUN_B"):
         shutil.copytree(full_run, tmp_path / name)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dao.learner.config import load_config
-from dao.learner.experiment.arms import ARMS
+from dao.learner.experiment.arms import KNOWN
 
 ROWS = 40
 CLASSES = ("negative", "positive")
@@ -80,7 +80,7 @@ def fabricate(
 
 def fabricate_arm(folder: Path, arm: str, seed: int, **about: Any) -> Path:
     """A run of a known arm, where the experiment keeps it."""
-    return fabricate(folder / arm / f"seed={seed}", seed, flags=ARMS[arm], **about)
+    return fabricate(folder / arm / f"seed={seed}", seed, flags=KNOWN[arm], **about)
 
 
 @pytest.fixture(scope="session")

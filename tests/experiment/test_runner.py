@@ -60,6 +60,7 @@ class Place:
         self.path = path
         self.command = [sys.executable, str(path / "fake.py")]
         self.concluded: list[Path] = []
+        self.reported: list[tuple[str, ...]] = []
         (path / "fake.py").write_text(FAKE)
         self.order()
 
@@ -70,6 +71,10 @@ class Place:
         settings = (None, ["output=out", *overrides], {})
         asked = Options(**{"seeds": 1, **options})
         run_factorial(settings, asked, self.command, lambda cfg: (None, None))
+
+    def conclude(self, folder: Path, arms: tuple[str, ...]) -> None:
+        self.concluded.append(folder)
+        self.reported.append(arms)
 
     def starts(self) -> list[list[str]]:
         file = self.path / "starts"
@@ -86,7 +91,7 @@ class Place:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.chdir(tmp_path)
     made = Place(tmp_path)
-    monkeypatch.setattr(runner, "conclude", made.concluded.append)
+    monkeypatch.setattr(runner, "conclude", made.conclude)
     return made
 
 
@@ -134,7 +139,6 @@ def test_a_prior_of_the_other_task_is_not_given_to_a_single_one():
 @pytest.mark.parametrize(
     ("overrides", "named"),
     [
-        (["tasks=cls"], "--tasks cls"),
         (["weighting=dao"], "`weighting`"),
         (["weighting=equal"], "`weighting`"),  # the default, but half of the arms have another
         (["dendrites.enabled=true"], "`dendrites.enabled`"),
@@ -160,6 +164,52 @@ def test_what_a_yaml_file_sets_is_refused_as_well():
 def test_an_unknown_cell_is_refused(only: str):
     with pytest.raises(UserError, match="0 to 4"):
         grid(Config(), 5, [only])
+
+
+@pytest.mark.parametrize(
+    ("tasks", "arms", "expected"),
+    [
+        ("cls,reg", (), tuple(ARMS)),
+        ("cls", (), ("base", "dendrites", "sham", "capacity")),
+        ("reg", ("dendrites", "base"), ("base", "dendrites")),
+        ("cls,reg", ("dao-paper", "reg", "base"), ("base", "reg", "dao-paper")),
+    ],
+)
+def test_chosen_arms_in_the_order_of_all_tables(tasks, arms, expected):
+    cells = grid(load_config(None, [f"tasks=[{tasks}]"]), 1, arms=arms)
+    assert tuple(cell.arm for cell in cells) == expected
+
+
+@pytest.mark.parametrize(
+    ("tasks", "arms", "said"),
+    [
+        ("cls,reg", ["base", "nobody"], "Found 'nobody'. There are base, dao, dendrites,"),
+        ("cls,reg", ["base", "base"], "each once. Found 'base'"),
+        ("cls", ["dao"], "Found 'dao' for --tasks cls alone. There are base, dendrites, sham"),
+        ("cls", ["reg"], "Found 'reg' for --tasks cls alone"),
+    ],
+)
+def test_arms_that_cannot_be(tasks, arms, said):
+    with pytest.raises(UserError, match=re.escape(said)):
+        grid(load_config(None, [f"tasks=[{tasks}]"]), 1, arms=arms)
+
+
+def test_the_papers_arm_is_the_bare_rule_whatever_the_others_share():
+    from dao import DAOLoss
+
+    shared = load_config(None, ["dao.ema=0.5", "dao.alpha=0.5"])
+    paper, dao = (cell.cfg for cell in grid(shared, 1, arms=["dao", "dao-paper"])[::-1])
+    assert (dao.weighting, paper.weighting) == ("dao", "dao")
+    assert (dao.dao.ema, dao.dao.total) == (0.5, "tasks")
+    bare = DAOLoss.paper(["cls", "reg"], params=[])
+    for name in ("alpha", "ema", "refresh_every", "max_ratio", "total", "absent"):
+        assert getattr(paper.dao, name) == getattr(bare, name), name
+
+
+def test_chosen_arms_are_run_and_reported(place: Place):
+    place.run("tasks=[cls]", arms=("base", "dendrites"))
+    assert sorted(arm for arm, *_ in place.starts()) == ["base", "dendrites"]
+    assert place.reported == [("base", "dendrites")]
 
 
 @pytest.mark.parametrize("flag", [{"seeds": 2}, {"jobs": 2}, {"backend": "ray"}, {"only": ["a"]}])

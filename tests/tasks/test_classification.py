@@ -103,7 +103,9 @@ def test_fit_balances_classes(table):
 
 
 def test_fit_refuses_another_rule(table):
-    with pytest.raises(UserError, match=r"`class_weights` should be none or balanced. Found 'sq"):
+    with pytest.raises(
+        UserError, match=r"`class_weights` .* none, balanced or effective. Found 'sq"
+    ):
         Classification.fit("cls", table("cls", ["a", "b"]), class_weights="sqrt")
 
 

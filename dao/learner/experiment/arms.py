@@ -1,17 +1,20 @@
 """The arms of the experiment: what each sets, and what readers call it.
 
-A 2 x 2 of DAO and dendrites, and beside it what could explain an effect of dendrites other than
-dendrites: `sham` has them but never trains them, `capacity` has as many parameters elsewhere. The
-single tasks say what sharing an encoder costs or brings. An arm without dendrites has the control
-`restart`, so that all reload their best weights and restart their optimizer after the same steps.
+By default a 2 x 2 of DAO and dendrites, and beside it what could explain an effect of dendrites
+other than dendrites: `sham` has them but never trains them, `capacity` has as many parameters
+elsewhere. The single tasks say what sharing an encoder costs or brings. An arm without dendrites
+has the control `restart`, so that all reload their best weights and restart their optimizer after
+the same steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["ARMS", "PLACES", "SETS_APART", "label"]
+from dao.errors import UserError
+
+__all__ = ["ARMS", "KNOWN", "PAPER", "PLACES", "SETS_APART", "chosen", "label"]
 
 RESTART = {"dendrites.enabled": True, "dendrites.control": "restart"}
 GROWN = {"dendrites.enabled": True, "dendrites.control": "none"}
@@ -28,6 +31,23 @@ ARMS: Mapping[str, Mapping[str, Any]] = {
 }
 """What defines each arm, in the order of all tables; every other setting is the same in all."""
 
+PAPER: Mapping[str, Any] = {
+    "dao.source": "params",
+    "dao.alpha": 1.0,
+    "dao.total": "one",
+    "dao.ema": 0.0,
+    "dao.refresh_every": 1,
+    "dao.max_ratio": None,
+    "dao.absent": "renormalize",
+}
+"""The settings of `DAOLoss.paper`: the bare rule of arXiv 2408.11856."""
+
+KNOWN: Mapping[str, Mapping[str, Any]] = {
+    **ARMS,
+    "dao-paper": {"weighting": "dao", **RESTART, **PAPER},
+}
+"""Those, and arms that an experiment has only where they are asked for."""
+
 SETS_APART = ("tasks", "weighting", "dendrites.enabled", "dendrites.control")
 """The settings in which arms may differ."""
 
@@ -35,6 +55,36 @@ PLACES = ("output", "cache", "name")
 """Settings that change no result."""
 
 LABELS = {"cls": "cls alone", "reg": "reg alone"}
+
+
+def chosen(tasks: Sequence[str], names: Sequence[str] = ()) -> tuple[str, ...]:
+    """The arms of an experiment on these tasks, in the order of all tables.
+
+    Args:
+        tasks: one or both.
+        names: of the arms; none: the eight, or with one task those that have just one.
+
+    Raises:
+        UserError: an arm is unknown or named twice, or takes two tasks where there is one.
+
+    Example:
+        >>> chosen(["cls"]), chosen(["cls", "reg"], ["dendrites", "base"])
+        (('base', 'dendrites', 'sham', 'capacity'), ('base', 'dendrites'))
+    """
+    fit = [arm for arm, own in KNOWN.items() if len(tasks) > 1 or not _balances(own)]
+    for name in names:
+        if name not in fit or list(names).count(name) > 1:
+            alone = f" for --tasks {tasks[0]} alone" if name in KNOWN and name not in fit else ""
+            raise UserError(
+                f"--arms should name arms of the experiment, each once. Found {name!r}{alone}. "
+                f"There are {', '.join(fit)}."
+            )
+    return tuple(arm for arm in fit if arm in (names or ARMS))
+
+
+def _balances(own: Mapping[str, Any]) -> bool:
+    """Whether an arm is about two tasks."""
+    return "tasks" in own or own["weighting"] != "equal"
 
 
 def label(arm: str) -> str:

@@ -64,7 +64,9 @@ class Board:
         arms = dict.fromkeys(cell.arm for cell in self.cells)
         seeds = sorted({cell.seed for cell in self.cells})
         compact = self.width < ARM_CELL + WIDE_CELL * len(seeds)
-        title = "test accuracy and mse; of a run at work, steps"
+        tasks = {task for cell in self.cells for task in cell.cfg.tasks}
+        measured = " and ".join(name for task, name in HEADLINE.items() if task in tasks)
+        title = f"test {measured}; of a run at work, steps"
         table = Table(box=SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
         table.add_column("arm")
         for seed in seeds:

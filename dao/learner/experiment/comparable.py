@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from dao.errors import UserError
-from dao.learner.experiment.arms import ARMS, PLACES, SETS_APART
+from dao.learner.experiment.arms import KNOWN, PAPER, PLACES, SETS_APART
 from dao.learner.experiment.runs import Run
 
 __all__ = ["FREE", "check_comparable", "check_same_settings", "check_same_test", "differing"]
@@ -21,11 +21,12 @@ PRIORS = "dao.priors"  # a task alone can have none of the other's
 def check_comparable(runs: Sequence[Run]) -> None:
     """Refuse runs of several arms that would not be a controlled experiment.
 
-    Settings are equal but for what defines the arm, the seed, and where files go; a known arm is
-    what its name says. All runs have the same encoder, precision, source files and test rows per
-    task, equally many validations and restarts. Runs of the same tasks have the same data, and at
-    the same seed as many optimizer steps, the same batches in the same order, and restarts after
-    the same steps (with `train.batch_tokens`, seeds differ in the number of steps).
+    Settings are equal but for what defines the arm, the seed, and where files go (settings of DAO
+    differ in the arm `dao-paper` alone); a known arm is what its name says. All runs have the same
+    encoder, precision, source files and test rows per task, equally many validations and restarts.
+    Runs of the same tasks have the same data, and at the same seed as many optimizer steps, the
+    same batches in the same order, and restarts after the same steps (with `train.batch_tokens`,
+    seeds differ in the number of steps).
 
     Args:
         runs: finished, of any arms and seeds.
@@ -35,8 +36,11 @@ def check_comparable(runs: Sequence[Run]) -> None:
     """
     for run in runs:
         _check_arm(run)
-    check_same_settings(runs, (*FREE, *SETS_APART, PRIORS))
-    together = [run for run in runs if "tasks" not in ARMS.get(run.arm, {"tasks": ()})]
+    apart = (*FREE, *SETS_APART, PRIORS)
+    plain = [run for run in runs if not PAPER.keys() <= KNOWN.get(run.arm, {}).keys()]
+    check_same_settings(plain, apart)
+    check_same_settings(runs, (*apart, *PAPER))
+    together = [run for run in runs if "tasks" not in KNOWN.get(run.arm, {"tasks": ()})]
     _check_equal(together, lambda run: {"`tasks`": run.settings["tasks"]})
     for _, same_arm in groupby(sorted(runs, key=_arm), _arm):
         check_same_settings(list(same_arm), FREE)
@@ -101,7 +105,7 @@ def differing(a: Run, b: Run, ignored: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def _check_arm(run: Run) -> None:
-    for setting, value in ARMS.get(run.arm, {}).items():
+    for setting, value in KNOWN.get(run.arm, {}).items():
         if run.settings[setting] != value:
             raise UserError(
                 f"`{setting}` should be {value!r} in the arm {run.arm}. Found "

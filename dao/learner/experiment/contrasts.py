@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["CHECK", "EFFECTS", "FAMILIES", "METRICS", "PAIRS", "Contrast", "combine"]
+__all__ = ["CHECK", "EFFECTS", "FAMILIES", "METRICS", "Contrast", "combine", "contrasts"]
 
 METRICS: dict[str, dict[str, str]] = {
     "accuracy": {"task": "cls", "label": "Accuracy", "unit": "share", "better": "higher"},
@@ -66,6 +66,28 @@ EFFECTS = (
     ),
     *PAIRS,
 )
+CORNERS = {"base", "dao", "dendrites", "dao+dendrites"}
+PAPER = (
+    _difference("dao-paper", "base"),
+    _difference("dao", "dao-paper"),
+    *(_difference(arm, task, task) for arm in ("dao", "dao-paper") for task in ("cls", "reg")),
+)
+"""What an experiment with the DAO paper's own arm asks besides."""
+
+
+def contrasts(arms: Collection[str]) -> tuple[Contrast, ...]:
+    """What an experiment with these arms asks: contrasts of which it has every arm.
+
+    Without the whole 2 x 2, dendrites are compared with the base alone.
+
+    Example:
+        >>> [contrast.name for contrast in contrasts(["base", "dendrites"])]
+        ['dendrites - base']
+    """
+    simple = () if set(arms) >= CORNERS else (_difference("dendrites", "base"),)
+    paper = PAPER if "dao-paper" in arms else ()
+    found = (*EFFECTS, *simple, *paper)
+    return tuple(contrast for contrast in found if contrast.weights.keys() <= set(arms))
 
 
 def combine(contrast: Contrast, figures: Mapping[str, Any]) -> Any:  # noqa: ANN401

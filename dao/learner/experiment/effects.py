@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dao.learner.experiment.arms import ARMS, KNOWN
 from dao.learner.experiment.comparable import check_comparable
-from dao.learner.experiment.contrasts import EFFECTS, METRICS, PAIRS
+from dao.learner.experiment.contrasts import METRICS, Contrast, contrasts
 from dao.learner.experiment.latency import latencies
+from dao.learner.experiment.relative import changes
 from dao.learner.experiment.runs import Run, experiment
 from dao.learner.experiment.statistics import t_interval
 from dao.learner.experiment.verdicts import METHOD, METHOD_CHECK, over_rows, over_seeds
@@ -27,20 +29,22 @@ VARYING: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
 """What may differ between runs, though it can change their figures a little."""
 
 
-def findings(folder: Path) -> dict[str, Any]:
+def findings(folder: Path, design: Sequence[str] = tuple(ARMS)) -> dict[str, Any]:
     """Check, measure and test an experiment; its findings, also written to FOLDER/findings.json.
 
     Only finished runs count, each contrast uses the seeds that all its arms have, and one whose
     arms are not there is left out; `notes` says all of this.
 
     Args:
-        folder: holds ARM/seed=N, each a run folder of train.py; `arms.ARMS` are known.
+        folder: holds ARM/seed=N, each a run folder of train.py; `arms.KNOWN` are known.
+        design: arms that should be there; others that are take part as well.
 
     Returns:
-        JSON-able: name; folder_arms; seeds (of any arm); missing (arm and seed of runs that are not
-        finished); metrics, as `contrasts.METRICS`; baselines and best_reachable on the test split;
-        arms (see `_arm`); effects, as `verdicts.over_seeds`; per_example, as
-        `verdicts.over_rows`; method and notes, lines for a reader.
+        JSON-able: name; design; tasks; folder_arms; seeds (of any arm); missing (arm and seed of
+        runs that are not finished); metrics, as `contrasts.METRICS`; baselines and best_reachable
+        on the test split; arms (see `_arm`); effects, as `verdicts.over_seeds`; relative, as
+        `relative.changes`; per_example, as `verdicts.over_rows`; method and notes, lines for a
+        reader.
 
     Raises:
         UserError: there is no finished run, or the runs are no controlled experiment.
@@ -51,8 +55,11 @@ def findings(folder: Path) -> dict[str, Any]:
     seeds = sorted({run.seed for run in runs}.union(*unfinished.values()))
     figures = {arm: {run.seed: run.figures for run in found} for arm, found in arms.items()}
     latency = latencies(_of_one_seed(arms))
+    asked = contrasts({*design, *arms})
     report = {
         "name": runs[0].metrics["name"],
+        "design": [arm for arm in KNOWN if arm in design or arm in arms],
+        "tasks": _tasks(runs),
         "folder_arms": list(arms),
         "seeds": seeds,
         "missing": _missing(arms, seeds),
@@ -63,11 +70,12 @@ def findings(folder: Path) -> dict[str, Any]:
             for arm, found in arms.items()
             if found
         },
-        "effects": over_seeds(EFFECTS, figures),
-        "per_example": over_rows(_pairs(arms)),
-        "method": [*METHOD, METHOD_CHECK],
+        "effects": over_seeds(asked, figures),
+        "relative": changes(asked, figures),
+        "per_example": over_rows(_pairs(asked, arms)),
+        "method": [*METHOD, *([METHOD_CHECK] if any(c.check for c in asked) else [])],
     }
-    report["notes"] = _notes(report, runs)
+    report["notes"] = _notes(report, runs, asked)
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
     write_atomically(folder / FILE, text + "\n")
     return report
@@ -121,9 +129,11 @@ def _parameters(run: Run) -> int:
     return trainable + (dendrites["parameters_added"] if trained else 0)
 
 
-def _pairs(arms: Mapping[str, Sequence[Run]]) -> list[tuple[list[Run], list[Run]]]:
+def _pairs(
+    asked: Sequence[Contrast], arms: Mapping[str, Sequence[Run]]
+) -> list[tuple[list[Run], list[Run]]]:
     pairs = []
-    for contrast in (pair for pair in PAIRS if not pair.check):
+    for contrast in (c for c in asked if len(c.weights) == 2 and not c.check):
         both = [{run.seed: run for run in arms.get(arm, ())} for arm in contrast.weights]
         if common := sorted(both[0].keys() & both[1].keys()):
             pairs.append(([both[0][s] for s in common], [both[1][s] for s in common]))
@@ -146,13 +156,19 @@ def _references(runs: Sequence[Run]) -> dict[str, Any]:
     return {"baselines": plain, "best_reachable": best}
 
 
-def _notes(report: Mapping[str, Any], runs: Sequence[Run]) -> list[str]:
+def _tasks(runs: Sequence[Run]) -> list[str]:
+    """Of the arms that have all; of both, where there are only arms with one of them."""
+    whole = [run for run in runs if "tasks" not in KNOWN.get(run.arm, {})]
+    return list(whole[0].config.tasks) if whole else ["cls", "reg"]
+
+
+def _notes(report: Mapping[str, Any], runs: Sequence[Run], asked: Sequence[Contrast]) -> list[str]:
     lost: dict[str, list[str]] = {}
     for run in report["missing"]:
         lost.setdefault(run["arm"], []).append(str(run["seed"]))
     lines = [f"{arm}: no finished run of seed {', '.join(seeds)}" for arm, seeds in lost.items()]
     tested = {test["name"] for test in report["effects"]}
-    if without := [contrast.name for contrast in EFFECTS if contrast.name not in tested]:
+    if without := [contrast.name for contrast in asked if contrast.name not in tested]:
         lines.append(f"not tested, for want of an arm or of a common seed: {'; '.join(without)}")
     few = sorted({test["name"] for test in report["effects"] if test["n"] < 2})
     if few:

@@ -30,6 +30,7 @@ ARM_STYLES: Mapping[str, tuple[str, str, str]] = {
     "capacity": ("#009E73", "P", "--"),
     "cls": ("#56B4E9", "X", ":"),
     "reg": ("#56B4E9", "X", ":"),
+    "dao-paper": ("#7A5195", "*", "-."),
 }
 STYLE = {
     "font.family": "sans-serif",

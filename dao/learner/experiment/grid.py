@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from dao.errors import UserError
 from dao.learner.config import Config, load_config
-from dao.learner.experiment.arms import ARMS, PLACES, SETS_APART
+from dao.learner.experiment.arms import KNOWN, PLACES, SETS_APART, chosen
 from dao.learner.experiment.runs import flat
 from dao.learner.record import RunFolder
 
@@ -45,11 +45,6 @@ def check_shared(shared: Config, given: Collection[str]) -> None:
     Raises:
         UserError: naming the setting.
     """
-    if set(shared.tasks) != {"cls", "reg"}:
-        raise UserError(
-            f"--factorial should have two tasks to balance; it adds an arm for each alone. Found "
-            f"--tasks {','.join(shared.tasks)}. Give --tasks cls,reg."
-        )
     values, defaults = _settings(shared), _settings(Config())
     for key in VARIED:
         if key in given or values[key] != defaults[key]:
@@ -69,28 +64,32 @@ def check_shared(shared: Config, given: Collection[str]) -> None:
         )
 
 
-def grid(shared: Config, seeds: int, only: Sequence[str] = ()) -> list[Cell]:
+def grid(
+    shared: Config, seeds: int, only: Sequence[str] = (), arms: Sequence[str] = ()
+) -> list[Cell]:
     """The runs, seed by seed, so that an experiment that is stopped early has whole seeds.
 
     Args:
         shared: the settings that all runs have.
         seeds: how many, from 0.
         only: names of cells, such as dao/3; empty: all.
+        arms: their names; empty: those that `arms.chosen` takes for the tasks.
 
     Raises:
-        UserError: an unknown cell; or the settings exclude an arm.
+        UserError: an unknown cell or arm; or the settings exclude an arm.
     """
-    known = [f"{arm}/{seed}" for seed in range(seeds) for arm in ARMS]
+    wanted = chosen(shared.tasks, arms)
+    known = [f"{arm}/{seed}" for seed in range(seeds) for arm in wanted]
     for name in only:
         if name not in known:
             raise UserError(
                 f"--only should name an arm and a seed of the grid. Found {name!r}. The arms are "
-                f"{', '.join(ARMS)}; the seeds are 0 to {seeds - 1}."
+                f"{', '.join(wanted)}; the seeds are 0 to {seeds - 1}."
             )
     return [
         Cell(arm, seed, _config(shared, arm, seed))
         for seed in range(seeds)
-        for arm in ARMS
+        for arm in wanted
         if not only or f"{arm}/{seed}" in only
     ]
 
@@ -118,11 +117,11 @@ def check_not_other(cell: Cell) -> None:
 
 def _config(shared: Config, arm: str, seed: int) -> Config:
     settings = shared.model_dump(mode="json")
-    tasks = ARMS[arm].get("tasks", shared.tasks)
+    tasks = KNOWN[arm].get("tasks", shared.tasks)
     # A single task has nothing to be balanced with, and no prior of the other may be named.
     priors = {task: prior for task, prior in shared.dao.priors.items() if task in tasks}
     own = {
-        **ARMS[arm],
+        **KNOWN[arm],
         "dao.priors": priors,
         "seed": seed,
         "output": str(experiment_folder(shared) / arm / f"seed={seed}"),

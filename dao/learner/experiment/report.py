@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from dao.learner.experiment import tables
-from dao.learner.experiment.arms import label
+from dao.learner.experiment.arms import ARMS, label
 from dao.learner.experiment.effect_figures import cost_panels, effect_panels, improvement_panels
 from dao.learner.experiment.figures import Panel, png
 from dao.learner.experiment.page import (
@@ -38,8 +38,9 @@ __all__ = ["write_report"]
 
 IMPROVEMENT, TRAINING = "Accuracy_Improvement.png", "Dendrite_vs_Baseline_Training.png"
 GRAPH = "PAI/PAI.png"
-CORNERS = ("base", "dao", "dendrites", "dao+dendrites")  # of the 2 x 2
-COMPARED = ("base", "dao+dendrites")
+CORNERS = ("base", "dao", "dendrites", "dao+dendrites", "dao-paper")
+BESIDE_BASE = ("dao+dendrites", "dendrites", "dao", "dao-paper")
+"""The arm whose predictions are shown beside those of base: the first that is there."""
 
 
 def write_report(folder: Path, findings: Mapping[str, Any]) -> None:
@@ -52,15 +53,16 @@ def write_report(folder: Path, findings: Mapping[str, Any]) -> None:
         findings: what `effects.findings` made of them; `best_reachable` and an arm's `latency_ms`
             may be absent.
     """
+    design = findings.get("design", list(ARMS))
     measured = {
         metric: about
         for metric, about in findings["metrics"].items()
         if any(arm["values"].get(metric) for arm in findings["arms"].values())
     }
-    findings = {**findings, "metrics": measured}
+    findings = {**findings, "metrics": measured, "design": design}
     runs = read_runs(folder, findings["arms"], findings["seeds"])
     sections = _sections(findings, runs)
-    title = f"{findings['name']}: DAO and dendrites"
+    title = f"{findings['name']}: {_subject(design)}"
     _write_pictures(folder, sections)
     write_atomically(folder / "Results.csv", results_csv(findings, runs))
     write_atomically(folder / "report.md", markdown(title, sections))
@@ -70,23 +72,49 @@ def write_report(folder: Path, findings: Mapping[str, Any]) -> None:
 def _sections(findings: Mapping[str, Any], runs: Runs) -> list[Section]:
     metrics = list(findings["metrics"])
     tasks = list(dict.fromkeys(about["task"] for about in findings["metrics"].values()))
-    gaps = tables.missing(findings)
+    design, gaps = findings["design"], tables.missing(findings)
     lead: list[Part] = [Bullets([*tables.headline(findings), *tables.beside(findings)])]
     lead += [Text(note, quiet=True) for note in (*gaps, DETECTABLE)]
     return [
         Section("Findings", lead),
         _figure("Effects", "figures/effects.png", effect_panels(findings, metrics), EFFECTS),
-        Section("Arms", [tables.arms_table(findings), Text(ARMS_NOTE, quiet=True)]),
+        Section("Arms", [tables.arms_table(findings), Text(_arms_note(design), quiet=True)]),
         _effects(findings),
+        *_relative(findings),
         _per_example(findings),
         _improvement(findings),
         _training(findings, runs, tasks),
-        _figure("What DAO did", "figures/dao.png", dao_panels(runs, tasks), DAO),
+        *_dao(design, dao_panels(runs, tasks)),
         *_predictions(findings, runs),
         _costs(findings, runs),
-        _growth(runs),
+        *([_growth(runs)] if "dendrites" in design else []),
         _provenance(runs),
     ]
+
+
+def _subject(design: Sequence[str]) -> str:
+    parts = [name for name in ("DAO", "dendrites") if any(name.lower() in a for a in design)]
+    return " and ".join(parts) or "arms beside each other"
+
+
+def _arms_note(design: Sequence[str]) -> str:
+    """What the arms are that are not named after what they have."""
+    told = [text for arm, text in ARM_NOTES.items() if arm in design]
+    alone = [label(arm) for arm in ("cls", "reg") if arm in design]
+    told += [f"{', '.join(alone)}: one task."] if alone else []
+    return " ".join([*told, ARMS_END])
+
+
+def _relative(findings: Mapping[str, Any]) -> list[Section]:
+    """Percentages, where the arm of the paper is there that gives such."""
+    table = tables.relative_table(findings) if "dao-paper" in findings["design"] else None
+    return [Section("Relative changes", [table, Text(RELATIVE, quiet=True)])] if table else []
+
+
+def _dao(design: Sequence[str], panels: Sequence[Panel]) -> list[Section]:
+    if not any("dao" in arm for arm in design):
+        return []
+    return [_figure("What DAO did", "figures/dao.png", panels, DAO)]
 
 
 DETECTABLE = (
@@ -99,11 +127,21 @@ EFFECTS = (
     "bootstrap interval; filled point: significant after Holm's correction; open point: no "
     "significant difference, or not tested."
 )
-ARMS_NOTE = (
-    "base: equal weights, no dendrites, the same reloads and optimizer restarts as the arms that "
-    "grow. sham: dendrites added, never trained. capacity: none, a higher LoRA rank with at least "
-    "as many parameters. cls alone, reg alone: one task. Each interval is of one arm by "
-    "itself; arms are compared, seed by seed, under Effects and contrasts."
+ARM_NOTES = {
+    "base": "base: equal weights, no dendrites, the same reloads and optimizer restarts as the "
+    "arms that grow.",
+    "sham": "sham: dendrites added, never trained.",
+    "capacity": "capacity: none, a higher LoRA rank with at least as many parameters.",
+    "dao-paper": "dao-paper: DAO as DAOLoss.paper() has it, measured at every step, not smoothed, "
+    "weights with a sum of one.",
+}
+ARMS_END = (
+    "Each interval is of one arm by itself; arms are compared, seed by seed, under Effects and "
+    "contrasts."
+)
+RELATIVE = (
+    "100 (a - b) / b per seed, then the mean; of MSE less is better. Verdicts are those under "
+    "Effects and contrasts."
 )
 DAO = "Line: mean over seeds; band: lowest to highest seed."
 CURVES = (
@@ -161,11 +199,11 @@ def _predictions(findings: Mapping[str, Any], runs: Runs) -> list[Section]:
     kinds = {about["task"] for about in findings["metrics"].values()}
     sections = []
     if "cls" in kinds:
-        found = _compared(runs, confusion_panel, "cls")
+        found = _compared(findings["design"], runs, confusion_panel, "cls")
         caption = "Test rows of all seeds together; colour: share of the row."
         sections.append(_figure("Confusion matrix", "figures/confusion.png", found, caption))
     if "reg" in kinds:
-        found = _compared(runs, score_panel, "reg")
+        found = _compared(findings["design"], runs, score_panel, "reg")
         caption = "Test rows of all seeds together."
         sections.append(_figure("Predicted and true score", "figures/scores.png", found, caption))
     if "cls" in kinds:
@@ -174,9 +212,13 @@ def _predictions(findings: Mapping[str, Any], runs: Runs) -> list[Section]:
 
 
 def _compared(
-    runs: Runs, panel_of: Callable[[str, Sequence[Run], str], Panel | None], task: str
+    design: Sequence[str],
+    runs: Runs,
+    panel_of: Callable[[str, Sequence[Run], str], Panel | None],
+    task: str,
 ) -> list[Panel]:
-    panels = [panel_of(arm, [*runs[arm].values()], task) for arm in COMPARED if arm in runs]
+    shown = ["base", *[arm for arm in BESIDE_BASE if arm in design][:1]]
+    panels = [panel_of(arm, [*runs[arm].values()], task) for arm in shown if arm in runs]
     return [panel for panel in panels if panel]
 
 

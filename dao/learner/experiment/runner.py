@@ -23,7 +23,7 @@ from dao.learner import ranks
 from dao.learner.assessment import TableLike
 from dao.learner.command import print_plan
 from dao.learner.config import Config, load_config, parse_overrides
-from dao.learner.experiment.arms import SETS_APART
+from dao.learner.experiment.arms import ARMS, KNOWN, SETS_APART, chosen
 from dao.learner.experiment.backends import on_ray, on_this_machine
 from dao.learner.experiment.board import Board
 from dao.learner.experiment.grid import (
@@ -52,12 +52,14 @@ class Options:
         jobs: runs at a time; None: one on this machine, and what a cluster has room for.
         backend: `local` or `ray`.
         only: cells such as dao/3, for a scheduler that starts each run by itself; empty: all.
+        arms: their names; empty: those that `arms.chosen` takes for the tasks.
     """
 
     seeds: int = 5
     jobs: int | None = None
     backend: str = "local"
     only: Sequence[str] = ()
+    arms: Sequence[str] = ()
 
     @classmethod
     def given(cls, factorial: bool, flags: Mapping[str, Any], *, alone: bool) -> Options | None:
@@ -81,7 +83,8 @@ class Options:
                 "--factorial continues by itself and replaces nothing; leave out --resume and "
                 "--overwrite, and remove the folders of runs that are to be made again."
             )
-        return cls(**flags)
+        names = flags.pop("arms", "")
+        return cls(**flags, arms=[name.strip() for name in names.split(",")] if names else ())
 
 
 def run_factorial(
@@ -109,7 +112,7 @@ def run_factorial(
     path, overrides, flags = settings
     shared = load_config(path, overrides, flags)
     check_shared(shared, {*flags, *dict(parse_overrides(overrides))})
-    cells = grid(shared, options.seeds, options.only)
+    cells = grid(shared, options.seeds, options.only, options.arms)
     for cell in cells:
         check_not_other(cell)
     folder = experiment_folder(shared)
@@ -124,19 +127,25 @@ def run_factorial(
     try:
         failed = _work_off(cells, missing, folder, options, command, console)
         _tidy(cells, folder)
-        _end(folder, failed, console, partial=bool(options.only))
+        arms = None if options.only else chosen(shared.tasks, options.arms)
+        _end(folder, failed, console, arms)
     except KeyboardInterrupt:
         console.print("stopped; the same command again continues with what is missing")
         raise typer.Exit(130) from None
 
 
-def conclude(folder: Path) -> None:
-    """From the runs to findings and report, written and printed; imported late, for it draws."""
+def conclude(folder: Path, arms: Sequence[str] = tuple(ARMS)) -> None:
+    """From the runs to findings and report, written and printed; imported late, for it draws.
+
+    Args:
+        folder: of the experiment.
+        arms: that it should have; others that are there are reported as well.
+    """
     from dao.learner.experiment.effects import findings
     from dao.learner.experiment.report import write_report
     from dao.learner.experiment.terminal import print_report
 
-    found = findings(folder)
+    found = findings(folder, arms)
     write_report(folder, found)
     print_report(folder, found)
 
@@ -219,13 +228,16 @@ def _tidy(cells: Sequence[Cell], folder: Path) -> None:
         (folder / LOCKS).rmdir()
 
 
-def _end(folder: Path, failed: Sequence[Outcome], console: Console, *, partial: bool) -> None:
+def _end(
+    folder: Path, failed: Sequence[Outcome], console: Console, arms: Sequence[str] | None
+) -> None:
+    """Say what failed; write the report on these arms, or on None none."""
     for outcome in failed:
         line = f"{outcome.name} failed: {outcome.reason}"
         console.print(line, markup=False, highlight=False)
-    if not partial:
+    if arms is not None:
         try:
-            conclude(folder)
+            conclude(folder, arms)
         except UserError as error:
             if not failed:
                 raise
@@ -237,7 +249,7 @@ def _end(folder: Path, failed: Sequence[Outcome], console: Console, *, partial: 
             f"Every run should end. Found {len(failed)} that did not. Read {logs}, then give the "
             f"same command again: it runs what is missing."
         )
-    if partial:
+    if arms is None:
         console.print("the report is written by the command without --only")
 
 
@@ -246,7 +258,9 @@ def _describe(cells: Sequence[Cell], folder: Path, console: Console) -> None:
     console.print(Board(cells, console.width).table())
     for arm, cfg in {cell.arm: cell.cfg for cell in cells}.items():
         settings = flat(cfg.model_dump(mode="json"))
-        own = " ".join(f"{key}={_plain(settings[key])}" for key in SETS_APART)
+        own = " ".join(
+            f"{k}={_plain(settings[k])}" for k in {**dict.fromkeys(SETS_APART), **KNOWN[arm]}
+        )
         console.print(f"# {arm}: {own}", markup=False, highlight=False)
     console.print(
         f"# experiment: {folder}, {len(cells) - len(done)} of {len(cells)} runs to do",

@@ -14,7 +14,7 @@ import pandas as pd
 
 from dao.errors import UserError
 from dao.learner.config import Config
-from dao.learner.experiment.arms import ARMS
+from dao.learner.experiment.arms import KNOWN
 from dao.learner.experiment.contrasts import METRICS
 from dao.learner.record import RunFolder
 
@@ -152,7 +152,7 @@ def experiment(folder: Path) -> tuple[dict[str, list[Run]], dict[str, list[int]]
     """
     children = sorted(folder.iterdir()) if folder.is_dir() else []
     names = [child.name for child in children if child.is_dir() and any(_seeds(child))]
-    known = list(ARMS)
+    known = list(KNOWN)
     names.sort(key=lambda name: (known.index(name) if name in known else len(known), name))
     found = {name: read_arm(folder / name) for name in names}
     if not any(runs for runs, _ in found.values()):

@@ -24,6 +24,7 @@ __all__ = [
     "missing",
     "number",
     "per_example_table",
+    "relative_table",
 ]
 
 NOTHING, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
@@ -90,10 +91,11 @@ def headline(findings: Mapping[str, Any]) -> list[str]:
         f"Holm's correction{'' if found else f': {NO_DIFFERENCE}'}."
     )
     grown = {e["metric"] for e in found if e["name"] == "dendrites"}
+    main = {effect["name"] for effect in tested} & {*MAIN} or {effect["name"] for effect in tested}
     shown = [
         e
         for e in tested
-        if e["name"] in MAIN
+        if e["name"] in main
         or e.get("significant")
         or (e["name"] in CONTROLS and e["metric"] in grown)
     ]
@@ -140,9 +142,11 @@ def _count(n: int, noun: str) -> str:
 
 def missing(findings: Mapping[str, Any]) -> list[str]:
     """Arms and seeds of the design that the findings are without."""
-    absent = [label(arm) for arm in ARMS if arm not in findings["arms"]]
+    absent = [label(a) for a in findings.get("design", ARMS) if a not in findings["arms"]]
     lines = [f"Missing arms: {', '.join(absent)}."] if absent else []
-    if gone := [metric for metric in METRICS if metric not in findings["metrics"]]:
+    tasks = findings.get("tasks", ("cls", "reg"))
+    wanted = [metric for metric, about in METRICS.items() if about["task"] in tasks]
+    if gone := [metric for metric in wanted if metric not in findings["metrics"]]:
         lines.append(f"Not measured: {', '.join(gone)}.")
     return [*lines, *(f"{note}." for note in findings["notes"])]
 
@@ -223,6 +227,26 @@ def per_example_table(findings: Mapping[str, Any]) -> Table | None:
         for t in tests
     ]
     return Table("Same test rows, predictions of two arms", head, rows) if tests else None
+
+
+def relative_table(findings: Mapping[str, Any]) -> Table | None:
+    """Changes in percent of the arm that is subtracted; None if there is none."""
+    metrics = findings["metrics"]
+    found = [c for c in findings.get("relative", ()) if c["metric"] in metrics]
+    rows = [
+        [
+            c["name"],
+            metrics[c["metric"]]["label"],
+            str(len(c["seeds"])),
+            number(c["percent"], signed=True),
+            _interval(c["t95"], signed=True),
+        ]
+        for c in found
+    ]
+    head = ("comparison", "figure", "seeds", "change in %", "95 % t interval")
+    return (
+        Table("Change in percent of the second arm, paired by seed", head, rows) if rows else None
+    )
 
 
 def cost_table(costs: Mapping[str, Mapping[str, float]], arms: Iterable[str]) -> Table:

@@ -121,7 +121,7 @@ def _steps(runs: Iterable[Run], task: str, field: str, bins: int) -> list[tuple[
 def dao_panels(runs: Runs, tasks: Sequence[str]) -> list[Panel]:
     """Loss weights and gradient norms over the steps in the arms that DAO balances."""
     panels = []
-    for arm in ("dao", "dao+dendrites"):
+    for arm in ("dao", "dao+dendrites", "dao-paper"):
         if arm not in runs:
             continue
         for field, what, unit in (

@@ -1,0 +1,126 @@
+"""Experiments with chosen arms: the report names nothing that is not there."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dao.errors import UserError
+from dao.learner.experiment.contrasts import contrasts
+from dao.learner.experiment.effects import findings
+from dao.learner.experiment.relative import changes
+from dao.learner.experiment.report import write_report
+from dao.learner.experiment.terminal import print_report
+
+RIGHT = {"base": (24, 30, 27), "dendrites": (26, 31, 30), "dao": (25, 31, 26)}
+ERROR = {"base": (0.30, 0.20, 0.26), "reg": (0.32, 0.22, 0.25), "dao-paper": (0.27, 0.19, 0.24)}
+PAPER = ("reg", "cls", "base", "dao", "dao-paper")
+
+
+def make(folder: Path, make_arm, arms: tuple[str, ...], **about) -> Path:
+    for arm in arms:
+        for seed in range(3):
+            grown = {"dendrites_kept": 1, "parameters_added": 50} if arm == "dendrites" else None
+            make_arm(
+                folder, arm, seed, dendrites=grown, right=RIGHT.get(arm, RIGHT["base"])[seed],
+                error=ERROR.get(arm, ERROR["base"])[seed], **about,
+            )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def one_task(tmp_path_factory, make_arm) -> tuple[Path, dict]:
+    folder = tmp_path_factory.mktemp("one-task")
+    make(folder, make_arm, ("base", "dendrites"), set=["tasks=[cls]"])
+    found = findings(folder, ("base", "dendrites"))
+    write_report(folder, found)
+    return folder, found
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory, make_arm) -> tuple[Path, dict]:
+    folder = make(tmp_path_factory.mktemp("paper"), make_arm, PAPER)
+    found = findings(folder, PAPER)
+    write_report(folder, found)
+    return folder, found
+
+
+def test_two_arms_of_one_task(one_task, capsys):
+    folder, found = one_task
+    assert (found["design"], found["tasks"]) == (["base", "dendrites"], ["cls"])
+    assert [e["name"] for e in found["effects"]] == ["dendrites - base"] * 2
+    (accuracy,) = [e for e in found["effects"] if e["metric"] == "accuracy"]
+    assert accuracy["mean"] == pytest.approx((2 + 1 + 3) / 120)
+    assert found["per_example"][0]["a"] == "dendrites"
+    assert found["notes"] == []
+    report = (folder / "report.md").read_text()
+    assert report.startswith("# made-up: dendrites\n")
+    print_report(folder, found)
+    said = report.split("## Provenance")[0] + capsys.readouterr().out
+    for absent in ("DAO", "dao", "sham", "capacity", "alone", "mse", "Missing", "Not meas"):
+        assert absent not in said
+    assert "- dendrites - base, Accuracy: no significant difference" in report
+    assert (folder / "Accuracy_Improvement.png").is_file()
+    csv = (folder / "Results.csv").read_text().splitlines()
+    assert csv[0].startswith("arm,seed,accuracy,macro_f1,trained_parameters")
+    assert len(csv) == 1 + 6
+
+
+def test_arms_of_the_paper(paper):
+    folder, found = paper
+    assert found["design"] == ["base", "dao", "cls", "reg", "dao-paper"]
+    names = {e["name"] for e in found["effects"]}
+    assert names == {
+        "dao - base", "base - cls alone", "base - reg alone", "dao-paper - base", "dao - dao-paper",
+        "dao - cls alone", "dao - reg alone", "dao-paper - cls alone", "dao-paper - reg alone",
+    }  # fmt: skip
+    changed = {(c["name"], c["metric"]): c for c in found["relative"]}
+    # MSE is the square of the error: 100 (.27² / .32² - 1) = -28.81, -25.41, -7.84.
+    against = changed["dao-paper - reg alone", "mse"]
+    assert against["percent"] == pytest.approx((-28.8086 - 25.4132 - 7.84) / 3, abs=1e-3)
+    assert against["t95"][0] < against["percent"] < against["t95"][1]
+    report = (folder / "report.md").read_text()
+    assert report.startswith("# made-up: DAO\n")
+    assert "## Relative changes" in report
+    assert "| dao-paper - reg alone | MSE | 3 | \N{MINUS SIGN}20.69 |" in report
+    for absent in ("sham", "capacity", "Missing", "perforatedai", "dao+dendrites"):
+        assert absent not in report
+
+
+def test_an_arm_that_was_asked_for_and_is_not_there_is_named(tmp_path, make_arm):
+    make(tmp_path, make_arm, ("base", "dao"))
+    found = findings(tmp_path, ("base", "dao", "dao-paper"))
+    write_report(tmp_path, found)
+    assert "Missing arms: dao-paper." in (tmp_path / "report.md").read_text()
+    assert found["notes"] == [
+        "not tested, for want of an arm or of a common seed: dao-paper - base; dao - dao-paper"
+    ]
+
+
+def test_settings_of_dao_differ_in_the_papers_arm_alone(tmp_path, make_arm):
+    make(tmp_path, make_arm, ("base", "dao-paper"))
+    assert findings(tmp_path, ("base", "dao-paper"))["effects"]
+    for seed in range(3):
+        make_arm(tmp_path, "dao", seed, set=["dao.ema=0.1"])
+    with pytest.raises(UserError, match=r"`dao\.ema` should be equal in runs that are compared"):
+        findings(tmp_path, ("base", "dao", "dao-paper"))
+
+
+def test_the_papers_arm_is_what_its_name_says(tmp_path, make_arm, make_run):
+    make(tmp_path, make_arm, ("base",))
+    make_run(tmp_path / "dao-paper" / "seed=0", 0, flags={
+        "weighting": "dao", "dendrites.enabled": True, "dendrites.control": "restart"
+    })  # fmt: skip
+    with pytest.raises(UserError, match=r"`dao\.total` should be 'one' in the arm dao-paper"):
+        findings(tmp_path)
+
+
+def test_changes_leave_out_what_would_divide_by_nothing():
+    figures = {
+        "base": {0: {"accuracy": 0.5}, 1: {"accuracy": 0.0}, 2: {"accuracy": None}},
+        "dendrites": {0: {"accuracy": 0.6}, 1: {"accuracy": 0.5}, 2: {"accuracy": 0.5}},
+    }
+    (found,) = changes(contrasts(["base", "dendrites"]), figures)
+    assert (found["seeds"], found["t95"]) == ([0], None)
+    assert found["percent"] == pytest.approx(20.0)
+    json.dumps(found, allow_nan=False)

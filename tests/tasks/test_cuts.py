@@ -1,0 +1,154 @@
+"""Classes cut from a score, filters and shares of splits."""
+
+import json
+
+import pytest
+
+from dao.errors import UserError
+from tasks import Classification
+from tasks.cuts import classes_of
+from tasks.data import Columns, ceilings, load, notes
+from tasks.unseen import load_unseen
+
+BOTH = ("cls", "reg")
+SCORES = [i / 10 for i in range(-9, 10)]
+
+
+def scored(splits: bool = True, label: bool = False) -> str:
+    """Scores from -0.9 to 0.9 in training; those of the other splits lie outside."""
+    lines = ["text,score,split" + (",label" if label else "")]
+    more = ",up" if label else ""
+    for i, score in enumerate(SCORES):
+        lines.append(f"train {i},{score},{'train' if splits else ''}{more}")
+    for split in ("validation", "test"):
+        mark = split if splits else ""
+        lines += [f"{split} {i},{0.95 if i % 2 else -0.95},{mark}{more}" for i in range(9)]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("tasks", [BOTH, ("cls",)])
+def test_a_number_of_classes_looks_at_the_training_rows_alone(csv, tasks):
+    table = load([csv(scored())], Columns(), tasks=tasks, cut=3)
+    # 19 scores: the nearest cuts to thirds are after 6 (between -0.4 and -0.3) and 13 of them.
+    assert table.thresholds == pytest.approx([-0.35, 0.35])
+    assert table.report["cut"]["thresholds"] == table.thresholds
+    assert table.report["targets"]["cls"] == {"high": 6, "low": 6, "middle": 7}
+    assert table.tasks == list(tasks)
+    assert ("reg" in table.frame) == ("reg" in tasks)
+    task = Classification.fit("cls", table, class_weights="balanced")
+    assert task.classes == ["low", "middle", "high"]
+    assert task.class_weights == pytest.approx([19 / 18, 19 / 21, 19 / 18])
+    assert json.loads(json.dumps(task.to_dict()))["thresholds"] == table.thresholds
+
+
+def test_given_thresholds(csv):
+    table = load([csv(scored())], Columns(), tasks=BOTH, cut=[-0.5, 0.05, 0.5])
+    names = ["1: to -0.5", "2: to 0.05", "3: to 0.5", "4: above 0.5"]
+    assert Classification.fit("cls", table).classes == names
+    rows = table.frame[["cls", "reg"]].to_numpy().tolist()
+    assert [names[0], -0.5] in rows  # a score at a threshold belongs below it
+    assert [names[1], -0.4] in rows
+    assert "cls: cut from `score` at -0.5, 0.05, 0.5" in notes(table.report)
+
+
+def test_a_label_column_is_said_not_to_be_used(csv):
+    table = load([csv(scored(label=True))], Columns(), tasks=BOTH, cut=[0.0])
+    assert set(table.frame["cls"]) == {"low", "high"}
+    assert "cls: cut from `score` at 0; column `label` is not used" in notes(table.report)
+
+
+def test_all_arms_share_splits_and_classes(csv):
+    path = csv(scored(splits=False))
+    found = {tasks: load([path], Columns(), tasks=tasks, cut=3) for tasks in (BOTH, ("cls",))}
+    alone = load([path], Columns(), tasks=("reg",), cut=3)
+    assert len({tuple(table.frame["split"]) for table in [*found.values(), alone]}) == 1
+    assert len({tuple(table.thresholds) for table in found.values()}) == 1
+    assert alone.thresholds is None
+
+
+@pytest.mark.parametrize(
+    ("cut", "message"),
+    [
+        (
+            40,
+            "at most the number of distinct values of `score` in the train split. Found 40 for 19",
+        ),
+        ([-2.0, 0.0], "Found none in 'low': `score` runs over -0.9 to 0.9"),
+        ([0.0, 0.9], "Found none in 'high'"),
+    ],
+)
+def test_a_class_without_training_rows(csv, cut, message):
+    with pytest.raises(UserError) as caught:
+        load([csv(scored())], Columns(), tasks=BOTH, cut=cut)
+    assert message in str(caught.value)
+
+
+def test_no_score_to_cut(csv):
+    with pytest.raises(UserError, match=r"`score` should be a column of"):
+        load([csv("text,label\na,up\n")], Columns(), tasks=("cls",), cut=3)
+
+
+def test_synthetic_headlines_keep_their_ceiling():
+    table = load([], Columns(), tasks=BOTH, synthetic={"rows": 300}, cut=3)
+    assert list(table.report["expected_limits"]) == ["reg"]
+    best = ceilings(table, {"cls": Classification.fit("cls", table)}, "test")["cls"]
+    rows = table.rows("test")
+    right = [a == b for a, b in zip(classes_of(rows["clean_score"], table.thresholds), rows["cls"],
+                                    strict=True)]  # fmt: skip
+    assert best["accuracy"] == pytest.approx(sum(right) / len(right))
+
+
+@pytest.mark.parametrize("tasks", [BOTH, ("cls",)])
+def test_new_data_are_cut_where_training_was(csv, tasks):
+    path = csv("text,score,label\na,-0.2,odd\nb,,odd\nc,0.2,odd\n")
+    table = load_unseen([path], Columns(), tasks=tasks, thresholds=[-0.1, 0.1])
+    assert table.frame["cls"].tolist() == ["low", "high"]
+    assert table.tasks == list(tasks)
+    assert table.report["rows"]["test"] == 2
+    with pytest.raises(UserError, match=r"`score` should be a column of"):
+        load_unseen([csv("text,label\na,low\n")], Columns(), tasks=tasks, thresholds=[0.0])
+
+
+def labelled(*columns: tuple[str, list[str]]) -> str:
+    names = [name for name, _ in columns]
+    rows = zip(*(values for _, values in columns), strict=True)
+    lines = [f"text {i},{'up' if i % 2 else 'down'},{','.join(r)}" for i, r in enumerate(rows)]
+    return f"text,label,{','.join(names)}\n" + "\n".join(lines) + "\n"
+
+
+def test_rows_are_kept_by_what_a_column_holds(csv):
+    agree, source = ["1.0", "0.66", "1", "0.5"] * 20, ["a", "a", "b", "c"] * 20
+    path = csv(labelled(("agree", agree), ("source", source)))
+    table = load([path], Columns(), tasks=["cls"], where={"agree": 1, "source": ("a", "c")})
+    assert set(table.frame["agree"]) == {"1.0"}
+    assert len(table.frame) == 20
+    said = "dropped: 40 rows without 1 in agree, 20 rows without a or c in source"
+    assert said in notes(table.report)
+
+
+def test_a_source_without_the_column_is_left_out(csv):
+    paths = [csv(labelled(("agree", ["1.0"] * 40)), "a.csv"), csv("text,label\nz,up\n", "b.csv")]
+    assert len(load(paths, Columns(), tasks=["cls"], where={"agree": 1.0}).frame) == 40
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ({"agre": 1.0}, "`data.where` should name columns of the data. Found 'agre' in none of"),
+        ({"agree": 2}, "`data.where` should leave some rows. Found no agree that is 2; it holds"),
+    ],
+)
+def test_conditions_that_cannot_be_met(csv, where, message):
+    with pytest.raises(UserError, match=message):
+        load([csv(labelled(("agree", ["1.0", "0.5"])))], Columns(), tasks=["cls"], where=where)
+
+
+def test_shares_of_the_splits(csv):
+    path = csv(labelled(("split", ["train"] * 200)))
+    table = load([path], Columns(split=""), tasks=["cls"], fractions=(0.7, 0.15, 0.15))
+    assert table.report["rows"] == {"train": 140, "validation": 30, "test": 30}
+    for split in ("train", "validation", "test"):
+        classes = table.rows(split)["cls"].value_counts()
+        assert classes["up"] == classes["down"]
+    assert any("(70/15/15 by text, seed 0)" in note for note in table.report["split"])
+    assert "split" in table.frame
