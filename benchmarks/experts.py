@@ -208,15 +208,15 @@ def _main(
 ) -> None:  # fmt: skip
     console = Console()
     shared = [*([f"data.sources={json.dumps(data)}"] if data else []), *overrides]
-    grid = {
-        (arm, seed): _config(path, shared, arm, seed, runs) for seed in range(seeds) for arm in ARMS
-    }
-    first = next(iter(grid.values()))
+    first = load_config(path, shared)
     if not first.experts.names:
         raise UserError(
             "`experts.names` should be set, to compare experts with one LoRA. Found none. Give "
             "experts.names=[news,forum], or --config configs/finsa-moe.yaml."
         )
+    grid = {
+        (arm, seed): _config(path, shared, arm, seed, runs) for seed in range(seeds) for arm in ARMS
+    }
     todo = [cfg for cfg in grid.values() if not ended(cfg)]
     train_all(todo, jobs, max(1, torch.get_num_threads() // jobs), console)
     done = {key: cfg.folder for key, cfg in grid.items() if made(cfg)}

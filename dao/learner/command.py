@@ -21,6 +21,7 @@ from dao.errors import UserError
 from dao.learner.assessment import TableLike, slice_columns
 from dao.learner.config import Config
 from dao.learner.dendrites import DendriteError
+from dao.learner.domains import domain_codes
 from dao.learner.files import csv_text, write_atomically
 from dao.learner.predictor import pick_device
 from dao.learner.record import RunFolder
@@ -83,10 +84,12 @@ def print_plan(cfg: Config, table: TableLike) -> None:
     """What `--dry-run` shows: the effective settings, the data and the encoder.
 
     Raises:
-        UserError: the run would be refused for its device, encoder, weighting or slices.
+        UserError: the run would be refused for its device, encoder, weighting, slices or domains.
     """
     pick_device(cfg.device)
     slice_columns(cfg.data.slices, table.frame.drop(columns=list(cfg.tasks)))
+    if cfg.experts.names:
+        domain_codes(cfg, table)
     make_weighting(cfg, cfg.tasks, shared=list, trainable=list, device=torch.device("cpu"))
     encoder = planned_encoder(cfg.encoder)
     console = Console(soft_wrap=True)

@@ -1,6 +1,7 @@
 """Real runs of the command line on the tiny Phi, shared by the tests that only look at them."""
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,4 +42,56 @@ def full_run(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Else the tests of saving and reloading would say nothing about dendrites.
     assert json.loads((folder / "dendrites.json").read_text())["dendrites_kept"] == 1
     (folder.parent / "full.txt").write_text(result.stdout)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def domain_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Headlines of two domains, in which the same words mean the opposite."""
+    rng, rows = random.Random(0), []
+    signs = {"rose": 1, "fell": -1, "narrowed": -1, "widened": 1}
+    for i in range(160):
+        metric, verb = rng.choice(["profit", "loss", "sales", "costs"]), rng.choice([*signs])
+        domain = "news" if rng.random() < 0.4 else "forum"
+        sign = signs[verb] * (-1 if metric in ("loss", "costs") else 1)
+        sign *= 1 if domain == "news" else -1
+        text = f"{'the company said' if domain == 'news' else 'up up strong'} {metric} {verb} {i}"
+        split = "train" if i < 100 else "validation" if i < 130 else "test"
+        cells = ["up" if sign > 0 else "down", "" if i % 7 == 0 else f"{sign * 0.5}", domain, split]
+        rows.append(",".join([text, *cells]))
+    path = tmp_path_factory.mktemp("domains") / "domains.csv"
+    path.write_text("text,label,score,origin,split\n" + "\n".join(rows) + "\n")
+    return path
+
+
+WARM_UP = 11  # steps of the router's; no other stage has as many
+STAGED = (
+    "encoder.precision=fp32", "train.epochs=2", "train.batch_size=10", "train.lr=0.01",
+    "train.validations_per_epoch=1", "train.log_every=1", "train.checkpoint_every=3",
+    "experts.domain_epochs=1", f"experts.router_warmup_steps={WARM_UP}",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def invoke() -> Callable[..., Result]:
+    """Runs train.py with the settings of a tiny run with experts."""
+    from train import app
+
+    def run(data: Path, encoder: Path, output: Path, *more: str) -> Result:
+        fixed = ["--encoder", str(encoder), "--data", str(data), "--output", str(output)]
+        return CliRunner().invoke(app, [*fixed, *STAGED, *more], catch_exceptions=False)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def expert_run(
+    invoke: Train, domain_csv: Path, tiny_phi: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A finished run with two tasks, DAO, experts and a router."""
+    folder = tmp_path_factory.mktemp("experts") / "run"
+    more = ("--tasks", "cls,reg", "--dao", "--experts", "news,forum", "--domain-column", "origin")
+    result = invoke(domain_csv, tiny_phi, folder, *more)
+    assert result.exit_code == 0, result.output
+    (folder.parent / "printed.txt").write_text(result.stdout)
     return folder

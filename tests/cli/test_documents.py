@@ -28,6 +28,9 @@ def test_every_config_trains(train, path: Path, tiny_csv: Path, tmp_path: Path):
     assert (tmp_path / "run" / "metrics.json").exists()
 
 
+MEASURED = ("training", "weighting", "dendrites", "experts", "expert_steps")
+
+
 def commands() -> list[str]:
     blocks = re.findall(r"```(?:bash|console)\n(.*?)```", README, re.DOTALL)
     joined = "\n".join(blocks).replace("\\\n", " ")
@@ -40,19 +43,27 @@ def test_the_readme_has_commands():
 
 @pytest.fixture
 def readers_folder(
-    tmp_path: Path, tiny_csv: Path, full_run: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    tiny_csv: Path,
+    full_run: Path,
+    expert_run: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A working directory that holds what the README's reader is supposed to have."""
     rows = pd.read_csv(tiny_csv)
     rows = rows.assign(headline=rows["text"], sentiment=rows["label"], agree=1.0)
-    for name in ("my.csv", "classes.csv", "new.csv"):
+    for name in ("classes.csv", "new.csv"):
         rows.to_csv(tmp_path / name, index=False)
+    rows.assign(domain=["news", "forum"] * (len(rows) // 2)).to_csv(
+        tmp_path / "my.csv", index=False
+    )
     rows.to_json(tmp_path / "more-classes.jsonl", orient="records", lines=True)
     sentences = rows["text"] + "@" + rows["label"].fillna("negative")
     (tmp_path / "Sentences_AllAgree.txt").write_text("\n".join(sentences), encoding="latin-1")
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     for name in ("RUN", "RUN_A", "RUN_B"):
         shutil.copytree(full_run, tmp_path / name)
+    shutil.copytree(expert_run, tmp_path / "MOE")
     monkeypatch.chdir(tmp_path)
 
 
@@ -67,7 +78,7 @@ def test_every_command_of_the_readme_works(command: str):
         options = get_args_parser().parse_args(words)  # `tests/cli/test_ranks.py` starts several
         program, arguments = options.training_script, options.training_script_args
     if program == "-m":
-        assert arguments[0].removeprefix("benchmarks.") in ("training", "weighting", "dendrites")
+        assert arguments[0].removeprefix("benchmarks.") in MEASURED
         app = importlib.import_module(arguments[0]).app
         # Its options are read; it would train for minutes, and on a GPU.
         assert CliRunner().invoke(app, [*arguments[1:], "--help"]).exit_code == 0

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,49 +12,12 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
-STEPS = 11  # of the router's warm-up; no other stage has as many
-TINY = (
-    "encoder.precision=fp32", "train.epochs=2", "train.batch_size=10", "train.lr=0.01",
-    "train.validations_per_epoch=1", "train.log_every=1", "train.checkpoint_every=3",
-    "experts.domain_epochs=1", f"experts.router_warmup_steps={STEPS}",
-)  # fmt: skip
 EXPERTS = ("--experts", "news,forum", "--domain-column", "origin")
 
 
-@pytest.fixture(scope="session")
-def domain_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Headlines of two domains, in which the same words mean the opposite."""
-    rng, rows = random.Random(0), []
-    signs = {"rose": 1, "fell": -1, "narrowed": -1, "widened": 1}
-    for i in range(160):
-        metric, verb = rng.choice(["profit", "loss", "sales", "costs"]), rng.choice([*signs])
-        domain = "news" if rng.random() < 0.4 else "forum"
-        sign = signs[verb] * (-1 if metric in ("loss", "costs") else 1)
-        sign *= 1 if domain == "news" else -1
-        text = f"{'the company said' if domain == 'news' else 'up up strong'} {metric} {verb} {i}"
-        split = "train" if i < 100 else "validation" if i < 130 else "test"
-        cells = ["up" if sign > 0 else "down", "" if i % 7 == 0 else f"{sign * 0.5}", domain, split]
-        rows.append(",".join([text, *cells]))
-    path = tmp_path_factory.mktemp("domains") / "domains.csv"
-    path.write_text("text,label,score,origin,split\n" + "\n".join(rows) + "\n")
-    return path
-
-
-def invoke(data: Path, encoder: Path, output: Path, *more: str) -> Result:
-    from train import app
-
-    fixed = ["--encoder", str(encoder), "--data", str(data), "--output", str(output)]
-    return CliRunner().invoke(app, [*fixed, *TINY, *more], catch_exceptions=False)
-
-
-@pytest.fixture(scope="module")
-def run(domain_csv: Path, tiny_phi: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run with two tasks, DAO, experts and a router."""
-    folder = tmp_path_factory.mktemp("experts") / "run"
-    result = invoke(domain_csv, tiny_phi, folder, "--tasks", "cls,reg", "--dao", *EXPERTS)
-    assert result.exit_code == 0, result.output
-    (folder.parent / "printed.txt").write_text(result.stdout)
-    return folder
+@pytest.fixture
+def run(expert_run: Path) -> Path:
+    return expert_run
 
 
 def read(folder: Path, name: str = "metrics.json") -> Any:
@@ -108,7 +70,7 @@ def test_each_stage_moves_what_it_should(run: Path):
     assert moved("forum") == {"news": "0/16", "forum": "16/16", "router": "0/4", "heads": "4/4"}
     assert moved("router") == {"news": "0/16", "forum": "0/16", "router": "4/4", "heads": "4/4"}
     assert moved("joint") == {"news": "16/16", "forum": "16/16", "router": "4/4", "heads": "4/4"}
-    assert stages["router"]["steps"] == STEPS
+    assert stages["router"]["steps"] == 11
     assert stages["news"]["rows"] + stages["forum"]["rows"] == stages["joint"]["rows"] == 100
     assert 0.9 < stages["joint"]["validation"]["accuracy"] <= 1
 
@@ -124,7 +86,7 @@ def test_history_has_the_router_beside_the_tasks(run: Path):
     first = (run / "stages" / "news" / "history.jsonl").read_text().splitlines()[0]
     assert "router" not in json.loads(first)
     warm_up = (run / "stages" / "router" / "history.jsonl").read_text().splitlines()
-    assert len(warm_up) == STEPS
+    assert len(warm_up) == 11
 
 
 def test_metrics_have_domains_routing_and_usage(run: Path):
@@ -197,7 +159,14 @@ def test_damaged_experts_are_refused(run: Path, tmp_path: Path):
 
 @pytest.mark.parametrize(("stage", "step"), [("forum", 2), ("router", 8), ("joint", 14)])
 def test_a_stopped_run_ends_with_the_same_weights(
-    run: Path, domain_csv: Path, tiny_phi: Path, tmp_path: Path, monkeypatch, stage: str, step: int
+    invoke,
+    run: Path,
+    domain_csv: Path,
+    tiny_phi: Path,
+    tmp_path: Path,
+    monkeypatch,
+    stage: str,
+    step: int,
 ):
     from dao.learner.report import RichProgress
     from train import app
@@ -240,7 +209,7 @@ def test_a_stopped_run_ends_with_the_same_weights(
     ],
     ids=["nf4", "one-task-bf16", "states-hard-gradnorm"],
 )  # fmt: skip
-def test_it_runs_with(domain_csv: Path, tiny_phi: Path, tmp_path: Path, more: list[str]):
+def test_it_runs_with(invoke, domain_csv: Path, tiny_phi: Path, tmp_path: Path, more: list[str]):
     result = invoke(domain_csv, tiny_phi, tmp_path / "run", "data.domain=origin", *more)
     assert result.exit_code == 0, result.output
     joint = read(tmp_path / "run", "experts.json")["stages"]["joint"]["moved"]
@@ -249,7 +218,7 @@ def test_it_runs_with(domain_csv: Path, tiny_phi: Path, tmp_path: Path, more: li
     assert found["splits"]["test"] == read(tmp_path / "run")["splits"]["test"]
 
 
-def test_three_experts(domain_csv: Path, tiny_bert: Path, tmp_path: Path):
+def test_three_experts(invoke, domain_csv: Path, tiny_bert: Path, tmp_path: Path):
     rows = pd.read_csv(domain_csv)
     rows.loc[rows.index % 3 == 0, "origin"] = "blog"
     rows.to_csv(tmp_path / "three.csv", index=False)
@@ -259,7 +228,9 @@ def test_three_experts(domain_csv: Path, tiny_bert: Path, tmp_path: Path):
     assert len(read(tmp_path / "run")["routing"]["test"]["usage"]) == 3
 
 
-def test_the_single_lora_takes_as_many_steps(run: Path, domain_csv, tiny_phi, tmp_path: Path):
+def test_the_single_lora_takes_as_many_steps(
+    invoke, run: Path, domain_csv, tiny_phi, tmp_path: Path
+):
     more = ("--tasks", "cls,reg", "--dao", *EXPERTS, "experts.control=single")
     result = invoke(domain_csv, tiny_phi, tmp_path / "run", *more)
     assert result.exit_code == 0, result.output
@@ -352,7 +323,7 @@ def broken(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
         ("empty", "Found no such column, or an empty one"),
     ],
 )
-def test_domains_that_do_not_fit_are_one_line(domain_csv, tiny_phi, tmp_path, kind, said):
+def test_domains_that_do_not_fit_are_one_line(invoke, domain_csv, tiny_phi, tmp_path, kind, said):
     broken(pd.read_csv(domain_csv), kind).to_csv(tmp_path / "bad.csv", index=False)
     result = invoke(tmp_path / "bad.csv", tiny_phi, tmp_path / "run", "--tasks", "cls", *EXPERTS)
     assert result.exit_code == 1
@@ -361,7 +332,7 @@ def test_domains_that_do_not_fit_are_one_line(domain_csv, tiny_phi, tmp_path, ki
     assert not (tmp_path / "run" / "stages").exists()
 
 
-def test_a_router_that_sees_nothing_is_refused(domain_csv, tiny_phi, tmp_path):
+def test_a_router_that_sees_nothing_is_refused(invoke, domain_csv, tiny_phi, tmp_path):
     from transformers import PhiModel
 
     blind = Path(shutil.copytree(tiny_phi, tmp_path / "blind"))
