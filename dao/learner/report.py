@@ -251,7 +251,8 @@ def model_card(cfg: Config, metrics: Mapping[str, Any]) -> str:
     part = "experts" if cfg.routed else "adapter" if adapted else "encoder"
     what = f"a peft adapter of {cfg.encoder.name}" if adapted else f"{cfg.encoder.name} as trained"
     if cfg.routed:
-        what = f"{what} for each of {', '.join(cfg.experts.names)}, `router.safetensors` what mixes"
+        names = ", ".join(cfg.experts.names)
+        what = f"{what} for each of {names}, `router.safetensors` what mixes them"
     data = ModelCardData(
         base_model=cfg.encoder.name,
         library_name="peft" if adapted else "transformers",

@@ -208,6 +208,7 @@ def _finished(stage: _Stage, resume: bool) -> dict[str, Any] | None:
         for name, tensor in found.items():
             wanted[name].copy_(tensor)
     experts.alone = None
+    folder.remove_checkpoints()  # a kill may have left one
     return record
 
 

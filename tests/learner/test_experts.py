@@ -12,6 +12,7 @@ from dao.learner.config import Config, load_config
 from dao.learner.controls import arm_encoder
 from dao.learner.experts import expert_tensors, load_experts, save_experts, train_only
 from dao.learner.gated import GatedLinear
+from dao.learner.loop import _completed, check_settings, decisive
 from dao.learner.model import MultiTaskModel, build
 from dao.learner.router import check_varies, mixing_weights, router_loss
 from dao.learner.routing import routed_right
@@ -322,3 +323,11 @@ def test_a_layer_that_sees_no_rows_is_refused(tiny_phi: Path):
     with pytest.raises(UserError, match="row by row"):
         layer(torch.zeros(36, 32))
     assert isinstance(layer.base_layer, nn.Linear)
+
+
+def test_a_checkpoint_from_before_experts_can_be_continued():
+    found, now = decisive(Config()), decisive(Config())
+    del found["experts"]
+    check_settings(_completed(found), now)
+    with pytest.raises(UserError, match=r"`train.lr` changed"):
+        check_settings(_completed({**found, "train": {**found["train"], "lr": 0.1}}), now)
