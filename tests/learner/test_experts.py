@@ -284,7 +284,7 @@ def test_an_expert_named_like_a_layer_is_refused(tiny_phi: Path):
         ("experts.names=[news]", "two or more domains"),
         ("experts.names=[news,news]", "two or more domains"),
         ("experts.names=[news,a.b]", "should be of letters, digits, _ and -"),
-        ("experts.names=[news,router]", "and not default, merged, router"),
+        ("experts.names=[news,router]", "and not default, heads, joint, merged, router"),
         ("experts.names=[news,lora]", "a part of lora_"),
         ("encoder.tune=full", "which has no LoRA"),
         ("train.packing=true", "Found train.packing"),
