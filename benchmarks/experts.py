@@ -219,25 +219,38 @@ def _main(
     }
     todo = [cfg for cfg in grid.values() if not ended(cfg)]
     train_all(todo, jobs, max(1, torch.get_num_threads() // jobs), console)
+    found, lost = _found(grid)
+    headline = next(iter(found["experts"].values()))["headline"]
+    lines = [*_caption(first, seeds, overrides), "", *_facts(found), *lost, ""]
+    lines += document(_models(found), _plain(first), headline)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(output, "\n".join(lines).rstrip() + "\n")
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+
+
+def _found(
+    grid: Mapping[tuple[str, int], Config],
+) -> tuple[dict[str, dict[int, Any]], list[str]]:
+    """metrics.json per arm and seed, and a line for every run that stopped."""
     done = {key: cfg.folder for key, cfg in grid.items() if made(cfg)}
     stopped = {key: failure(cfg).read_text().strip() for key, cfg in grid.items() if not made(cfg)}
     lost = [f"- {arm}, seed {seed}, stopped: {why}" for (arm, seed), why in stopped.items()]
     check_same_test([read_run(path) for path in done.values()])
     found: dict[str, dict[int, Any]] = {}
-    models: dict[str, dict[int, Figures]] = {}
     for (arm, seed), place in done.items():
-        metrics = RunFolder(place).read("metrics.json")
-        found.setdefault(arm, {})[seed] = metrics
-        for name, figures in figures_of(arm, metrics).items():
-            models.setdefault(name, {})[seed] = figures
+        found.setdefault(arm, {})[seed] = RunFolder(place).read("metrics.json")
     if len(found) < len(ARMS):
         raise UserError(f"Both arms should have a run. Found: {'; '.join(lost)}.")
-    headline = next(iter(found["experts"].values()))["headline"]
-    lines = [*_caption(first, seeds, overrides), "", *_facts(found), *lost, ""]
-    lines += document(models, _plain(first), headline)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(output, "\n".join(lines).rstrip() + "\n")
-    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+    return found, lost
+
+
+def _models(found: Mapping[str, Mapping[int, Any]]) -> dict[str, dict[int, Figures]]:
+    models: dict[str, dict[int, Figures]] = {}
+    for arm, runs in found.items():
+        for seed, metrics in runs.items():
+            for name, figures in figures_of(arm, metrics).items():
+                models.setdefault(name, {})[seed] = figures
+    return models
 
 
 def _config(path: Path | None, shared: Sequence[str], arm: str, seed: int, runs: Path) -> Config:

@@ -26,7 +26,7 @@ from dao.learner.weighting_spec import parse_weighting
 __all__ = ["Config", "load_config", "parse_overrides"]
 
 EXPERT = re.compile(r"[\w-]+")
-TAKEN = ("default", "merged", "router")  # by peft, merging and the stages
+TAKEN = ("default", "heads", "joint", "merged", "router")  # by peft, merging and the stages
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Value = str | float | bool
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +20,6 @@ __all__ = [
     "EXPERTS",
     "MERGED",
     "Experts",
-    "digests",
     "expert_columns",
     "expert_tensors",
     "load_experts",
@@ -141,16 +139,6 @@ def expert_tensors(encoder: PeftModel, name: str) -> dict[str, Tensor]:
             f"{name!r}, with {len(found)} tensors in {layers} layers. Rename that domain."
         )
     return found
-
-
-def digests(tensors: dict[str, Tensor]) -> dict[str, str]:
-    """SHA-256 of the content of each tensor."""
-    return {name: hashlib.sha256(_bytes(tensor)).hexdigest() for name, tensor in tensors.items()}
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    return content.numpy().tobytes()
 
 
 def save_experts(encoder: PeftModel, experts: Experts, base_name: str, folder: Path) -> None:

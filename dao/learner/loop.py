@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from dao.errors import UserError
@@ -450,7 +451,7 @@ class _Loop:
         """Return to the latest checkpoint; the number of steps already done."""
         place = self.job.folder.latest_checkpoint()
         state, tensors, saved = load_checkpoint(place, STATE)
-        check_settings(state["settings"], decisive(self.cfg))
+        check_settings(_completed(state["settings"]), decisive(self.cfg))
         if self.dendrites:
             self.dendrites.replay(state["events"])
             self.job.folder.put_back(self.dendrites.files())
@@ -530,6 +531,14 @@ def decisive(cfg: Config) -> dict[str, Any]:
     settings = cfg.model_dump(mode="json", exclude={"name", "output", "device", "cache"})
     del settings["train"]["keep_checkpoint"]
     return settings
+
+
+def _completed(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings of an earlier version, with the defaults of those that it did not have."""
+    try:
+        return decisive(Config.model_validate(found))
+    except ValidationError:  # of a later version: what differs is named
+        return found
 
 
 def check_settings(found: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> None:

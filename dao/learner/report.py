@@ -254,7 +254,8 @@ def model_card(cfg: Config, metrics: Mapping[str, Any]) -> str:
     name = f"`base/` ({name})" if scratch and adapted else name
     what = f"a peft adapter of {name}" if adapted else f"{name} as trained"
     if cfg.routed:
-        what = f"{what} for each of {', '.join(cfg.experts.names)}, `router.safetensors` what mixes"
+        names = ", ".join(cfg.experts.names)
+        what = f"{what} for each of {names}, `router.safetensors` what mixes them"
     data = ModelCardData(
         base_model=None if scratch else cfg.encoder.name,
         library_name="peft" if adapted else "transformers",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,10 +16,20 @@ from dao.learner.batching import collate
 from dao.learner.checkpoint import check_fit
 from dao.learner.config import Config
 from dao.learner.domains import rows_of
-from dao.learner.experts import EXPERTS, Experts, digests, expert_tensors, train_only
+from dao.learner.experts import EXPERTS, Experts, train_only
 from dao.learner.files import read_tensors, write_tensors
 from dao.learner.loop import DOMAIN, Fitted, Job, check_settings, decisive, fit
 from dao.learner.model import MultiTaskModel
+from dao.learner.moved import (
+    HEADS,
+    ROUTER,
+    Digests,
+    check_all_moved,
+    check_frozen,
+    count_moved,
+    part_digests,
+    part_sizes,
+)
 from dao.learner.plan import make_plan
 from dao.learner.record import STAGE, STAGE_WEIGHTS
 from dao.learner.router import check_varies
@@ -28,7 +38,7 @@ from dao.learner.scoring import predict
 
 __all__ = ["fit_stages", "steps_of_stages"]
 
-ROUTER, JOINT = "router", "joint"
+JOINT = "joint"
 PROBES = 32  # texts that the router's input is compared on
 
 
@@ -166,7 +176,7 @@ def _set(stage: _Stage) -> Experts:
 
 def _train(stage: _Stage, resume: bool) -> tuple[Fitted, dict[str, Any]]:
     experts, job, folder = _set(stage), stage.job, stage.job.folder
-    before = _digests(job.model)
+    before = part_digests(job.model)
     goes_on = resume and folder.has_checkpoint
     if not goes_on:
         if stage.name != JOINT:
@@ -182,7 +192,7 @@ def _train(stage: _Stage, resume: bool) -> tuple[Fitted, dict[str, Any]]:
         "steps": fitted.steps,
         "selected_after_step": fitted.best_step,
         "seconds": round(fitted.seconds, 1),
-        "moved": _check_moved(stage, before, _digests(job.model)),
+        "moved": _moved(stage, before),
         "validation": _routing(job) if stage.router else None,
     }
     if stage.name != JOINT:
@@ -208,10 +218,8 @@ def _finished(stage: _Stage, resume: bool) -> dict[str, Any] | None:
         for name, tensor in found.items():
             wanted[name].copy_(tensor)
     experts.alone = None
+    folder.remove_checkpoints()  # a kill may have left one
     return record
-
-
-# -- what happened -------------------------------------------------------------------------------
 
 
 def _trainable(model: MultiTaskModel) -> dict[str, Tensor]:
@@ -222,33 +230,13 @@ def _copy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in state.items()}
 
 
-def _parts(model: MultiTaskModel) -> dict[str, dict[str, Tensor]]:
-    assert model.experts is not None
-    parts = {name: expert_tensors(model.encoder, name) for name in model.experts.names}
-    return {**parts, ROUTER: model.experts.router.state_dict(), "heads": model.heads.state_dict()}
-
-
-def _digests(model: MultiTaskModel) -> dict[str, dict[str, str]]:
-    return {part: digests(tensors) for part, tensors in _parts(model).items()}
-
-
-def _check_moved(
-    stage: _Stage, before: Mapping[str, Mapping[str, str]], after: Mapping[str, Mapping[str, str]]
-) -> dict[str, dict[str, int]]:
-    moved = {
-        part: {"tensors": sum(before[part][n] != after[part][n] for n in names), "of": len(names)}
-        for part, names in after.items()
-    }
-    training = {*stage.experts, "heads", *([ROUTER] if stage.router else [])}
-    if odd := [part for part in moved if part not in training and moved[part]["tensors"]]:
-        raise RuntimeError(f"{odd} moved in the stage {stage.name}, in which they are frozen")
-    still = [n for n in stage.experts if moved[n]["tensors"] < moved[n]["of"]]
-    if stage.name == JOINT and still:
-        counts = moved[still[0]]
-        raise UserError(
-            f"Every tensor of every expert should move in stage 3. Found {counts['tensors']} of "
-            f"{counts['of']} moved of the expert {still[0]}. Raise train.lr, or train.epochs."
-        )
+def _moved(stage: _Stage, before: Digests) -> dict[str, dict[str, int]]:
+    """What moved; refused where it should not have, or did not where it should."""
+    training = {*stage.experts, HEADS, *([ROUTER] if stage.router else [])}
+    moved = count_moved(before, part_digests(stage.job.model))
+    check_frozen(moved, training, stage.name)
+    if stage.name == JOINT:
+        check_all_moved(moved, stage.experts)
     return moved
 
 
@@ -258,13 +246,8 @@ def _routing(job: Job) -> dict[str, Any]:
 
 
 def _facts(job: Job) -> dict[str, Any]:
-    parts = _parts(job.model)
     return {
         "names": list(job.cfg.experts.names),
-        "parameters": {part: _size(tensors.values()) for part, tensors in parts.items()},
+        "parameters": part_sizes(job.model),
         "heads": "each expert's own in stage 1, from the same start; then their mean, and trained",
     }
-
-
-def _size(tensors: Sequence[Tensor] | Any) -> int:  # noqa: ANN401
-    return sum(tensor.numel() for tensor in tensors)

@@ -125,7 +125,7 @@ def test_settings_changed_before_a_resumption_are_refused(train, tmp_path: Path,
     assert f"--resume {tmp_path / 'run'} continues" in result.stderr
     config = tmp_path / "run" / "config.yaml"
     written = config.read_text()
-    config.write_text(written.replace("epochs: 2", "epochs: 3"))
+    config.write_text(written.replace("\n  epochs: 2", "\n  epochs: 3"))
     refused(run("--resume", tmp_path / "run"), "`train.epochs`", "2 to 3")
     config.write_text(written)
     state = next((tmp_path / "run" / "checkpoints").glob("step=*/state.json"))

@@ -345,9 +345,55 @@ def test_a_router_that_sees_nothing_is_refused(invoke, domain_csv, tiny_phi, tmp
     assert "is the same for 32 different texts" in result.stderr
 
 
+def test_several_processes_are_refused(monkeypatch):
+    from dao.errors import UserError
+    from dao.learner import stages
+
+    monkeypatch.setattr(stages.ranks, "several", lambda: True)
+    with pytest.raises(UserError, match="should train in one process"):
+        stages.fit_stages(None)
+
+
 def test_the_factorial_has_no_experts():
     from train import app
 
     result = CliRunner().invoke(app, ["--factorial", "--tasks", "cls,reg", "--experts", "c,d"])
     assert result.exit_code == 1
     assert "--factorial has no arms with experts" in " ".join(result.stderr.split())
+
+
+def test_what_was_frozen_and_moved_is_a_bug(
+    invoke, domain_csv: Path, tiny_phi: Path, tmp_path: Path, monkeypatch
+):
+    from dao.learner import stages
+
+    real = stages.fit
+
+    def fit(job, *, resume):
+        if job.folder.path.name == "router":
+            with torch.no_grad():
+                job.model.get_parameter(
+                    next(n for n, _ in job.model.named_parameters() if "lora_B.news" in n)
+                )[0, 0] += 1e-7
+        return real(job, resume=resume)
+
+    monkeypatch.setattr(stages, "fit", fit)
+    with pytest.raises(RuntimeError, match=r"\['news'\] moved in the stage router"):
+        invoke(domain_csv, tiny_phi, tmp_path / "run", "--tasks", "cls", *EXPERTS)
+
+
+def test_an_expert_that_does_not_move_in_the_last_stage_is_refused(
+    invoke, domain_csv: Path, tiny_phi: Path, tmp_path: Path, monkeypatch
+):
+    from dao.learner import stages
+
+    real = stages.train_only
+
+    def only_news(encoder, names, experts, *, router):
+        real(encoder, names[:1], experts, router=router)
+
+    monkeypatch.setattr(stages, "train_only", only_news)
+    result = invoke(domain_csv, tiny_phi, tmp_path / "run", "--tasks", "cls", *EXPERTS)
+    assert result.exit_code == 1
+    assert "Found 0 of 16 moved of the expert forum" in result.stderr
+    assert not (tmp_path / "run" / "metrics.json").exists()

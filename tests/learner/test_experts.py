@@ -12,6 +12,7 @@ from dao.learner.config import Config, load_config
 from dao.learner.controls import arm_encoder
 from dao.learner.experts import expert_tensors, load_experts, save_experts, train_only
 from dao.learner.gated import GatedLinear
+from dao.learner.loop import _completed, check_settings, decisive
 from dao.learner.model import MultiTaskModel, build
 from dao.learner.router import check_varies, mixing_weights, router_loss
 from dao.learner.routing import routed_right
@@ -283,7 +284,7 @@ def test_an_expert_named_like_a_layer_is_refused(tiny_phi: Path):
         ("experts.names=[news]", "two or more domains"),
         ("experts.names=[news,news]", "two or more domains"),
         ("experts.names=[news,a.b]", "should be of letters, digits, _ and -"),
-        ("experts.names=[news,router]", "and not default, merged, router"),
+        ("experts.names=[news,router]", "and not default, heads, joint, merged, router"),
         ("experts.names=[news,lora]", "a part of lora_"),
         ("encoder.tune=full", "which has no LoRA"),
         ("train.packing=true", "Found train.packing"),
@@ -322,3 +323,11 @@ def test_a_layer_that_sees_no_rows_is_refused(tiny_phi: Path):
     with pytest.raises(UserError, match="row by row"):
         layer(torch.zeros(36, 32))
     assert isinstance(layer.base_layer, nn.Linear)
+
+
+def test_a_checkpoint_from_before_experts_can_be_continued():
+    found, now = decisive(Config()), decisive(Config())
+    del found["experts"]
+    check_settings(_completed(found), now)
+    with pytest.raises(UserError, match=r"`train.lr` changed"):
+        check_settings(_completed({**found, "train": {**found["train"], "lr": 0.1}}), now)
