@@ -9,6 +9,7 @@ from dao.errors import UserError
 from dao.learner.experiment.search import read_grid
 
 
+@pytest.mark.slow
 def test_a_grid_runs_and_names_the_best_on_validation(train, tmp_path: Path):
     folder = tmp_path / "grid"
     asked = ("--tasks", "reg", "--grid", "train.lr=0.01,1e-5", "--jobs", "2", "encoder.lora.r=2")
@@ -44,7 +45,7 @@ def test_a_dry_run_lists_the_combinations(train, tmp_path: Path):
     result = train(tmp_path / "grid", *grids, "--dry-run")
     assert result.exit_code == 0, result.output
     assert result.stdout.count("# train.lr=") == 4
-    assert "# train.lr=0.001,cls.class_weights=balanced" in result.stdout
+    assert "# train.lr=1e-3,cls.class_weights=balanced" in result.stdout
     assert not (tmp_path / "grid").exists()
 
 
