@@ -2,6 +2,7 @@
 
 python train.py --tasks cls,reg --dao --dendrites
 python train.py --tasks cls,reg --factorial --seeds 5
+python train.py --tasks cls --grid train.lr=1e-4,1e-3 --grid train.epochs=2,4
 """
 
 from __future__ import annotations
@@ -62,9 +63,19 @@ def main(
     arms: Annotated[
         str | None, grid(help="Some of the arms, NAME,NAME; also dao-paper. Default: all others.")
     ] = None,
-    jobs: Annotated[int | None, grid(min=1, help="Runs at a time. Default: 1.")] = None,
+    jobs: Annotated[
+        int | None, grid(min=1, help="Runs at a time, also of --grid. Default: 1.")
+    ] = None,
     backend: Annotated[str | None, grid(help="local, or ray: the workers of a cluster.")] = None,
     only: Annotated[list[str] | None, grid(help="One run, such as dao/3; repeatable.")] = None,
+    search: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--grid",
+            metavar="KEY=VALUE,...",
+            help="Run every combination of values; the best on validation is named; repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """Fine-tune one shared encoder on several tasks and report on held-out data."""
     from dao.learner.command import user_errors
@@ -85,12 +96,20 @@ def main(
     flags = {key: value for key, value in flags.items() if value is not None}
     if resume and (flags or overrides or config or overwrite or dry_run):
         raise typer.BadParameter("--resume takes its settings from the run; give it alone.")
-    asked = {"seeds": seeds, "arms": arms, "jobs": jobs, "backend": backend, "only": only}
+    if search and (factorial or resume or overwrite):
+        raise typer.BadParameter("--grid excludes --factorial, --resume and --overwrite.")
+    asked = {"seeds": seeds, "arms": arms, "backend": backend, "only": only}
+    asked["jobs"] = None if search else jobs  # which --grid takes as well
     experiment = Options.given(factorial, asked, alone=bool(resume or overwrite))
     with user_errors(), joined():
+        command = [sys.executable, str(Path(__file__).resolve())]
+        settings = (config, overrides or [], flags)
+        if search:
+            from dao.learner.experiment.search import read_grid, run_search
+
+            run_search(settings, read_grid(search), jobs, command, load_data, dry_run=dry_run)
+            return
         if experiment:
-            command = [sys.executable, str(Path(__file__).resolve())]
-            settings = (config, overrides or [], flags)
             run_factorial(settings, experiment, command, load_data, dry_run=dry_run)
         else:
             _main(config, overrides or [], flags, resume, overwrite, dry_run)

@@ -37,7 +37,7 @@ from dao.learner.experiment.job import Job, Outcome
 from dao.learner.experiment.runs import flat
 from dao.learner.record import RunFolder
 
-__all__ = ["Options", "conclude", "run_factorial"]
+__all__ = ["Options", "check_one_process", "conclude", "outcomes", "run_factorial", "tidy"]
 
 BACKENDS = ("local", "ray")
 LOCKS = ".locks"
@@ -126,7 +126,7 @@ def run_factorial(
         read_data(shared)
     try:
         failed = _work_off(cells, missing, folder, options, command, console)
-        _tidy(cells, folder)
+        tidy(cells, folder)
         arms = None if options.only else chosen(shared.tasks, options.arms)
         _end(folder, failed, console, arms)
     except KeyboardInterrupt:
@@ -153,10 +153,19 @@ def conclude(folder: Path, arms: Sequence[str] = tuple(ARMS)) -> None:
 def _check(options: Options) -> None:
     if options.backend not in BACKENDS:
         raise UserError(f"--backend should be local or ray. Found {options.backend!r}.")
+    check_one_process()
+
+
+def check_one_process() -> None:
+    """Refuse a launcher of several processes.
+
+    Raises:
+        UserError: there are several.
+    """
     if ranks.several():
         raise UserError(
-            "--factorial should run as one process, which starts one for each run. Found several. "
-            "Start it without a launcher; --jobs N makes N runs at a time."
+            "--factorial and --grid should run as one process, which starts one for each run. "
+            "Found several. Start it without a launcher; --jobs N makes N runs at a time."
         )
 
 
@@ -174,9 +183,9 @@ def _work_off(
     console.print(f"{folder}: {shown} of {len(cells)} runs are done", highlight=False)
     live = Live(get_renderable=board.view, console=console, refresh_per_second=1)
     # Closed at once when stopped: no process is left behind.
-    ending = closing(_outcomes(missing, folder, options, command))
-    with ending as outcomes, live if console.is_terminal else nullcontext():
-        for outcome in outcomes:
+    ending = closing(outcomes(missing, folder, options, command))
+    with ending as ended, live if console.is_terminal else nullcontext():
+        for outcome in ended:
             if not outcome.finished:
                 board.failed[outcome.name] = outcome
             if not console.is_terminal:
@@ -184,9 +193,10 @@ def _work_off(
     return list(board.failed.values())
 
 
-def _outcomes(
+def outcomes(
     missing: Sequence[Cell], folder: Path, options: Options, command: Sequence[str]
 ) -> Generator[Outcome]:
+    """Work off the runs, and yield how each ended."""
     if not missing:
         return
     workers = options.jobs or 1
@@ -219,7 +229,7 @@ def _lock(cell: Cell, folder: Path) -> Path:
     return folder / LOCKS / cell.name.replace("/", "-")
 
 
-def _tidy(cells: Sequence[Cell], folder: Path) -> None:
+def tidy(cells: Sequence[Cell], folder: Path) -> None:
     """Remove the locks of finished runs: nobody will work there again."""
     for cell in cells:
         if RunFolder(cell.cfg.folder).finished:
