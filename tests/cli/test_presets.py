@@ -85,16 +85,20 @@ def test_the_constrained_variant(tiny_phi: Path, sentences: Path, tmp_path: Path
     assert both[0] == both[1]
 
 
-def test_without_the_weights_it_says_what_to_download(tmp_path: Path, monkeypatch, tiny_csv: Path):
+@pytest.mark.parametrize("more", [(), ("--factorial", "--arms", "base,dendrites")])
+def test_without_the_weights_it_says_what_to_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_csv: Path, more: tuple[str, ...]
+):
     monkeypatch.setattr("dao.learner.encoder.AutoConfig.from_pretrained", offline)
     monkeypatch.setattr("dao.learner.encoder.AutoModel.from_pretrained", offline)
     monkeypatch.setattr("dao.learner.encoder.AutoTokenizer.from_pretrained", offline)
     config = str(ROOT / "configs" / "perforated-phi2.yaml")
     arguments = ["--config", config, "--data", str(tiny_csv), "--output", str(tmp_path / "run")]
-    result = CliRunner().invoke(command.app, arguments)
+    result = CliRunner().invoke(command.app, [*arguments, *more])
     assert result.exit_code == 1
     (line,) = [one for one in result.stderr.splitlines() if one.startswith("error:")]
     assert "from huggingface.co/microsoft/phi-2 elsewhere and give it with --encoder FOLDER" in line
+    assert not more or not (tmp_path / "run").exists()
 
 
 def offline(*_: object, **__: object) -> None:

@@ -23,6 +23,7 @@ from dao.learner import ranks
 from dao.learner.assessment import TableLike
 from dao.learner.command import print_plan
 from dao.learner.config import Config, load_config, parse_overrides
+from dao.learner.encoder import load_config_of, locate
 from dao.learner.experiment.arms import ARMS, KNOWN, SETS_APART, chosen
 from dao.learner.experiment.backends import on_ray, on_this_machine
 from dao.learner.experiment.board import Board
@@ -83,8 +84,9 @@ class Options:
                 "--factorial continues by itself and replaces nothing; leave out --resume and "
                 "--overwrite, and remove the folders of runs that are to be made again."
             )
-        names = flags.pop("arms", "")
-        return cls(**flags, arms=[name.strip() for name in names.split(",")] if names else ())
+        names = flags.pop("arms", None)
+        arms = () if names is None else tuple(name.strip() for name in names.split(","))
+        return cls(**flags, arms=arms)
 
 
 def run_factorial(
@@ -124,6 +126,7 @@ def run_factorial(
     missing = [cell for cell in cells if not RunFolder(cell.cfg.folder).finished]
     if missing:
         read_data(shared)
+        load_config_of(locate(shared.encoder.name))  # or the error, before there are dozens
     try:
         failed = _work_off(cells, missing, folder, options, command, console)
         tidy(cells, folder)
