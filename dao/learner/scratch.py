@@ -119,6 +119,7 @@ def find_encoder(
         reason = _why_not(named, cfg, kept, resume)
         if reason is None:
             return Found(cfg.encoder, named, None)
+        note(f"{named.name} is neither on the disk nor to be fetched: {reason}")
         reason = f"{named.name} could not be had"
     _refuse_random(cfg, reason)
     with ranks.first_rank_first():
