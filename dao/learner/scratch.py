@@ -119,6 +119,8 @@ def find_encoder(
         reason = _why_not(named, cfg, kept, resume)
         if reason is None:
             return Found(cfg.encoder, named, None)
+        if not resume:
+            note(f"{named.name} is neither on the disk nor to be fetched: {reason}")
         reason = f"{named.name} could not be had"
     _refuse_random(cfg, reason)
     with ranks.first_rank_first():
@@ -161,7 +163,7 @@ def _why_not(named: Location, cfg: Config, kept: Path, resume: bool) -> str | No
     if cfg.encoder.scratch.when == "never" or named.origin != "hub":
         return None
     if resume:
-        return "out of reach" if kept.is_dir() else None
+        return "the run began without it" if kept.is_dir() else None
     reason = _out_of_reach(named.path) if ranks.is_first() else None
     return next(iter(ranks.gather(reason)))
 

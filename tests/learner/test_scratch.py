@@ -136,10 +136,12 @@ def test_offline_says_what_it_does_instead(tmp_path: Path, monkeypatch: pytest.M
     found = find(cfg, tmp_path / "run", notes=notes)
     assert found.location.origin.startswith("scratch: bert, 1 layers of 16")
     assert found.location.origin.endswith("someone/bert could not be had")
+    assert notes[0] == "someone/bert is neither on the disk nor to be fetched: no network"
     assert found.location.origin in notes[-1]
     # Begun from scratch, it goes on so although the hub answers by now.
     monkeypatch.setattr(scratch, "_out_of_reach", lambda name: None)
     assert find(cfg, tmp_path / "run", resume=True).made == found.made
+    assert not (tmp_path / "run" / "base").exists()
 
 
 def test_offline_takes_what_can_be_had(tmp_path: Path, tiny_bert: Path, monkeypatch):
