@@ -33,7 +33,7 @@ __all__ = [
     "planned_encoder",
 ]
 
-LAYOUT = 1  # to be raised when equal settings and texts come to another folder
+LAYOUT = 2  # to be raised when equal settings and texts come to another folder
 POSITIONS = 512  # at least, as BERT has
 TIMEOUT = 10.0  # seconds for the hub to answer
 BASE = "base"  # in the run folder: what LoRA stands on, and a part of the model
@@ -193,6 +193,8 @@ def _made(
     positions = max(POSITIONS, cfg.encoder.max_length)
     spec = scratch.model_dump(mode="json", exclude={"when", "seed"})
     facts = {**spec, "layout": LAYOUT, "positions": positions, "seed": seed}
+    if scratch.pretrain_epochs:
+        facts["length"] = cfg.encoder.max_length  # where language modelling cuts the texts
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for text in texts:
         content = text.encode("utf-8", "surrogatepass")

@@ -111,6 +111,17 @@ def test_seeds_share_what_was_trained_and_only_that(tmp_path: Path):
     assert not word("a", trained).equal(word("f", trained, "encoder.scratch.seed=1"))
 
 
+def test_the_length_is_shared_unless_language_modelling_cuts_texts_at_it(tmp_path: Path):
+    def cached(*further: str) -> int:
+        find(settings(tmp_path, *further), tmp_path / "run")
+        return len([path for path in (tmp_path / "cache" / "scratch").iterdir() if path.is_dir()])
+
+    assert cached() == cached("encoder.max_length=8") == 1
+    trained = "encoder.scratch.pretrain_epochs=1"
+    assert cached(trained) == cached(trained) == 2
+    assert cached(trained, "encoder.max_length=8") == 3
+
+
 def test_other_texts_give_another_encoder(tmp_path: Path):
     one = find(settings(tmp_path), tmp_path / "one")
     other = find(settings(tmp_path), tmp_path / "other", [*ENGLISH, "something new"])
