@@ -94,8 +94,8 @@ class Scratch(_Settings):
     """Passes of language modelling over the training texts, masked (bert) or causal (phi)."""
     pretrain_lr: float = Field(1e-3, gt=0)
     seed: int = Field(0, ge=0, lt=2**32)
-    """Of the weights and the language modelling, in every arm and seed of a run; without
-    `pretrain_epochs`, weights start from the run's own seed."""
+    """Of the weights and the language modelling, so that runs on the same training texts share the
+    encoder; without `pretrain_epochs`, weights start from the run's own seed."""
 
     @model_validator(mode="after")
     def _divides(self) -> Scratch:

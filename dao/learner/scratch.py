@@ -132,6 +132,7 @@ def find_encoder(
     name = f"{cfg.encoder.scratch.architecture} from scratch"
     facts = json.loads((kept / "made.json").read_text(encoding="utf-8"))
     facts["sha256"] = digest(kept / "model.safetensors")
+    facts["tokenizer_sha256"] = digest(kept / "tokenizer.json")
     note(f"encoder {origin}; {facts['vocabulary']:,} entries, {facts['texts']:,} texts")
     return Found(encoder, Location(name, str(kept), origin), facts)
 
