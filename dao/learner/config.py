@@ -89,7 +89,7 @@ class Scratch(_Settings):
     tokenizer: Literal["wordpiece", "characters"] = "wordpiece"
     """`characters`: each character is a token, which suits Chinese."""
     vocabulary: int = Field(8000, ge=16)
-    """Entries at most."""
+    """Entries at most; word pieces spend two on each character, the frequent ones first."""
     pretrain_epochs: int = Field(0, ge=0)
     """Passes of language modelling over the training texts, masked (bert) or causal (phi)."""
     pretrain_lr: float = Field(1e-3, gt=0)

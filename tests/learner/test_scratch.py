@@ -75,6 +75,13 @@ def test_word_pieces_are_learnt_and_the_same_in_every_process():
     assert names[-2:] == ["[UNK]", "[SEP]"]
 
 
+@pytest.mark.parametrize("kind", ["wordpiece", "characters"])
+def test_a_vocabulary_is_as_large_as_was_asked_at_most(kind):
+    many = ["".join(chr(0x4E00 + i) for i in range(k, k + 60)) for k in range(0, 600, 60)]
+    assert len(train_tokenizer(ENGLISH, kind, 16, 64)) <= 16
+    assert 290 < len(train_tokenizer(many * 2, kind, 300, 64)) <= 300
+
+
 def test_texts_without_characters_are_refused():
     with pytest.raises(UserError, match="characters to learn"):
         train_tokenizer(["", " "], "characters", 100, 64)
