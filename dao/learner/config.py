@@ -512,7 +512,15 @@ def _check_tuning(encoder: Encoder, dendrites: Dendrites) -> None:
                 f"where={dendrites.where!r}, control={dendrites.control!r}. Set dendrites.where to "
                 "linear or heads, and another control"
             )
-    elif dendrites.where == "linear":
+        return
+    scratch = encoder.scratch
+    if scratch.when == "always" and not scratch.pretrain_epochs:
+        raise ValueError(
+            "`encoder.tune=lora` should adapt weights that have learnt something. Found "
+            "encoder.scratch.when=always without pretrain_epochs, which leaves the frozen weights "
+            "random. Set encoder.tune=full, or encoder.scratch.pretrain_epochs to 1 or more"
+        )
+    if dendrites.where == "linear":
         raise ValueError(
             "`dendrites.where=linear` should find trained linear layers. Found a frozen encoder: "
             "each dendrite would copy frozen weights, 840 million of them for Phi-2, 1.7 GB in "

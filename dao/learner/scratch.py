@@ -13,8 +13,13 @@ from typing import Any
 import torch
 from filelock import FileLock
 from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+)
 from transformers import AutoModel, BertConfig, PhiConfig, PreTrainedConfig
+from transformers.utils import logging
 
 from dao.errors import UserError
 from dao.learner import ranks
@@ -120,7 +125,7 @@ def find_encoder(
         if reason is None:
             return Found(cfg.encoder, named, None)
         reason = f"{named.name} could not be had"
-    _refuse_random(cfg, reason)
+        _refuse_random(cfg, reason)
     with ranks.first_rank_first():
         if not (resume and kept.is_dir()):
             folder = _made(cfg, texts, device, note)
@@ -147,12 +152,11 @@ def forget_start(run: Path) -> None:
     shutil.rmtree(run / START, ignore_errors=True)
 
 
-def _refuse_random(cfg: Config, reason: str | None) -> None:
+def _refuse_random(cfg: Config, reason: str) -> None:
     if cfg.encoder.tune == "lora" and not cfg.encoder.scratch.pretrain_epochs:
-        why = f", because {reason}" if reason else ""
         raise UserError(
-            f"LoRA should adapt weights that have learnt something. Found an encoder from scratch"
-            f"{why}, whose frozen weights would stay random. Set encoder.tune=full, or "
+            f"LoRA should adapt weights that have learnt something. Found an encoder from scratch, "
+            f"because {reason}, whose frozen weights would stay random. Set encoder.tune=full, or "
             f"encoder.scratch.pretrain_epochs to 1 or more."
         )
 
@@ -173,6 +177,8 @@ def _out_of_reach(name: str) -> str | None:
         folder = Path(snapshot_download(name, local_files_only=True))
         if any(file.suffix in WEIGHTS for file in folder.iterdir()):
             return None
+    except HFValidationError:
+        return None  # no name at all; loading it will say so
     except LocalEntryNotFoundError:
         pass
     try:
@@ -230,6 +236,7 @@ class _Maker:
                 model, tokenizer, texts, epochs=scratch.pretrain_epochs, lr=scratch.pretrain_lr,
                 seed=self.seed, limit=self.length, device=self.device, note=self.note,
             )  # fmt: skip
+        logging.disable_progress_bar()  # of writing the model, which takes no time
         model.save_pretrained(place)
         facts = {"vocabulary": len(tokenizer), "texts": len(texts), "seed": self.seed}
         content = json.dumps({**facts, "pretraining_losses": losses})

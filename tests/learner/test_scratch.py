@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
+from transformers.utils import logging
 
 from dao.errors import UserError
 from dao.learner import scratch
@@ -191,13 +192,27 @@ def test_out_of_reach_is_what_neither_disk_nor_hub_has(tmp_path: Path, monkeypat
     assert scratch._out_of_reach("a/b") is None
 
 
-@pytest.mark.parametrize("when", ["always", "offline"])
-def test_lora_on_random_weights_is_refused(tmp_path: Path, monkeypatch, when: str):
+def test_a_name_that_no_hub_model_has_is_left_to_loading():
+    assert scratch._out_of_reach("bad name!") is None
+
+
+def test_lora_on_random_weights_is_refused(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(scratch, "_out_of_reach", lambda name: "no network")
-    cfg = settings(tmp_path, "encoder.name=someone/bert", when=when, tune="lora")
+    cfg = settings(tmp_path, "encoder.name=someone/bert", when="offline", tune="lora")
     with pytest.raises(UserError, match=r"would stay random. Set encoder.tune=full"):
         find(cfg, tmp_path / "run")
     assert not (tmp_path / "cache").exists()
+
+
+def test_lora_on_weights_that_are_always_random_is_no_setting(tmp_path: Path):
+    with pytest.raises(UserError, match=r"random. Set encoder.tune=full, or encoder.scratch.pre"):
+        settings(tmp_path, tune="lora")
+
+
+def test_nothing_is_drawn_while_the_model_is_written(tmp_path: Path, capfd):
+    logging.enable_progress_bar()
+    find(settings(tmp_path), tmp_path / "run")
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
