@@ -89,13 +89,13 @@ class Scratch(_Settings):
     tokenizer: Literal["wordpiece", "characters"] = "wordpiece"
     """`characters`: each character is a token, which suits Chinese."""
     vocabulary: int = Field(8000, ge=16)
-    """Entries at most."""
+    """Entries at most; word pieces spend two on each character, the frequent ones first."""
     pretrain_epochs: int = Field(0, ge=0)
     """Passes of language modelling over the training texts, masked (bert) or causal (phi)."""
     pretrain_lr: float = Field(1e-3, gt=0)
     seed: int = Field(0, ge=0, lt=2**32)
-    """Of the weights and the language modelling, in every arm and seed of a run; without
-    `pretrain_epochs`, weights start from the run's own seed."""
+    """Of the weights and the language modelling, so that runs on the same training texts share the
+    encoder; without `pretrain_epochs`, weights start from the run's own seed."""
 
     @model_validator(mode="after")
     def _divides(self) -> Scratch:
@@ -512,7 +512,15 @@ def _check_tuning(encoder: Encoder, dendrites: Dendrites) -> None:
                 f"where={dendrites.where!r}, control={dendrites.control!r}. Set dendrites.where to "
                 "linear or heads, and another control"
             )
-    elif dendrites.where == "linear":
+        return
+    scratch = encoder.scratch
+    if scratch.when == "always" and not scratch.pretrain_epochs:
+        raise ValueError(
+            "`encoder.tune=lora` should adapt weights that have learnt something. Found "
+            "encoder.scratch.when=always without pretrain_epochs, which leaves the frozen weights "
+            "random. Set encoder.tune=full, or encoder.scratch.pretrain_epochs to 1 or more"
+        )
+    if dendrites.where == "linear":
         raise ValueError(
             "`dendrites.where=linear` should find trained linear layers. Found a frozen encoder: "
             "each dendrite would copy frozen weights, 840 million of them for Phi-2, 1.7 GB in "

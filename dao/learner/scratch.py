@@ -13,8 +13,13 @@ from typing import Any
 import torch
 from filelock import FileLock
 from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+)
 from transformers import AutoModel, BertConfig, PhiConfig, PreTrainedConfig
+from transformers.utils import logging
 
 from dao.errors import UserError
 from dao.learner import ranks
@@ -33,7 +38,7 @@ __all__ = [
     "planned_encoder",
 ]
 
-LAYOUT = 1  # to be raised when equal settings and texts come to another folder
+LAYOUT = 2  # to be raised when equal settings and texts come to another folder
 POSITIONS = 512  # at least, as BERT has
 TIMEOUT = 10.0  # seconds for the hub to answer
 BASE = "base"  # in the run folder: what LoRA stands on, and a part of the model
@@ -122,7 +127,7 @@ def find_encoder(
         if not resume:
             note(f"{named.name} is neither on the disk nor to be fetched: {reason}")
         reason = f"{named.name} could not be had"
-    _refuse_random(cfg, reason)
+        _refuse_random(cfg, reason)
     with ranks.first_rank_first():
         if not (resume and kept.is_dir()):
             folder = _made(cfg, texts, device, note)
@@ -134,6 +139,7 @@ def find_encoder(
     name = f"{cfg.encoder.scratch.architecture} from scratch"
     facts = json.loads((kept / "made.json").read_text(encoding="utf-8"))
     facts["sha256"] = digest(kept / "model.safetensors")
+    facts["tokenizer_sha256"] = digest(kept / "tokenizer.json")
     note(f"encoder {origin}; {facts['vocabulary']:,} entries, {facts['texts']:,} texts")
     return Found(encoder, Location(name, str(kept), origin), facts)
 
@@ -148,12 +154,11 @@ def forget_start(run: Path) -> None:
     shutil.rmtree(run / START, ignore_errors=True)
 
 
-def _refuse_random(cfg: Config, reason: str | None) -> None:
+def _refuse_random(cfg: Config, reason: str) -> None:
     if cfg.encoder.tune == "lora" and not cfg.encoder.scratch.pretrain_epochs:
-        why = f", because {reason}" if reason else ""
         raise UserError(
-            f"LoRA should adapt weights that have learnt something. Found an encoder from scratch"
-            f"{why}, whose frozen weights would stay random. Set encoder.tune=full, or "
+            f"LoRA should adapt weights that have learnt something. Found an encoder from scratch, "
+            f"because {reason}, whose frozen weights would stay random. Set encoder.tune=full, or "
             f"encoder.scratch.pretrain_epochs to 1 or more."
         )
 
@@ -174,6 +179,8 @@ def _out_of_reach(name: str) -> str | None:
         folder = Path(snapshot_download(name, local_files_only=True))
         if any(file.suffix in WEIGHTS for file in folder.iterdir()):
             return None
+    except HFValidationError:
+        return None  # no name at all; loading it will say so
     except LocalEntryNotFoundError:
         pass
     try:
@@ -195,6 +202,8 @@ def _made(
     positions = max(POSITIONS, cfg.encoder.max_length)
     spec = scratch.model_dump(mode="json", exclude={"when", "seed"})
     facts = {**spec, "layout": LAYOUT, "positions": positions, "seed": seed}
+    if scratch.pretrain_epochs:
+        facts["length"] = cfg.encoder.max_length  # where language modelling cuts the texts
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for text in texts:
         content = text.encode("utf-8", "surrogatepass")
@@ -229,6 +238,7 @@ class _Maker:
                 model, tokenizer, texts, epochs=scratch.pretrain_epochs, lr=scratch.pretrain_lr,
                 seed=self.seed, limit=self.length, device=self.device, note=self.note,
             )  # fmt: skip
+        logging.disable_progress_bar()  # of writing the model, which takes no time
         model.save_pretrained(place)
         facts = {"vocabulary": len(tokenizer), "texts": len(texts), "seed": self.seed}
         content = json.dumps({**facts, "pretraining_losses": losses})

@@ -27,4 +27,7 @@ def _encoder_files(name: str) -> list[Path]:
     path = location.path
     if location.origin == "hub":
         path = snapshot_download(path, local_files_only=True)  # loaded before, so it is there
-    return list(Path(path).iterdir())
+    found = list(Path(path).iterdir())
+    # Many hub models have their weights in both forms, of which this one is loaded.
+    safe = [file for file in found if file.suffix == ".safetensors"]
+    return safe or found

@@ -25,7 +25,7 @@ __all__ = ["SPECIAL", "train_tokenizer"]
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 """Special tokens of BERT (Devlin et al. 2019), with the ids 0 to 4."""
 CONTINUED = "##"  # in front of a piece that does not begin its word
-ALPHABET = 1000  # characters that may begin or continue a word; rarer ones are unknown
+ALPHABET = 1000  # characters at most that may begin or continue a word; rarer ones are unknown
 OFTEN = 2  # times that two pieces have to meet to become one
 
 
@@ -38,7 +38,9 @@ def train_tokenizer(
         texts: to learn from.
         kind: `wordpiece`, pieces of lower-cased words without accents as BERT has them;
             `characters`, every character but white space a token of its own.
-        vocabulary: entries at most, with the special ones.
+        vocabulary: entries at most, with the special ones. Each character of word pieces takes
+            two, one where it begins a word and one where it continues it; the most frequent get
+            them.
         limit: tokens that the model has positions for.
 
     Raises:
@@ -69,7 +71,8 @@ def _pieces(texts: Sequence[str], vocabulary: int) -> Tokenizer:
         [word for word, _ in words.pre_tokenize_str(normal.normalize_str(text))] for text in texts
     ]
     counts = Counter(character for row in split for word in row for character in word)
-    common = sorted(counts, key=lambda character: (-counts[character], character))[:ALPHABET]
+    room = min(ALPHABET, (vocabulary - len(SPECIAL)) // 2)
+    common = sorted(counts, key=lambda character: (-counts[character], character))[:room]
     # The library numbers the continuing characters in the order of a hash table, another one in
     # each process, and breaks ties by these numbers; named beforehand, they have an order.
     continued = [CONTINUED + character for character in sorted(common)]

@@ -60,6 +60,7 @@ def test_a_dry_run_lists_the_combinations(train, tmp_path: Path):
         (["seed=0,1"], "scored alike"),
         (["data.sources=a.csv,b.csv"], "scored alike"),
         (["cls.select_by=accuracy,rare_f1"], "scored alike"),
+        (["cls.cut=2,3"], "scored alike"),
     ],
 )
 def test_a_grid_that_cannot_be_is_one_line(options: list[str], words: str):

@@ -17,6 +17,11 @@ from dao.learner.experiment.tables import headline
 LUCK = {0: (24, 0.30), 1: (30, 0.20), 2: (27, 0.26), 3: (25, 0.22), 4: (29, 0.28)}
 NOISE = {"base": (0, 1, 0, -1, 1), "dendrites": (1, 0, -1, 1, 0), "capacity": (0, 1, 0, 0, -1)}
 
+MADE = {
+    "texts": 100, "vocabulary": 50, "seed": 0, "pretraining_losses": [3.0], "sha256": "c",
+    "tokenizer_sha256": "a",
+}  # fmt: skip
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, make_arm) -> Path:
@@ -210,6 +215,7 @@ def test_what_may_differ_and_changes_figures_is_told(tmp_path: Path, make_arm):
         ({"data__fingerprint": "other"}, "fingerprint of the data"),
         ({"data__sources": [{"sha256": "2"}]}, "source files"),
         ({"provenance__precision": "bf16"}, "precision .* 'fp32' .* 'bf16' "),
+        ({"provenance__scratch": MADE}, "number of texts .* None .* 100 "),
         ({"targets": ["positive"] * 40}, "test rows of cls .* target 'negative' and 'positive' at"),
     ],
 )
@@ -224,6 +230,30 @@ def test_a_run_that_differs_in_one_thing_is_refused_by_name(
         findings(tmp_path)
     assert "\n" not in str(refusal.value)
     assert not (tmp_path / "findings.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"texts": 80}, "number of texts that the encoder from scratch .* 100 .* 80 "),
+        ({"tokenizer_sha256": "b"}, "tokenizer of the encoder from scratch .* 'a' .* 'b' "),
+        ({"sha256": "d"}, "encoder from scratch .* 'c' .* 'd' "),
+    ],
+)
+def test_encoders_from_scratch_that_learnt_other_things_are_refused(
+    tmp_path: Path, make_arm, other: dict, message: str
+):
+    make_arm(tmp_path, "base", 0, provenance__scratch=MADE)
+    make_arm(tmp_path, "cls", 0, provenance__scratch={**MADE, **other})
+    with pytest.raises(UserError, match=message):
+        findings(tmp_path)
+
+
+def test_random_weights_from_scratch_may_differ(tmp_path: Path, make_arm):
+    random = {**MADE, "pretraining_losses": []}
+    make_arm(tmp_path, "base", 0, provenance__scratch=random)
+    make_arm(tmp_path, "base", 1, provenance__scratch={**random, "sha256": "d"})
+    assert list(findings(tmp_path)["arms"]) == ["base"]
 
 
 def test_an_arm_is_what_its_name_says(tmp_path: Path, make_arm, make_run):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -210,6 +211,19 @@ def test_chosen_arms_are_run_and_reported(place: Place):
     place.run("tasks=[cls]", arms=("base", "dendrites"))
     assert sorted(arm for arm, *_ in place.starts()) == ["base", "dendrites"]
     assert place.reported == [("base", "dendrites")]
+
+
+@pytest.mark.parametrize("when", ["never", "offline", "always"])
+def test_an_encoder_from_scratch_needs_no_hub(place: Place, monkeypatch, when: str):
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("We couldn't connect to the hub.")
+
+    monkeypatch.setattr("dao.learner.encoder.AutoConfig.from_pretrained", offline)
+    scratch = (f"encoder.scratch.when={when}", "encoder.scratch.pretrain_epochs=1")
+    expected = pytest.raises(UserError, match="someone/bert") if when == "never" else nullcontext()
+    with expected:
+        place.run("tasks=[cls]", "encoder.name=someone/bert", *scratch, arms=("base", "dendrites"))
+    assert len(place.starts()) == (0 if when == "never" else 2)
 
 
 @pytest.mark.parametrize("flag", [{"seeds": 2}, {"jobs": 2}, {"backend": "ray"}, {"only": ["a"]}])

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
+from transformers.utils import logging
 
 from dao.errors import UserError
 from dao.learner import scratch
@@ -75,6 +76,13 @@ def test_word_pieces_are_learnt_and_the_same_in_every_process():
     assert names[-2:] == ["[UNK]", "[SEP]"]
 
 
+@pytest.mark.parametrize("kind", ["wordpiece", "characters"])
+def test_a_vocabulary_is_as_large_as_was_asked_at_most(kind):
+    many = ["".join(chr(0x4E00 + i) for i in range(k, k + 60)) for k in range(0, 600, 60)]
+    assert len(train_tokenizer(ENGLISH, kind, 16, 64)) <= 16
+    assert 290 < len(train_tokenizer(many * 2, kind, 300, 64)) <= 300
+
+
 def test_texts_without_characters_are_refused():
     with pytest.raises(UserError, match="characters to learn"):
         train_tokenizer(["", " "], "characters", 100, 64)
@@ -109,6 +117,17 @@ def test_seeds_share_what_was_trained_and_only_that(tmp_path: Path):
     assert not word("c", "seed=0").equal(word("d", "seed=1"))
     assert word("e", "seed=1").equal(word("d", "seed=1"))
     assert not word("a", trained).equal(word("f", trained, "encoder.scratch.seed=1"))
+
+
+def test_the_length_is_shared_unless_language_modelling_cuts_texts_at_it(tmp_path: Path):
+    def cached(*further: str) -> int:
+        find(settings(tmp_path, *further), tmp_path / "run")
+        return len([path for path in (tmp_path / "cache" / "scratch").iterdir() if path.is_dir()])
+
+    assert cached() == cached("encoder.max_length=8") == 1
+    trained = "encoder.scratch.pretrain_epochs=1"
+    assert cached(trained) == cached(trained) == 2
+    assert cached(trained, "encoder.max_length=8") == 3
 
 
 def test_other_texts_give_another_encoder(tmp_path: Path):
@@ -175,13 +194,27 @@ def test_out_of_reach_is_what_neither_disk_nor_hub_has(tmp_path: Path, monkeypat
     assert scratch._out_of_reach("a/b") is None
 
 
-@pytest.mark.parametrize("when", ["always", "offline"])
-def test_lora_on_random_weights_is_refused(tmp_path: Path, monkeypatch, when: str):
+def test_a_name_that_no_hub_model_has_is_left_to_loading():
+    assert scratch._out_of_reach("bad name!") is None
+
+
+def test_lora_on_random_weights_is_refused(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(scratch, "_out_of_reach", lambda name: "no network")
-    cfg = settings(tmp_path, "encoder.name=someone/bert", when=when, tune="lora")
+    cfg = settings(tmp_path, "encoder.name=someone/bert", when="offline", tune="lora")
     with pytest.raises(UserError, match=r"would stay random. Set encoder.tune=full"):
         find(cfg, tmp_path / "run")
     assert not (tmp_path / "cache").exists()
+
+
+def test_lora_on_weights_that_are_always_random_is_no_setting(tmp_path: Path):
+    with pytest.raises(UserError, match=r"random. Set encoder.tune=full, or encoder.scratch.pre"):
+        settings(tmp_path, tune="lora")
+
+
+def test_nothing_is_drawn_while_the_model_is_written(tmp_path: Path, capfd):
+    logging.enable_progress_bar()
+    find(settings(tmp_path), tmp_path / "run")
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(

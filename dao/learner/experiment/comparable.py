@@ -23,7 +23,8 @@ def check_comparable(runs: Sequence[Run]) -> None:
 
     Settings are equal but for what defines the arm, the seed, and where files go (settings of DAO
     differ in the arm `dao-paper` alone); a known arm is what its name says. All runs have the same
-    encoder, precision, source files and test rows per task, equally many validations and restarts.
+    encoder (one from scratch: the same tokenizer and pretrained weights), precision, source files
+    and test rows per task, equally many validations and restarts.
     Runs of the same tasks have the same data, and at the same seed as many optimizer steps, the
     same batches in the same order, and restarts after the same steps (with `train.batch_tokens`,
     seeds differ in the number of steps).
@@ -119,9 +120,21 @@ def _recorded(run: Run) -> dict[str, Any]:
     provenance = run.metrics["provenance"]
     return {
         "`encoder` as loaded": provenance.get("encoder"),
+        **_made(provenance.get("scratch")),
         "precision": provenance.get("precision"),
         "source files": [source.get("sha256") for source in run.metrics["data"]["sources"]],
         "number of restarts": len(_restarts(run)),
+    }
+
+
+def _made(scratch: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What an encoder from scratch learnt; weights that are only random differ by seed."""
+    if scratch is None:
+        return {}
+    return {
+        "number of texts that the encoder from scratch was made from": scratch["texts"],
+        "tokenizer of the encoder from scratch": scratch.get("tokenizer_sha256"),
+        "encoder from scratch": scratch["sha256"] if scratch["pretraining_losses"] else None,
     }
 
 

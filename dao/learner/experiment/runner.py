@@ -126,7 +126,8 @@ def run_factorial(
     missing = [cell for cell in cells if not RunFolder(cell.cfg.folder).finished]
     if missing:
         read_data(shared)
-        load_config_of(locate(shared.encoder.name))  # or the error, before there are dozens
+        if shared.encoder.scratch.when == "never":
+            load_config_of(locate(shared.encoder.name))  # or the error, before there are dozens
     try:
         failed = _work_off(cells, missing, folder, options, command, console)
         tidy(cells, folder)

@@ -29,7 +29,7 @@ __all__ = ["cells", "read_grid", "run_search"]
 
 FILE = "grid.json"
 # Of runs that differ in these, validation scores do not say which is better.
-FIXED = (*PLACES, "tasks", "seed", "data", "cls.select_by", "cls.positive")
+FIXED = (*PLACES, "tasks", "seed", "data", "cls.select_by", "cls.positive", "cls.cut")
 LONGEST = 150  # characters of a folder's name
 
 
