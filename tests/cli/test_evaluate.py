@@ -135,13 +135,13 @@ def test_a_batch_of_one_predicts_as_a_batch_of_many(full_run: Path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--input", "x.csv"], "--input and --output go together"),
+        (["--input", "x.csv"], "--input goes together with --output."),
         (["--text", "a", "--data", "b.csv"], "exclude each other"),
         (["--benchmark", "--text", "a"], "exclude each other"),
         (["--benchmark", "--export", "m.onnx"], "exclude each other"),
         (["--threshold-sweep", "--quantize", "int8"], "exclude each other"),
         (["--compare-to", "x", "--text", "a"], "exclude each other"),
-        (["--compare-to", "x", "--output", "y"], "--input and --output go together"),
+        (["--compare-to", "x", "--output", "y"], "--output goes with --input, --merge-experts"),
         (["--threshold-sweep", "--engine", "int8"], "--engine and columns are for reports"),
         (["--benchmark", "--engine", "merged"], "--engine and columns are for reports"),
         (["--export", "m.onnx", "data.text=t"], "--engine and columns are for reports"),
