@@ -89,8 +89,8 @@ def main(
         bool,
         typer.Option(
             "--threshold-sweep",
-            help="For the rare class: the threshold of the best F1 on validation, beside 0.5 on "
-            "test; threshold.json and precision_recall.png.",
+            help="For the rare class: the threshold of the best F1 on validation, beside the most "
+            "probable class on test; threshold.json and precision_recall.png.",
         ),
     ] = False,
     compare_to: Annotated[
