@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 NEED_OUTPUT = ("--input", "--merge-experts")
 TAKE_OUTPUT = ("--quantize", "--threshold-sweep")
+COLUMNS = ("text", "cls", "reg", "split", "domain", "id")
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -89,8 +90,8 @@ def main(
         bool,
         typer.Option(
             "--threshold-sweep",
-            help="For the rare class: the threshold of the best F1 on validation, beside 0.5 on "
-            "test; threshold.json and precision_recall.png.",
+            help="For the rare class: the threshold of the best F1 on validation, beside the most "
+            "probable class on test; threshold.json and precision_recall.png.",
         ),
     ] = False,
     compare_to: Annotated[
@@ -168,9 +169,13 @@ def _compare(paths: list[str], style: str | None, others: bool) -> None:
 def _columns(folder: RunFolder, overrides: list[str] | None) -> Columns:
     from tasks.data import Columns
 
-    cfg = folder.config([o for o in overrides or [] if o.startswith("data.")])
-    if refused := [o for o in overrides or [] if not o.startswith("data.")]:
-        raise typer.BadParameter(f"only columns (data.NAME=COLUMN) can be set here: {refused[0]}")
+    known = tuple(f"data.{name}=" for name in COLUMNS)
+    if refused := [o for o in overrides or [] if not o.startswith(known)]:
+        raise typer.BadParameter(
+            f"only columns (data.NAME=COLUMN, of {', '.join(COLUMNS)}) can be set here: "
+            f"{refused[0]}"
+        )
+    cfg = folder.config(overrides or [])
     return Columns.named(cfg.data, cfg.columns)
 
 
@@ -200,6 +205,8 @@ def _report(folder: RunFolder, load: Load, columns: Columns, data: list[str], st
     table = unseen(data) if data else trained
     if data and train is not None:
         lines = [f"{overlap(trained, table)} of these rows were in the training data"]
+    if data and cfg.data.where:
+        lines.append(f"not applied to these rows: data.where of the run, {dict(cfg.data.where)}")
     lines += notes
     tasks = {name: task for name, task in tasks.items() if name in table.tasks}
     further = table.frame.drop(columns=list(tasks))

@@ -10,8 +10,9 @@ import torch
 
 from dao.data_weights import balanced_thresholds
 from dao.errors import UserError
+from tasks.regression import Regression
 from tasks.sources import Raw
-from tasks.table import Columns
+from tasks.table import Columns, shown
 
 __all__ = ["Cut", "class_names", "classes_of", "cut_frame", "thresholds_of"]
 
@@ -99,14 +100,31 @@ def cut_frame(
 
     Returns:
         The rows, and the report's entry.
+
+    Raises:
+        UserError: The truth behind a score, in a column `clean_SCORE`, is no number.
     """
     score, label = columns.column("reg"), columns.column("cls")
-    cuts = {"cls": "reg"}
-    if f"clean_{score}" in frame:  # the truth behind a score has a class as well
-        cuts[f"clean_{label}"] = f"clean_{score}"
-    for to, source in cuts.items():
-        classes = classes_of(frame[source].tolist(), thresholds)
-        frame[to] = pd.Series(classes, index=frame.index, dtype=object)
+    cut = {"cls": frame["reg"].tolist()}
+    # What stands beside the label is of other classes; the truth behind a score has one of these.
+    frame = frame.drop(columns=f"clean_{label}", errors="ignore")
+    if (truth := f"clean_{score}") in frame:
+        cut[f"clean_{label}"] = _numbers(truth, frame[truth].tolist())
+    for to, scores in cut.items():
+        frame[to] = pd.Series(classes_of(scores, thresholds), index=frame.index, dtype=object)
     unused = [label] if any(label in part.frame for part in raw) else []
     about = {"column": score, "thresholds": list(thresholds), "unused": unused}
     return frame if "reg" in tasks else frame.drop(columns="reg"), {"cut": about}
+
+
+def _numbers(column: str, cells: Sequence[object]) -> list[float | None]:
+    found = []
+    for cell in cells:
+        try:
+            found.append(Regression.parse(cell))
+        except ValueError as error:
+            raise UserError(
+                f"`{column}` should be {error}. Found {shown(cell)}. Correct it, or rename the "
+                f"column, which is taken for the truth behind the score."
+            ) from None
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +12,26 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from dao.errors import UserError
 
-__all__ = ["Marks", "Scores", "best_threshold", "curve", "f1", "sweep", "sweep_lines"]
+__all__ = ["Marks", "Part", "Scores", "best_threshold", "curve", "f1", "sweep", "sweep_lines"]
 
 Scores = NDArray[np.float64]
 Marks = NDArray[np.bool_]
 
-USUAL = 0.5
+USUAL = "the most probable class"
+"""What decides in every other report; of two classes, a threshold of 0.5."""
 RESAMPLES = 2000
 BATCH = 100  # resamples in memory at a time
+
+
+class Part(NamedTuple):
+    """The labelled rows of a split, each array (n,)."""
+
+    positive: Marks
+    """Which rows are of the class."""
+    scores: Scores
+    """Probabilities of it."""
+    usual: Marks
+    """Which rows the model itself calls so, because no other class is more probable."""
 
 
 def best_threshold(positive: Marks, scores: Scores) -> float:
@@ -46,46 +58,44 @@ def f1(positive: Marks, called: Marks, axis: int = -1) -> Any:  # noqa: ANN401  
     return np.divide(2 * hits, rows, out=np.zeros(np.shape(rows)), where=rows > 0)
 
 
-def sweep(
-    validation: tuple[Marks, Scores], test: tuple[Marks, Scores], seed: int = 0
-) -> dict[str, Any]:
-    """Choose a threshold by F1 on validation, and measure it beside 0.5 on test.
+def sweep(validation: Part, test: Part, seed: int = 0) -> dict[str, Any]:
+    """Choose a threshold by F1 on validation, and measure it beside the usual decision on test.
 
     The interval is of the difference in F1 over resampled test rows, with model and threshold as
     they are; it says nothing of other seeds.
 
     Args:
-        validation: which rows are of the class, and their probabilities of it.
-        test: the same of the test rows.
+        validation: its rows.
+        test: the test rows.
         seed: of the resampling.
 
     Returns:
-        JSON-able: `threshold`; figures at it and at 0.5 on both splits; `difference` in F1 on test
-        with its interval by percentiles; `verdict` in words.
+        JSON-able: `threshold`; figures at it and of `usual` on both splits; `difference` in F1 on
+        test with its interval by percentiles; `verdict` in words.
 
     Raises:
         UserError: a split has no row of the class, or no other.
     """
-    for name, (positive, _) in (("validation", validation), ("test", test)):
+    for name, (positive, _, _) in (("validation", validation), ("test", test)):
         if positive.all() or not positive.any():
             raise UserError(
                 f"A threshold should be chosen between rows of the class and others. Found "
                 f"{int(positive.sum())} of {len(positive)} rows of it in the {name} split. Give "
                 f"more data, or another class with cls.positive."
             )
-    chosen = best_threshold(*validation)
+    chosen = best_threshold(validation.positive, validation.scores)
     parts: dict[str, dict[str, Any]] = {
         name: {
             "n": len(positive),
             "positive": int(positive.sum()),
             "pr_auc": float(average_precision_score(positive, scores)),
             "chosen": _figures(positive, scores >= chosen),
-            "usual": _figures(positive, scores >= USUAL),
+            "usual": _figures(positive, usual),
         }
-        for name, (positive, scores) in (("validation", validation), ("test", test))
+        for name, (positive, scores, usual) in (("validation", validation), ("test", test))
     }
     difference = parts["test"]["chosen"]["f1"] - parts["test"]["usual"]["f1"]
-    interval = _interval(test[0], test[1] >= chosen, test[1] >= USUAL, seed)
+    interval = _interval(test.positive, test.scores >= chosen, test.usual, seed)
     return {
         "threshold": chosen,
         "usual": USUAL,
@@ -133,10 +143,10 @@ def _interval(positive: Marks, chosen: Marks, usual: Marks, seed: int) -> list[f
 def _verdict(interval: Sequence[float]) -> str:
     low, high = interval
     if low > 0:
-        return "the threshold chosen on validation beats 0.5 on test"
+        return f"the threshold chosen on validation beats {USUAL} on test"
     if high < 0:
-        return "the threshold chosen on validation is worse than 0.5 on test"
-    return "the threshold chosen on validation does not beat 0.5 on test beyond chance"
+        return f"the threshold chosen on validation is worse than {USUAL} on test"
+    return f"the threshold chosen on validation does not beat {USUAL} on test beyond chance"
 
 
 def sweep_lines(found: Mapping[str, Any]) -> list[str]:

@@ -12,15 +12,17 @@ import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from rich.markup import escape
 from rich.table import Table
+from torch import Tensor
 
 from dao.errors import UserError
 from dao.learner.assessment import TableLike
 from dao.learner.files import write_atomically
 from dao.learner.predictor import Predictor
 from dao.learner.scoring import TaskLike
-from dao.learner.threshold import Marks, Scores, curve, sweep
+from dao.learner.threshold import Part, curve, sweep
 
 __all__ = ["FILES", "sweep_run", "sweep_table"]
 
@@ -34,6 +36,9 @@ class RareClass(TaskLike, Protocol):
     @property
     def positive(self) -> str | None:
         """Its name, None where no class is of more interest than the others."""
+
+    def decide(self, outputs: Tensor) -> NDArray[Any]:
+        """Index of the class that each row of (n, outputs) is called."""
 
 
 def sweep_run(
@@ -67,34 +72,33 @@ def sweep_run(
 
 
 def sweep_table(found: Mapping[str, Any]) -> Table:
-    """Figures of the class on both splits, at 0.5 and at the chosen threshold."""
+    """Figures of the class on both splits, as usual and at the chosen threshold."""
     title = f"{found['positive']}: threshold {found['threshold']:.4f}, chosen on validation"
     table = Table(title=escape(title), title_justify="left", title_style="bold")
     for name in ("", "n", "of the class", "called so", *(f"{name} ↑" for name in FIGURES)):
         table.add_column(name, justify="right" if name else "left")
     for split in ("validation", "test"):
         part = found[split]
-        for key, value in (("usual", found["usual"]), ("chosen", found["threshold"])):
+        for key, by in (("usual", found["usual"]), ("chosen", f"from {found['threshold']:.4g} on")):
             row = part[key]
             numbers = (str(part["n"]), str(part["positive"]), str(row["called"]))
             figures = (f"{row[name]:.4f}" for name in FIGURES)
-            table.add_row(f"{split}, from {value:.4g} on", *numbers, *figures)
+            table.add_row(f"{split}, {by}", *numbers, *figures)
     return table
 
 
-def _marked(
-    predictor: Predictor[Any], task: RareClass, table: TableLike, split: str
-) -> tuple[Marks, Scores]:
-    """Of the labelled rows: which are of the class, and the probability of it."""
+def _marked(predictor: Predictor[Any], task: RareClass, table: TableLike, split: str) -> Part:
     rows = table.rows(split)
     targets = task.encode(rows[task.name].tolist())
     known = task.labelled(targets)
     outputs = predictor(rows["text"].tolist())[task.name][known]
     scores = task.predict(outputs)[f"{task.name}_p_{task.positive}"]
-    return (targets[known] == task.encode([task.positive])).numpy(), np.asarray(scores)
+    index = task.encode([task.positive])
+    positive = (targets[known] == index).numpy()
+    return Part(positive, np.asarray(scores), task.decide(outputs) == index.item())
 
 
-def _picture(parts: Mapping[str, tuple[Marks, Scores]], found: Mapping[str, Any]) -> bytes:
+def _picture(parts: Mapping[str, Part], found: Mapping[str, Any]) -> bytes:
     file = io.BytesIO()
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # perforatedai sets styles of its own for the whole process
@@ -103,13 +107,16 @@ def _picture(parts: Mapping[str, tuple[Marks, Scores]], found: Mapping[str, Any]
         axes = figure.add_subplot()
         for (split, marked), style in zip(parts.items(), ("--", "-"), strict=True):
             area = found[split]["pr_auc"]
-            (line,) = axes.plot(*curve(*marked), style, label=f"{split} (area {area:.3f})")
+            (line,) = axes.plot(
+                *curve(marked.positive, marked.scores), style, label=f"{split} (area {area:.3f})"
+            )
             for key, marker in (("usual", "o"), ("chosen", "*")):
                 at = found[split][key]
                 axes.plot(at["recall"], at["precision"], marker, color=line.get_color())
         axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
         axes.set_title(
-            f"{found['positive']}: 0.5 (●), {found['threshold']:.3g} (★)", parse_math=False
+            f"{found['positive']}: {found['usual']} (●), {found['threshold']:.3g} (★)",
+            parse_math=False,
         )
         axes.legend()
         axes.grid(alpha=0.3)

@@ -101,6 +101,16 @@ def test_every_command_of_the_readme_works(command: str):
     assert not resume or "should be unfinished" in result.stderr
 
 
+def test_no_two_experiments_of_the_readme_share_a_folder():
+    folders = []
+    for words in (shlex.split(c, comments=True) for c in commands() if "--factorial" in c):
+        data = words[words.index("--data") + 1] if "--data" in words else "headlines"
+        named = [word.removeprefix("name=") for word in words if word.startswith("name=")]
+        folders.append(named[0] if named else Path(data).stem)
+    assert len(folders) > 5
+    assert len(set(folders)) == len(folders)
+
+
 def test_the_readme_names_every_example():
     named = {word for line in commands() for word in line.split() if word.startswith("examples/")}
     files = {f"examples/{path.name}" for path in (ROOT / "examples").glob("*.py")}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from typer import Typer
 from typer.testing import CliRunner, Result
 
@@ -96,7 +97,29 @@ def test_new_data_may_call_its_columns_otherwise(full_run: Path, tiny_csv: Path,
     output = tmp_path / "out.csv"
     assert evaluate(full_run, *named, "--input", new, "--output", output).exit_code == 0
     assert len(table(output)) == 150
-    assert evaluate(full_run, "train.lr=1", "--data", new).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "setting", ["train.lr=1", "data.where.agree=1.0", "data.fractions=[0.7,0.15,0.15]"]
+)
+def test_only_columns_can_be_set(full_run: Path, setting: str):
+    result = evaluate(full_run, "--data", "new.csv", "data.text=t", setting)
+    assert result.exit_code == 2
+    said = " ".join(result.stderr.replace("│", " ").split())
+    assert "only columns (data.NAME=COLUMN, of text, cls, reg, split, domain, id)" in said
+
+
+def test_new_data_are_not_filtered_as_the_training_data_were(
+    full_run: Path, tiny_csv: Path, tmp_path: Path
+):
+    folder = Path(shutil.copytree(full_run, tmp_path / "run"))
+    cfg = yaml.safe_load((folder / "config.yaml").read_text())
+    cfg["data"]["where"] = {"label": "positive"}
+    (folder / "config.yaml").write_text(yaml.safe_dump(cfg))
+    said = "not applied to these rows: data.where of the run, {'label': 'positive'}"
+    result = evaluate(folder, "--data", tiny_csv, "--format", "markdown")
+    assert result.exit_code == 0, result.output
+    assert said in " ".join(result.stdout.split())
 
 
 def test_markdown(full_run: Path):
@@ -135,13 +158,13 @@ def test_a_batch_of_one_predicts_as_a_batch_of_many(full_run: Path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--input", "x.csv"], "--input and --output go together"),
+        (["--input", "x.csv"], "--input goes together with --output."),
         (["--text", "a", "--data", "b.csv"], "exclude each other"),
         (["--benchmark", "--text", "a"], "exclude each other"),
         (["--benchmark", "--export", "m.onnx"], "exclude each other"),
         (["--threshold-sweep", "--quantize", "int8"], "exclude each other"),
         (["--compare-to", "x", "--text", "a"], "exclude each other"),
-        (["--compare-to", "x", "--output", "y"], "--input and --output go together"),
+        (["--compare-to", "x", "--output", "y"], "--output goes with --input, --merge-experts"),
         (["--threshold-sweep", "--engine", "int8"], "--engine and columns are for reports"),
         (["--benchmark", "--engine", "merged"], "--engine and columns are for reports"),
         (["--export", "m.onnx", "data.text=t"], "--engine and columns are for reports"),

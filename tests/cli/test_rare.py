@@ -60,7 +60,7 @@ def test_a_threshold_is_chosen_on_validation_and_reported_on_test(rare: Path, tm
     rows = pd.read_csv(rare / "predictions.csv").dropna(subset=["cls_target"])
     actual = rows["cls_target"] == found["positive"]
     scores = rows[f"cls_p_{found['positive']}"]
-    for key, value in (("usual", 0.5), ("chosen", found["threshold"])):
+    for key, value in (("usual", 0.5), ("chosen", found["threshold"])):  # one class of two
         expected = f1_score(actual, scores >= value)
         assert found["test"][key]["f1"] == pytest.approx(expected, abs=1e-6)
     metrics = json.loads((rare / "metrics.json").read_text())["splits"]

@@ -1,18 +1,26 @@
-"""Thresholds: chosen on validation by F1, measured on test beside 0.5."""
+"""Thresholds: chosen on validation by F1, measured on test beside the most probable class."""
+
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from sklearn.metrics import f1_score
 
 from dao.errors import UserError
-from dao.learner.threshold import best_threshold, f1, sweep
+from dao.learner.threshold import Part, best_threshold, f1, sweep
+from dao.learner.threshold_report import sweep_run
+from tasks import Classification
 
 TRUE, FALSE = True, False
 
 
-def marked(*pairs: tuple[float, bool]):
-    scores, positive = zip(*pairs, strict=True)
-    return np.array(positive), np.array(scores)
+def marked(*pairs: tuple[float, bool]) -> Part:
+    """Rows of one class among two."""
+    scores, positive = (np.array(column) for column in zip(*pairs, strict=True))
+    return Part(positive, scores, scores >= 0.5)
 
 
 VALIDATION = marked(
@@ -22,9 +30,9 @@ VALIDATION = marked(
 
 def test_the_threshold_of_the_best_f1_by_hand():
     # From 0.4 on: 2 x 1 / (1 + 3); 0.35: 4/5; 0.3: 4/6; 0.2: 6/7; 0.1: 6/8.
-    assert best_threshold(*VALIDATION) == 0.2
+    assert best_threshold(*VALIDATION[:2]) == 0.2
     # Both 0.9 (2/3) and 0.2 (4/6) are best: fewer rows are called.
-    assert best_threshold(*marked((0.9, TRUE), (0.5, FALSE), (0.4, FALSE), (0.2, TRUE))) == 0.9
+    assert best_threshold(*marked((0.9, TRUE), (0.5, FALSE), (0.4, FALSE), (0.2, TRUE))[:2]) == 0.9
 
 
 def test_f1_is_scikit_learn_s():
@@ -49,13 +57,16 @@ def test_figures_on_test_by_hand():
     assert found["difference"]["f1"] == pytest.approx(1 / 6)
     low, high = found["difference"]["interval95"]
     assert low < 0 < 1 / 6 < high
-    assert "does not beat 0.5 on test beyond chance" in found["verdict"]
+    assert "does not beat the most probable class on test beyond chance" in found["verdict"]
     assert sweep(VALIDATION, test) == found
 
 
 @pytest.mark.parametrize(
     ("scores", "words"),
-    [((0.35, 0.1), "beats 0.5 on test"), ((0.6, 0.4), "is worse than 0.5 on test")],
+    [
+        ((0.35, 0.1), "beats the most probable class on test"),
+        ((0.6, 0.4), "is worse than the most probable class on test"),
+    ],
 )
 def test_the_verdict_follows_the_interval(scores: tuple[float, float], words: str):
     # The threshold is 0.2: it finds what 0.5 misses, or calls the class what 0.5 does not.
@@ -71,6 +82,20 @@ def test_the_same_decisions_differ_by_nothing():
     found = sweep(VALIDATION, test)
     assert found["difference"] == {"f1": 0.0, "interval95": [0.0, 0.0], "resamples": 2000}
     assert "does not beat" in found["verdict"]
+
+
+def test_of_three_classes_the_most_probable_is_usual_and_may_be_below_one_half(tmp_path: Path):
+    # Every row of "a" is called so at a probability of 0.4, and no other: nothing is gained.
+    texts = ["a", "b", "c"] * 10
+    logits = {"a": [0.4, 0.3, 0.3], "b": [0.1, 0.8, 0.1], "c": [0.1, 0.1, 0.8]}
+    table = SimpleNamespace(rows=lambda _: pd.DataFrame({"text": texts, "cls": texts}))
+    task = Classification("cls", "label", ["a", "b", "c"], positive="a")
+    found = sweep_run(lambda rows: {"cls": torch.tensor([logits[t] for t in rows]).log()}, task,
+                      table, tmp_path)  # fmt: skip
+    assert found["test"]["usual"] == found["test"]["chosen"]
+    assert found["test"]["usual"]["f1"] == 1.0
+    assert found["usual"] == "the most probable class"
+    assert found["difference"]["interval95"] == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("kind", [TRUE, FALSE])

@@ -98,6 +98,38 @@ def test_synthetic_headlines_keep_their_ceiling():
     assert best["accuracy"] == pytest.approx(sum(right) / len(right))
 
 
+def with_truth(*columns: str) -> str:
+    """The rows of `scored`, whose truth behind the score is the score, and the label's `odd`."""
+    head, *rows = scored(label=True).splitlines()
+    cells = {"clean_score": lambda row: row.split(",")[1], "clean_label": lambda _: "odd"}
+    lines = [",".join([row, *(cells[c](row) for c in columns)]) for row in rows]
+    return "\n".join([",".join([head, *columns]), *lines]) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("columns", "reachable"),
+    [
+        (("clean_score",), {"cls": 1.0}),
+        (("clean_score", "clean_label"), {"cls": 1.0}),
+        (("clean_label",), {}),  # its classes are not those of the score
+    ],
+)
+def test_the_truth_in_a_file_is_cut_as_the_score_is(csv, columns, reachable):
+    table = load([csv(with_truth(*columns))], Columns(), tasks=BOTH, cut=3)
+    best = ceilings(table, {"cls": Classification.fit("cls", table)}, "test")
+    assert {task: found["accuracy"] for task, found in best.items()} == reachable
+    unseen = load_unseen(
+        [csv(with_truth(*columns))], Columns(), tasks=BOTH, thresholds=table.thresholds
+    )
+    assert ("clean_label" in unseen.frame) == bool(reachable)
+
+
+def test_a_truth_that_is_no_number_is_named(csv):
+    path = csv("text,score,clean_score\na,0.1,0.1\nb,0.2,much\nc,-0.2,\n")
+    with pytest.raises(UserError, match=r"`clean_score` should be a finite number.*Found 'much'"):
+        load_unseen([path], Columns(), tasks=BOTH, thresholds=[0.0])
+
+
 @pytest.mark.parametrize("tasks", [BOTH, ("cls",)])
 def test_new_data_are_cut_where_training_was(csv, tasks):
     path = csv("text,score,label\na,-0.2,odd\nb,,odd\nc,0.2,odd\n")
