@@ -65,6 +65,8 @@ class _Stage:
 def fit_stages(job: Job, *, resume: bool = False) -> tuple[Fitted, dict[str, Any]]:
     """Train experts, router and heads; the selected model, and the content of experts.json.
 
+    Steps are those of the last stage, seconds those of all.
+
     Every expert starts from the same heads and trains its own; the router's warm-up begins with
     their mean, so that no expert comes first. Heads train in every stage. In the warm-up the last
     weights are taken, elsewhere those that validate best.
@@ -105,7 +107,8 @@ def fit_stages(job: Job, *, resume: bool = False) -> tuple[Fitted, dict[str, Any
     job.progress.note("stage 3: experts, router and heads together")
     joint = _Stage(JOINT, model.experts.names, True, replace(job, router=True))
     fitted, records[JOINT] = _train(joint, resume)
-    return fitted, {**_facts(job), "stages": records}
+    seconds = sum(record["seconds"] for record in records.values())
+    return replace(fitted, seconds=seconds), {**_facts(job), "stages": records}
 
 
 def steps_of_stages(job: Job) -> dict[str, int]:
