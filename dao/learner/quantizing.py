@@ -62,7 +62,7 @@ def quantize_run(
         made = Path(temporary)
         found = compare_engines(
             predictor, tasks, rows, tell,
-            engines=("onnx", "onnx-int8"), folder=made, saved=disk_bytes(folder),
+            engines=("onnx", "onnx-int8"), fillings=False, folder=made, saved=disk_bytes(folder),
         )  # fmt: skip
         row = next(row for row in found["rows"] if row["engine"] == "onnx-int8")
         relative = row["largest_difference"] / found["largest_output"]

@@ -55,6 +55,7 @@ def compare_engines(
     tell: Callable[[str], None],
     *,
     engines: Sequence[EngineName] = ENGINES[1:],
+    fillings: bool = True,
     folder: Path | None = None,
     saved: int | None = None,
 ) -> dict[str, Any]:
@@ -69,7 +70,8 @@ def compare_engines(
         tasks: by name.
         frame: rows of a table, with a column per task.
         tell: takes a line as each stage begins.
-        engines: to time beside `eager`; all of them come with two more ways to fill its batches.
+        engines: to time beside `eager`.
+        fillings: whether to time two more ways to fill the batches of `eager` as well.
         folder: where ONNX files are left; None for a temporary one.
         saved: bytes of the run's own weights on the disk.
 
@@ -80,6 +82,8 @@ def compare_engines(
     examples = predictor.examples(frame, tasks)
     with nullcontext(folder) if folder else TemporaryDirectory() as place:
         rows, reasons, merged = _rows(predictor, examples, engines, Path(place), tell)
+        if fillings:
+            rows = [*_fillings(predictor, examples), *rows]
     tell("one pass over all texts, for the outputs and to warm up")
     results = [outputs(row) for row in rows]
     take_turns(rows, tell)
@@ -120,19 +124,9 @@ def _rows(
     tell: Callable[[str], None],
 ) -> tuple[list[Timed], dict[str, str], str]:
     model, merged = predictor.model.eval(), ""
-    limit, n = predictor.limit, len(examples)
-    in_order = [tuple(range(i, min(i + BATCH, n))) for i in range(0, n, BATCH)]
-    one = single_rows(n)
-    single = inputs(predictor, examples, one)
+    single = inputs(predictor, examples, single_rows(len(examples)))
     ordered = inputs(predictor, examples, list(sorted_batches(examples.lengths, BATCH)))
     rows = [Timed("eager, sorted", model, ordered, single)]
-    if engines == ENGINES[1:]:
-        whole, alone = (inputs(predictor, examples, rows, limit) for rows in (in_order, one))
-        rows = [
-            Timed(f"eager, padded to {limit}", model, whole, alone),
-            Timed("eager, in row order", model, inputs(predictor, examples, in_order), single),
-            *rows,
-        ]
     reasons: dict[str, str] = {}
     for name in engines:
         try:
@@ -145,6 +139,19 @@ def _rows(
         engine, merged = make_engine(name, copied, folder)
         rows.append(Timed(name, engine.model, ordered, single))
     return rows, reasons, merged
+
+
+def _fillings(predictor: Predictor[MultiTaskModel], examples: Examples) -> list[Timed]:
+    """`eager` on batches that are padded to the limit, and on unsorted ones."""
+    model, limit, n = predictor.model.eval(), predictor.limit, len(examples)
+    one = single_rows(n)
+    in_order = [tuple(range(i, min(i + BATCH, n))) for i in range(0, n, BATCH)]
+    whole, alone = (inputs(predictor, examples, rows, limit) for rows in (in_order, one))
+    unsorted, single = (inputs(predictor, examples, rows) for rows in (in_order, one))
+    return [
+        Timed(f"eager, padded to {limit}", model, whole, alone),
+        Timed("eager, in row order", model, unsorted, single),
+    ]
 
 
 def single_rows(count: int) -> list[tuple[int, ...]]:

@@ -101,6 +101,29 @@ def test_without_the_weights_it_says_what_to_download(
     assert not more or not (tmp_path / "run").exists()
 
 
+def test_giant_killer_without_a_hub_makes_its_own_encoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_csv: Path
+):
+    monkeypatch.setattr("dao.learner.scratch._out_of_reach", lambda name: "no network")
+    small = ("layers=1", "width=16", "intermediate=32", "vocabulary=300", "pretrain_epochs=1")
+    arguments = [
+        *("--config", str(ROOT / "configs" / "giant-killer.yaml"), "--data", str(tiny_csv)),
+        *("--output", str(tmp_path / "run"), f"cache={tmp_path / 'cache'}", "train.epochs=1"),
+        *(f"encoder.scratch.{setting}" for setting in small),
+    ]
+    result = CliRunner().invoke(command.app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    told = " ".join(result.stderr.split())
+    assert "1 epoch of masked language modelling on the training texts" in told
+    assert "prajjwal1/bert-tiny could not be had" in told
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    made = metrics["provenance"]["scratch"]
+    assert (made["texts"], len(made["pretraining_losses"])) == (80, 1)
+    assert 5 < made["vocabulary"] <= 300
+    assert 0 <= metrics["splits"]["test"]["cls"]["rare_f1"] <= 1
+    assert (tmp_path / "run" / "encoder" / "model.safetensors").exists()
+
+
 def offline(*_: object, **__: object) -> None:
     raise OSError("We couldn't connect to the hub.")
 
