@@ -94,6 +94,7 @@ def test_two_runs_side_by_side(rare: Path, full_run: Path):
     assert found["b"]["disk_megabytes"] == pytest.approx(weights)
     shown = evaluate(rare, "--compare-to", full_run)
     assert "cls rare_f1 ↑" in shown.stdout
+    assert f"test; rare: {found['b']['positive']['cls']!r}" in shown.stdout
     assert "MB on disk" in shown.stdout
 
 

@@ -22,9 +22,13 @@ def fabricate(
     path: Path, seed: int = 0, *, right: int = 30, error: float = 0.2, shift: int = 0,
     set: Sequence[str] = (), flags: dict[str, Any] | None = None, targets: Sequence[str] = (),
     validations: int = 4, steps: int = 18, restarts: Sequence[int] = (9,), batch: str = "ab",
-    dendrites: dict[str, Any] | None = None, **metrics: Any,
+    dendrites: dict[str, Any] | None = None, rare: float = 0.3, positive: str = "positive",
+    **metrics: Any,
 ) -> Path:  # fmt: skip
-    """A finished run: `right` of 40 test rows, from row `shift`, and an MSE of error squared."""
+    """A finished run: `right` of 40 test rows, from row `shift`, and an MSE of error squared.
+
+    `rare` is said to be the F1 of `positive`; it is of no account unless `set` selects by it.
+    """
     cfg = load_config(overrides=set, flags={**(flags or {}), "seed": seed, "output": str(path)})
     labels = list(targets) or [CLASSES[i % 2] for i in range(ROWS)]
     hits = [(i - shift) % ROWS < right for i in range(ROWS)]
@@ -34,11 +38,12 @@ def fabricate(
     test = {}
     if "cls" in cfg.tasks:
         columns |= {"cls_target": labels, "cls": guesses}
-        test["cls"] = {"accuracy": right / ROWS, "macro_f1": right / ROWS - 0.01}
+        test["cls"] = {"accuracy": right / ROWS, "macro_f1": right / ROWS - 0.01, "rare_f1": rare}
     if "reg" in cfg.tasks:
         columns |= {"reg_target": scores, "reg": scores + error * SPREAD}
         test["reg"] = {"mse": error**2, "r2": 1 - error**2 / scores.var()}
     path.mkdir(parents=True)
+    (path / "tasks.json").write_text(json.dumps({"cls": {"positive": positive}}))
     (path / "config.yaml").write_text(cfg.to_yaml())
     with (path / "predictions.csv").open("w", newline="") as file:
         csv.writer(file).writerows([[*columns], *zip(*columns.values(), strict=True)])
@@ -50,7 +55,10 @@ def fabricate(
             for i in range(steps)
         )
     )
-    plain = {"cls": {"majority class": {"accuracy": 0.5}}, "reg": {"mean predictor": {"mse": 0.35}}}
+    plain = {
+        "cls": {"majority class": {"accuracy": 0.5, "rare_f1": 0.0}},
+        "reg": {"mean predictor": {"mse": 0.35}},
+    }
     content = {
         "name": "made-up",
         "splits": {"test": test},

@@ -15,13 +15,12 @@ from rich.console import Group
 from rich.table import Table
 
 from dao.learner.config import Config
-from dao.learner.experiment.contrasts import FAMILIES, METRICS
+from dao.learner.experiment.contrasts import families, measured
 from dao.learner.experiment.grid import Cell
 from dao.learner.experiment.job import Outcome
 
 __all__ = ["Board", "duration", "figures"]
 
-HEADLINE = {METRICS[m]["task"]: m for m, family in FAMILIES.items() if family == "headline"}
 TAIL = 16_384  # bytes; a row of the history is far shorter
 ARM_CELL, WIDE_CELL = 15, 13  # characters, with what is between two cells
 FIRST_SHARE = 0.01  # of the work, before which an estimate would be a guess
@@ -64,9 +63,9 @@ class Board:
         arms = dict.fromkeys(cell.arm for cell in self.cells)
         seeds = sorted({cell.seed for cell in self.cells})
         compact = self.width < ARM_CELL + WIDE_CELL * len(seeds)
-        tasks = {task for cell in self.cells for task in cell.cfg.tasks}
-        measured = " and ".join(name for task, name in HEADLINE.items() if task in tasks)
-        title = f"test {measured}; of a run at work, steps"
+        found = {name for cell in self.cells for name in _headline(cell.cfg).values()}
+        shown = [name for name in measured(rare=True) if name in found]
+        title = f"test {' and '.join(shown)}; of a run at work, steps"
         table = Table(box=SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
         table.add_column("arm")
         for seed in seeds:
@@ -89,7 +88,7 @@ class Board:
         """A run that has ended, in one line."""
         cell = next(cell for cell in self.cells if cell.name == outcome.name)
         ended = sum(self._state(other) in ("done", "failed") for other in self.cells)
-        end = figures(cell.cfg.folder) if outcome.finished else f"failed: {outcome.reason}"
+        end = figures(cell.cfg) if outcome.finished else f"failed: {outcome.reason}"
         left = self.seconds_left()
         more = f"; about {duration(left)} to go" if left else ""
         return f"{ended}/{len(self.cells)} {cell.arm} seed={cell.seed}: {end}{more}"
@@ -129,21 +128,19 @@ class Board:
             return f"[yellow]{_running(progress, compact=compact)}[/yellow]"
         if state == "done":
             if cell.name not in self._done:
-                self._done[cell.name] = figures(cell.cfg.folder, short=True)
+                self._done[cell.name] = figures(cell.cfg, short=True)
             return f"[green]{'ok' if compact else self._done[cell.name]}[/green]"
         if compact:
             return "[red]X[/red]" if state == "failed" else "[dim].[/dim]"
         return "[red]failed[/red]" if state == "failed" else "[dim]waiting[/dim]"
 
 
-def figures(folder: Path, *, short: bool = False) -> str:
+def figures(cfg: Config, *, short: bool = False) -> str:
     """The headline figures of a finished run on its test split."""
     try:
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        metrics = json.loads((cfg.folder / "metrics.json").read_text(encoding="utf-8"))
         found = [
-            (name, metrics["splits"]["test"][task][name])
-            for task, name in HEADLINE.items()
-            if task in metrics["splits"]["test"]
+            (name, metrics["splits"]["test"][task][name]) for task, name in _headline(cfg).items()
         ]
         seconds = metrics["training"]["seconds"]
     except (OSError, ValueError, KeyError):
@@ -152,6 +149,13 @@ def figures(folder: Path, *, short: bool = False) -> str:
         return " ".join("none" if value is None else f"{value:.3f}" for _, value in found)
     shown = [f"{name} none" if value is None else f"{name} {value:.4f}" for name, value in found]
     return ", ".join([*shown, f"trained in {seconds:.0f} s"])
+
+
+def _headline(cfg: Config) -> dict[str, str]:
+    """The headline figure of each task of a run."""
+    metrics = measured(rare=cfg.cls.select_by == "rare_f1")
+    found = {metrics[m]["task"]: m for m, f in families(metrics).items() if f == "headline"}
+    return {task: name for task, name in found.items() if task in cfg.tasks}
 
 
 def duration(seconds: float) -> str:

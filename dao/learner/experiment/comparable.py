@@ -48,6 +48,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
     check_same_test(runs)
     _check_equal(runs, _recorded)
     _check_equal(runs, lambda run: {"number of validations": len(run.validations)})
+    _check_equal(_having("cls", runs), lambda run: {"class whose F1 selects": run.positive})
     for task in _all_tasks(runs):
         _check_equal(_having(task, runs), partial(_labelled, task))
     for _, same_tasks in groupby(sorted(runs, key=_tasks), _tasks):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dao.errors import UserError
 from dao.learner.experiment.arms import PLACES
 from dao.learner.experiment.comparable import check_same_settings, check_same_test, differing
-from dao.learner.experiment.contrasts import METRICS, Contrast
+from dao.learner.experiment.contrasts import Contrast, measured
 from dao.learner.experiment.runs import Run, read_arm, read_run
-from dao.learner.experiment.verdicts import METHOD, METHOD_ROWS, over_rows, over_seeds
+from dao.learner.experiment.verdicts import METHOD_ROWS, method, over_rows, over_seeds
 
 __all__ = ["compare"]
 
@@ -70,18 +70,22 @@ def compare(a: Path, b: Path) -> dict[str, Any]:
         name: {run.seed: run.figures for run in runs}
         for name, runs in zip(names, (first, second), strict=True)
     }
-    effects = over_seeds([contrast], figures) if left.several else []
+    # Their F1 of a class is one figure only if both mean the same class.
+    rare = [first[0].positive, second[0].positive]
+    known = measured(rare=rare[0] is not None and rare[0] == rare[1])
+    metrics = {m: about for m, about in known.items() if about["task"] in shared}
+    effects = over_seeds([contrast], figures, metrics) if left.several else []
     rows = [{**test, "a": "A", "b": "B"} for test in over_rows([(first, second)])]
     seed = ["seed"] if left.several else []
     return {
-        "a": _described(left, shared),
-        "b": _described(right, shared),
+        "a": _described(left, metrics),
+        "b": _described(right, metrics),
         "settings": differing(first[0], second[0], [*PLACES, *seed]),
-        "metrics": {m: about for m, about in METRICS.items() if about["task"] in shared},
+        "metrics": metrics,
         "effects": effects,
         "per_example": rows,
-        "method": list(METHOD) if left.several else [METHOD_ROWS],
-        "notes": _notes(left, right, first, second),
+        "method": method(metrics) if left.several else [METHOD_ROWS],
+        "notes": [*_notes(left, right, first, second), *_about_rare(*rare)],
     }
 
 
@@ -111,9 +115,8 @@ def _matched(left: _Side, right: _Side) -> tuple[list[Run], list[Run]]:
     return first, second
 
 
-def _described(side: _Side, tasks: Sequence[str]) -> dict[str, Any]:
-    shown = [m for m, about in METRICS.items() if about["task"] in tasks]
-    values = {m: {str(run.seed): run.figure(m) for run in side.runs} for m in shown}
+def _described(side: _Side, metrics: Iterable[str]) -> dict[str, Any]:
+    values = {m: {str(run.seed): run.figure(m) for run in side.runs} for m in metrics}
     known = {m: [v for v in found.values() if v is not None] for m, found in values.items()}
     return {
         "path": str(side.path),
@@ -122,6 +125,12 @@ def _described(side: _Side, tasks: Sequence[str]) -> dict[str, Any]:
         "values": values,
         "mean": {m: sum(found) / len(found) if found else None for m, found in known.items()},
     }
+
+
+def _about_rare(a: str | None, b: str | None) -> list[str]:
+    if a is None or b is None:
+        return []
+    return [f"rare F1 is that of {a!r}" + ("" if a == b else f" in A, {b!r} in B: left out")]
 
 
 def _notes(left: _Side, right: _Side, first: Sequence[Run], second: Sequence[Run]) -> list[str]:

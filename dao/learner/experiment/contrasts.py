@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["CHECK", "EFFECTS", "FAMILIES", "METRICS", "Contrast", "combine", "contrasts"]
+__all__ = [
+    "CHECK",
+    "EFFECTS",
+    "METRICS",
+    "RARE",
+    "Contrast",
+    "combine",
+    "contrasts",
+    "families",
+    "measured",
+]
 
 METRICS: dict[str, dict[str, str]] = {
     "accuracy": {"task": "cls", "label": "Accuracy", "unit": "share", "better": "higher"},
@@ -14,9 +24,8 @@ METRICS: dict[str, dict[str, str]] = {
     "r2": {"task": "reg", "label": "R²", "unit": "share of variance", "better": "higher"},
 }
 """Figures of the test split."""
-
-FAMILIES = {"accuracy": "headline", "mse": "headline", "macro_f1": "secondary", "r2": "secondary"}
-"""Per figure, the tests with which it shares Holm's adjustment."""
+RARE = {"rare_f1": {"task": "cls", "label": "Rare F1", "unit": "F1", "better": "higher"}}
+"""The figure of runs that are selected by the F1 of one class, beside `METRICS`."""
 CHECK = "check"
 """In place of a family, where a contrast is a check of the experiment itself."""
 
@@ -88,6 +97,26 @@ def contrasts(arms: Collection[str]) -> tuple[Contrast, ...]:
     paper = PAPER if "dao-paper" in arms else ()
     found = (*EFFECTS, *simple, *paper)
     return tuple(contrast for contrast in found if contrast.weights.keys() <= set(arms))
+
+
+def measured(*, rare: bool) -> dict[str, dict[str, str]]:
+    """The figures of runs, `rare` if they are selected by the F1 of one class."""
+    return {**RARE, **METRICS} if rare else METRICS
+
+
+def families(metrics: Collection[str]) -> dict[str, str]:
+    """Per figure, the tests with which it shares Holm's adjustment: `headline` or `secondary`.
+
+    Where there is the F1 of a rare class, it takes the place of accuracy, which says little then.
+
+    Example:
+        >>> families(["accuracy", "macro_f1"])
+        {'accuracy': 'headline', 'macro_f1': 'secondary'}
+        >>> families(["rare_f1", "accuracy"])
+        {'rare_f1': 'headline', 'accuracy': 'secondary'}
+    """
+    first = ("rare_f1" if "rare_f1" in metrics else "accuracy", "mse")
+    return {metric: "headline" if metric in first else "secondary" for metric in metrics}
 
 
 def combine(contrast: Contrast, figures: Mapping[str, Any]) -> Any:  # noqa: ANN401

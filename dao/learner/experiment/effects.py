@@ -9,12 +9,12 @@ from typing import Any
 
 from dao.learner.experiment.arms import ARMS, KNOWN
 from dao.learner.experiment.comparable import check_comparable
-from dao.learner.experiment.contrasts import METRICS, Contrast, contrasts
+from dao.learner.experiment.contrasts import Contrast, contrasts, measured
 from dao.learner.experiment.latency import latencies
 from dao.learner.experiment.relative import changes
 from dao.learner.experiment.runs import Run, experiment
 from dao.learner.experiment.statistics import t_interval
-from dao.learner.experiment.verdicts import METHOD, METHOD_CHECK, over_rows, over_seeds
+from dao.learner.experiment.verdicts import METHOD_CHECK, method, over_rows, over_seeds
 from dao.learner.files import write_atomically
 
 __all__ = ["findings"]
@@ -41,7 +41,7 @@ def findings(folder: Path, design: Sequence[str] = tuple(ARMS)) -> dict[str, Any
 
     Returns:
         JSON-able: name; design; tasks; folder_arms; seeds (of any arm); missing (arm and seed of
-        runs that are not finished); metrics, as `contrasts.METRICS`; baselines and best_reachable
+        runs that are not finished); metrics, as `contrasts.measured`; baselines and best_reachable
         on the test split; arms (see `_arm`); effects, as `verdicts.over_seeds`; relative, as
         `relative.changes`; per_example, as `verdicts.over_rows`; method and notes, lines for a
         reader.
@@ -54,6 +54,7 @@ def findings(folder: Path, design: Sequence[str] = tuple(ARMS)) -> dict[str, Any
     check_comparable(runs)
     seeds = sorted({run.seed for run in runs}.union(*unfinished.values()))
     figures = {arm: {run.seed: run.figures for run in found} for arm, found in arms.items()}
+    metrics = measured(rare=any(run.figure("rare_f1") is not None for run in runs))
     latency = latencies(_of_one_seed(arms))
     asked = contrasts({*design, *arms})
     report = {
@@ -63,17 +64,17 @@ def findings(folder: Path, design: Sequence[str] = tuple(ARMS)) -> dict[str, Any
         "folder_arms": list(arms),
         "seeds": seeds,
         "missing": _missing(arms, seeds),
-        "metrics": METRICS,
-        **_references(runs),
+        "metrics": metrics,
+        **_references(runs, metrics),
         "arms": {
             arm: _arm(found) | ({"latency_ms": latency[arm]} if arm in latency else {})
             for arm, found in arms.items()
             if found
         },
-        "effects": over_seeds(asked, figures),
-        "relative": changes(asked, figures),
+        "effects": over_seeds(asked, figures, metrics),
+        "relative": changes(asked, figures, metrics),
         "per_example": over_rows(_pairs(asked, arms)),
-        "method": [*METHOD, *([METHOD_CHECK] if any(c.check for c in asked) else [])],
+        "method": [*method(metrics), *([METHOD_CHECK] if any(c.check for c in asked) else [])],
     }
     report["notes"] = _notes(report, runs, asked)
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
@@ -100,7 +101,7 @@ def _arm(runs: Sequence[Run]) -> dict[str, Any]:
     `seconds` the training took; `validations` each run had, and `steps` and restarts the first.
     `latency_ms` is of the first seed that all arms have, as `latency.latencies` has it.
     """
-    values = {m: {str(run.seed): run.figure(m) for run in runs} for m in METRICS}
+    values = {m: {str(run.seed): run.figure(m) for run in runs} for m in measured(rare=True)}
     values = {m: by_seed for m, by_seed in values.items() if set(by_seed.values()) != {None}}
     known = {m: [v for v in by_seed.values() if v is not None] for m, by_seed in values.items()}
     intervals = {m: t_interval(found) for m, found in known.items()}
@@ -140,14 +141,14 @@ def _pairs(
     return pairs
 
 
-def _references(runs: Sequence[Run]) -> dict[str, Any]:
+def _references(runs: Sequence[Run], metrics: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """Test figures of the plain models and the best reachable; the same in all runs."""
     plain: dict[str, dict[str, float]] = {}
     best: dict[str, float] = {}
     for run in runs:
         found = run.metrics["baselines"].get("test", {})
         reachable = run.metrics["best_reachable"].get("test", {})
-        for metric, about in METRICS.items():
+        for metric, about in metrics.items():
             for label, figures in found.get(about["task"], {}).items():
                 if figures.get(metric) is not None:
                     plain.setdefault(label, {})[metric] = figures[metric]
@@ -167,6 +168,8 @@ def _notes(report: Mapping[str, Any], runs: Sequence[Run], asked: Sequence[Contr
     for run in report["missing"]:
         lost.setdefault(run["arm"], []).append(str(run["seed"]))
     lines = [f"{arm}: no finished run of seed {', '.join(seeds)}" for arm, seeds in lost.items()]
+    if "rare_f1" in report["metrics"]:
+        lines += sorted({f"rare F1 is that of {run.positive!r}" for run in runs if run.positive})
     tested = {test["name"] for test in report["effects"]}
     if without := [contrast.name for contrast in asked if contrast.name not in tested]:
         lines.append(f"not tested, for want of an arm or of a common seed: {'; '.join(without)}")

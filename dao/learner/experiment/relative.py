@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from dao.learner.experiment.contrasts import FAMILIES, Contrast
+from dao.learner.experiment.contrasts import METRICS, Contrast, families
 from dao.learner.experiment.statistics import t_interval
 from dao.learner.experiment.verdicts import Figures
 
 __all__ = ["changes"]
 
 
-def changes(contrasts: Iterable[Contrast], arms: Mapping[str, Figures]) -> list[dict[str, Any]]:
+def changes(
+    contrasts: Iterable[Contrast], arms: Mapping[str, Figures], metrics: Collection[str] = METRICS
+) -> list[dict[str, Any]]:
     """Per headline figure and pair of arms, the change 100 (a - b) / b, paired by seed.
 
     Args:
         contrasts: those of two arms are used, but not checks.
         arms: arm -> figures per seed.
+        metrics: the figures, as `contrasts.measured` has them.
 
     Returns:
         For each: metric, name, a, b, seeds, percent (mean over seeds), t95 of that mean (None below
@@ -30,7 +33,7 @@ def changes(contrasts: Iterable[Contrast], arms: Mapping[str, Figures]) -> list[
         if len(contrast.weights) != 2 or contrast.check:
             continue
         a, b = sorted(contrast.weights, key=lambda arm: -contrast.weights[arm])
-        for metric in (m for m, family in FAMILIES.items() if family == "headline"):
+        for metric in (m for m, family in families(metrics).items() if family == "headline"):
             left, right = (_known(arms.get(arm, {}), metric) for arm in (a, b))
             seeds = [seed for seed in sorted(left) if right.get(seed)]
             if not seeds:

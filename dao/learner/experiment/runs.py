@@ -15,7 +15,7 @@ import pandas as pd
 from dao.errors import UserError
 from dao.learner.config import Config
 from dao.learner.experiment.arms import KNOWN
-from dao.learner.experiment.contrasts import METRICS
+from dao.learner.experiment.contrasts import measured
 from dao.learner.record import RunFolder
 
 __all__ = ["Run", "Runs", "experiment", "flat", "read_arm", "read_run", "read_runs"]
@@ -83,16 +83,32 @@ class Run:
         frame = self.predictions[["id", "text", *columns]].rename(columns=columns)
         return frame[frame["target"].notna()].reset_index(drop=True)
 
+    @cached_property
+    def positive(self) -> str | None:
+        """The class whose F1 the run was selected by; None without such a class.
+
+        Raises:
+            UserError: the run's tasks.json is missing or damaged.
+        """
+        if "cls" not in self.config.tasks or self.config.cls.select_by != "rare_f1":
+            return None
+        return str(RunFolder(self.path).read("tasks.json", "cls")["cls"].get("positive"))
+
     def figure(self, metric: str) -> float | None:
-        """A test figure; None where the task is missing or the figure is no finite number."""
-        task = METRICS[metric]["task"]
+        """A test figure; None where the task is missing or the figure is no finite number.
+
+        `rare_f1` is one of runs that were selected by it.
+        """
+        if metric == "rare_f1" and self.positive is None:
+            return None
+        task = measured(rare=True)[metric]["task"]
         value = self.metrics["splits"]["test"].get(task, {}).get(metric)
         return float(value) if value is not None and math.isfinite(value) else None
 
     @property
     def figures(self) -> dict[str, float | None]:
         """All test figures."""
-        return {metric: self.figure(metric) for metric in METRICS}
+        return {metric: self.figure(metric) for metric in measured(rare=True)}
 
     def _rows(self, name: str) -> list[dict[str, Any]]:
         try:

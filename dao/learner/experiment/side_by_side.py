@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from rich.markup import escape
 from rich.table import Table
 
 from dao.errors import UserError
@@ -53,9 +54,9 @@ def beside(
         tell: takes a line as each stage begins.
 
     Returns:
-        JSON-able: `a` and `b` with path, arm, encoder, figures per task, headline, parameters,
-        megabytes on the disk, latency in ms of single texts and throughput in batches of 64;
-        `ratio`, the median over rounds of a's time to b's.
+        JSON-able: `a` and `b` with path, arm, encoder, figures per task, headline, the class that
+        `rare_...` is about, parameters, megabytes on the disk, latency in ms of single texts and
+        throughput in batches of 64; `ratio`, the median over rounds of a's time to b's; `notes`.
 
     Raises:
         UserError: they share no task, their test rows differ, or a run cannot be read.
@@ -77,6 +78,7 @@ def beside(
         timed.append(Timed(label, predictor.model.eval(), batches, singles))
         sides.append(_side(folder, tasks, measure(tasks, outputs(timed[-1]), examples.targets)))
         sides[-1]["tokens"] = int(sum(examples.lengths))
+    left_out = _leave_out_other_classes(sides)
     take_turns(timed, tell)
     for row, side in zip(timed, sides, strict=True):
         side |= times(row, len(rows), side["tokens"])
@@ -87,6 +89,7 @@ def beside(
         "threads": torch.get_num_threads(),
         "a": sides[0],
         "b": sides[1],
+        "notes": left_out,
         "ratio": float(np.median(np.divide(timed[0].passes, timed[1].passes))),
     }
 
@@ -101,7 +104,11 @@ def beside_tables(found: Mapping[str, Any]) -> list[Table]:
         for metric, arrow in own
     ]
     shown = list(dict.fromkeys(both))
-    figures = titled("test", ["", *(f"{task} {metric} {arrow}" for task, metric, arrow in shown)])
+    rare = any(metric.startswith("rare_") for _, metric, _ in shown)
+    classes = sorted({repr(c) for side in sides.values() for c in side["positive"].values()})
+    title = f"test; rare: {' or '.join(classes)}" if rare else "test"
+    heads = (f"{task} {metric} {arrow}" for task, metric, arrow in shown)
+    figures = titled(escape(title), ["", *heads])
     cost = titled("cost", ["", "parameters ↓", "MB on disk ↓", *SPEED.values()])
     for label, side in sides.items():
         values = (side["figures"].get(task, {}).get(metric) for task, metric, _ in shown)
@@ -118,8 +125,26 @@ def beside_lines(found: Mapping[str, Any]) -> Sequence[str]:
         f"a pass of A takes {found['ratio']:.2f} of B's time; {found['rounds']} rounds over "
         f"{found['texts']} texts in batches of {BATCH}, latency of {found['single_texts']} single "
         f"texts, both in turns; token ids to outputs; {found['threads']} threads",
-        "whether figures differ beyond chance: evaluate.py compare A B",
+        *found["notes"],
+        "whether accuracy and MSE differ beyond chance: evaluate.py compare A B; of folders with "
+        "runs in seed=N also macro F1, R² and, where it selected both, rare F1",
     ]
+
+
+def _leave_out_other_classes(sides: Sequence[dict[str, Any]]) -> list[str]:
+    """Drop `rare_...` where the sides mean different classes by it, and say so."""
+    notes = []
+    for task in sides[0]["figures"]:
+        a, b = (side["positive"].get(task) for side in sides)
+        if a is None or b is None or a == b:
+            continue
+        notes.append(f"{task} rare_... left out: of {a!r} in A, of {b!r} in B")
+        for side in sides:
+            kept = {k: v for k, v in side["figures"][task].items() if not k.startswith("rare_")}
+            side["figures"][task] = kept
+            side["headline"][task] = [pair for pair in side["headline"][task] if pair[0] in kept]
+            del side["positive"][task]
+    return notes
 
 
 def _side(
@@ -131,6 +156,7 @@ def _side(
         "path": str(folder.path),
         "arm": cfg.arm,
         "encoder": metrics["provenance"].get("encoder", {}).get("name", cfg.encoder.name),
+        "positive": {n: c for n, task in tasks.items() if (c := task.to_dict().get("positive"))},
         "headline": {name: list(task.headline) for name, task in tasks.items()},
         "figures": dict(figures),
         "parameters": metrics["parameters"]["total"] + added,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dao.learner.experiment.arms import ARMS, label
-from dao.learner.experiment.contrasts import CHECK, FAMILIES, METRICS
+from dao.learner.experiment.contrasts import CHECK, METRICS, families
 from dao.learner.experiment.page import Table
 from dao.learner.experiment.verdicts import NO_DIFFERENCE
 
@@ -70,7 +70,7 @@ def _interval(bounds: Sequence[float | None] | None, *, signed: bool = False) ->
 
 def headlines(findings: Mapping[str, Any]) -> list[str]:
     """The metrics that the first family of tests is about."""
-    return [metric for metric in findings["metrics"] if FAMILIES[metric] == "headline"]
+    return [m for m, family in families(findings["metrics"]).items() if family == "headline"]
 
 
 def headline(findings: Mapping[str, Any]) -> list[str]:
@@ -201,7 +201,8 @@ def effects_table(findings: Mapping[str, Any], metric: str) -> Table | None:
     ]
     about = findings["metrics"][metric]
     better = f"{about['better']} is better"
-    caption = f"{about['label']} ({about['unit']}, {better}), {FAMILIES[metric]} family"
+    family = families(findings["metrics"])[metric]
+    caption = f"{about['label']} ({about['unit']}, {better}), {family} family"
     return Table(caption, head, rows)
 
 

@@ -8,23 +8,23 @@ where there is none (one seed, or differences without spread), "not tested".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dao.learner.experiment.contrasts import CHECK, FAMILIES, METRICS, Contrast, combine
+from dao.learner.experiment.contrasts import CHECK, METRICS, Contrast, combine, families, measured
 from dao.learner.experiment.runs import Run
 from dao.learner.experiment.statistics import ALPHA, bootstrap_difference, holm, mcnemar, paired
 
 __all__ = [
-    "METHOD",
     "METHOD_CHECK",
     "METHOD_ROWS",
     "NOT_TESTED",
     "NO_DIFFERENCE",
+    "method",
     "over_rows",
     "over_seeds",
     "verdict",
@@ -37,22 +37,29 @@ METHOD_ROWS = (
     "whether these trained models differ on further rows of this kind. They know nothing of how "
     "other seeds would come out, so they carry no claim about a method."
 )
-METHOD = (
-    "Verdicts over seeds rest on the paired t test, adjusted by Holm's rule over all tests of the "
-    "headline figures (accuracy, MSE), and apart from them over all of the secondary ones.",
+METHOD_SEEDS = (
     "The exact sign-flip permutation p stands beside it: with n seeds it cannot go below 2 / 2^n "
     "(.25 for three, .0625 for five), whatever the effect. BCa intervals are too short for so few.",
     METHOD_ROWS,
     "The smallest detectable difference is that of one t test at 5 % with 80 % power, before "
     "Holm's adjustment.",
 )
-
 METHOD_CHECK = (
     "sham - base is none of the tests: it is 0 by construction, and shown to see that it is."
 )
 
 Figures = Mapping[int, Mapping[str, float | None]]
 """Seed -> metric -> figure of the test split."""
+
+
+def method(metrics: Collection[str]) -> list[str]:
+    """How verdicts over seeds on these figures came about, in sentences."""
+    first = "F1 of the rare class" if "rare_f1" in metrics else "accuracy"
+    return [
+        "Verdicts over seeds rest on the paired t test, adjusted by Holm's rule over all tests of "
+        f"the headline figures ({first}, MSE), and apart from them over all of the secondary ones.",
+        *METHOD_SEEDS,
+    ]
 
 
 def verdict(estimate: float | None, p_adjusted: float | None, better: str) -> str:
@@ -77,27 +84,30 @@ def verdict(estimate: float | None, p_adjusted: float | None, better: str) -> st
     return f"{direction} ({'better' if direction == better else 'worse'})"
 
 
-def over_seeds(contrasts: Iterable[Contrast], arms: Mapping[str, Figures]) -> list[dict[str, Any]]:
+def over_seeds(
+    contrasts: Iterable[Contrast], arms: Mapping[str, Figures], metrics: Collection[str] = METRICS
+) -> list[dict[str, Any]]:
     """Every contrast in every figure that all its arms have, paired by seed.
 
     Args:
         contrasts: those that lack an arm are passed over.
         arms: arm -> figures per seed. A contrast uses the seeds that all its arms have.
+        metrics: the figures, as `contrasts.measured` has them.
 
     Returns:
         For each: metric, family, name, formula, seeds, what `Paired` has, p_holm, significant,
         verdict; JSON-able.
     """
-    tests = []
+    tests, family_of = [], families(metrics)
     for contrast in contrasts:
         involved = {arm: arms.get(arm, {}) for arm in contrast.weights}
         seeds = sorted(set.intersection(*(set(figures) for figures in involved.values())))
-        for metric in METRICS:
+        for metric in metrics:
             by_arm = {a: [f[s].get(metric) for s in seeds] for a, f in involved.items()}
             if not seeds or not _defined(contrast, metric, by_arm):
                 continue
             arrays = {arm: np.array(found, dtype=float) for arm, found in by_arm.items()}
-            family = CHECK if contrast.check else FAMILIES[metric]
+            family = CHECK if contrast.check else family_of[metric]
             named = {"metric": metric, "family": family, "name": contrast.name}
             found = asdict(paired(_differences(contrast, arrays)))
             tests.append({**named, "formula": contrast.formula, "seeds": seeds, **found})
@@ -139,7 +149,7 @@ def _defined(
     contrast: Contrast, metric: str, figures: Mapping[str, Sequence[float | None]]
 ) -> bool:
     """Whether the figure is one that all arms of the contrast give."""
-    of_task = contrast.task in (None, METRICS[metric]["task"])
+    of_task = contrast.task in (None, measured(rare=True)[metric]["task"])
     return of_task and all(any(v is not None for v in found) for found in figures.values())
 
 
@@ -175,7 +185,7 @@ def _judged(
         adjusted |= zip(members, holm([tests[i][p] for i in members]), strict=True)
     judged = []
     for i, test in enumerate(tests):
-        words = verdict(test[estimate], adjusted[i], METRICS[test["metric"]]["better"])
+        words = verdict(test[estimate], adjusted[i], measured(rare=True)[test["metric"]]["better"])
         found = {key: _listed(value) for key, value in test.items()}
         claimed = words not in (NO_DIFFERENCE, NOT_TESTED)
         judged.append({**found, "p_holm": adjusted[i], "significant": claimed, "verdict": words})

@@ -1,0 +1,24 @@
+"""Two models side by side: figures of one class are of the same class."""
+
+from dao.learner.experiment.side_by_side import _leave_out_other_classes
+
+
+def test_figures_of_different_classes_are_not_put_side_by_side():
+    def side(positive: str | None) -> dict:
+        return {
+            "positive": {"cls": positive} if positive else {},
+            "figures": {"cls": {"accuracy": 0.9, "rare_f1": 0.4}},
+            "headline": {"cls": [("accuracy", "↑"), ("rare_f1", "↑")]},
+        }
+
+    for other in ("hate", None):
+        same = [side("hate"), side(other)]
+        assert _leave_out_other_classes(same) == []
+        assert same == [side("hate"), side(other)]
+    sides = [side("hate"), side("other")]
+    (note,) = _leave_out_other_classes(sides)
+    assert note == "cls rare_... left out: of 'hate' in A, of 'other' in B"
+    for found in sides:
+        assert found["figures"]["cls"] == {"accuracy": 0.9}
+        assert found["headline"]["cls"] == [("accuracy", "↑")]
+        assert found["positive"] == {}
