@@ -218,6 +218,32 @@ def test_it_runs_with(invoke, domain_csv: Path, tiny_phi: Path, tmp_path: Path, 
     assert found["splits"]["test"] == read(tmp_path / "run")["splits"]["test"]
 
 
+def test_the_presets_combination(invoke, domain_csv: Path, tmp_path: Path):
+    """An encoder from scratch with a tokenizer of characters, and feed-forward layers adapted."""
+    scratch = (
+        "encoder.scratch.when=always", "encoder.scratch.layers=1", "encoder.scratch.width=32",
+        "encoder.scratch.heads=2", "encoder.scratch.intermediate=64",
+        "encoder.scratch.tokenizer=characters", "encoder.scratch.vocabulary=200",
+        "encoder.scratch.pretrain_epochs=1", "encoder.lora.targets=[query,key,value,dense]",
+        "encoder.max_length=64", f"cache={tmp_path / 'cache'}",
+    )  # fmt: skip
+    run = tmp_path / "run"
+    result = invoke(domain_csv, Path("nowhere/bert"), run, "--tasks", "cls", *EXPERTS, *scratch)
+    assert result.exit_code == 0, result.output
+    again = json.loads(evaluate(str(run), "--format", "json").stdout)
+    assert again["splits"]["test"] == read(run)["splits"]["test"]
+
+    place = tmp_path / "merged"
+    result = evaluate(str(run), "--merge-experts", "cat", "--output", str(place))
+    assert result.exit_code == 0, result.output
+    from peft import PeftModel
+    from transformers import BertModel
+
+    assert read(run / "experts" / "news", "adapter_config.json")["base_model_name_or_path"] == "base"
+    base = read(place, "adapter_config.json")["base_model_name_or_path"]
+    assert PeftModel.from_pretrained(BertModel.from_pretrained(base), place).peft_config
+
+
 def test_three_experts(invoke, domain_csv: Path, tiny_bert: Path, tmp_path: Path):
     rows = pd.read_csv(domain_csv)
     rows.loc[rows.index % 3 == 0, "origin"] = "blog"
