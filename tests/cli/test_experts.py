@@ -309,7 +309,7 @@ def test_experts_merge_into_one_plain_adapter(run: Path, tiny_phi: Path, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["--merge-experts", "cat"], 2, "go together"),
+        (["--merge-experts", "cat"], 2, "--merge-experts goes together with --output."),
         (["--expert-weights", "1,1"], 2, "goes with --merge-experts"),
         (["--merge-experts", "cat", "--output", "x", "--expert-weights", "1"], 1, "2 numbers"),
         (["--merge-experts", "cat", "--output", "no/where"], 1, "should be a new folder"),
