@@ -154,14 +154,10 @@ def _facts(runs: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> list[str]:
     lines = []
     for arm, metrics in runs.items():
         first = next(iter(metrics.values()))
-        about = first["experts"]
-        steps = about["steps"] if arm == "single" else sum(
-            stage["steps"] for stage in about["stages"].values()
-        )  # fmt: skip
-        seconds = [_seconds(m) for m in metrics.values()]
+        seconds = [m["training"]["seconds"] for m in metrics.values()]
         lines.append(
             f"- {SINGLE if arm == 'single' else arm}: {first['parameters']['trainable']:,} "
-            f"trainable parameters with the heads, {steps:,} optimizer steps, "
+            f"trainable parameters with the heads, {first['training']['steps']:,} optimizer steps, "
             f"{sum(seconds) / len(seconds):.0f} s of training on average"
         )
     for name in ("accuracy", "usage"):
@@ -172,12 +168,6 @@ def _facts(runs: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> list[str]:
             parts = (f"{n} {_cell([u[n] for u in shown])}" for n in shown[0])
             lines.append(f"- mean weight of the experts on the test rows: {', '.join(parts)}")
     return lines
-
-
-def _seconds(metrics: Mapping[str, Any]) -> float:
-    stages = metrics["experts"].get("stages", {})
-    before = sum(stage["seconds"] for name, stage in stages.items() if name != "joint")
-    return float(metrics["training"]["seconds"] + before)
 
 
 app = typer.Typer(add_completion=False)

@@ -103,6 +103,27 @@ def test_metrics_have_domains_routing_and_usage(run: Path):
     assert "test: the router is right in" in printed
     assert "soft, forum" in printed
     assert "hard, news" in printed
+    counted = f"of 20 of stage 3; {metrics['training']['steps']} steps in all stages"
+    assert counted in " ".join(printed.split())
+
+
+def test_training_is_counted_over_the_stages(tmp_path: Path):
+    from dao.learner.config import Config
+    from dao.learner.loop import Fitted
+    from dao.learner.record import RunFolder
+    from dao.learner.run import _training
+
+    folder = RunFolder(tmp_path)
+    for place, steps in ((folder, [3]), (folder.stage("news"), [1, 2])):
+        place.path.mkdir(parents=True, exist_ok=True)
+        for step in steps:
+            place.append("skipped.jsonl", {"step": step})
+    fitted = Fitted(None, {}, {}, None, 20, 10, [], 2.5)
+    stages = {"news": {"steps": 4, "seconds": 1.0}, "joint": {"steps": 20, "seconds": 2.5}}
+    cfg = Config.model_validate({"experts": {"names": ["news", "forum"]}})
+    found = _training(cfg, fitted, {"stages": stages}, folder)
+    assert (found["steps"], found["seconds"], found["skipped_steps"]) == (24, 3.5, 3)
+    assert found["selected_after_step"] == 10
 
 
 def test_predictions_have_the_weights_of_the_experts(run: Path):
@@ -263,7 +284,8 @@ def test_the_single_lora_takes_as_many_steps(
     single, experts = read(tmp_path / "run"), read(run)
     assert single["arm"] == "cls+reg-dao-single"
     stages = read(run, "experts.json")["stages"]
-    assert single["training"]["steps"] == sum(stage["steps"] for stage in stages.values())
+    steps = sum(stage["steps"] for stage in stages.values())
+    assert single["training"]["steps"] == experts["training"]["steps"] == steps
     assert single["parameters"]["trainable"] >= experts["parameters"]["trainable"]
     assert "routing" not in single
     assert single["slices"]["test"]["domain"].keys() == {"news", "forum"}
