@@ -154,14 +154,10 @@ def _facts(runs: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> list[str]:
     lines = []
     for arm, metrics in runs.items():
         first = next(iter(metrics.values()))
-        about = first["experts"]
-        steps = about["steps"] if arm == "single" else sum(
-            stage["steps"] for stage in about["stages"].values()
-        )  # fmt: skip
         seconds = [m["training"]["seconds"] for m in metrics.values()]
         lines.append(
             f"- {SINGLE if arm == 'single' else arm}: {first['parameters']['trainable']:,} "
-            f"trainable parameters with the heads, {steps:,} optimizer steps, "
+            f"trainable parameters with the heads, {first['training']['steps']:,} optimizer steps, "
             f"{sum(seconds) / len(seconds):.0f} s of training on average"
         )
     for name in ("accuracy", "usage"):

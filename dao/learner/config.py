@@ -26,7 +26,8 @@ from dao.learner.weighting_spec import parse_weighting
 __all__ = ["Config", "load_config", "parse_overrides"]
 
 EXPERT = re.compile(r"[\w-]+")
-TAKEN = ("default", "heads", "joint", "merged", "router")  # by peft, merging and the stages
+# By figures of all rows, peft, the stages, merging.
+TAKEN = ("all", "default", "heads", "joint", "merged", "router")
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Value = str | float | bool
 

@@ -18,6 +18,7 @@ from dao.learner.predictor import Predictor
 from dao.learner.record import RunFolder
 from dao.learner.routing import domain_figures
 from dao.learner.scoring import TaskLike
+from dao.learner.scratch import made_encoder
 
 __all__ = ["Rule", "check_weights", "merge_and_measure", "merge_experts", "write_merged"]
 
@@ -126,7 +127,7 @@ def merge_and_measure(
         UserError: the run has no experts, the weights are not theirs, or the folder is there
             already or cannot be written.
     """
-    cfg, model = folder.config(), predictor.model
+    model = predictor.model
     if model.experts is None:
         raise UserError(
             f"A run to merge should have experts. The one in {folder.path} has none. Train one "
@@ -138,8 +139,15 @@ def merge_and_measure(
     routed, _ = domain_figures(predictor, tasks, rows)
     merge_experts(model, rule, shares)
     merged, _ = domain_figures(predictor, tasks, rows)
-    write_merged(model, cfg.encoder.name, output)
+    write_merged(model, _base_name(folder), output)
     given = ", ".join(f"{n} {w:g}" for n, w in zip(model.experts.names, shares, strict=True))
     rank = model.encoder.peft_config[MERGED].r
     done = f"{output}: a plain peft adapter of rank {rank}, by {rule} of {given}; heads beside it"
     return {f"routed, {routing}": routed, f"merged, {rule}": merged}, [done]
+
+
+def _base_name(folder: RunFolder) -> str:
+    """What the merged adapter stands on: its encoder's name, or where the run keeps its own."""
+    cfg = folder.config()
+    scratch = folder.read("metrics.json", "provenance")["provenance"].get("scratch")
+    return made_encoder(folder.path.resolve(), cfg) if scratch else cfg.encoder.name

@@ -215,11 +215,15 @@ def summary(metrics: Mapping[str, Any]) -> list[str]:
     lines += routing_lines(metrics, "test")
     training = metrics["training"]
     left_out = training.get("skipped_steps")
-    staged = " of stage 3" if (metrics.get("experts") or {}).get("stages") else ""
     skipped = f" ({left_out} left out: loss or gradient not finite)" if left_out else ""
+    stages = (metrics.get("experts") or {}).get("stages")
+    of = f"{training['steps']}"
+    if stages:
+        every = sum(stage["steps"] for stage in stages.values())
+        of = f"{stages['joint']['steps']} of stage 3; {every} steps in all stages"
     lines.append(
         f"selected by validation after step {training['selected_after_step']} of "
-        f"{training['steps']}{staged}{skipped}; trained in {training['seconds']:.0f} s, "
+        f"{of}{skipped}; trained in {training['seconds']:.0f} s, "
         f"{metrics['parameters']['trainable']:,} trainable parameters"
         f"{' without the dendrites' if dendrites else ''}"
     )

@@ -127,14 +127,7 @@ def run(
         "dendrites": report,
         "experts": staged,
         "parameters": parameters,
-        "training": {
-            "steps": fitted.steps,
-            "selected_after_step": fitted.best_step,
-            "restarted_after_steps": fitted.restarts,
-            "seconds": round(fitted.seconds, 1),
-            "skipped_steps": folder.count("skipped.jsonl"),
-            **cached,
-        },
+        "training": {**_training(cfg, fitted, staged, folder), **cached},
         "data": table.report,
         "files": folder.model_digests(),
         "provenance": {**provenance(device), **_compute(found, encoder, predictor)},
@@ -164,6 +157,25 @@ def _fit(job: Job, resume: bool) -> tuple[Fitted, dict[str, Any] | None]:
     total = sum(steps.values())
     fitted = fit(replace(job, steps=total), resume=resume)
     return fitted, {"control": job.cfg.experts.control, "steps": total, "steps_of_stages": steps}
+
+
+def _training(
+    cfg: Config, fitted: Fitted, staged: Mapping[str, Any] | None, folder: RunFolder
+) -> dict[str, Any]:
+    """Steps and time; with experts those of all stages, though it is the last that is selected."""
+    about = {"steps": fitted.steps, "seconds": fitted.seconds}
+    skipped = folder.count("skipped.jsonl")
+    if staged is not None and cfg.routed:
+        stages = staged["stages"]
+        about = {key: sum(stage[key] for stage in stages.values()) for key in about}
+        skipped += sum(folder.stage(name).count("skipped.jsonl") for name in stages)
+    return {
+        "steps": about["steps"],
+        "selected_after_step": fitted.best_step,
+        "restarted_after_steps": fitted.restarts,
+        "seconds": round(about["seconds"], 1),
+        "skipped_steps": skipped,
+    }
 
 
 def _routed(

@@ -108,6 +108,27 @@ def test_metrics_have_domains_routing_and_usage(run: Path):
         sum(s["seconds"] for s in stages), abs=0.1
     )
     assert "hard, news" in printed
+    counted = f"of 20 of stage 3; {metrics['training']['steps']} steps in all stages"
+    assert counted in " ".join(printed.split())
+
+
+def test_training_is_counted_over_the_stages(tmp_path: Path):
+    from dao.learner.config import Config
+    from dao.learner.loop import Fitted
+    from dao.learner.record import RunFolder
+    from dao.learner.run import _training
+
+    folder = RunFolder(tmp_path)
+    for place, steps in ((folder, [3]), (folder.stage("news"), [1, 2])):
+        place.path.mkdir(parents=True, exist_ok=True)
+        for step in steps:
+            place.append("skipped.jsonl", {"step": step})
+    fitted = Fitted(None, {}, {}, None, 20, 10, [], 2.5)
+    stages = {"news": {"steps": 4, "seconds": 1.0}, "joint": {"steps": 20, "seconds": 2.5}}
+    cfg = Config.model_validate({"experts": {"names": ["news", "forum"]}})
+    found = _training(cfg, fitted, {"stages": stages}, folder)
+    assert (found["steps"], found["seconds"], found["skipped_steps"]) == (24, 3.5, 3)
+    assert found["selected_after_step"] == 10
 
 
 def test_predictions_have_the_weights_of_the_experts(run: Path):
@@ -223,6 +244,32 @@ def test_it_runs_with(invoke, domain_csv: Path, tiny_phi: Path, tmp_path: Path, 
     assert found["splits"]["test"] == read(tmp_path / "run")["splits"]["test"]
 
 
+def test_the_presets_combination(invoke, domain_csv: Path, tmp_path: Path):
+    """An encoder from scratch with a tokenizer of characters, and feed-forward layers adapted."""
+    scratch = (
+        "encoder.scratch.when=always", "encoder.scratch.layers=1", "encoder.scratch.width=32",
+        "encoder.scratch.heads=2", "encoder.scratch.intermediate=64",
+        "encoder.scratch.tokenizer=characters", "encoder.scratch.vocabulary=200",
+        "encoder.scratch.pretrain_epochs=1", "encoder.lora.targets=[query,key,value,dense]",
+        "encoder.max_length=64", f"cache={tmp_path / 'cache'}",
+    )  # fmt: skip
+    run = tmp_path / "run"
+    result = invoke(domain_csv, Path("nowhere/bert"), run, "--tasks", "cls", *EXPERTS, *scratch)
+    assert result.exit_code == 0, result.output
+    again = json.loads(evaluate(str(run), "--format", "json").stdout)
+    assert again["splits"]["test"] == read(run)["splits"]["test"]
+
+    place = tmp_path / "merged"
+    result = evaluate(str(run), "--merge-experts", "cat", "--output", str(place))
+    assert result.exit_code == 0, result.output
+    from peft import PeftModel
+    from transformers import BertModel
+
+    assert read(run / "experts" / "news", "adapter_config.json")["base_model_name_or_path"] == "base"
+    base = read(place, "adapter_config.json")["base_model_name_or_path"]
+    assert PeftModel.from_pretrained(BertModel.from_pretrained(base), place).peft_config
+
+
 def test_three_experts(invoke, domain_csv: Path, tiny_bert: Path, tmp_path: Path):
     rows = pd.read_csv(domain_csv)
     rows.loc[rows.index % 3 == 0, "origin"] = "blog"
@@ -242,7 +289,8 @@ def test_the_single_lora_takes_as_many_steps(
     single, experts = read(tmp_path / "run"), read(run)
     assert single["arm"] == "cls+reg-dao-single"
     stages = read(run, "experts.json")["stages"]
-    assert single["training"]["steps"] == sum(stage["steps"] for stage in stages.values())
+    steps = sum(stage["steps"] for stage in stages.values())
+    assert single["training"]["steps"] == experts["training"]["steps"] == steps
     assert single["parameters"]["trainable"] >= experts["parameters"]["trainable"]
     assert "routing" not in single
     assert single["slices"]["test"]["domain"].keys() == {"news", "forum"}
@@ -288,7 +336,7 @@ def test_experts_merge_into_one_plain_adapter(run: Path, tiny_phi: Path, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["--merge-experts", "cat"], 2, "go together"),
+        (["--merge-experts", "cat"], 2, "--merge-experts goes together with --output."),
         (["--expert-weights", "1,1"], 2, "goes with --merge-experts"),
         (["--merge-experts", "cat", "--output", "x", "--expert-weights", "1"], 1, "2 numbers"),
         (["--merge-experts", "cat", "--output", "no/where"], 1, "should be a new folder"),
