@@ -26,6 +26,7 @@ def train_quietly(cfg: Config, threads: int) -> None:
     torch.set_num_threads(threads)
     folder = Path(cfg.output)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    failure(cfg).unlink(missing_ok=True)
     with (
         folder.with_suffix(".log").open("w") as stream,
         contextlib.redirect_stdout(stream),
@@ -44,22 +45,28 @@ def failure(cfg: Config) -> Path:
 
 
 def ended(cfg: Config) -> bool:
-    """Whether the run was made, or stopped by itself.
+    """Whether the run was made, or stopped by itself after these settings were written.
 
     Raises:
-        UserError: the folder holds a run of other settings.
+        UserError: the folder holds a finished run of other settings.
     """
     if not made(cfg):
-        return failure(cfg).exists()
-    ignored = {"output", "cache", "device"}
-    if RunFolder(cfg.folder).config().model_dump(exclude=ignored) != cfg.model_dump(
-        exclude=ignored
-    ):
+        # One that failed before it wrote its settings costs nothing to try again.
+        written = (cfg.folder / "config.yaml").is_file()
+        return failure(cfg).exists() and written and _same_settings(cfg)
+    if not _same_settings(cfg):
         raise UserError(
             f"{cfg.output} should hold a run of the settings asked for. Found others in its "
             f"config.yaml. Give another --runs, or remove it."
         )
     return True
+
+
+def _same_settings(cfg: Config) -> bool:
+    """Whether the folder's settings are these, but for where files go."""
+    ignored = {"output", "cache", "device"}
+    found = RunFolder(cfg.folder).config()
+    return found.model_dump(exclude=ignored) == cfg.model_dump(exclude=ignored)
 
 
 def train_all(todo: Sequence[Config], jobs: int, threads: int, console: Console) -> None:

@@ -542,6 +542,12 @@ def _check_experts(cfg: Config) -> None:
                 f"`experts` should be LoRA adapters that are mixed row by row. Found {what}. Leave "
                 f"one of them out"
             )
+    if cfg.train.schedule == "step":
+        raise ValueError(
+            "`train.schedule` should fall with the steps of a stage, with experts and with the "
+            "single LoRA beside them. Found step, which counts epochs: a budget of many short ones "
+            "would end at a rate of almost 0. Set train.schedule to linear, cosine or constant"
+        )
 
 
 def load_config(

@@ -94,7 +94,8 @@ def make_plan(lengths: Sequence[int], cfg: Config, limit: int | None = None) -> 
     lengths = tuple(lengths)
     steps = _steps(lengths, cfg, limit)
     total = sum(steps)
-    count = len(steps) * min(cfg.train.validations_per_epoch, *steps)
+    whole = steps if limit is None else steps[:-1] or steps  # the last one may be cut short
+    count = min(total, len(steps) * min(cfg.train.validations_per_epoch, *whole))
     validations = tuple(round(total * (i + 1) / count) for i in range(count))
     points = [point * total for point in _growth_points(cfg)]
     # Never after the last validation: what grew there would not be trained.

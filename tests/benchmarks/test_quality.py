@@ -122,4 +122,9 @@ def test_a_run_that_stops_leaves_its_reason_and_the_others_go_on(tmp_path):
     cfg = load_config(None, [f"output={tmp_path / 'run'}", "data.sources=[nowhere.csv]"])
     train_quietly(cfg, 1)
     assert "nowhere.csv" in (tmp_path / "run.failed").read_text()
+    assert not ended(cfg)  # it came to nothing, not even to its settings
+    cfg.folder.mkdir()
+    (cfg.folder / "config.yaml").write_text(cfg.to_yaml())
     assert ended(cfg)
+    other = cfg.model_copy(update={"train": cfg.train.model_copy(update={"lr": 1e-4})})
+    assert not ended(other)

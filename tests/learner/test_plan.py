@@ -25,6 +25,20 @@ def test_steps_epochs_and_validations():
         assert sorted(r for _, e, rows in steps if e == epoch for r in rows) == list(range(100))
 
 
+@pytest.mark.parametrize(
+    ("limit", "count"), [(1, 1), (2, 2), (7, 2), (11, 4), (40, 8), (41, 10), (42, 10), (50, 10)]
+)
+def test_a_last_epoch_cut_short_does_not_thin_the_validations(limit: int, count: int):
+    cfg = load_config(flags={"train.batch_size": 10, "train.validations_per_epoch": 2})
+    p = make_plan(LENGTHS, cfg, limit)
+    assert (p.total, len(p.validations)) == (limit, count)
+    assert p.validations[-1] == limit
+    assert len(set(p.validations)) == count
+    dense = cfg.model_copy(update={"train": cfg.train.model_copy(update={
+        "validations_per_epoch": 10})})  # fmt: skip
+    assert make_plan(LENGTHS, dense, limit).validations == tuple(range(1, limit + 1))
+
+
 def test_four_arms_see_the_same_batches():
     arms = [
         {"weighting": "dao" if dao else "equal", "dendrites.enabled": dendrites}
