@@ -13,7 +13,7 @@ from dao.learner import dendritic, ranks
 from dao.learner.assessment import TableLike, assess, slice_columns
 from dao.learner.config import Config, Encoder
 from dao.learner.controls import arm_encoder
-from dao.learner.domains import domain_codes, with_domains
+from dao.learner.domains import check_labels, domain_codes, with_domains
 from dao.learner.files import csv_text, write_atomically, write_tensors
 from dao.learner.loop import Fitted, Job, Progress, fit
 from dao.learner.model import build, save_weights
@@ -62,6 +62,9 @@ def run(
     # Before training: an error in these settings should not wait for hours.
     columns = _slices(cfg, table, tasks)
     domains = domain_codes(cfg, table) if cfg.experts.names else {}
+    if cfg.routed:
+        split = "validation"
+        check_labels(cfg.experts.names, domains[split], table.rows(split), tasks)
     device = pick_device(cfg.device)
     outputs = {name: task.outputs for name, task in tasks.items()}
     cache = TokenCache(cfg.cache_folder / "tokens", progress.note)

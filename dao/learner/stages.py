@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,7 +66,7 @@ def fit_stages(job: Job, *, resume: bool = False) -> tuple[Fitted, dict[str, Any
     """Train experts, router and heads; the selected model, and the content of experts.json.
 
     Every expert starts from the same heads and trains its own; the router's warm-up begins with
-    their mean, so that no expert comes first. Heads train in every stage. In the warm-up the last
+    the mean of those that trained, so that no expert comes first. Heads train in every stage. In the warm-up the last
     weights are taken, elsewhere those that validate best.
 
     Args:
@@ -98,7 +98,7 @@ def fit_stages(job: Job, *, resume: bool = False) -> tuple[Fitted, dict[str, Any
         )
         records[stage.name] = _finished(stage, resume) or _train(stage, resume)[1]
         ends.append(_copy(model.heads.state_dict()))
-    model.heads.load_state_dict({k: torch.stack([e[k] for e in ends]).mean(0) for k in fresh})
+    model.heads.load_state_dict(_mean_heads(fresh, stages, ends))
     warm_up = _warm_up(job)
     job.progress.note(f"stage 2: the router and the heads, for {warm_up.job.steps} steps")
     records[ROUTER] = _finished(warm_up, resume) or _train(warm_up, resume)[1]
@@ -150,6 +150,29 @@ def _alone(job: Job) -> list[_Stage]:
         )
         stages.append(_Stage(name, (name,), False, own))
     return stages
+
+
+def _mean_heads(
+    fresh: Mapping[str, Tensor], stages: Sequence[_Stage], ends: Sequence[Mapping[str, Tensor]]
+) -> dict[str, Tensor]:
+    """The mean of the heads after stage 1: of each task, over the domains that have labels of it.
+
+    Args:
+        fresh: tensors of the heads before, named task first.
+        stages: one for each expert.
+        ends: tensors of the heads after each of them.
+    """
+    mean = dict(fresh)
+    for key in fresh:
+        task = key.partition(".")[0]
+        taught = [
+            end[key]
+            for stage, end in zip(stages, ends, strict=True)
+            if stage.job.tasks[task].labelled(stage.job.train.targets[task]).any()
+        ]
+        if taught:
+            mean[key] = torch.stack(taught).mean(0)
+    return mean
 
 
 def _warm_up(job: Job) -> _Stage:

@@ -217,6 +217,28 @@ def test_a_stopped_run_ends_with_the_same_weights(
     assert [s["moved"] for s in a.values()] == [s["moved"] for s in b.values()]
 
 
+def test_the_mean_of_the_heads_leaves_out_those_that_never_trained():
+    from types import SimpleNamespace
+
+    from dao.learner.stages import _mean_heads
+    from tasks.regression import Regression
+
+    task = Regression("reg", "score")
+    targets = {"news": [1.0, None], "forum": [None, None], "blog": [0.0, 1.0]}
+    stages = [
+        SimpleNamespace(
+            job=SimpleNamespace(
+                tasks={"reg": task}, train=SimpleNamespace(targets={"reg": task.encode(values)})
+            )
+        )
+        for values in targets.values()
+    ]
+    ends = [{"reg.weight": torch.full((1, 2), value)} for value in (1.0, 9.0, 4.0)]
+    fresh = {"reg.weight": torch.full((1, 2), 9.0)}
+    assert _mean_heads(fresh, stages, ends)["reg.weight"].tolist() == [[2.5, 2.5]]
+    assert _mean_heads(fresh, stages[1:2], ends[1:2])["reg.weight"].tolist() == [[9.0, 9.0]]
+
+
 # -- other kinds of run --------------------------------------------------------------------------
 
 
@@ -359,6 +381,8 @@ def broken(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
         rows.loc[[1, 5], "origin"] = None
     elif kind == "empty":
         rows["origin"] = None
+    elif kind == "alike":
+        rows.loc[(rows["origin"] == "forum") & (rows["split"] == "validation"), "score"] = 0.5
     return rows
 
 
@@ -369,11 +393,13 @@ def broken(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
         ("missing", "no training or no validation rows of forum"),
         ("some", "Found 2 of 160 rows without one"),
         ("empty", "Found no such column, or an empty one"),
+        ("alike", "Found too few labels of forum, or all alike"),
     ],
 )
 def test_domains_that_do_not_fit_are_one_line(invoke, domain_csv, tiny_phi, tmp_path, kind, said):
     broken(pd.read_csv(domain_csv), kind).to_csv(tmp_path / "bad.csv", index=False)
-    result = invoke(tmp_path / "bad.csv", tiny_phi, tmp_path / "run", "--tasks", "cls", *EXPERTS)
+    task = "reg" if kind == "alike" else "cls"
+    result = invoke(tmp_path / "bad.csv", tiny_phi, tmp_path / "run", "--tasks", task, *EXPERTS)
     assert result.exit_code == 1
     assert said in result.stderr
     assert len([line for line in result.stderr.splitlines() if line.startswith("error:")]) == 1
