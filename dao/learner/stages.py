@@ -36,7 +36,7 @@ from dao.learner.router import check_varies
 from dao.learner.routing import routed_right
 from dao.learner.scoring import predict
 
-__all__ = ["fit_stages", "steps_of_stages"]
+__all__ = ["check_one_process", "fit_stages", "steps_of_stages"]
 
 JOINT = "joint"
 PROBES = 32  # texts that the router's input is compared on
@@ -66,8 +66,8 @@ def fit_stages(job: Job, *, resume: bool = False) -> tuple[Fitted, dict[str, Any
     """Train experts, router and heads; the selected model, and the content of experts.json.
 
     Every expert starts from the same heads and trains its own; the router's warm-up begins with
-    the mean of those that trained, so that no expert comes first. Heads train in every stage. In the warm-up the last
-    weights are taken, elsewhere those that validate best.
+    the mean of those that trained, so that no expert comes first. Heads train in every stage. In
+    the warm-up the last weights are taken, elsewhere those that validate best.
 
     Args:
         job: a model with experts, rows with `DOMAIN` among their targets, and the run's folder,
@@ -77,13 +77,9 @@ def fit_stages(job: Job, *, resume: bool = False) -> tuple[Fitted, dict[str, Any
 
     Raises:
         UserError: as `fit`; the router's input does not depend on the text; an expert's tensor did
-            not move in the last stage; this is one of several processes.
+            not move in the last stage.
         RuntimeError: something that was frozen moved.
     """
-    if ranks.several():
-        raise UserError(
-            "`experts` should train in one process. Found several. Start train.py without torchrun."
-        )
     model = job.model
     assert model.experts is not None
     _check_input(job)
@@ -106,6 +102,18 @@ def fit_stages(job: Job, *, resume: bool = False) -> tuple[Fitted, dict[str, Any
     joint = _Stage(JOINT, model.experts.names, True, replace(job, router=True))
     fitted, records[JOINT] = _train(joint, resume)
     return fitted, {**_facts(job), "stages": records}
+
+
+def check_one_process() -> None:
+    """Refuse to train experts in several processes.
+
+    Raises:
+        UserError: this is one of several.
+    """
+    if ranks.several():
+        raise UserError(
+            "`experts` should train in one process. Found several. Start train.py without torchrun."
+        )
 
 
 def steps_of_stages(job: Job) -> dict[str, int]:

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -218,8 +219,6 @@ def test_a_stopped_run_ends_with_the_same_weights(
 
 
 def test_the_mean_of_the_heads_leaves_out_those_that_never_trained():
-    from types import SimpleNamespace
-
     from dao.learner.stages import _mean_heads
     from tasks.regression import Regression
 
@@ -282,8 +281,11 @@ def test_the_presets_combination(invoke, domain_csv: Path, tmp_path: Path):
     from peft import PeftModel
     from transformers import BertModel
 
-    assert read(run / "experts" / "news", "adapter_config.json")["base_model_name_or_path"] == "base"
-    base = read(place, "adapter_config.json")["base_model_name_or_path"]
+    own, base = (
+        read(folder, "adapter_config.json")["base_model_name_or_path"]
+        for folder in (run / "experts" / "news", place)
+    )
+    assert own == "base"
     assert PeftModel.from_pretrained(BertModel.from_pretrained(base), place).peft_config
 
 
@@ -419,13 +421,16 @@ def test_a_router_that_sees_nothing_is_refused(invoke, domain_csv, tiny_phi, tmp
     assert "is the same for 32 different texts" in result.stderr
 
 
-def test_several_processes_are_refused(monkeypatch):
-    from dao.errors import UserError
+def test_several_processes_are_refused_before_anything_is_made(
+    invoke, domain_csv, tmp_path: Path, monkeypatch
+):
     from dao.learner import stages
 
-    monkeypatch.setattr(stages.ranks, "several", lambda: True)
-    with pytest.raises(UserError, match="should train in one process"):
-        stages.fit_stages(None)
+    monkeypatch.setattr(stages, "ranks", SimpleNamespace(several=lambda: True))
+    monkeypatch.setattr("dao.learner.run.find_encoder", None)
+    result = invoke(domain_csv, Path("nowhere"), tmp_path / "run", "--tasks", "cls", *EXPERTS)
+    assert result.exit_code == 1
+    assert "should train in one process" in result.stderr
 
 
 def test_the_factorial_has_no_experts():
