@@ -39,6 +39,7 @@ from dao.learner.scoring import predict
 __all__ = ["check_one_process", "fit_stages", "steps_of_stages"]
 
 JOINT = "joint"
+GLANCES = 5  # validations of the warm-up, in which nothing is selected
 PROBES = 32  # texts that the router's input is compared on
 
 
@@ -184,13 +185,11 @@ def _mean_heads(
 
 
 def _warm_up(job: Job) -> _Stage:
-    # Nothing is selected, so it is enough to see now and then how it goes.
-    train = job.cfg.train.model_copy(update={"validations_per_epoch": 1})
     own = replace(
         job,
-        cfg=job.cfg.model_copy(update={"train": train}),
         folder=job.folder.stage(ROUTER),
         steps=job.cfg.experts.router_warmup_steps,
+        validations=GLANCES,
         selects=False,
         router=True,
     )

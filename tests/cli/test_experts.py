@@ -88,6 +88,8 @@ def test_history_has_the_router_beside_the_tasks(run: Path):
     assert "router" not in json.loads(first)
     warm_up = (run / "stages" / "router" / "history.jsonl").read_text().splitlines()
     assert len(warm_up) == 11
+    glances = (run / "stages" / "router" / "validation.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in glances] == [2, 4, 7, 9, 11]
 
 
 def test_metrics_have_domains_routing_and_usage(run: Path):
