@@ -142,7 +142,10 @@ def merge_and_measure(
     write_merged(model, _base_name(folder), output)
     given = ", ".join(f"{n} {w:g}" for n, w in zip(model.experts.names, shares, strict=True))
     rank = model.encoder.peft_config[MERGED].r
-    done = f"{output}: a plain peft adapter of rank {rank}, by {rule} of {given}; heads beside it"
+    done = (
+        f"{output}: a plain peft adapter of rank {rank}, by {rule} of {given}; heads beside it, for "
+        f"use with peft (evaluate.py takes runs)"
+    )
     return {f"routed, {routing}": routed, f"merged, {rule}": merged}, [done]
 
 

@@ -337,6 +337,7 @@ def test_experts_merge_into_one_plain_adapter(run: Path, tiny_phi: Path, tmp_pat
     assert result.exit_code == 0, result.output
     assert f"merged, {rule}, forum" in result.stdout
     assert "routed, soft, all" in result.stdout
+    assert "for use with peft (evaluate.py takes runs)" in " ".join(result.stdout.split())
     files = {"adapter_config.json", "adapter_model.safetensors", "heads.safetensors"}
     assert {path.name for path in place.iterdir()} == files
     news, forum, merged = map(updates, (run / "experts/news", run / "experts/forum", place))
@@ -361,7 +362,7 @@ def test_experts_merge_into_one_plain_adapter(run: Path, tiny_phi: Path, tmp_pat
         (["--expert-weights", "1,1"], 2, "goes with --merge-experts"),
         (["--merge-experts", "cat", "--output", "x", "--expert-weights", "1"], 1, "2 numbers"),
         (["--merge-experts", "cat", "--output", "no/where"], 1, "should be a new folder"),
-        (["--engine", "merged"], 1, "mixes text by text"),
+        (["--engine", "merged"], 1, "mixes text by text. Use --engine eager."),
         (["--export", "x.onnx"], 1, "mixes text by text"),
     ],
 )
