@@ -160,6 +160,8 @@ def test_reloaded_it_predicts_the_same(run: Path):
     many = predict(predictor.model, examples, predictor.pad, batch_size=32)
     for name in found:
         torch.testing.assert_close(single[name], many[name], rtol=1e-5, atol=1e-6)
+    for name in ("cls", "experts"):  # what is decided by them
+        assert single[name].argmax(1).tolist() == many[name].argmax(1).tolist()
 
 
 def test_new_data_may_lack_domains(run: Path, tmp_path: Path):

@@ -317,6 +317,13 @@ def test_the_single_lora_has_the_parameters_of_experts_and_router(tiny_phi: Path
     assert encoder.lora.alpha / encoder.lora.r == cfg.encoder.lora.alpha / cfg.encoder.lora.r
 
 
+def test_svd_takes_the_sum_of_the_ranks_or_the_narrowest_layer(tiny_phi: Path):
+    from dao.learner.expert_merging import _svd_rank
+
+    assert _svd_rank(make(tiny_phi)) == 24
+    assert _svd_rank(make(tiny_phi, "encoder.lora.r=20")) == 32
+
+
 def test_a_layer_that_sees_no_rows_is_refused(tiny_phi: Path):
     model = make(tiny_phi)
     layer = next(m for m in model.modules() if isinstance(m, GatedLinear))
