@@ -1,4 +1,4 @@
-"""A tiny Phi and a tiny BERT with tokenizers, as folders that transformers loads."""
+"""A tiny Phi, BERT and GPT-2 with tokenizers, as folders that transformers loads."""
 
 import atexit
 import os
@@ -60,6 +60,17 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pad_token_id=0,
     )
     return _save(BertModel, config, tmp_path_factory.mktemp("tiny-bert"), pad="[PAD]")
+
+
+@pytest.fixture(scope="session")
+def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from transformers import GPT2Config, GPT2Model
+
+    config = GPT2Config(
+        vocab_size=64, n_embd=32, n_layer=2, n_head=4, n_positions=64, bos_token_id=2,
+        eos_token_id=2,
+    )  # fmt: skip
+    return _save(GPT2Model, config, tmp_path_factory.mktemp("tiny-gpt2"), pad=None)
 
 
 def _save(model: type, config: object, folder: Path, pad: str | None) -> Path:

@@ -19,6 +19,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from torch import nn
 
 from dao.errors import UserError
 from dao.learner.weighting_spec import parse_weighting
@@ -344,6 +345,10 @@ class Experts(_Settings):
             raise ValueError(
                 f"should be of letters, digits, _ and -, and not {', '.join(TAKEN)} or a part of "
                 f"lora_. Rename {odd[0]!r} in the data"
+            )
+        if of_torch := [n for n in names if hasattr(nn.ModuleDict(), n)]:
+            raise ValueError(
+                f"should not be words that torch uses. Rename {of_torch[0]!r} in the data"
             )
         return names
 

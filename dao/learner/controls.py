@@ -15,7 +15,7 @@ from dao.learner.config import Config, Encoder
 from dao.learner.dendrite_targets import LOW_RANK, target_modules
 from dao.learner.encoder import Location, add_lora, load_config_of, locate
 from dao.learner.model import MultiTaskModel
-from dao.learner.router import Router
+from dao.learner.router import Router, router_width
 
 __all__ = ["added_parameters", "arm_encoder", "meta_base"]
 
@@ -59,8 +59,7 @@ def _with_rank(encoder: Encoder, rank: int) -> Encoder:
 def _single_rank(cfg: Config) -> int:
     """The lowest rank with which one LoRA has the parameters of all experts and of the router."""
     base = meta_base(locate(cfg.encoder.name))
-    width = base.get_input_embeddings().embedding_dim
-    width = width if cfg.experts.router == "embeddings" else base.config.hidden_size
+    width = router_width(base, cfg.experts.router)
     with torch.device("meta"):
         router = sum(p.numel() for p in Router(width, len(cfg.experts.names)).parameters())
     per_rank = _per_rank(add_lora(base, cfg.encoder.lora))

@@ -14,8 +14,16 @@ from dao.learner.assessment import TableLike
 from dao.learner.batching import Examples
 from dao.learner.config import Config
 from dao.learner.loop import DOMAIN
+from dao.learner.scoring import TaskLike, measure, selection_score
 
-__all__ = ["UNKNOWN", "domain_codes", "expert_numbers", "rows_of", "with_domains"]
+__all__ = [
+    "UNKNOWN",
+    "check_labels",
+    "domain_codes",
+    "expert_numbers",
+    "rows_of",
+    "with_domains",
+]
 
 UNKNOWN = -1
 SPLITS = ("train", "validation", "test")
@@ -53,6 +61,36 @@ def domain_codes(cfg: Config, table: TableLike) -> dict[str, Tensor]:
             f"Found {found}. Name all of the data's domains, or leave rows out."
         )
     return {split: expert_numbers(table.rows(split), names) for split in SPLITS}
+
+
+def check_labels(
+    names: Sequence[str],
+    codes: Tensor,
+    rows: pd.DataFrame,
+    tasks: Mapping[str, TaskLike],
+) -> None:
+    """See that each expert has a figure to be selected by.
+
+    Args:
+        names: of the experts.
+        codes: the number of each row's expert, (rows,).
+        rows: of validation.
+        tasks: by name, fitted.
+
+    Raises:
+        UserError: naming the domain that has none.
+    """
+    targets = {name: task.encode(rows[name].tolist()) for name, task in tasks.items()}
+    for number, expert in enumerate(names):
+        own = {name: values[codes == number] for name, values in targets.items()}
+        guesses = {name: torch.zeros(len(own[name]), t.outputs) for name, t in tasks.items()}
+        try:
+            selection_score(tasks, measure(tasks, guesses, own))
+        except UserError:
+            raise UserError(
+                f"The validation rows of each domain should allow a figure to select its expert "
+                f"by. Found too few labels of {expert}, or all alike. Give more of them."
+            ) from None
 
 
 def expert_numbers(rows: pd.DataFrame, names: Sequence[str]) -> Tensor:

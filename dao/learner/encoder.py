@@ -313,13 +313,8 @@ def add_experts(base: PreTrainedModel, cfg: settings.Lora, gate: Gate) -> PeftMo
     """Wrap `base` with a trainable adapter per expert of the `gate`, all of them active.
 
     Raises:
-        UserError: as `lora_config`; or torch has a meaning of its own for an expert's name.
+        UserError: as `lora_config`.
     """
-    if taken := [name for name in gate.names if hasattr(nn.ModuleDict(), name)]:
-        raise UserError(
-            f"`experts.names` should not be words that torch uses. Found {taken[0]!r}. Rename that "
-            f"domain in the data."
-        )
     lora = lora_config(base, cfg)
     lora._register_custom_module(dict.fromkeys(LINEAR, GatedLinear))
     first, *others = gate.names

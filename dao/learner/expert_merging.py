@@ -49,26 +49,28 @@ def check_weights(text: str | None, names: Sequence[str]) -> list[float]:
 def merge_experts(model: MultiTaskModel, rule: Rule, weights: Sequence[float]) -> None:
     """Make one adapter of all experts, which then acts alone; the router has no part any more.
 
-    `cat` and `svd` give the weighted sum of the experts' updates, of the sum of their ranks;
-    `linear` combines A and B each by itself, at one expert's rank, which is not that sum; `ties`
-    trims both and resolves signs before (Yadav et al. 2023, arXiv 2306.01708), keeping half of
-    the entries. All four are `add_weighted_adapter` of peft.
+    `cat` and `svd` give the weighted sum of the experts' updates, of the sum of their ranks; where
+    a layer is narrower than that, `svd` gives the closest of its width, in all layers. `linear`
+    combines A and B each by itself, at one expert's rank, which is not that sum; `ties` trims both
+    and resolves signs before (Yadav et al. 2023, arXiv 2306.01708), keeping half of the entries.
+    All four are `add_weighted_adapter` of peft.
     """
     experts = model.experts
     assert experts is not None
-    exact = {"svd_rank": _sum_of_ranks(model)} if rule == "svd" else {}
+    rank = {"svd_rank": _svd_rank(model)} if rule == "svd" else {}
     model.encoder.base_model.add_weighted_adapter(
         list(experts.names),
         list(weights),
         MERGED,
         combination_type=rule,
         density=DENSITY if rule == "ties" else None,
-        **exact,
+        **rank,
     )
     experts.alone = MERGED
 
 
-def _sum_of_ranks(model: MultiTaskModel) -> int:
+def _svd_rank(model: MultiTaskModel) -> int:
+    """The sum of the ranks, or the width of the narrowest layer: peft takes one for all layers."""
     assert model.experts is not None
     layers = [module for module in model.encoder.modules() if isinstance(module, GatedLinear)]
     full = min(int(min(layer.in_features, layer.out_features)) for layer in layers)
@@ -142,7 +144,12 @@ def merge_and_measure(
     write_merged(model, _base_name(folder), output)
     given = ", ".join(f"{n} {w:g}" for n, w in zip(model.experts.names, shares, strict=True))
     rank = model.encoder.peft_config[MERGED].r
-    done = f"{output}: a plain peft adapter of rank {rank}, by {rule} of {given}; heads beside it"
+    short = rule == "svd" and rank < len(shares) * model.experts.gate.rank
+    closest = ", the closest to the sum that its narrowest layer allows" if short else ""
+    done = (
+        f"{output}: a plain peft adapter of rank {rank}{closest}, by {rule} of {given}; heads "
+        f"beside it, for use with peft (evaluate.py takes runs)"
+    )
     return {f"routed, {routing}": routed, f"merged, {rule}": merged}, [done]
 
 

@@ -91,6 +91,7 @@ class Job:
         line_limit: pack the rows of a batch into lines of at most this many tokens.
         names: of the training rows, for messages.
         steps: train for exactly so many, whatever `train.epochs` says.
+        validations: so many, instead of `train.validations_per_epoch`.
         selects: whether the weights that validate best are taken, or the last ones.
         router: with a model of experts, whether its router trains, by `train.targets[DOMAIN]`.
     """
@@ -106,6 +107,7 @@ class Job:
     line_limit: int | None = None
     names: Sequence[str] = ()
     steps: int | None = None
+    validations: int | None = None
     selects: bool = True
     router: bool = False
 
@@ -151,7 +153,7 @@ class _Loop:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.model, self.tasks, self.cfg = job.model, job.tasks, job.cfg
-        self.plan = make_plan(job.train.lengths, job.cfg, job.steps)
+        self.plan = make_plan(job.train.lengths, job.cfg, job.steps, job.validations)
         if job.line_limit is not None:
             check_packing(job.model, job.line_limit)
         self.dendrites = self._wrap() if job.cfg.dendrites.grown else None

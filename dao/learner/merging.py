@@ -80,7 +80,7 @@ def check_mergeable(model: MultiTaskModel) -> None:
     if model.experts is not None:
         raise UserError(
             "LoRA should be one adapter for all texts, to be merged. Found experts that a router "
-            "mixes text by text. Use --engine eager, or make one of them with --merge-experts."
+            "mixes text by text. Use --engine eager."
         )
     if getattr(model.base, "quantization_method", None) is not None:
         raise UserError(

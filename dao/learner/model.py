@@ -34,7 +34,7 @@ from dao.learner.files import read_tensors, replace_folder, write_tensors
 from dao.learner.gated import Gate
 from dao.learner.layers import Boundary, handed
 from dao.learner.packing import Segments, positions, separating_mask, unpack
-from dao.learner.router import check_varies
+from dao.learner.router import check_varies, router_width
 
 __all__ = ["MultiTaskModel", "build", "load_weights", "read_tensors", "save_weights"]
 
@@ -254,8 +254,7 @@ def build(
         cast_frozen(encoder, compute)
     model = MultiTaskModel(encoder, outputs, pooling, compute)
     if experts is not None and gate is not None:
-        width = base.get_input_embeddings().embedding_dim
-        width = width if experts.router == "embeddings" else base.config.hidden_size
+        width = router_width(base, experts.router)
         model.experts = Experts(gate, width, experts.router, experts.routing)
     return model.to(device), tokenizer, limit
 

@@ -82,10 +82,13 @@ class Plan:
         return left if self.schedule == "linear" else (1 - math.cos(math.pi * min(1.0, left))) / 2
 
 
-def make_plan(lengths: Sequence[int], cfg: Config, limit: int | None = None) -> Plan:
+def make_plan(
+    lengths: Sequence[int], cfg: Config, limit: int | None = None, validations: int | None = None
+) -> Plan:
     """The timetable for training rows of these lengths.
 
-    With a `limit`, it has exactly so many steps, whatever the number of epochs that takes.
+    With a `limit`, it has exactly so many steps, whatever the number of epochs that takes; with
+    `validations`, so many, evenly spaced, instead of some in each epoch.
 
     Raises:
         UserError: two growths, or a growth and the end, fall on the same validation; or a row does
@@ -95,16 +98,17 @@ def make_plan(lengths: Sequence[int], cfg: Config, limit: int | None = None) -> 
     steps = _steps(lengths, cfg, limit)
     total = sum(steps)
     whole = steps if limit is None else steps[:-1] or steps  # the last one may be cut short
-    count = min(total, len(steps) * min(cfg.train.validations_per_epoch, *whole))
-    validations = tuple(round(total * (i + 1) / count) for i in range(count))
+    each = len(steps) * min(cfg.train.validations_per_epoch, *whole)
+    count = min(total, each if validations is None else validations)
+    after = tuple(round(total * (i + 1) / count) for i in range(count))
     points = [point * total for point in _growth_points(cfg)]
     # Never after the last validation: what grew there would not be trained.
-    early = validations[:-1] or validations
+    early = after[:-1] or after
     growths = tuple(min(early, key=lambda v: abs(v - point)) for point in points)
     if len(set(growths)) < len(growths) or total in growths:
         raise UserError(
             f"`dendrites.grow_at` should leave training between growths and before the end. Found "
-            f"{list(cfg.dendrites.grow_at)} with validations after steps {list(validations)}. "
+            f"{list(cfg.dendrites.grow_at)} with validations after steps {list(after)}. "
             f"Spread the points, or raise train.validations_per_epoch or train.epochs."
         )
     warmup = round(cfg.train.warmup * total)
@@ -116,7 +120,7 @@ def make_plan(lengths: Sequence[int], cfg: Config, limit: int | None = None) -> 
         steps=steps,
         total=total,
         warmup=warmup,
-        validations=validations,
+        validations=after,
         growths=growths,
         schedule=cfg.train.schedule,
         step_size=cfg.train.step_size,

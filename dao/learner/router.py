@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,14 @@ from torch.nn import functional as F
 
 from dao.errors import UserError
 
-__all__ = ["Router", "RouterLoss", "check_varies", "mixing_weights", "router_loss"]
+__all__ = [
+    "Router",
+    "RouterLoss",
+    "check_varies",
+    "mixing_weights",
+    "router_loss",
+    "router_width",
+]
 
 # Rounding of a mean over tokens is far below, the difference between two texts far above.
 SAME = 1e-6
@@ -38,6 +45,13 @@ class Router(nn.Module):
         """(batch, width) to logits (batch, experts)."""
         logits: Tensor = self.out(self.norm(features))
         return logits
+
+
+def router_width(base: Any, reads: Literal["embeddings", "states"]) -> int:  # noqa: ANN401
+    """Width of what the router sees of an encoder: of a token's embedding, or of its last state."""
+    if reads == "embeddings":
+        return int(base.get_input_embeddings().embedding_dim)
+    return int(base.config.hidden_size)
 
 
 def mixing_weights(logits: Tensor, routing: Literal["soft", "hard"]) -> Tensor:

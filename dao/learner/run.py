@@ -13,7 +13,7 @@ from dao.learner import dendritic, ranks
 from dao.learner.assessment import TableLike, assess, slice_columns
 from dao.learner.config import Config, Encoder
 from dao.learner.controls import arm_encoder
-from dao.learner.domains import domain_codes, with_domains
+from dao.learner.domains import check_labels, domain_codes, with_domains
 from dao.learner.files import csv_text, write_atomically, write_tensors
 from dao.learner.loop import Fitted, Job, Progress, fit
 from dao.learner.model import build, save_weights
@@ -24,7 +24,7 @@ from dao.learner.report import model_card
 from dao.learner.routing import routing_figures
 from dao.learner.scoring import TaskLike, predict
 from dao.learner.scratch import BASE, Found, find_encoder, forget_start
-from dao.learner.stages import fit_stages, steps_of_stages
+from dao.learner.stages import check_one_process, fit_stages, steps_of_stages
 from dao.learner.token_cache import TokenCache
 
 __all__ = ["run"]
@@ -61,7 +61,7 @@ def run(
     folder.write("data.json", table.report)
     # Before training: an error in these settings should not wait for hours.
     columns = _slices(cfg, table, tasks)
-    domains = domain_codes(cfg, table) if cfg.experts.names else {}
+    domains = _domains(cfg, table, tasks)
     device = pick_device(cfg.device)
     outputs = {name: task.outputs for name, task in tasks.items()}
     cache = TokenCache(cfg.cache_folder / "tokens", progress.note)
@@ -145,6 +145,18 @@ def _slices(cfg: Config, table: TableLike, tasks: Mapping[str, TaskLike]) -> tup
     """Columns to break figures down by; with experts the domain is always among them."""
     found = slice_columns(cfg.data.slices, table.frame.drop(columns=list(tasks)))
     return found if "domain" in found or not cfg.experts.names else (*found, "domain")
+
+
+def _domains(cfg: Config, table: TableLike, tasks: Mapping[str, TaskLike]) -> dict[str, Tensor]:
+    """Split -> the number of each row's expert, where there are experts or the arm beside them."""
+    if not cfg.experts.names:
+        return {}
+    codes = domain_codes(cfg, table)
+    if cfg.routed:
+        check_one_process()
+        split = "validation"
+        check_labels(cfg.experts.names, codes[split], table.rows(split), tasks)
+    return codes
 
 
 def _fit(job: Job, resume: bool) -> tuple[Fitted, dict[str, Any] | None]:

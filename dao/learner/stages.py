@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,9 +36,10 @@ from dao.learner.router import check_varies
 from dao.learner.routing import routed_right
 from dao.learner.scoring import predict
 
-__all__ = ["fit_stages", "steps_of_stages"]
+__all__ = ["check_one_process", "fit_stages", "steps_of_stages"]
 
 JOINT = "joint"
+GLANCES = 5  # validations of the warm-up, in which nothing is selected
 PROBES = 32  # texts that the router's input is compared on
 
 
@@ -68,8 +69,8 @@ def fit_stages(job: Job, *, resume: bool = False) -> tuple[Fitted, dict[str, Any
     Steps are those of the last stage, seconds those of all.
 
     Every expert starts from the same heads and trains its own; the router's warm-up begins with
-    their mean, so that no expert comes first. Heads train in every stage. In the warm-up the last
-    weights are taken, elsewhere those that validate best.
+    the mean of those that trained, so that no expert comes first. Heads train in every stage. In
+    the warm-up the last weights are taken, elsewhere those that validate best.
 
     Args:
         job: a model with experts, rows with `DOMAIN` among their targets, and the run's folder,
@@ -79,13 +80,9 @@ def fit_stages(job: Job, *, resume: bool = False) -> tuple[Fitted, dict[str, Any
 
     Raises:
         UserError: as `fit`; the router's input does not depend on the text; an expert's tensor did
-            not move in the last stage; this is one of several processes.
+            not move in the last stage.
         RuntimeError: something that was frozen moved.
     """
-    if ranks.several():
-        raise UserError(
-            "`experts` should train in one process. Found several. Start train.py without torchrun."
-        )
     model = job.model
     assert model.experts is not None
     _check_input(job)
@@ -100,7 +97,7 @@ def fit_stages(job: Job, *, resume: bool = False) -> tuple[Fitted, dict[str, Any
         )
         records[stage.name] = _finished(stage, resume) or _train(stage, resume)[1]
         ends.append(_copy(model.heads.state_dict()))
-    model.heads.load_state_dict({k: torch.stack([e[k] for e in ends]).mean(0) for k in fresh})
+    model.heads.load_state_dict(_mean_heads(fresh, stages, ends))
     warm_up = _warm_up(job)
     job.progress.note(f"stage 2: the router and the heads, for {warm_up.job.steps} steps")
     records[ROUTER] = _finished(warm_up, resume) or _train(warm_up, resume)[1]
@@ -109,6 +106,18 @@ def fit_stages(job: Job, *, resume: bool = False) -> tuple[Fitted, dict[str, Any
     fitted, records[JOINT] = _train(joint, resume)
     seconds = sum(record["seconds"] for record in records.values())
     return replace(fitted, seconds=seconds), {**_facts(job), "stages": records}
+
+
+def check_one_process() -> None:
+    """Refuse to train experts in several processes.
+
+    Raises:
+        UserError: this is one of several.
+    """
+    if ranks.several():
+        raise UserError(
+            "`experts` should train in one process. Found several. Start train.py without torchrun."
+        )
 
 
 def steps_of_stages(job: Job) -> dict[str, int]:
@@ -155,14 +164,35 @@ def _alone(job: Job) -> list[_Stage]:
     return stages
 
 
+def _mean_heads(
+    fresh: Mapping[str, Tensor], stages: Sequence[_Stage], ends: Sequence[Mapping[str, Tensor]]
+) -> dict[str, Tensor]:
+    """The mean of the heads after stage 1: of each task, over the domains that have labels of it.
+
+    Args:
+        fresh: tensors of the heads before, named task first.
+        stages: one for each expert.
+        ends: tensors of the heads after each of them.
+    """
+    mean = dict(fresh)
+    for key in fresh:
+        task = key.partition(".")[0]
+        taught = [
+            end[key]
+            for stage, end in zip(stages, ends, strict=True)
+            if stage.job.tasks[task].labelled(stage.job.train.targets[task]).any()
+        ]
+        if taught:
+            mean[key] = torch.stack(taught).mean(0)
+    return mean
+
+
 def _warm_up(job: Job) -> _Stage:
-    # Nothing is selected, so it is enough to see now and then how it goes.
-    train = job.cfg.train.model_copy(update={"validations_per_epoch": 1})
     own = replace(
         job,
-        cfg=job.cfg.model_copy(update={"train": train}),
         folder=job.folder.stage(ROUTER),
         steps=job.cfg.experts.router_warmup_steps,
+        validations=GLANCES,
         selects=False,
         router=True,
     )

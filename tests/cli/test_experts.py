@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -87,6 +88,8 @@ def test_history_has_the_router_beside_the_tasks(run: Path):
     assert "router" not in json.loads(first)
     warm_up = (run / "stages" / "router" / "history.jsonl").read_text().splitlines()
     assert len(warm_up) == 11
+    glances = (run / "stages" / "router" / "validation.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in glances] == [2, 4, 7, 9, 11]
 
 
 def test_metrics_have_domains_routing_and_usage(run: Path):
@@ -162,6 +165,8 @@ def test_reloaded_it_predicts_the_same(run: Path):
     many = predict(predictor.model, examples, predictor.pad, batch_size=32)
     for name in found:
         torch.testing.assert_close(single[name], many[name], rtol=1e-5, atol=1e-6)
+    for name in ("cls", "experts"):  # what is decided by them
+        assert single[name].argmax(1).tolist() == many[name].argmax(1).tolist()
 
 
 def test_new_data_may_lack_domains(run: Path, tmp_path: Path):
@@ -222,6 +227,26 @@ def test_a_stopped_run_ends_with_the_same_weights(
     assert [s["moved"] for s in a.values()] == [s["moved"] for s in b.values()]
 
 
+def test_the_mean_of_the_heads_leaves_out_those_that_never_trained():
+    from dao.learner.stages import _mean_heads
+    from tasks.regression import Regression
+
+    task = Regression("reg", "score")
+    targets = {"news": [1.0, None], "forum": [None, None], "blog": [0.0, 1.0]}
+    stages = [
+        SimpleNamespace(
+            job=SimpleNamespace(
+                tasks={"reg": task}, train=SimpleNamespace(targets={"reg": task.encode(values)})
+            )
+        )
+        for values in targets.values()
+    ]
+    ends = [{"reg.weight": torch.full((1, 2), value)} for value in (1.0, 9.0, 4.0)]
+    fresh = {"reg.weight": torch.full((1, 2), 9.0)}
+    assert _mean_heads(fresh, stages, ends)["reg.weight"].tolist() == [[2.5, 2.5]]
+    assert _mean_heads(fresh, stages[1:2], ends[1:2])["reg.weight"].tolist() == [[9.0, 9.0]]
+
+
 # -- other kinds of run --------------------------------------------------------------------------
 
 
@@ -265,8 +290,11 @@ def test_the_presets_combination(invoke, domain_csv: Path, tmp_path: Path):
     from peft import PeftModel
     from transformers import BertModel
 
-    assert read(run / "experts" / "news", "adapter_config.json")["base_model_name_or_path"] == "base"
-    base = read(place, "adapter_config.json")["base_model_name_or_path"]
+    own, base = (
+        read(folder, "adapter_config.json")["base_model_name_or_path"]
+        for folder in (run / "experts" / "news", place)
+    )
+    assert own == "base"
     assert PeftModel.from_pretrained(BertModel.from_pretrained(base), place).peft_config
 
 
@@ -316,6 +344,7 @@ def test_experts_merge_into_one_plain_adapter(run: Path, tiny_phi: Path, tmp_pat
     assert result.exit_code == 0, result.output
     assert f"merged, {rule}, forum" in result.stdout
     assert "routed, soft, all" in result.stdout
+    assert "for use with peft (evaluate.py takes runs)" in " ".join(result.stdout.split())
     files = {"adapter_config.json", "adapter_model.safetensors", "heads.safetensors"}
     assert {path.name for path in place.iterdir()} == files
     news, forum, merged = map(updates, (run / "experts/news", run / "experts/forum", place))
@@ -340,7 +369,7 @@ def test_experts_merge_into_one_plain_adapter(run: Path, tiny_phi: Path, tmp_pat
         (["--expert-weights", "1,1"], 2, "goes with --merge-experts"),
         (["--merge-experts", "cat", "--output", "x", "--expert-weights", "1"], 1, "2 numbers"),
         (["--merge-experts", "cat", "--output", "no/where"], 1, "should be a new folder"),
-        (["--engine", "merged"], 1, "mixes text by text"),
+        (["--engine", "merged"], 1, "mixes text by text. Use --engine eager."),
         (["--export", "x.onnx"], 1, "mixes text by text"),
     ],
 )
@@ -364,6 +393,8 @@ def broken(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
         rows.loc[[1, 5], "origin"] = None
     elif kind == "empty":
         rows["origin"] = None
+    elif kind == "alike":
+        rows.loc[(rows["origin"] == "forum") & (rows["split"] == "validation"), "score"] = 0.5
     return rows
 
 
@@ -374,11 +405,13 @@ def broken(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
         ("missing", "no training or no validation rows of forum"),
         ("some", "Found 2 of 160 rows without one"),
         ("empty", "Found no such column, or an empty one"),
+        ("alike", "Found too few labels of forum, or all alike"),
     ],
 )
 def test_domains_that_do_not_fit_are_one_line(invoke, domain_csv, tiny_phi, tmp_path, kind, said):
     broken(pd.read_csv(domain_csv), kind).to_csv(tmp_path / "bad.csv", index=False)
-    result = invoke(tmp_path / "bad.csv", tiny_phi, tmp_path / "run", "--tasks", "cls", *EXPERTS)
+    task = "reg" if kind == "alike" else "cls"
+    result = invoke(tmp_path / "bad.csv", tiny_phi, tmp_path / "run", "--tasks", task, *EXPERTS)
     assert result.exit_code == 1
     assert said in result.stderr
     assert len([line for line in result.stderr.splitlines() if line.startswith("error:")]) == 1
@@ -398,13 +431,16 @@ def test_a_router_that_sees_nothing_is_refused(invoke, domain_csv, tiny_phi, tmp
     assert "is the same for 32 different texts" in result.stderr
 
 
-def test_several_processes_are_refused(monkeypatch):
-    from dao.errors import UserError
+def test_several_processes_are_refused_before_anything_is_made(
+    invoke, domain_csv, tmp_path: Path, monkeypatch
+):
     from dao.learner import stages
 
-    monkeypatch.setattr(stages.ranks, "several", lambda: True)
-    with pytest.raises(UserError, match="should train in one process"):
-        stages.fit_stages(None)
+    monkeypatch.setattr(stages, "ranks", SimpleNamespace(several=lambda: True))
+    monkeypatch.setattr("dao.learner.run.find_encoder", None)
+    result = invoke(domain_csv, Path("nowhere"), tmp_path / "run", "--tasks", "cls", *EXPERTS)
+    assert result.exit_code == 1
+    assert "should train in one process" in result.stderr
 
 
 def test_the_factorial_has_no_experts():

@@ -39,6 +39,12 @@ def test_a_last_epoch_cut_short_does_not_thin_the_validations(limit: int, count:
     assert make_plan(LENGTHS, dense, limit).validations == tuple(range(1, limit + 1))
 
 
+def test_a_number_of_validations_does_not_depend_on_epochs():
+    cfg = load_config(flags={"train.batch_size": 10})
+    assert make_plan(LENGTHS, cfg, 500, 5).validations == (100, 200, 300, 400, 500)
+    assert make_plan(LENGTHS, cfg, 3, 5).validations == (1, 2, 3)
+
+
 def test_four_arms_see_the_same_batches():
     arms = [
         {"weighting": "dao" if dao else "equal", "dendrites.enabled": dendrites}
