@@ -282,5 +282,6 @@ def _facts(job: Job) -> dict[str, Any]:
     return {
         "names": list(job.cfg.experts.names),
         "parameters": part_sizes(job.model),
-        "heads": "each expert's own in stage 1, from the same start; then their mean, and trained",
+        "heads": "each expert's own in stage 1, from the same start; then the mean of "
+        "those that trained, and trained",
     }
