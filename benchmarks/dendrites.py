@@ -42,7 +42,7 @@ from benchmarks.timing import Stopwatch
 from dao.errors import UserError
 from dao.learner import dendritic
 from dao.learner.command import user_errors
-from dao.learner.config import Config, Encoder
+from dao.learner.config import Config
 from dao.learner.controls import arm_encoder
 from dao.learner.dendrites import Dendrites, target_modules
 from dao.learner.encoder import load_config_of, locate
@@ -51,6 +51,7 @@ from dao.learner.merging import merge
 from dao.learner.model import MultiTaskModel, build
 from dao.learner.predictor import pick_device
 from dao.learner.report import markdown
+from dao.learner.sections import Encoder
 
 __all__ = ["SETS", "Options", "Work", "goals", "measure", "paired", "train_step"]
 

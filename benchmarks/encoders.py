@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PhiConfig, PhiModel, PreTrainedConfig
 
 from dao.errors import UserError
-from dao.learner import config as settings
+from dao.learner import sections as settings
 from dao.learner.encoder import (
     EMBEDDED,
     load_config_of,

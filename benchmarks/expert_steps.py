@@ -31,13 +31,14 @@ from benchmarks.encoders import encoder_settings, spec_of
 from benchmarks.report import cell, grid, hardware, spread
 from benchmarks.timing import Stopwatch
 from dao.learner.command import user_errors
-from dao.learner.config import Config, Encoder
+from dao.learner.config import Config
 from dao.learner.controls import arm_encoder
 from dao.learner.experts import train_only
 from dao.learner.files import write_atomically
 from dao.learner.model import MultiTaskModel, build
 from dao.learner.predictor import pick_device
 from dao.learner.report import WIDE
+from dao.learner.sections import Encoder
 
 __all__ = ["LIMIT", "Options", "measure"]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from dao.learner import config as settings
+from dao.learner import sections as settings
 from dao.learner.controls import meta_base
 from dao.learner.encoder import add_lora, locate
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from benchmarks.timing import Stopwatch
 from benchmarks.work import OUTPUTS, Work, task_losses
 from dao import DAOLoss
-from dao.learner import config as settings
+from dao.learner import sections as settings
 from dao.learner.batching import Batch, collate, epoch_batches
 from dao.learner.controls import meta_base
 from dao.learner.dendrites import Dendrites, target_modules

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from benchmarks import lengths
 from benchmarks.encoders import encoder_settings, spec_of
-from dao.learner import config as settings
+from dao.learner import sections as settings
 from dao.learner.batching import Examples
 from dao.learner.controls import meta_base
 from dao.learner.encoder import add_lora, load_tokenizer, locate, pooling_of, token_limit

@@ -11,11 +11,12 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import AutoModel
 
-from dao.learner.config import Config, Encoder
+from dao.learner.config import Config
 from dao.learner.dendrite_targets import LOW_RANK, target_modules
 from dao.learner.encoder import Location, add_lora, load_config_of, locate
 from dao.learner.model import MultiTaskModel
 from dao.learner.router import Router, router_width
+from dao.learner.sections import Encoder
 
 __all__ = ["added_parameters", "arm_encoder", "meta_base"]
 

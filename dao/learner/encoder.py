@@ -28,7 +28,7 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
 from dao.errors import UserError
-from dao.learner import config as settings
+from dao.learner import sections as settings
 from dao.learner.folded import FoldedLinear
 from dao.learner.gated import Gate, GatedLinear
 from dao.learner.layers import layer_list

@@ -12,7 +12,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from dao.learner import config as settings
+from dao.learner import sections as settings
 from dao.learner.checkpoint import check_fit
 from dao.learner.encoder import (
     add_experts,

@@ -15,13 +15,13 @@ from typing_extensions import TypeVar
 from dao.errors import UserError
 from dao.learner import dendritic, ranks
 from dao.learner.batching import Examples
-from dao.learner.config import Lora
 from dao.learner.experts import EXPERTS, expert_columns
 from dao.learner.files import read_tensors
 from dao.learner.model import MultiTaskModel, build, load_weights
 from dao.learner.record import RunFolder
 from dao.learner.scoring import Engine, TaskLike, predict
 from dao.learner.scratch import made_encoder
+from dao.learner.sections import Lora
 from dao.learner.token_cache import TokenCache
 from dao.learner.tokens import Tokens, pad_id, tokenize
 

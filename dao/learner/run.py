@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dao.learner import dendritic, ranks
 from dao.learner.assessment import TableLike, assess, slice_columns
-from dao.learner.config import Config, Encoder
+from dao.learner.config import Config
 from dao.learner.controls import arm_encoder
 from dao.learner.domains import check_labels, domain_codes, with_domains
 from dao.learner.files import csv_text, write_atomically, write_tensors
@@ -24,6 +24,7 @@ from dao.learner.report import model_card
 from dao.learner.routing import routing_figures
 from dao.learner.scoring import TaskLike, predict
 from dao.learner.scratch import BASE, Found, find_encoder, forget_start
+from dao.learner.sections import Encoder
 from dao.learner.stages import check_one_process, fit_stages, steps_of_stages
 from dao.learner.token_cache import TokenCache
 

@@ -23,10 +23,11 @@ from transformers.utils import logging
 
 from dao.errors import UserError
 from dao.learner import ranks
-from dao.learner.config import Config, Encoder, Scratch
+from dao.learner.config import Config
 from dao.learner.encoder import Location, locate
 from dao.learner.files import digest, replace_folder
 from dao.learner.pretraining import pretrain
+from dao.learner.sections import Encoder, Scratch
 from dao.learner.vocabulary import SPECIAL, train_tokenizer
 
 __all__ = [

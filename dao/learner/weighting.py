@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from dao import DAOLoss, TaskRecord
 from dao.errors import UserError
-from dao.learner import config as settings
 from dao.learner import ranks
+from dao.learner.config import Config
+from dao.learner.sections import Dao
 from dao.learner.weighting_spec import Spec, parse_weighting
 
 __all__ = [
@@ -111,7 +112,7 @@ class Balanced(Weighting):
 
 
 def make_weighting(
-    cfg: settings.Config,
+    cfg: Config,
     tasks: Sequence[str],
     shared: Parameters,
     trainable: Parameters,
@@ -148,7 +149,7 @@ def make_weighting(
     return Scalarized(spec, tasks, lr=cfg.train.lr).to(device)
 
 
-def _dao_loss(cfg: settings.Dao, spec: Spec, tasks: Sequence[str], shared: Parameters) -> DAOLoss:
+def _dao_loss(cfg: Dao, spec: Spec, tasks: Sequence[str], shared: Parameters) -> DAOLoss:
     # A run stops at a loss that is not finite, and the history looks for one.
     common: dict[str, Any] = {"params": shared, "check_finite": "measured"}
     common["refresh_every"] = cfg.refresh_every

@@ -19,9 +19,9 @@ from benchmarks.training import app
 from benchmarks.work import Options, Work, prepare
 from dao.errors import UserError
 from dao.learner.batching import Examples, collate
-from dao.learner.config import Encoder
 from dao.learner.encoder import load_tokenizer, locate
 from dao.learner.model import build
+from dao.learner.sections import Encoder
 
 ROWS = (0, 1, 2, 3)
 

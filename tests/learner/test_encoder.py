@@ -8,9 +8,10 @@ import torch
 from dao.errors import UserError
 from dao.learner import encoder
 from dao.learner.batching import Examples, collate
-from dao.learner.config import Encoder, load_config
+from dao.learner.config import load_config
 from dao.learner.encoder import locate, pool
 from dao.learner.model import MultiTaskModel, build, load_weights, save_weights
+from dao.learner.sections import Encoder
 from dao.learner.tokens import tokenize
 
 CPU = torch.device("cpu")

@@ -10,10 +10,11 @@ from transformers.activations import NewGELUActivation
 
 from dao import DAOLoss
 from dao.learner.batching import Batch, Examples, collate
-from dao.learner.config import Config, Encoder, Lora
+from dao.learner.config import Config
 from dao.learner.folded import FoldedLinear
 from dao.learner.history import History, NonFiniteError
 from dao.learner.model import MultiTaskModel, build
+from dao.learner.sections import Encoder, Lora
 
 CPU = torch.device("cpu")
 OUTPUTS = {"cls": 3, "reg": 1}
