@@ -105,7 +105,7 @@ def test_metrics_have_domains_routing_and_usage(run: Path):
     printed = (run.parent / "printed.txt").read_text()
     assert "test: the router is right in" in printed
     assert "soft, forum" in printed
-    assert f"of {metrics['training']['steps']} of stage 3; trained" in printed
+    assert f"of stage 3; {metrics['training']['steps']} steps in all stages; trained" in printed
     stages = metrics["experts"]["stages"].values()
     assert metrics["training"]["seconds"] == pytest.approx(
         sum(s["seconds"] for s in stages), abs=0.1
