@@ -210,7 +210,8 @@ def _report(folder: RunFolder, load: Load, columns: Columns, data: list[str], st
     lines += notes
     tasks = {name: task for name, task in tasks.items() if name in table.tasks}
     further = table.frame.drop(columns=list(tasks))
-    slices = slice_columns(None if data else cfg.data.slices, further)
+    targets = (cfg.data.cls, cfg.data.reg)
+    slices = slice_columns(None if data else cfg.data.slices, further, targets)
     rows = table.rows("test")
     outputs = predictor(rows["text"].tolist())
     parts = assess(outputs, tasks, rows, train, ceilings(table, tasks, "test"), slices)
@@ -229,6 +230,8 @@ def _predict(
     from dao.learner.record import check_writable
     from tasks.unseen import read_texts
 
+    if any(not text.strip() for text in texts):
+        raise typer.BadParameter("--text should not be empty.")
     if source and output:
         check_writable(output)
         texts = read_texts(str(source), columns)

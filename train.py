@@ -168,6 +168,8 @@ def run(cfg: Config, *, resume: Path | None = None, overwrite: bool = False) -> 
 
     table, tasks = load_data(cfg)
     best = {split: ceilings(table, tasks, split) for split in ("validation", "test")}
+    if not resume:
+        learner.check(cfg, table, tasks)
     folder = ranks.run_folder(resume or cfg.folder)
     lines = notes(table.report) + [line for task in tasks.values() for line in task.notes()]
     shown = RichProgress(lines) if ranks.is_first() else ranks.Silence()

@@ -27,6 +27,7 @@ __all__ = ["Classification"]
 
 MISSING = -100  # the index that torch's cross-entropy ignores
 SELECTORS = ("accuracy", "macro_f1", "rare_f1")
+LINEAR = "TF-IDF + logistic regression"
 INTEGER_LIKE = re.compile(r"-?\d+\.0+")
 
 
@@ -262,26 +263,31 @@ class Classification(Task):
     def baselines(
         self, train: tuple[Sequence[str], Tensor], test: tuple[Sequence[str], Tensor]
     ) -> dict[str, dict[str, Any]]:
-        """The most frequent class, the rare one everywhere, TF-IDF with logistic regression.
-
-        The regression is balanced where the loss is, and tuned by what selects the model.
-        """
-        texts, classes = self._known(*train)
-        balanced, count = self.class_weights is not None, len(test[0])
-        index = self.classes.index(self.positive) if self.positive else 0
-        linear = baselines.classify(
-            texts, classes, test[0], outputs=self.outputs, balanced=balanced,
-            select_by=self.select_by, positive=index,
-        )  # fmt: skip
+        """The most frequent class, the rare one everywhere, and what `linear` gives."""
+        _, classes = self._known(*train)
+        count, index = len(test[0]), self._index
         rows = {"majority class": self._constant(np.bincount(classes).argmax(), count)}
-        # Of many balanced classes, each has a small share, and none is rare.
-        few = np.mean(classes == index) < min(rare.RARE, 0.5 / self.outputs)
-        if self.positive and (self.select_by == "rare_f1" or few):
+        if self.select_by == "rare_f1":
             rows[f"always {self.positive}"] = self._constant(index, count)
-        rows["TF-IDF + logistic regression"] = linear
+        rows[LINEAR] = self.linear(train, test[0])
         return {
             label: self._scored(scores.argmax(1), scores, test[1]) for label, scores in rows.items()
         }
+
+    def linear(self, train: tuple[Sequence[str], Tensor], texts: Sequence[str]) -> np.ndarray:
+        """Class probabilities (n, outputs) of n texts by TF-IDF with logistic regression.
+
+        It is balanced where the loss is, and tuned, within `train`, by what selects the model.
+        """
+        return baselines.classify(
+            *self._known(*train), texts, outputs=self.outputs,
+            balanced=self.class_weights is not None, select_by=self.select_by,
+            positive=self._index,
+        )  # fmt: skip
+
+    @property
+    def _index(self) -> int:
+        return self.classes.index(self.positive) if self.positive else 0
 
     def _constant(self, index: int, count: int) -> np.ndarray:
         return np.tile(np.eye(self.outputs)[index], (count, 1))

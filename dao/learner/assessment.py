@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 import pandas as pd
@@ -63,14 +63,22 @@ def assess(
     }
 
 
-def slice_columns(chosen: tuple[str, ...] | None, frame: pd.DataFrame) -> tuple[str, ...]:
+def slice_columns(
+    chosen: tuple[str, ...] | None, frame: pd.DataFrame, targets: Collection[str] = ()
+) -> tuple[str, ...]:
     """Columns to break the figures down by: those chosen, or every further one of few values.
+
+    Args:
+        chosen: names; None for what suits.
+        frame: the rows.
+        targets: columns that say what is to be predicted, which suit only where they are chosen.
 
     Raises:
         UserError: the data have no such column.
     """
     if chosen is None:
-        return tuple(c for c in frame.columns if not _own(c) and _few(frame[c]))
+        suitable = (c for c in frame.columns if not _own(c) and c not in targets)
+        return tuple(c for c in suitable if _few(frame[c]))
     missing = [c for c in chosen if c not in frame]
     if missing:
         raise UserError(

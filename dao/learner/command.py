@@ -87,7 +87,8 @@ def print_plan(cfg: Config, table: TableLike) -> None:
         UserError: the run would be refused for its device, encoder, weighting, slices or domains.
     """
     pick_device(cfg.device)
-    slice_columns(cfg.data.slices, table.frame.drop(columns=list(cfg.tasks)))
+    further = table.frame.drop(columns=list(cfg.tasks))
+    slice_columns(cfg.data.slices, further, (cfg.data.cls, cfg.data.reg))
     if cfg.experts.names:
         domain_codes(cfg, table)
     make_weighting(cfg, cfg.tasks, shared=list, trainable=list, device=torch.device("cpu"))

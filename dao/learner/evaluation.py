@@ -47,6 +47,7 @@ def print_quantized(
     style: str,
 ) -> None:
     """Write the model in int8 and compare it on labelled rows; progress goes to stderr."""
+    _make_folder(place)
     result = quantize_run(folder, predictor, tasks, rows, place, _tell)
     lines = [*quantized_lines(result), *engines_lines(result)]
     show_tables(result, [_engines(result, tasks)], lines, style)
@@ -66,11 +67,19 @@ def print_sweep(
             f"A threshold should be of a classification. Found {', '.join(tasks)} alone in this "
             f"run. Train with --tasks cls."
         )
-    if not place.is_dir():
-        raise UserError(f"The output should be an existing folder. Found {place}. Create it.")
+    _make_folder(place)
     result = sweep_run(predictor, task, table, place)
     written = [f"written: {place / name}" for name in FILES]
     show_tables(result, [sweep_table(result)], [*sweep_lines(result), *written], style)
+
+
+def _make_folder(place: Path) -> None:
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise UserError(
+            f"The output should be a folder. Found the file {place}. Give another --output."
+        ) from None
 
 
 def _engines(result: Mapping[str, Any], tasks: Mapping[str, TaskLike]) -> Table:

@@ -382,15 +382,17 @@ class _Loop:
                 raise self.diverged(f"Every output of `{task}`", math.nan, step)
         figures = measure(self.tasks, outputs, self.job.validation.targets)
         score = selection_score(self.tasks, figures)
-        if score > self.best["score"] or not self.job.selects:
+        better = score > self.best["score"]
+        if better or not self.job.selects:
             description, self.best_tensors = self._snapshot()
-            self.best = {"score": score, "step": step, "description": description}
+            highest = max(score, self.best["score"])
+            self.best = {"score": highest, "step": step, "description": description}
         grown = self._grow(score, step)
         row = {
             "step": step,
             "epoch": epoch,
             "score": score,
-            "best": self.best["step"] == step,
+            "best": better,
             "grown": grown,
             "metrics": {task: _numbers(values) for task, values in figures.items()},
         }

@@ -14,6 +14,7 @@ from dao.learner.assessment import TableLike, assess, slice_columns
 from dao.learner.config import Config
 from dao.learner.controls import arm_encoder
 from dao.learner.domains import check_labels, domain_codes, with_domains
+from dao.learner.encoder import load_config_of, locate
 from dao.learner.files import csv_text, write_atomically, write_tensors
 from dao.learner.loop import Fitted, Job, Progress, fit
 from dao.learner.model import build, save_weights
@@ -28,7 +29,7 @@ from dao.learner.sections import Encoder
 from dao.learner.stages import check_one_process, fit_stages, steps_of_stages
 from dao.learner.token_cache import TokenCache
 
-__all__ = ["run"]
+__all__ = ["check", "run"]
 
 
 def run(
@@ -142,9 +143,22 @@ def run(
     return metrics
 
 
+def check(cfg: Config, table: TableLike, tasks: Mapping[str, TaskLike]) -> None:
+    """Refuse what the data or the encoder make impossible, before there is a run folder.
+
+    Raises:
+        UserError: slices or domains that the data do not have; an encoder that cannot be had.
+    """
+    _slices(cfg, table, tasks)
+    _domains(cfg, table, tasks)
+    if cfg.encoder.scratch.when == "never":
+        load_config_of(locate(cfg.encoder.name))
+
+
 def _slices(cfg: Config, table: TableLike, tasks: Mapping[str, TaskLike]) -> tuple[str, ...]:
     """Columns to break figures down by; with experts the domain is always among them."""
-    found = slice_columns(cfg.data.slices, table.frame.drop(columns=list(tasks)))
+    further = table.frame.drop(columns=list(tasks))
+    found = slice_columns(cfg.data.slices, further, (cfg.data.cls, cfg.data.reg))
     return found if "domain" in found or not cfg.experts.names else (*found, "domain")
 
 

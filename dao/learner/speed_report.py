@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 __all__ = ["engines_lines", "engines_table"]
@@ -27,7 +26,7 @@ COLUMNS = {
 def engines_table(
     result: Mapping[str, Any], headline: Mapping[str, Sequence[tuple[str, str]]]
 ) -> Table:
-    """One row per engine; what could not run has its reason in a last column.
+    """One row per engine that could run; `engines_lines` says why the others could not.
 
     Args:
         result: of `dao.learner.speed.compare_engines`.
@@ -39,18 +38,15 @@ def engines_table(
         table.add_column(title, justify="right")
     figures = [(task, metric, arrow) for task, shown in headline.items() for metric, arrow in shown]
     for task, metric, arrow in figures:
-        table.add_column(f"{task} {metric} {arrow}", justify="right")
-    explained = any("reason" in row for row in result["rows"])
-    if explained:
-        table.add_column("not run, because")
+        # Spaces, at which a narrow terminal can break the heading.
+        table.add_column(f"{task} {metric.replace('_', ' ')} {arrow}", justify="right")
     for row in result["rows"]:
-        table.add_row(*_cells(row, figures), *([escape(row.get("reason", ""))] * explained))
+        if "reason" not in row:
+            table.add_row(*_cells(row, figures))
     return table
 
 
 def _cells(row: Mapping[str, Any], figures: Sequence[tuple[str, str, str]]) -> list[str]:
-    if "reason" in row:
-        return [row["engine"], *[""] * (len(COLUMNS) + len(figures))]
     shown = [(row[key], form) for key, (_, form) in COLUMNS.items()]
     times = ["" if value is None else form.format(value) for value, form in shown]
     values = [row["figures"].get(task, {}).get(metric) for task, metric, _ in figures]
@@ -68,4 +64,9 @@ def engines_lines(result: Mapping[str, Any]) -> list[str]:
         f"from the trained model ({result['trained_in']}) on sorted batches. MB: weights in "
         "memory; on disk: the files it is loaded from, where there are any",
     ]
+    reasons: dict[str, list[str]] = {}
+    for row in result["rows"]:
+        if "reason" in row:
+            reasons.setdefault(row["reason"], []).append(row["engine"])
+    lines += [f"not run: {', '.join(names)}: {why}" for why, names in reasons.items()]
     return [*lines, result["merged"]] if result["merged"] else lines

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import matplotlib
 import numpy as np
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -28,6 +29,8 @@ __all__ = ["FILES", "sweep_run", "sweep_table"]
 
 FILES = ("threshold.json", "precision_recall.png")
 FIGURES = ("precision", "recall", "f1")
+SPLITS = ("validation", "test")
+PLAIN = "TF-IDF + logistic regression"
 
 
 class RareClass(TaskLike, Protocol):
@@ -39,6 +42,11 @@ class RareClass(TaskLike, Protocol):
 
     def decide(self, outputs: Tensor) -> NDArray[Any]:
         """Index of the class that each row of (n, outputs) is called."""
+
+    def linear(
+        self, train: tuple[Sequence[str], Tensor], texts: Sequence[str]
+    ) -> NDArray[np.float64]:
+        """Class probabilities (n, outputs) of n texts by a plain model."""
 
 
 def sweep_run(
@@ -63,9 +71,21 @@ def sweep_run(
             "A threshold should be for one class. Found none that is rare in this run. Train with "
             "cls.positive=CLASS."
         )
-    parts = {s: _marked(predictor, task, table, s) for s in ("validation", "test")}
-    found = {"task": task.name, "positive": task.positive}
+
+    def outputs(texts: list[str]) -> Tensor:
+        found: Tensor = predictor(texts)[task.name]
+        return found
+
+    train = table.rows("train")
+    learnt = train["text"].tolist(), task.encode(train[task.name].tolist())
+    parts = {s: _marked(outputs, task, table, s) for s in SPLITS}
+    found: dict[str, Any] = {"task": task.name, "positive": task.positive}
     found |= sweep(parts["validation"], parts["test"])
+    # The plain model has the same advantage; log-probabilities are outputs like any other.
+    plain = {
+        s: _marked(lambda texts: _log(task.linear(learnt, texts)), task, table, s) for s in SPLITS
+    }
+    found["plain"] = {"name": PLAIN, **sweep(plain["validation"], plain["test"])}
     write_atomically(folder / FILES[0], json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     write_atomically(folder / FILES[1], _picture(parts, found))
     return found
@@ -77,21 +97,31 @@ def sweep_table(found: Mapping[str, Any]) -> Table:
     table = Table(title=escape(title), title_justify="left", title_style="bold")
     for name in ("", "n", "of the class", "called so", *(f"{name} ↑" for name in FIGURES)):
         table.add_column(name, justify="right" if name else "left")
-    for split in ("validation", "test"):
-        part = found[split]
-        for key, by in (("usual", found["usual"]), ("chosen", f"from {found['threshold']:.4g} on")):
-            row = part[key]
-            numbers = (str(part["n"]), str(part["positive"]), str(row["called"]))
-            figures = (f"{row[name]:.4f}" for name in FIGURES)
-            table.add_row(f"{split}, {by}", *numbers, *figures)
+    for split in SPLITS:
+        _add_rows(table, found, split, split)
+    _add_rows(table, found["plain"], "test", f"test, {found['plain']['name']}")
     return table
 
 
-def _marked(predictor: Predictor[Any], task: RareClass, table: TableLike, split: str) -> Part:
+def _add_rows(table: Table, found: Mapping[str, Any], split: str, label: str) -> None:
+    part = found[split]
+    for key, by in (("usual", found["usual"]), ("chosen", f"from {found['threshold']:.4g} on")):
+        row = part[key]
+        numbers = (str(part["n"]), str(part["positive"]), str(row["called"]))
+        table.add_row(f"{label}, {by}", *numbers, *(f"{row[name]:.4f}" for name in FIGURES))
+
+
+def _log(probabilities: NDArray[np.float64]) -> Tensor:
+    return torch.from_numpy(probabilities).log()
+
+
+def _marked(
+    predict: Callable[[list[str]], Tensor], task: RareClass, table: TableLike, split: str
+) -> Part:
     rows = table.rows(split)
     targets = task.encode(rows[task.name].tolist())
     known = task.labelled(targets)
-    outputs = predictor(rows["text"].tolist())[task.name][known]
+    outputs = predict(rows["text"].tolist())[known]
     scores = task.predict(outputs)[f"{task.name}_p_{task.positive}"]
     index = task.encode([task.positive])
     positive = (targets[known] == index).numpy()

@@ -90,6 +90,11 @@ def test_history_has_the_router_beside_the_tasks(run: Path):
     assert len(warm_up) == 11
     glances = (run / "stages" / "router" / "validation.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in glances] == [2, 4, 7, 9, 11]
+    # The last weights are kept all the same.
+    scores, best = zip(
+        *((row["score"], row["best"]) for row in map(json.loads, glances)), strict=True
+    )
+    assert list(best) == [score > max(scores[:i], default=-9) for i, score in enumerate(scores)]
 
 
 def test_metrics_have_domains_routing_and_usage(run: Path):
@@ -415,7 +420,7 @@ def test_domains_that_do_not_fit_are_one_line(invoke, domain_csv, tiny_phi, tmp_
     assert result.exit_code == 1
     assert said in result.stderr
     assert len([line for line in result.stderr.splitlines() if line.startswith("error:")]) == 1
-    assert not (tmp_path / "run" / "stages").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_router_that_sees_nothing_is_refused(invoke, domain_csv, tiny_phi, tmp_path):

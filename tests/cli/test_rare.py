@@ -141,8 +141,10 @@ def test_what_is_too_far_from_fp32_is_not_written(rare: Path, tmp_path: Path, mo
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_is_not_there_is_named(rare: Path, tmp_path: Path):
+def test_an_output_that_is_a_file_is_named(rare: Path, tmp_path: Path):
+    (tmp_path / "no").write_text("mine")
     for flags in (["--threshold-sweep"], ["--quantize", "int8"]):
         result = evaluate(rare, *flags, "--output", tmp_path / "no")
         assert result.exit_code == 1
         assert str(tmp_path / "no") in result.stderr.replace("\n", "")
+        assert (tmp_path / "no").read_text() == "mine"

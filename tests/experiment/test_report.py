@@ -396,7 +396,7 @@ def test_a_report_of_two_arms_and_one_task_names_what_it_lacks(tmp_path):
         "With 2 seeds no difference between arms could be tested.",
         "Missing arms: dendrites, dao+dendrites, sham, capacity, cls alone, reg alone.",
         "Not measured: accuracy, macro_f1, r2.",
-        "Left out: no two arms share a seed.",
+        "Left out: it takes arms that share a seed, and two seeds at least.",
         "Left out: no predictions were compared.",
         "Left out: no run of arm dendrites has PAI/PAI.png.",
         "Left out: latency, not recorded.",

@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score
 
 from dao.errors import UserError
 from dao.learner.threshold import Part, best_threshold, f1, sweep
-from dao.learner.threshold_report import sweep_run
+from dao.learner.threshold_report import sweep_run, sweep_table
 from tasks import Classification
 
 TRUE, FALSE = True, False
@@ -95,6 +95,10 @@ def test_of_three_classes_the_most_probable_is_usual_and_may_be_below_one_half(t
     assert found["test"]["usual"] == found["test"]["chosen"]
     assert found["test"]["usual"]["f1"] == 1.0
     assert found["usual"] == "the most probable class"
+    # One word tells the class, so the plain model finds it, too, with a threshold of its own.
+    assert found["plain"]["test"]["chosen"]["f1"] == 1.0
+    assert found["plain"]["name"] == "TF-IDF + logistic regression"
+    assert sweep_table(found).row_count == 6
     assert found["difference"]["interval95"] == [0.0, 0.0]
 
 

@@ -238,11 +238,3 @@ def test_baselines_of_a_rare_class():
     common = Classification("cls", "label", TWO, positive="hate")
     half = torch.tensor([0, 1] * 10 + [0])
     assert "always hate" not in common.baselines((train, half), (train, half))
-
-
-@pytest.mark.parametrize(("rows_of_a", "expected"), [(20, False), (12, False), (6, True)])
-def test_one_of_many_balanced_classes_is_not_called_rare(table, rows_of_a: int, expected: bool):
-    labels = [*"bcdef"] * 20 + ["a"] * rows_of_a
-    task = Classification.fit("cls", table("cls", labels))
-    data = ([f"word {label}" for label in labels], task.encode(labels))
-    assert (f"always {task.positive}" in task.baselines(data, data)) is expected

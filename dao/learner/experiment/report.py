@@ -164,7 +164,9 @@ def _effects(findings: Mapping[str, Any]) -> Section:
     found = [tables.effects_table(findings, metric) for metric in findings["metrics"]]
     parts: list[Part] = [table for table in found if table]
     if not parts:
-        return _left_out("Effects and contrasts", "no two arms share a seed")
+        return _left_out(
+            "Effects and contrasts", "it takes arms that share a seed, and two seeds at least"
+        )
     lines = (tables.formulas(findings), *findings["method"])
     return Section("Effects and contrasts", [*parts, *(Text(line, quiet=True) for line in lines)])
 
