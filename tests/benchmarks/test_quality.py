@@ -115,7 +115,7 @@ def test_the_command_runs_and_goes_on_where_it_stopped(tmp_path):
     predictions.write_text("".join(rows[:-1]))
     fewer = CliRunner().invoke(app, tiny)
     assert fewer.exit_code == 1
-    assert "The test rows of reg should be the same" in " ".join(fewer.output.split())
+    assert "The test rows of cls should be the same" in " ".join(fewer.output.split())
 
 
 def test_a_run_that_stops_leaves_its_reason_and_the_others_go_on(tmp_path):

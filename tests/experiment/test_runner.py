@@ -247,8 +247,11 @@ def test_every_run_once_and_a_second_call_runs_nothing(place: Place, jobs: int, 
     assert yaml.safe_load(Path("out/sham/seed=1/config.yaml").read_text())["seed"] == 1
     assert "working" in Path("out/sham/seed=1.log").read_text()
     lines = capsys.readouterr().err.splitlines()
-    shown = [line for line in lines if "accuracy 0.7500, mse 0.0625, trained in 7 s" in line]
+    shown = [line for line in lines if ", trained in 7 s" in line]
     assert len(shown) == 16  # one per run
+    assert sum("accuracy 0.7500, mse 0.0625, trained" in line for line in shown) == 12
+    assert sum("cls seed=" in line and ": accuracy 0.7500, trained" in line for line in shown) == 2
+    assert sum("reg seed=" in line and ": mse 0.0625, trained" in line for line in shown) == 2
     assert shown[-1].startswith("16/16 ")
     place.run(seeds=2, jobs=jobs)
     assert len(place.starts()) == 16

@@ -102,7 +102,9 @@ def notes_of(rows, table, **options):
 def test_weights_that_are_all_alike_are_named():
     weights = class_weights("effective", FINNF, beta=0.99)
     assert weights == pytest.approx([1.0, 1.0, 1.0], abs=1e-9)
-    task = Classification("cls", "label", list(FINNF), weights, "focal", 2.0, 0.1)
+    task = Classification(
+        "cls", "label", list(FINNF), weights, loss_kind="focal", label_smoothing=0.1
+    )
     assert task.notes() == [
         "loss of cls: focal, gamma 2, label smoothing 0.1, class weights bullish 1, neutral 1, "
         "bearish 1",
