@@ -219,8 +219,7 @@ def summary(metrics: Mapping[str, Any]) -> list[str]:
     stages = (metrics.get("experts") or {}).get("stages")
     of = f"{training['steps']}"
     if stages:
-        every = sum(stage["steps"] for stage in stages.values())
-        of = f"{stages['joint']['steps']} of stage 3; {every} steps in all stages"
+        of = f"{stages['joint']['steps']} of stage 3; {of} steps in all stages"
     lines.append(
         f"selected by validation after step {training['selected_after_step']} of "
         f"{of}{skipped}; trained in {training['seconds']:.0f} s, "

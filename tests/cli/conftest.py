@@ -45,6 +45,24 @@ def full_run(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def stop_before(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Lets training stop before a step, as Ctrl-C does, until `monkeypatch.undo()`."""
+    from dao.learner.loop import _Loop
+
+    real = _Loop.train_step
+
+    def stop(last: int) -> None:
+        def cut(self, number, *rest):
+            if number == last:
+                raise KeyboardInterrupt
+            real(self, number, *rest)
+
+        monkeypatch.setattr(_Loop, "train_step", cut)
+
+    return stop
+
+
 @pytest.fixture(scope="session")
 def domain_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Headlines of two domains, in which the same words mean the opposite."""

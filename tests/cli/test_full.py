@@ -68,19 +68,11 @@ def test_engines_run_it(whole: Path, engine: str):
 
 
 def test_resumption_is_exact_with_the_encoder_s_own_dropout(
-    train, whole: Path, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    train, whole: Path, tiny_bert: Path, tmp_path: Path, monkeypatch, stop_before
 ):
-    from dao.learner.loop import _Loop
     from train import app
 
-    step = _Loop.train_step
-
-    def cut(self, number, *rest):
-        if number == 13:
-            raise KeyboardInterrupt
-        step(self, number, *rest)
-
-    monkeypatch.setattr(_Loop, "train_step", cut)
+    stop_before(13)
     folder = tmp_path / "cut"
     train(folder, "--encoder", str(tiny_bert), *WHOLE, *LINEAR)
     monkeypatch.undo()

@@ -47,21 +47,15 @@ def test_a_run_says_what_it_was_made_of_and_needs_no_cache(train, tmp_path: Path
     assert tokenizers[0] == tokenizers[1]
 
 
-def test_a_stopped_run_goes_on_from_what_it_began_with(train, tmp_path: Path, monkeypatch):
-    from dao.learner.loop import _Loop
+def test_a_stopped_run_goes_on_from_what_it_began_with(
+    train, tmp_path: Path, monkeypatch, stop_before
+):
     from train import app
 
     cache = tmp_path / "cache"
     settings = (*SCRATCH, "encoder.tune=full", f"cache={cache}")
     assert train(tmp_path / "whole", *settings).exit_code == 0
-    step = _Loop.train_step
-
-    def cut(self, number, *rest):
-        if number == 13:
-            raise KeyboardInterrupt
-        step(self, number, *rest)
-
-    monkeypatch.setattr(_Loop, "train_step", cut)
+    stop_before(13)
     folder = tmp_path / "cut"
     train(folder, *settings)
     monkeypatch.undo()
