@@ -50,6 +50,7 @@ __all__ = [
     "pooling_of",
     "precision",
     "quantization",
+    "token_index",
     "token_limit",
 ]
 
@@ -375,9 +376,14 @@ def pool(hidden: Tensor, mask: Tensor, how: str) -> Tensor:
     if how == "mean":
         weights = mask.unsqueeze(-1).to(hidden.dtype)
         return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
-    positions = torch.arange(mask.shape[1], device=mask.device)
-    index = (positions * mask if how == "last" else mask).argmax(1)
+    index = token_index(mask, how)
     return hidden[torch.arange(hidden.shape[0], device=hidden.device), index]
+
+
+def token_index(mask: Tensor, how: str) -> Tensor:
+    """Mask (batch, length) to the position of each row's `last` or `first` real token, (batch,)."""
+    positions = torch.arange(mask.shape[1], device=mask.device)
+    return (positions * mask if how == "last" else mask).argmax(1)
 
 
 def pooling_of(cfg: settings.Encoder, base: PreTrainedModel) -> str:

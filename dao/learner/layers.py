@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dao.errors import UserError
 
-__all__ = ["Boundary", "first_adapted", "handed", "layer_list", "stopped"]
+__all__ = ["Boundary", "first_adapted", "handed", "layer_list", "replaced", "stopped"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ def first_adapted(base: nn.Module, path: str) -> int:
 def handed(base: nn.Module, boundary: Boundary, states: Tensor) -> Iterator[None]:
     """Let the layers below the boundary give `states` (batch, length, width) and not run."""
     output = states if boundary.extras is None else (states, *[None] * boundary.extras)
-    with _replaced(_layers(base, boundary.path)[: boundary.count], lambda *_, **__: output):
+    layers = _layers(base, boundary.path)[: boundary.count]
+    with replaced(layers, lambda _: lambda *_, **__: output):
         yield
 
 
@@ -80,7 +81,7 @@ def stopped(base: nn.Module, path: str, count: int) -> Iterator[list[Any]]:
     caught: list[Any] = []
     handle = layers[count - 1].register_forward_hook(lambda _, __, output: caught.append(output))
     try:
-        with _replaced(layers[count:], lambda *_, **__: caught[-1]):
+        with replaced(layers[count:], lambda _: lambda *_, **__: caught[-1]):
             yield caught
     finally:
         handle.remove()
@@ -91,18 +92,18 @@ def _layers(base: nn.Module, path: str) -> list[nn.Module]:
 
 
 @contextmanager
-def _replaced(layers: Iterable[nn.Module], forward: Callable[..., object]) -> Iterator[None]:
-    # An attribute of the object hides the method of its class: the list keeps its length, every
+def replaced(modules: Iterable[nn.Module], forward: Callable[[Any], Any]) -> Iterator[None]:
+    """Let modules run what `forward` makes of their own forward."""
+    # An attribute of the object hides the method of its class: a list keeps its length, every
     # module its name, and positions, masks and settings per layer stay what they are.
-    places = [layer.__dict__ for layer in layers]
-    before = [place.get("forward") for place in places]
-    for place in places:
-        place["forward"] = forward
+    places = [(module, module.__dict__.get("forward")) for module in modules]
+    for module, _ in places:
+        module.__dict__["forward"] = forward(module.forward)
     try:
         yield
     finally:
-        for place, own in zip(places, before, strict=True):
+        for module, own in places:
             if own is None:
-                del place["forward"]
+                del module.__dict__["forward"]
             else:
-                place["forward"] = own
+                module.__dict__["forward"] = own

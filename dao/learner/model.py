@@ -27,11 +27,13 @@ from dao.learner.encoder import (
     pool,
     pooling_of,
     precision,
+    token_index,
     token_limit,
 )
 from dao.learner.experts import EXPERTS, Experts, load_experts, save_experts
 from dao.learner.files import read_tensors, replace_folder, write_tensors
 from dao.learner.gated import Gate
+from dao.learner.last_layer import at_tokens, positionwise
 from dao.learner.layers import Boundary, handed
 from dao.learner.packing import Segments, positions, separating_mask, unpack
 from dao.learner.router import check_varies, router_width
@@ -72,6 +74,8 @@ class MultiTaskModel(nn.Module):
         self.numbers_positions = numbers_positions(self.base)
         self.causal = attends_causally(self.base)
         self.quantised = hasattr(self.base, "quantization_method")
+        # Parts of the last layer that run at the pooled tokens only.
+        self.narrowed = [] if pooling == "mean" else positionwise(self.base)
         self.boundary: Boundary | None = None  # set where states of frozen layers are cached
         self.experts: Experts | None = None  # set where several adapters are mixed
 
@@ -126,10 +130,17 @@ class MultiTaskModel(nn.Module):
         states = self._states(input_ids, attention_mask, segments, prefix)
         if self.experts is not None:
             self.experts.route(lambda: self.embed(input_ids), states, attention_mask)
-        hidden = states()
+        with self._narrowed(attention_mask, segments):
+            hidden = states()
         if segments is not None:
             hidden, attention_mask = unpack(hidden, segments)
         return pool(hidden.float(), attention_mask, self.pooling)
+
+    def _narrowed(self, mask: Tensor, segments: Segments | None) -> AbstractContextManager[None]:
+        """Where one token per row is read, the last layer need not give the others."""
+        if segments is not None or not self.narrowed:
+            return nullcontext()
+        return at_tokens(self.base, self.narrowed, token_index(mask, self.pooling))
 
     def _states(
         self,

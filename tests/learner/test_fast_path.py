@@ -67,11 +67,12 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def plain(name: str) -> MultiTaskModel:
-    """fp32, LoRA in three products by peft, activations by transformers."""
+    """fp32, LoRA in three products by peft, activations by transformers, whole layers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dao.learner.model.fuse_activations", lambda model: None)
         model = make(name, "fp32", folded=False)
     assert not any(isinstance(module, FoldedLinear) for module in model.modules())
+    model.narrowed = []
     return model
 
 

@@ -121,9 +121,11 @@ def test_packed_rows_are_what_they_are_alone(folder: Path, attention: str, size:
     assert size == 1 or expected.std(0).min() > 1e-2  # the rows differ
     torch.testing.assert_close(forward(model, packed), expected, rtol=1e-5, atol=1e-5)
     wanted, found = gradients(model, plain), gradients(model, packed)
+    # The first token of a causal model sees itself alone: no gradient of queries, but rounding.
+    rounding = 1e-6 * max(gradient.norm() for gradient in wanted.values())
     for name, gradient in wanted.items():
         assert gradient.norm() > 0 or pooling == "first", name
-        assert (found[name] - gradient).norm() <= 1e-5 * gradient.norm(), name
+        assert (found[name] - gradient).norm() <= 1e-5 * gradient.norm() + rounding, name
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
