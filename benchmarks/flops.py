@@ -21,8 +21,10 @@ def step_flops(cfg: settings.Encoder, lengths: Sequence[int]) -> float:
     with T tokens in all; P weights of frozen linear layers (forward 2, gradient of the inputs 2:
     frozen weights have none of their own); A weights of LoRA (forward 2, backward 4); L layers of
     width H, whose scores and mixing take 4 n^2 H forward and twice that backward. Full attention is
-    counted for causal models as well, as is usual. Embeddings, norms, activations, heads and the
-    optimizer are left out, as is what a folded LoRA product or gradient checkpointing does beside.
+    counted for causal models as well, as is usual, and whole layers, though `dao.learner` trains
+    most of a causal model's last one at a single token per sentence. Embeddings, norms,
+    activations, heads and the optimizer are left out, as is what a folded LoRA product or gradient
+    checkpointing does beside.
     """
     model = add_lora(meta_base(locate(cfg.name)), cfg.lora)
     linear = [

@@ -12,10 +12,10 @@ from transformers import PreTrainedModel
 
 from dao.learner.layers import layer_list, replaced
 
-__all__ = ["at_tokens", "positionwise"]
+__all__ = ["POSITIONWISE", "at_tokens", "positionwise"]
 
-# Parts of a layer whose output at a token depends on their inputs at that token alone: what is left
-# are keys and values, which every later token reads.
+# Parts of a layer whose output at a token depends on their inputs at that token alone. What is left
+# are mainly keys and values, which other tokens read, and norms.
 _DECODER = ("self_attn.q_proj", "self_attn.o_proj", "mlp")
 _BERT = ("attention.self.query", "attention.output", "intermediate", "output")
 POSITIONWISE = {
@@ -30,11 +30,12 @@ def positionwise(base: PreTrainedModel) -> list[str]:
     """Paths of the position-wise parts of the last layer; none for an unknown architecture.
 
     None either under gradient checkpointing, which runs a layer again in the backward, where
-    nobody says which tokens are meant.
+    nobody says which tokens are meant; nor where a layer cuts its input into chunks.
     """
     parts = POSITIONWISE.get(base.config.model_type, ())
     checkpointing = any(getattr(m, "gradient_checkpointing", False) for m in base.modules())
-    if not parts or checkpointing:
+    chunks = bool(getattr(base.config, "chunk_size_feed_forward", None))
+    if not parts or checkpointing or chunks:
         return []
     path, layers = layer_list(base)
     return [f"{path}.{len(layers) - 1}.{part}" for part in parts]
@@ -45,7 +46,9 @@ def at_tokens(base: PreTrainedModel, parts: list[str], index: Tensor) -> Iterato
     """Let these parts compute one token per row and give zeros at the others.
 
     Exact at those tokens, forward and backward, as long as nothing else is read of the last layer:
-    what it gives elsewhere means nothing, and has no gradient either way.
+    what it gives elsewhere means nothing, and has no gradient either way. (Rounding apart: int8
+    layers of bitsandbytes look for outliers in all tokens that they see.) One thread at a time,
+    which training is; inference, which may be shared by threads, runs whole layers.
 
     Args:
         base: a Hugging Face encoder.

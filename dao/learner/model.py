@@ -74,8 +74,8 @@ class MultiTaskModel(nn.Module):
         self.numbers_positions = numbers_positions(self.base)
         self.causal = attends_causally(self.base)
         self.quantised = hasattr(self.base, "quantization_method")
-        # Parts of the last layer that run at the pooled tokens only.
-        self.narrowed = [] if pooling == "mean" else positionwise(self.base)
+        # Parts of the last layer that training runs at the pooled tokens only.
+        self.at_pooled = [] if pooling == "mean" else positionwise(self.base)
         self.boundary: Boundary | None = None  # set where states of frozen layers are cached
         self.experts: Experts | None = None  # set where several adapters are mixed
 
@@ -138,9 +138,9 @@ class MultiTaskModel(nn.Module):
 
     def _narrowed(self, mask: Tensor, segments: Segments | None) -> AbstractContextManager[None]:
         """Where one token per row is read, the last layer need not give the others."""
-        if segments is not None or not self.narrowed:
+        if not self.training or segments is not None or not self.at_pooled:
             return nullcontext()
-        return at_tokens(self.base, self.narrowed, token_index(mask, self.pooling))
+        return at_tokens(self.base, self.at_pooled, token_index(mask, self.pooling))
 
     def _states(
         self,

@@ -72,7 +72,7 @@ def plain(name: str) -> MultiTaskModel:
         patch.setattr("dao.learner.model.fuse_activations", lambda model: None)
         model = make(name, "fp32", folded=False)
     assert not any(isinstance(module, FoldedLinear) for module in model.modules())
-    model.narrowed = []
+    model.at_pooled = []
     return model
 
 

@@ -1,16 +1,18 @@
 """Running the last layer at the pooled tokens only changes nothing that is read of it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
+from dao.learner.dendritic import attach, has_lora
 from dao.learner.encoder import pool, token_index
 from dao.learner.last_layer import POSITIONWISE, at_tokens, positionwise
-from dao.learner.model import build
-from dao.learner.sections import Encoder
+from dao.learner.model import MultiTaskModel, build
+from dao.learner.sections import Encoder, Experts
 
 SIZES = {
     "vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -61,30 +63,88 @@ def test_every_architecture(kind: str, how: str, left: bool):
     assert torch.equal(again, whole)  # and nothing is left behind
 
 
-def test_parts_see_one_token_per_row(tiny_phi: Path):
-    seen: dict[str, tuple[int, ...]] = {}
-    model, _, _ = build(Encoder(name=str(tiny_phi)), {"cls": 3}, torch.device("cpu"), seed=0)
+def seen_lengths(model: MultiTaskModel) -> dict[str, int]:
+    """Tokens per row that parts of both layers of the tiny Phi see in a forward."""
+    seen: dict[str, int] = {}
     for path in ("layers.0.mlp.fc1", "layers.1.mlp.fc1", "layers.1.self_attn.k_proj"):
         layer = model.base.get_submodule(path)
-        layer.register_forward_hook(lambda _, x, __, path=path: seen.update({path: x[0].shape[:2]}))
+        layer.register_forward_hook(lambda _, x, __, path=path: seen.update({path: x[0].shape[1]}))
     model(*batch(left=False))
-    assert seen == {
-        "layers.0.mlp.fc1": (4, 7),
-        "layers.1.mlp.fc1": (4, 1),
-        "layers.1.self_attn.k_proj": (4, 7),
+    return seen
+
+
+def built(folder: Path, **options: Any) -> MultiTaskModel:
+    cfg = Encoder(name=str(folder), precision="fp32", **options)
+    return build(cfg, {"cls": 3}, torch.device("cpu"), seed=0)[0]
+
+
+def test_training_sees_one_token_per_row(tiny_phi: Path):
+    assert seen_lengths(built(tiny_phi).train()) == {
+        "layers.0.mlp.fc1": 7,
+        "layers.1.mlp.fc1": 1,
+        "layers.1.self_attn.k_proj": 7,
     }
 
 
 @pytest.mark.parametrize("options", [{"gradient_checkpointing": True}, {"pooling": "mean"}])
 def test_where_all_tokens_are_needed(tiny_phi: Path, options: dict):
-    cfg = Encoder(name=str(tiny_phi), **options)
-    model, _, _ = build(cfg, {"cls": 3}, torch.device("cpu"), seed=0)
-    assert model.narrowed == []
+    assert set(seen_lengths(built(tiny_phi, **options).train()).values()) == {7}
 
 
-def test_an_unknown_architecture_runs_whole():
-    class Unknown(nn.Module):
-        config = AutoConfig.for_model("bert")
-        config.model_type = "unknown"
+def test_inference_runs_whole_layers(tiny_phi: Path):
+    # Threads may share a model there, and forwards are replaced for all of them.
+    assert set(seen_lengths(built(tiny_phi).eval()).values()) == {7}
 
-    assert positionwise(Unknown()) == []
+
+def check_training_agrees(model: MultiTaskModel) -> None:
+    """Gradients with the last layer at the pooled tokens are those with all of it."""
+    torch.manual_seed(0)
+    ids, mask = batch(left=True)
+    parameters = [p for p in model.train().parameters() if p.requires_grad and p.numel()]
+    for parameter in parameters:  # LoRA's B and the gates of dendrites start at zero
+        parameter.data.add_(torch.randn_like(parameter), alpha=0.05)
+
+    def gradients() -> list[Tensor]:
+        return list(torch.autograd.grad(model(ids, mask)["cls"].square().sum(), parameters))
+
+    assert model.at_pooled
+    found = gradients()
+    model.at_pooled = []
+    torch.testing.assert_close(found, gradients(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"quantize": "nf4"},
+        {"lora": {"targets": ["q_proj", "dense", "fc2"]}},
+        {"lora": {"folded": False, "targets": ["v_proj", "fc1"]}},
+        {"tune": "full"},
+    ],
+)
+def test_the_learners_model(tiny_phi: Path, options: dict):
+    check_training_agrees(built(tiny_phi, **options))
+
+
+def test_experts(tiny_phi: Path):
+    experts = Experts(names=("news", "social"), router="states")
+    cfg = Encoder(name=str(tiny_phi), precision="fp32")
+    check_training_agrees(build(cfg, {"cls": 3}, torch.device("cpu"), seed=0, experts=experts)[0])
+
+
+@pytest.mark.parametrize("rank", [None, 2])
+def test_dendrites(tiny_phi: Path, rank: int | None):
+    model = built(tiny_phi, lora={"targets": ["q_proj", "dense"]})
+    paths = [name for name, module in model.named_modules() if has_lora(module)]
+    if rank is None:
+        paths = [f"{path}.lora_B.default" for path in paths]
+    dendrites = dict.fromkeys(paths, 2)
+    attach(model, {"activation": "sigmoid", "dendrites": dendrites, "rank": rank})
+    check_training_agrees(model)
+
+
+@pytest.mark.parametrize("options", [{"model_type": "unknown"}, {"chunk_size_feed_forward": 2}])
+def test_other_architectures_run_whole(options: dict):
+    model = make("bert")
+    vars(model.config).update(options)
+    assert positionwise(model) == []
