@@ -68,6 +68,7 @@ def test_steps_are_measured(tiny_bert: Path):
     json.dumps(found)
 
 
+@pytest.mark.slow
 def test_the_command_runs_and_goes_on_where_it_stopped(
     tiny_csv: Path, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -66,6 +66,7 @@ def test_bf16_is_the_best_trainers_alone_whichever_is_made_first(
             arm.run([ROWS, ROWS])
 
 
+@pytest.mark.slow
 def test_every_arm_trains_every_sentence_once(tiny_phi: Path, tmp_path: Path):
     work = work_on(tiny_phi, tmp_path, rounds=3)
     arms = {name: ARMS[name](work) for name in DEFAULT}
@@ -125,6 +126,7 @@ stage_collate_ms stage_forward_ms stage_backward_ms precision device hardware lo
 """.split()
 
 
+@pytest.mark.slow
 def test_command_line_writes_flat_figures(tiny_phi: Path, tiny_csv: Path, tmp_path: Path):
     file = tmp_path / "figures.json"
     options = ["--encoder", str(tiny_phi), "--data", str(tiny_csv), "--json", str(file)]

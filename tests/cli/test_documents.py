@@ -67,8 +67,14 @@ def readers_folder(
     monkeypatch.chdir(tmp_path)
 
 
+LONG = {"--benchmark", "--export", "--quantize"}
+
+
 @pytest.mark.usefixtures("readers_folder")
-@pytest.mark.parametrize("command", commands())
+@pytest.mark.parametrize(
+    "command",
+    [pytest.param(c, marks=[pytest.mark.slow] if LONG & {*c.split()} else []) for c in commands()],
+)
 def test_every_command_of_the_readme_works(command: str):
     """As written; training as --dry-run, and the run to resume is one that is finished."""
     program, *arguments = words = shlex.split(command, comments=True)[1:]

@@ -52,6 +52,7 @@ def test_a_run_made_before_arms_were_recorded_is_still_read(full_run: Path, tmp_
     assert json.loads(result.stdout)["splits"]["test"] == metrics["splits"]["test"]
 
 
+@pytest.mark.slow
 def test_a_fresh_process_predicts_the_same_without_perforatedai(full_run: Path, tmp_path: Path):
     written = table(full_run / "predictions.csv")
     file = tmp_path / "texts.csv"
@@ -196,6 +197,7 @@ def test_engines_serve_reports_and_predictions(full_run: Path, engine: str, boun
     assert abs(difference) <= bound
 
 
+@pytest.mark.slow
 def test_benchmark_compares_every_engine(full_run: Path):
     result = evaluate(full_run, "--benchmark", "--format", "json")
     assert result.exit_code == 0, result.output
@@ -245,6 +247,7 @@ def test_benchmark_tells_which_engine_cannot_run(full_run: Path, monkeypatch: py
     assert "- LoRA merged into 0 of 8 layers" in result.stdout
 
 
+@pytest.mark.slow
 def test_export_writes_a_file_that_predicts_alone(full_run: Path, tmp_path: Path):
     import numpy as np
     import onnxruntime

@@ -139,6 +139,7 @@ def paper(tiny_phi: Path, tiny_csv: Path, tmp_path_factory: pytest.TempPathFacto
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_papers_arms(paper: Path):
     found = json.loads((paper / "findings.json").read_text())
     assert found["design"] == ["base", "dao", "cls", "reg", "dao-paper"]

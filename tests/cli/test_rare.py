@@ -108,6 +108,7 @@ def test_runs_of_other_test_rows_are_not_compared(rare: Path, tmp_path: Path):
     assert len(result.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_eight_bits_are_written_and_measured(rare: Path, tmp_path: Path):
     result = evaluate(rare, "--quantize", "int8", "--output", tmp_path, "--format", "json")
     assert result.exit_code == 0, result.output

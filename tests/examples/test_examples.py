@@ -46,6 +46,7 @@ def ratios(run: Run) -> list[float]:
     return [weights["cls"] / weights["reg"] for weights in run[0]]
 
 
+@pytest.mark.slow
 @every_example
 def test_an_example_runs_as_a_command(example):
     done = subprocess.run(

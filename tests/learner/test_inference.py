@@ -81,6 +81,7 @@ def test_engines_agree_with_the_trained_model(folder: Path, name: str, where: st
     assert_agrees(engine, expected, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("beside", "where"),
     [(False, "lora_B+heads"), (True, LOW_RANK)],
