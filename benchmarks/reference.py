@@ -51,7 +51,7 @@ class Reference(nn.Module):
     ) -> dict[str, Tensor]:
         """Token ids and mask (batch, length), targets (batch,) to the scalar loss."""
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
-        pooled = pool(hidden.last_hidden_state.float(), attention_mask, self.pooling)
+        pooled = pool(hidden.last_hidden_state, attention_mask, self.pooling)
         outputs = {task: head(pooled) for task, head in self.heads.items()}
         losses = task_losses(outputs, {"cls": cls, "reg": reg})
         return {"loss": torch.stack(list(losses.values())).sum()}

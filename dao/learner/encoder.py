@@ -371,13 +371,14 @@ def pool(hidden: Tensor, mask: Tensor, how: str) -> Tensor:
     """Token states (batch, length, width) and their mask (batch, length) to (batch, width).
 
     `mean` of the real tokens, the `last` real token, or the `first`; padding may stand on either
-    side.
+    side. States in bf16 give fp32.
     """
+    wide = torch.promote_types(hidden.dtype, torch.float32)
     if how == "mean":
-        weights = mask.unsqueeze(-1).to(hidden.dtype)
-        return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+        weights = mask.unsqueeze(-1).to(wide)
+        return (hidden.to(wide) * weights).sum(1) / weights.sum(1).clamp(min=1)
     index = token_index(mask, how)
-    return hidden[torch.arange(hidden.shape[0], device=hidden.device), index]
+    return hidden[torch.arange(hidden.shape[0], device=hidden.device), index].to(wide)
 
 
 def token_index(mask: Tensor, how: str) -> Tensor:

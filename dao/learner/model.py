@@ -134,7 +134,7 @@ class MultiTaskModel(nn.Module):
             hidden = states()
         if segments is not None:
             hidden, attention_mask = unpack(hidden, segments)
-        return pool(hidden.float(), attention_mask, self.pooling)
+        return pool(hidden, attention_mask, self.pooling)
 
     def _narrowed(self, mask: Tensor, segments: Segments | None) -> AbstractContextManager[None]:
         """Where one token per row is read, the last layer need not give the others."""
