@@ -20,8 +20,10 @@ from safetensors import SafetensorError
 from dao.errors import UserError
 from dao.learner.assessment import TableLike, slice_columns
 from dao.learner.config import Config
+from dao.learner.controls import check_encoder
 from dao.learner.dendrites import DendriteError
 from dao.learner.domains import domain_codes
+from dao.learner.encoder import locate
 from dao.learner.files import csv_text, write_atomically
 from dao.learner.predictor import pick_device
 from dao.learner.record import RunFolder
@@ -85,6 +87,7 @@ def print_plan(cfg: Config, table: TableLike) -> None:
 
     Raises:
         UserError: the run would be refused for its device, encoder, weighting, slices or domains.
+            The hub is not asked about an encoder.
     """
     pick_device(cfg.device)
     further = table.frame.drop(columns=list(cfg.tasks))
@@ -93,6 +96,8 @@ def print_plan(cfg: Config, table: TableLike) -> None:
         domain_codes(cfg, table)
     make_weighting(cfg, cfg.tasks, shared=list, trainable=list, device=torch.device("cpu"))
     encoder = planned_encoder(cfg.encoder)
+    if cfg.encoder.scratch.when == "never" and locate(cfg.encoder.name).origin != "hub":
+        check_encoder(cfg.encoder)
     console = Console(soft_wrap=True)
     console.print(cfg.to_yaml(), markup=False, highlight=False)
     console.print(f"# run folder: {cfg.folder}", markup=False, highlight=False)

@@ -13,12 +13,19 @@ from transformers import AutoModel
 
 from dao.learner.config import Config
 from dao.learner.dendrite_targets import LOW_RANK, target_modules
-from dao.learner.encoder import Location, add_lora, load_config_of, locate
+from dao.learner.encoder import (
+    Location,
+    add_lora,
+    load_config_of,
+    locate,
+    lora_config,
+    pooling_of,
+)
 from dao.learner.model import MultiTaskModel
 from dao.learner.router import Router, router_width
 from dao.learner.sections import Encoder
 
-__all__ = ["added_parameters", "arm_encoder", "meta_base"]
+__all__ = ["added_parameters", "arm_encoder", "check_encoder", "meta_base"]
 
 
 def arm_encoder(cfg: Config, outputs: Mapping[str, int]) -> Encoder:
@@ -96,6 +103,23 @@ def added_parameters(targets: Iterable[Any], sets: int, rank: int | None = None)
         own = pair if rank else sum(p.numel() for p in layer.parameters())
         total += sets * (own + layer.out_features) + layer.out_features * sets * (sets - 1) // 2
     return total
+
+
+def check_encoder(cfg: Encoder) -> None:
+    """Refuse what this encoder cannot be given, before its weights are read.
+
+    Raises:
+        UserError: there is no such model, or as `lora_config` and `pooling_of`.
+    """
+    location = locate(cfg.name)
+    load_config_of(location)
+    try:
+        base = meta_base(location)
+    except Exception:
+        return  # a foreign configuration can break any constructor; loading says what is wrong
+    pooling_of(cfg, base)
+    if cfg.tune == "lora":
+        lora_config(base, cfg.lora)
 
 
 def meta_base(location: Location) -> Any:  # noqa: ANN401

@@ -44,6 +44,7 @@ __all__ = [
     "load_config_of",
     "load_tokenizer",
     "locate",
+    "lora_config",
     "numbers_positions",
     "pack_nf4",
     "pool",
@@ -177,7 +178,9 @@ def load_base(cfg: settings.Encoder, location: Location, device: torch.device) -
     base.config.use_cache = False  # keys and values are for generating, and only cost memory here
     _keep_gradients_on_cpu(base)
     if cfg.gradient_checkpointing:
-        base.gradient_checkpointing_enable({"use_reentrant": False})
+        with warnings.catch_warnings():  # renamed in newer versions, which older ones do not know
+            warnings.simplefilter("ignore", FutureWarning)
+            base.gradient_checkpointing_enable({"use_reentrant": False})
     if cfg.tune == "full":
         _freeze_pooler(base)
         return base
@@ -330,9 +333,14 @@ def add_experts(base: PreTrainedModel, cfg: settings.Lora, gate: Gate) -> PeftMo
 
 
 def wrap(base: PreTrainedModel, lora: LoraConfig, name: str = "default") -> PeftModel:
-    """`get_peft_model`, which asks transformers for an attribute that the latter has renamed."""
+    """`get_peft_model`, without its warnings.
+
+    It asks transformers for an attribute that the latter has renamed, and says of GPT-2's linear
+    layers what it does about them.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
+        warnings.filterwarnings("ignore", "fan_in_fan_out", UserWarning)
         return get_peft_model(base, lora, adapter_name=name)
 
 
@@ -388,10 +396,20 @@ def token_index(mask: Tensor, how: str) -> Tensor:
 
 
 def pooling_of(cfg: settings.Encoder, base: PreTrainedModel) -> str:
-    """Resolve `auto`: the last token of a causal model has seen the whole text, others average."""
+    """Resolve `auto`: the last token of a causal model has seen the whole text, others average.
+
+    Raises:
+        UserError: `first` of a causal model, whose first token sees nothing else of the text.
+    """
+    causal = attends_causally(base)
+    if cfg.pooling == "first" and causal:
+        raise UserError(
+            f"`encoder.pooling` should be last or mean with a model that reads from left to right. "
+            f"Found first, and the first token of {base.config.model_type} sees no other."
+        )
     if cfg.pooling != "auto":
         return cfg.pooling
-    return "last" if attends_causally(base) else "mean"
+    return "last" if causal else "mean"
 
 
 def attends_causally(base: PreTrainedModel) -> bool:

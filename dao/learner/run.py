@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import pandas as pd
+import torch
 from torch import Tensor
 
 from dao.learner import dendritic, ranks
 from dao.learner.assessment import TableLike, assess, slice_columns
 from dao.learner.config import Config
-from dao.learner.controls import arm_encoder
+from dao.learner.controls import arm_encoder, check_encoder
 from dao.learner.domains import check_labels, domain_codes, with_domains
-from dao.learner.encoder import load_config_of, locate
 from dao.learner.files import csv_text, write_atomically, write_tensors
 from dao.learner.loop import Fitted, Job, Progress, fit
 from dao.learner.model import build, save_weights
@@ -28,6 +28,7 @@ from dao.learner.scratch import BASE, Found, find_encoder, forget_start
 from dao.learner.sections import Encoder
 from dao.learner.stages import check_one_process, fit_stages, steps_of_stages
 from dao.learner.token_cache import TokenCache
+from dao.learner.weighting import make_weighting
 
 __all__ = ["check", "run"]
 
@@ -147,12 +148,16 @@ def check(cfg: Config, table: TableLike, tasks: Mapping[str, TaskLike]) -> None:
     """Refuse what the data or the encoder make impossible, before there is a run folder.
 
     Raises:
-        UserError: slices or domains that the data do not have; an encoder that cannot be had.
+        UserError: slices or domains that the data do not have; a device that is not there; a
+            weighting that cannot be made; an encoder that cannot be had, or not with these adapters
+            or this pooling.
     """
     _slices(cfg, table, tasks)
     _domains(cfg, table, tasks)
+    pick_device(cfg.device)
+    make_weighting(cfg, cfg.tasks, shared=list, trainable=list, device=torch.device("cpu"))
     if cfg.encoder.scratch.when == "never":
-        load_config_of(locate(cfg.encoder.name))
+        check_encoder(cfg.encoder)
 
 
 def _slices(cfg: Config, table: TableLike, tasks: Mapping[str, TaskLike]) -> tuple[str, ...]:

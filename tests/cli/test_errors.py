@@ -172,10 +172,17 @@ def test_lists_in_further_columns_do_no_harm(tmp_path: Path, tiny_phi: Path):
         (GOOD + ROWS, ("data.slices=region",), "region"),
         (GOOD + ROWS, ("data.slices=cls",), "cls"),  # a task is no property to break down by
         (GOOD + ROWS, ("--weighting", "torchjd:NoSuch"), "NoSuch"),
+        (GOOD + ROWS, ("encoder.lora.last_layers=3",), "Found 3; phi has 2"),
+        (GOOD + ROWS, ("encoder.lora.targets=[nowhere]",), "nowhere"),
+        (GOOD + ROWS, ("encoder.pooling=first",), "first token of phi sees no other"),
     ],
 )
-def test_a_dry_run_refuses_what_the_run_would_refuse(train_on, content, arguments, fragment):
+def test_refused_by_a_dry_run_and_before_there_is_a_folder(
+    train_on, folder, content, arguments, fragment
+):
     refused(train_on(content, "--dry-run", *arguments), fragment)
+    refused(train_on(content, *arguments), fragment)
+    assert not folder.exists()
 
 
 def test_a_missing_file_is_named(folder: Path):
@@ -211,7 +218,8 @@ def test_a_run_is_never_replaced_unasked(train, full_run: Path, tmp_path: Path):
 
 
 def test_a_run_that_failed_before_training_is_simply_started_again(train, tmp_path: Path):
-    refused(train(tmp_path / "run", "encoder.lora.targets=[Wqkv]"), "Wqkv")
+    cached = ("encoder.prefix_cache=true", "encoder.lora.last_layers=2", f"cache={tmp_path}")
+    refused(train(tmp_path / "run", *cached), "Lower encoder.lora.last_layers")
     assert (tmp_path / "run" / "config.yaml").exists()
     assert train(tmp_path / "run").exit_code == 0
 
