@@ -23,7 +23,6 @@ from dao.learner.config import Config
 from dao.learner.controls import check_encoder
 from dao.learner.dendrites import DendriteError
 from dao.learner.domains import domain_codes
-from dao.learner.encoder import locate
 from dao.learner.files import csv_text, write_atomically
 from dao.learner.predictor import pick_device
 from dao.learner.record import RunFolder
@@ -96,8 +95,7 @@ def print_plan(cfg: Config, table: TableLike) -> None:
         domain_codes(cfg, table)
     make_weighting(cfg, cfg.tasks, shared=list, trainable=list, device=torch.device("cpu"))
     encoder = planned_encoder(cfg.encoder)
-    if cfg.encoder.scratch.when == "never" and locate(cfg.encoder.name).origin != "hub":
-        check_encoder(cfg.encoder)
+    check_encoder(cfg.encoder, ask_hub=False)
     console = Console(soft_wrap=True)
     console.print(cfg.to_yaml(), markup=False, highlight=False)
     console.print(f"# run folder: {cfg.folder}", markup=False, highlight=False)

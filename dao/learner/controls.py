@@ -11,15 +11,16 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import AutoModel
 
+from dao.errors import UserError
 from dao.learner.config import Config
 from dao.learner.dendrite_targets import LOW_RANK, target_modules
 from dao.learner.encoder import (
     Location,
     add_lora,
+    attends_causally,
     load_config_of,
     locate,
     lora_config,
-    pooling_of,
 )
 from dao.learner.model import MultiTaskModel
 from dao.learner.router import Router, router_width
@@ -105,19 +106,31 @@ def added_parameters(targets: Iterable[Any], sets: int, rank: int | None = None)
     return total
 
 
-def check_encoder(cfg: Encoder) -> None:
-    """Refuse what this encoder cannot be given, before its weights are read.
+def check_encoder(cfg: Encoder, *, ask_hub: bool = True) -> None:
+    """Refuse what the encoder that is named cannot be given, before its weights are read.
+
+    Nothing is said of one that is made from scratch, or may be, or without `ask_hub` is on the hub.
 
     Raises:
-        UserError: there is no such model, or as `lora_config` and `pooling_of`.
+        UserError: there is no such model; as `lora_config`; or `first` as the pooling of a causal
+            model, whose first token sees nothing else of the text.
     """
+    if cfg.scratch.when == "always":
+        return
     location = locate(cfg.name)
-    load_config_of(location)
+    if location.origin == "hub" and (cfg.scratch.when == "offline" or not ask_hub):
+        return
     try:
         base = meta_base(location)
+    except UserError:
+        raise
     except Exception:
         return  # a foreign configuration can break any constructor; loading says what is wrong
-    pooling_of(cfg, base)
+    if cfg.pooling == "first" and attends_causally(base):
+        raise UserError(
+            f"`encoder.pooling` should be last or mean with a model that reads from left to right. "
+            f"Found first, and the first token of {base.config.model_type} sees no other."
+        )
     if cfg.tune == "lora":
         lora_config(base, cfg.lora)
 
@@ -130,5 +143,5 @@ def meta_base(location: Location) -> Any:  # noqa: ANN401
     """
     config = load_config_of(location)
     with torch.device("meta"):
-        model: Any = AutoModel.from_config(config)
+        model: Any = AutoModel.from_config(config, trust_remote_code=False)
     return model.get_encoder() if model.config.is_encoder_decoder else model

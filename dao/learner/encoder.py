@@ -396,20 +396,10 @@ def token_index(mask: Tensor, how: str) -> Tensor:
 
 
 def pooling_of(cfg: settings.Encoder, base: PreTrainedModel) -> str:
-    """Resolve `auto`: the last token of a causal model has seen the whole text, others average.
-
-    Raises:
-        UserError: `first` of a causal model, whose first token sees nothing else of the text.
-    """
-    causal = attends_causally(base)
-    if cfg.pooling == "first" and causal:
-        raise UserError(
-            f"`encoder.pooling` should be last or mean with a model that reads from left to right. "
-            f"Found first, and the first token of {base.config.model_type} sees no other."
-        )
+    """Resolve `auto`: the last token of a causal model has seen the whole text, others average."""
     if cfg.pooling != "auto":
         return cfg.pooling
-    return "last" if causal else "mean"
+    return "last" if attends_causally(base) else "mean"
 
 
 def attends_causally(base: PreTrainedModel) -> bool:

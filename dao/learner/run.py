@@ -156,8 +156,7 @@ def check(cfg: Config, table: TableLike, tasks: Mapping[str, TaskLike]) -> None:
     _domains(cfg, table, tasks)
     pick_device(cfg.device)
     make_weighting(cfg, cfg.tasks, shared=list, trainable=list, device=torch.device("cpu"))
-    if cfg.encoder.scratch.when == "never":
-        check_encoder(cfg.encoder)
+    check_encoder(cfg.encoder)
 
 
 def _slices(cfg: Config, table: TableLike, tasks: Mapping[str, TaskLike]) -> tuple[str, ...]:

@@ -1,6 +1,8 @@
 """Bad input gives one clear line and exit code 1 or 2, and leaves nothing that looks finished."""
 
+import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -215,6 +217,13 @@ def test_a_run_is_never_replaced_unasked(train, full_run: Path, tmp_path: Path):
     refused(train(tmp_path), "other files")
     refused(train(tmp_path, "--overwrite"), "other files")
     assert (tmp_path / "letter.txt").read_text() == "dear"
+
+
+def test_an_encoder_that_cannot_be_built_is_refused_by_loading(train_on, tiny_bert, tmp_path):
+    broken = shutil.copytree(tiny_bert, tmp_path / "broken")
+    config = json.loads((broken / "config.json").read_text())
+    (broken / "config.json").write_text(json.dumps({**config, "num_attention_heads": 5}))
+    refused(train_on(GOOD + ROWS, "--encoder", broken), "broken", "not a multiple")
 
 
 def test_a_run_that_failed_before_training_is_simply_started_again(train, tmp_path: Path):
