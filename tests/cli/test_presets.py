@@ -179,7 +179,7 @@ def test_arms_are_chosen_on_the_command_line(tiny_phi: Path, tiny_csv: Path, tmp
     arguments = [
         *("--config", str(ROOT / "configs" / "dao-paper.yaml"), "--factorial", "--dry-run"),
         *("--arms", "base, dao-paper", "--seeds", "1", "--encoder", str(tiny_phi)),
-        *("--data", str(tiny_csv), "--output", str(tmp_path / "out")),
+        *("--data", str(tiny_csv), "--output", str(tmp_path / "out"), "encoder.lora.last_layers=1"),
     ]
     result = CliRunner().invoke(command.app, arguments)
     assert result.exit_code == 0, result.output
