@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import warnings
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Any
@@ -98,13 +99,19 @@ def locate(name: str) -> Location:
     weights = _packaged_weights()
     if weights is None:
         return Location(name, EMBEDDED_HUB_ID, "hub")
-    found = hashlib.sha256(weights.read_bytes()).hexdigest()
+    found = _digest(weights)
     if found != EMBEDDED_SHA256:
         raise UserError(
             f"The weights in the package {EMBEDDED_PACKAGE} should have sha256 {EMBEDDED_SHA256}. "
             f"Found {found}. Reinstall the package."
         )
     return Location(name, str(weights.parent), f"package {EMBEDDED_PACKAGE}, sha256 checked")
+
+
+@cache
+def _digest(weights: Path) -> str:
+    # A run looks for its encoder several times: before there is a folder, and to build it.
+    return hashlib.sha256(weights.read_bytes()).hexdigest()
 
 
 def _packaged_weights() -> Path | None:

@@ -46,10 +46,10 @@ def at_tokens(base: PreTrainedModel, parts: list[str], index: Tensor) -> Iterato
     """Let these parts compute one token per row and give zeros at the others.
 
     Exact at those tokens, forward and backward, as long as nothing else is read of the last layer:
-    what it gives elsewhere means nothing, and has no gradient either way. (Apart
-    from rounding, where int8 layers of bitsandbytes look for outliers in all tokens that they see,
-    and from what dropout draws.) One thread at a time,
-    which training is; inference, which may be shared by threads, runs whole layers.
+    what it gives elsewhere means nothing, and has no gradient either way. (Apart from rounding,
+    where int8 layers of bitsandbytes look for outliers in all tokens that they see, and from what
+    dropout draws.) For one thread at a time, which training is; inference, which threads may share,
+    runs whole layers.
 
     Args:
         base: a Hugging Face encoder.
