@@ -23,16 +23,16 @@ import typer
 if TYPE_CHECKING:
     from dao.learner.expert_merging import Rule
     from dao.learner.inference import EngineName
+    from dao.learner.kinds import Task
     from dao.learner.predictor import Predictor
     from dao.learner.record import RunFolder
-    from tasks.base import Task
     from tasks.table import Columns
 
     Load = Callable[[], tuple[dict[str, Task], Predictor, list[str]]]
 
 NEED_OUTPUT = ("--input", "--merge-experts")
 TAKE_OUTPUT = ("--quantize", "--threshold-sweep")
-COLUMNS = ("text", "cls", "reg", "split", "domain", "id")
+COLUMNS = ("text", "split", "domain", "id")
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -167,13 +167,14 @@ def _compare(paths: list[str], style: str | None, others: bool) -> None:
 
 
 def _columns(folder: RunFolder, overrides: list[str] | None) -> Columns:
+    from dao.learner.kinds.declared import BUILT_IN
     from tasks.data import Columns
 
-    known = tuple(f"data.{name}=" for name in COLUMNS)
+    names = list(dict.fromkeys((*COLUMNS, *folder.config().tasks, *BUILT_IN)))
+    known = tuple(f"data.{name}=" for name in names)
     if refused := [o for o in overrides or [] if not o.startswith(known)]:
         raise typer.BadParameter(
-            f"only columns (data.NAME=COLUMN, of {', '.join(COLUMNS)}) can be set here: "
-            f"{refused[0]}"
+            f"only columns (data.NAME=COLUMN, of {', '.join(names)}) can be set here: {refused[0]}"
         )
     cfg = folder.config(overrides or [])
     return Columns.named(cfg.data, cfg.columns)
@@ -190,31 +191,28 @@ def _report(folder: RunFolder, load: Load, columns: Columns, data: list[str], st
     from train import load_table
 
     cfg, metrics, lines = folder.config(), folder.read("metrics.json"), []
-    trained = train = None
+    trained = learnt = None
     try:
         trained = load_table(cfg)
         folder.check_same_data(trained.report)
-        train = trained.rows("train")
+        learnt = trained.rows("train"), trained.rows("validation")
     except UserError as error:
         if not data:
             raise UserError(f"{error} Or measure on another file with --data.") from None
         lines = [f"no baselines, no check for overlap with the training data: {error}"]
     tasks, predictor, notes = load()
-    cuts = getattr(tasks.get("cls"), "thresholds", None)
-    unseen = partial(load_unseen, columns=columns, tasks=cfg.tasks, thresholds=cuts)
-    table = unseen(data) if data else trained
-    if data and train is not None:
+    table = load_unseen(data, columns, tasks=tasks) if data else trained
+    if data and learnt is not None:
         lines = [f"{overlap(trained, table)} of these rows were in the training data"]
     if data and cfg.data.where:
         lines.append(f"not applied to these rows: data.where of the run, {dict(cfg.data.where)}")
     lines += notes
-    tasks = {name: task for name, task in tasks.items() if name in table.tasks}
+    tasks = {name: task for name, task in tasks.items() if name in table.frame}
     further = table.frame.drop(columns=list(tasks))
-    targets = (cfg.data.cls, cfg.data.reg)
-    slices = slice_columns(None if data else cfg.data.slices, further, targets)
+    slices = slice_columns(None if data else cfg.data.slices, further, cfg.target_columns)
     rows = table.rows("test")
     outputs = predictor(rows["text"].tolist())
-    parts = assess(outputs, tasks, rows, train, ceilings(table, tasks, "test"), slices)
+    parts = assess(outputs, tasks, rows, learnt, ceilings(table, tasks, "test"), slices)
     for part, content in parts.items():
         metrics[part] = {**({} if data else metrics[part]), "test": content}
     if cfg.routed:
@@ -294,11 +292,10 @@ def _load(
     folder: RunFolder, device: str | None, engine: EngineName
 ) -> tuple[dict[str, Task], Predictor, list[str]]:
     from dao.learner.inference import make_engine
+    from dao.learner.kinds.recorded import restored_tasks
     from dao.learner.predictor import pick_device, reload
-    from tasks import TASKS
 
-    states = folder.read("tasks.json")
-    tasks = {name: TASKS[name].from_dict(state) for name, state in states.items()}
+    tasks = restored_tasks(folder.read("tasks.json"))
     outputs = {name: task.outputs for name, task in tasks.items()}
     predictor = reload(folder, outputs, pick_device(device or folder.config().device))
     predictor, merged = make_engine(engine, predictor)

@@ -16,7 +16,7 @@ import typer
 
 if TYPE_CHECKING:
     from dao.learner.config import Config
-    from tasks.base import Task
+    from dao.learner.kinds import Task
     from tasks.table import Table
 
 grid = partial(typer.Option, rich_help_panel="The experiment: DAO x dendrites, and controls")
@@ -29,7 +29,13 @@ def main(
         list[str] | None,
         typer.Argument(metavar="[KEY=VALUE]...", help="Any setting, such as train.epochs=3."),
     ] = None,
-    tasks: Annotated[str | None, typer.Option(help="cls,reg or one of them.")] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(
+            help="Columns to learn, such as cls,reg or topic,stars:ordinal; a kind that is not "
+            "given is proposed from the data."
+        ),
+    ] = None,
     use_dao: Annotated[
         bool | None, typer.Option("--dao/--no-dao", help="Balance the losses; --weighting dao.")
     ] = None,
@@ -130,7 +136,7 @@ def _main(
         if is_first():
             print_results(RunFolder(resume or cfg.folder))
     elif is_first():
-        table, _ = load_data(cfg)
+        cfg, table, _ = load_data(cfg)
         print_plan(cfg, table)
 
 
@@ -145,18 +151,16 @@ def load_table(cfg: Config) -> Table:
         split_seed=cfg.data.split_seed,
         fractions=cfg.data.fractions,
         where=cfg.data.where,
-        cut=cfg.cls.cut,
         synthetic=cfg.data.synthetic.model_dump(),
     )
 
 
-def load_data(cfg: Config) -> tuple[Table, dict[str, Task]]:
-    """The table, and the tasks fitted to its training rows."""
-    from tasks import TASKS
+def load_data(cfg: Config) -> tuple[Config, Table, dict[str, Task]]:
+    """The settings with every task's kind, the table, and the tasks fitted to its training rows."""
+    from tasks.data import fit
 
     table = load_table(cfg)
-    options = {"cls": cfg.cls.model_dump(exclude={"cut"}), "reg": cfg.reg.model_dump()}
-    return table, {task: TASKS[task].fit(task, table, **options[task]) for task in cfg.tasks}
+    return cfg.with_tasks(table.tasks), table, fit(table)
 
 
 def run(cfg: Config, *, resume: Path | None = None, overwrite: bool = False) -> dict[str, Any]:
@@ -166,7 +170,7 @@ def run(cfg: Config, *, resume: Path | None = None, overwrite: bool = False) -> 
     from dao.learner.report import RichProgress
     from tasks.data import ceilings, notes
 
-    table, tasks = load_data(cfg)
+    cfg, table, tasks = load_data(cfg)
     best = {split: ceilings(table, tasks, split) for split in ("validation", "test")}
     if not resume:
         learner.check(cfg, table, tasks)

@@ -6,29 +6,39 @@ from typing import Any
 import pandas as pd
 
 from dao.errors import UserError
-from tasks import TASKS
-from tasks.base import Task
-from tasks.cuts import Cut, cut_frame, thresholds_of
+from dao.learner.kinds import KINDS, Task, TaskSettings
+from dao.learner.kinds.base import SPLITS, Parser, Recoding
+from dao.learner.wording import shown
+from tasks.decide import decided
 from tasks.filters import Where, matching
 from tasks.report import described, digest, notes
 from tasks.sources import Raw, read
 from tasks.splits import FRACTIONS, group_key, make_splits
 from tasks.standard import require_named, require_text_and_target, standard, without_other_splits
 from tasks.synthetic import headlines, limits
-from tasks.table import SPLITS, Columns, Table
+from tasks.table import Columns, Table
 
-__all__ = ["Columns", "Table", "assemble", "ceilings", "check", "load", "notes", "nothing"]
+__all__ = [
+    "Columns",
+    "Table",
+    "assemble",
+    "ceilings",
+    "check",
+    "fit",
+    "load",
+    "notes",
+    "nothing",
+]
 
 
 def load(
     sources: Sequence[str],
     columns: Columns,
     *,
-    tasks: Sequence[str],
+    tasks: Mapping[str, TaskSettings],
     split_seed: int = 0,
     fractions: Sequence[float] = FRACTIONS,
     where: Where | None = None,
-    cut: Cut | None = None,
     synthetic: Mapping[str, Any] | None = None,
 ) -> Table:
     """Read every source into one table with disjoint splits.
@@ -44,56 +54,92 @@ def load(
         sources: Files or hub data sets (see `tasks.sources.read`); none for the synthetic
             headlines that come with the project.
         columns: Names of the columns.
-        tasks: Names of the tasks to load targets for, keys of `columns.targets`.
+        tasks: Settings of the tasks to load targets for; a kind that is not given is proposed.
         split_seed: Seed of the splits made here.
         fractions: Shares of train, validation and test in the splits made here.
         where: Column -> value or values: only such rows are read.
-        cut: Makes the classes of the task `cls` out of the scores of `reg`, whose column has to
-            be in `columns`; a number of classes, or the thresholds. The label column is not read.
         synthetic: Arguments for `tasks.synthetic.headlines`.
 
     Raises:
         UserError: A source, a column or a cell cannot be used; the message names it.
     """
-    _refuse_unknown(tasks, columns)
-    cut = cut if "cls" in tasks else None
-    wanted = tasks if cut is None else ["reg"]
     synthetic = synthetic or {}
     raw = [read(source, columns) for source in sources] or [_synthetic(synthetic)]
-    require_text_and_target(raw, columns, wanted)
-    require_named(raw, columns, wanted)
+    require_text_and_target(raw, columns, list(tasks))
+    require_named(raw, columns, list(tasks))
     chosen, others = matching(raw, where or {})
     kept, left_out = without_other_splits(chosen, columns)
-    frame, dropped = assemble(kept, columns, wanted)
+    tasks, proposed = decided(kept, columns, tasks)
+    kinds = {name: KINDS[settings.kind] for name, settings in tasks.items()}
+    parsers = {name: kind.parser(tasks[name]) for name, kind in kinds.items()}
+    frame, dropped = assemble(kept, columns, parsers)
     dropped["dropped"] |= others
-    for task in wanted:
+    for task in tasks:
         if frame[task].isna().all():
             raise nothing([task], columns)
-    frame, made = make_splits(frame, wanted, split_seed, fractions)
+    strata = {name: kind.stratum for name, kind in kinds.items()}
+    frame, made = make_splits(frame, strata, split_seed, fractions)
     made["split"] = left_out + made["split"]
-    thresholds, derived = None, {}
-    if cut is not None:
-        training = frame["reg"][frame["split"] == "train"].dropna().tolist()
-        thresholds = thresholds_of(cut, training, columns.column("reg"))
-        frame, derived = cut_frame(frame, raw, columns, tasks, thresholds)
-    report = described(raw, frame, tasks) | dropped | made | derived
+    recodings = _recoded(frame, tasks)
+    report = described(raw, frame, list(tasks)) | dropped | made
+    if recodings:
+        report["cut"] = {n: _about(tasks[n], found.about, raw) for n, found in recodings.items()}
+    if proposed:
+        report["proposed"] = proposed
     if not sources:
-        known = [task for task in tasks if task in wanted]
-        report["expected_limits"] = _limits(synthetic, known)
-    table = Table(frame, columns, report, thresholds)
+        report["expected_limits"] = _limits(synthetic, tasks)
+    table = Table(frame, columns, report, tasks, recodings)
     check(table)
     return table
 
 
+def fit(table: Table) -> dict[str, Task]:
+    """The tasks of a table as its training rows have them.
+
+    Raises:
+        UserError: They teach nothing, or other rows hold what they never show.
+    """
+    return {
+        name: KINDS[settings.kind].fit(
+            name,
+            settings,
+            {split: table.values(name, split) for split in SPLITS},
+            table.recodings.get(name),
+        )
+        for name, settings in table.tasks.items()
+    }
+
+
 def assemble(
-    raw: Sequence[Raw], columns: Columns, tasks: Sequence[str]
+    raw: Sequence[Raw], columns: Columns, targets: Mapping[str, Parser]
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Every row with text and a target, as the table has it, and the report's entry on the others.
 
     Raises:
         UserError: A cell cannot be used.
     """
-    return _usable(_stack([standard(part, columns, tasks) for part in raw]), tasks)
+    return _usable(_stack([standard(part, columns, targets) for part in raw]), list(targets))
+
+
+def _recoded(frame: pd.DataFrame, tasks: Mapping[str, TaskSettings]) -> dict[str, Recoding]:
+    """Make targets of cells in place, where a kind does so, and say with what."""
+    found = {}
+    training = frame["split"] == "train"
+    for name, settings in tasks.items():
+        cells = frame[name][training].dropna().tolist()
+        recoding = KINDS[settings.kind].recoding(name, settings, cells)
+        if recoding is not None:
+            values = recoding.values(frame[name].tolist())
+            frame[name] = pd.Series(values, index=frame.index, dtype=object)
+            found[name] = recoding
+    return found
+
+
+def _about(settings: TaskSettings, about: Mapping[str, Any], raw: Sequence[Raw]) -> dict[str, Any]:
+    """What a recoding did, with the column that it leaves unread."""
+    label = getattr(settings, "label_column", "")
+    unused = [label] if label and any(label in part.frame for part in raw) else []
+    return {**about, "unused": unused}
 
 
 def nothing(tasks: Sequence[str], columns: Columns) -> UserError:
@@ -114,19 +160,35 @@ def check(table: Table) -> None:
 
 
 def ceilings(table: Table, tasks: Mapping[str, Task], split: str) -> dict[str, dict[str, Any]]:
-    """Metrics of predicting the noise-free truth: the best figures any model can expect.
+    """Figures of predicting the noise-free truth: the best that any model can expect.
 
     The truth of a column `label` lies in a column `clean_label`; tasks without one are left out.
+
+    Raises:
+        UserError: The truth is no target.
     """
     rows = table.rows(split)
     best = {}
     for name, task in tasks.items():
-        truth = f"clean_{table.columns.targets[name]}"
+        truth = f"clean_{task.column}"
         if truth in rows:
             known = rows[rows[truth].notna()]
-            predicted = task.encode(known[truth].tolist()).double().numpy()
+            predicted = task.encode(_truths(truth, known[truth].tolist(), task)).double().numpy()
             best[name] = task.measure(predicted, task.encode(known[name].tolist()))
     return best
+
+
+def _truths(column: str, cells: Sequence[object], task: Task) -> list[Any]:
+    parse, found = task.unseen_parser(), []
+    for cell in cells:
+        try:
+            found.append(parse(cell))
+        except ValueError as error:
+            raise UserError(
+                f"`{column}` should be {error}. Found {shown(cell)}. Correct it, or rename the "
+                f"column, which is taken for the truth behind `{task.column}`."
+            ) from None
+    return task.unseen_values(found)
 
 
 def _synthetic(options: Mapping[str, Any]) -> Raw:
@@ -134,16 +196,17 @@ def _synthetic(options: Mapping[str, Any]) -> Raw:
     return Raw("the synthetic headlines", frame, digest(frame))
 
 
-def _limits(options: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, dict[str, float]]:
+def _limits(
+    options: Mapping[str, Any], tasks: Mapping[str, TaskSettings]
+) -> dict[str, dict[str, float]]:
     noise = {name: options[name] for name in ("label_noise", "score_noise") if name in options}
-    return {task: best for task, best in limits(**noise).items() if task in tasks}
-
-
-def _refuse_unknown(tasks: Sequence[str], columns: Columns) -> None:
-    for name in tasks:
-        if name not in TASKS or name not in columns.targets:
-            known = ", ".join(key for key in columns.targets if key in TASKS)
-            raise UserError(f"`tasks` should be some of {known}. Found {name!r}.")
+    by_column, found = limits(**noise), {}
+    for name, settings in tasks.items():
+        keys = [figure.key for figure in KINDS[settings.kind].own_figures]
+        best = by_column.get(settings.column, {})
+        if known := {key: value for key, value in best.items() if key in keys}:
+            found[name] = known
+    return found
 
 
 def _stack(parts: list[pd.DataFrame]) -> pd.DataFrame:

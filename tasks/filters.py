@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from dao.errors import UserError
+from dao.learner.wording import shown
 from tasks.sources import Raw
-from tasks.table import shown
 
 __all__ = ["Where", "matching"]
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from dao.learner.kinds.base import SPLITS
+from dao.learner.wording import count
 from tasks.progress import ticking
 from tasks.sources import Raw
-from tasks.table import SPLITS, count
 
 MOST = 12  # classes that are listed
 
@@ -35,7 +36,10 @@ def described(raw: Sequence[Raw], frame: pd.DataFrame, tasks: Sequence[str]) -> 
 
 
 def _targets(values: pd.Series) -> dict[str, float]:
-    """Rows per class, or the range and mean of scores."""
+    """Rows per class or label, or the range and mean of scores."""
+    if any(isinstance(value, tuple) for value in values.iloc[:1]):
+        values = values.explode().dropna()
+        return {name: int(rows) for name, rows in values.value_counts().sort_index().items()}
     if any(isinstance(value, str) for value in values.iloc[:1]):
         return {name: int(rows) for name, rows in values.value_counts().sort_index().items()}
     scores = values.astype(float)
@@ -78,7 +82,7 @@ def notes(report: Mapping[str, Any]) -> list[str]:
         f"labelled for {task}: {_per_split(splits)}" for task, splits in report["labelled"].items()
     ]
     lines += [f"{task} in train: {_named(found)}" for task, found in report["targets"].items()]
-    lines += _cut(report.get("cut"))
+    lines += [line for task, about in report.get("cut", {}).items() for line in _cut(task, about)]
     dropped = [f"{count(rows)} {why}" for why, rows in report["dropped"].items() if rows]
     lines += [f"dropped: {', '.join(dropped)}"] if dropped else []
     lines += _removed(report.get("duplicates", {}))
@@ -86,13 +90,11 @@ def notes(report: Mapping[str, Any]) -> list[str]:
     return lines + _noise(report.get("expected_limits", {}))
 
 
-def _cut(about: Mapping[str, Any] | None) -> list[str]:
+def _cut(task: str, about: Mapping[str, Any]) -> list[str]:
     """Where classes come from that no column holds."""
-    if about is None:
-        return []
     ends = ", ".join(f"{threshold:.4g}" for threshold in about["thresholds"])
     unused = "".join(f"; column `{name}` is not used" for name in about["unused"])
-    return [f"cls: cut from `{about['column']}` at {ends}{unused}"]
+    return [f"{task}: cut from `{about['column']}` at {ends}{unused}"]
 
 
 def _named(targets: Mapping[str, float]) -> str:
@@ -118,9 +120,10 @@ def _removed(duplicates: Mapping[str, int]) -> list[str]:
 
 
 def _noise(limits: Mapping[str, Mapping[str, float]]) -> list[str]:
-    best = []
-    if "cls" in limits:
-        best.append(f"best expected accuracy {limits['cls']['accuracy']:.3f}")
-    if "reg" in limits:
-        best.append(f"lowest expected MSE {limits['reg']['mse']:.3g}")
+    best = [
+        f"best expected accuracy {figures['accuracy']:.3f}"
+        if "accuracy" in figures
+        else f"lowest expected MSE {figures['mse']:.3g}"
+        for figures in limits.values()
+    ]
     return [f"noise of known size: {', '.join(best)}"] if best else []

@@ -2,18 +2,20 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from dao.errors import UserError
+from dao.learner.kinds.base import SPLITS
+from dao.learner.wording import count
 from tasks.progress import ticking
-from tasks.table import SPLITS, count
 
 __all__ = ["FRACTIONS", "group_key", "make_splits"]
 
+Stratum = Callable[[object], str]
 FRACTIONS = (0.8, 0.1, 0.1)
 """Train, validation and test, of texts that nobody has put anywhere."""
 
@@ -29,13 +31,16 @@ def group_key(text: str) -> str:
 
 
 def make_splits(
-    frame: pd.DataFrame, tasks: Sequence[str], seed: int, fractions: Sequence[float] = FRACTIONS
+    frame: pd.DataFrame,
+    tasks: Mapping[str, Stratum],
+    seed: int,
+    fractions: Sequence[float] = FRACTIONS,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Complete the splits and rid them of duplicates.
 
     Args:
         frame: Columns `text`, `split` (None where nobody has decided) and one per task.
-        tasks: Names of the tasks.
+        tasks: By name, what gives a target value the word of its stratum.
         seed: Seed of the decisions made here.
         fractions: Shares of train, validation and test among the texts without a split; their
             sum is 1.
@@ -135,11 +140,11 @@ def _quota(members: dict[str, list[str]], share: float) -> dict[str, int]:
     return {name: round(share * len(keys)) for name, keys in members.items()}
 
 
-def _strata(frame: pd.DataFrame, tasks: Sequence[str]) -> pd.Series:
-    """A class counts by its name, a score by its presence."""
+def _strata(frame: pd.DataFrame, tasks: Mapping[str, Stratum]) -> pd.Series:
+    """The strata of all targets of a row; a missing one counts as one of its own."""
     marks = [
-        [value if isinstance(value, str) else "" if value is None else "number" for value in column]
-        for column in (frame[task] for task in tasks)
+        ["" if value is None else stratum(value) for value in frame[task]]
+        for task, stratum in tasks.items()
     ]
     return pd.Series(["/".join(row) for row in zip(*marks, strict=True)], index=frame.index)
 

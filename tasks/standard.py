@@ -1,15 +1,16 @@
 """A source under the user's column names to rows under the table's own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from dao.errors import UserError
-from tasks import TASKS
+from dao.learner.kinds.base import Parser
+from dao.learner.wording import count, shown
 from tasks.progress import ticking
 from tasks.sources import Raw
-from tasks.table import Columns, count, shown
+from tasks.table import Columns
 
 __all__ = [
     "parse_split",
@@ -124,20 +125,25 @@ def _is_other_split(word: object) -> bool:
     return False
 
 
-def standard(raw: Raw, columns: Columns, tasks: Sequence[str]) -> pd.DataFrame:
+def standard(raw: Raw, columns: Columns, targets: Mapping[str, Parser]) -> pd.DataFrame:
     """One source under the table's own column names, its cells parsed.
 
     Columns without a part in this keep their names, unless the name is one of the table's own.
 
+    Args:
+        raw: The source.
+        columns: The user's names of its columns.
+        targets: Task -> what turns a cell of its column into a target value.
+
     Raises:
         UserError: A cell cannot be used.
     """
-    parsers: dict[str, Callable[[object], object]] = {
+    parsers: dict[str, Parser] = {
         "id": parse_text,
         "text": parse_text,
         "split": parse_split,
         "domain": parse_text,
-        **{task: TASKS[task].parse for task in tasks},
+        **targets,
     }
     index = raw.frame.index
     frame = pd.DataFrame(index=index)

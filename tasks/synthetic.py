@@ -13,10 +13,10 @@ import re
 
 import pandas as pd
 
+from dao.learner.kinds.base import SPLITS
 from tasks.grammar import headline
 from tasks.lexicon import SUFFIXES, SYLLABLES
 from tasks.speaker import LIMIT, STYLES
-from tasks.table import SPLITS
 
 __all__ = ["CLASSES", "companies", "headlines", "limits"]
 
@@ -77,14 +77,14 @@ def headlines(
 
 
 def limits(label_noise: float = 0.03, score_noise: float = 0.08) -> dict[str, dict[str, float]]:
-    """The best figures any model can expect on noisy rows: those of the noise-free truth.
+    """The best figures that any model can expect of each column: those of the noise-free truth.
 
     The error is a normal variable x of standard deviation s, kept within +-b. With a = b / s and
     the standard normal density phi and distribution Phi, its variance is
     s^2 (1 - 2 a phi(a) / (2 Phi(a) - 1)).
 
     Example:
-        >>> limits()["cls"]["accuracy"], round(limits()["reg"]["mse"], 5)
+        >>> limits()["label"]["accuracy"], round(limits()["score"]["mse"], 5)
         (0.97, 0.00583)
     """
     mse = 0.0
@@ -92,7 +92,7 @@ def limits(label_noise: float = 0.03, score_noise: float = 0.08) -> dict[str, di
         a = LARGEST_ERROR / score_noise
         density = math.exp(-a * a / 2) / math.sqrt(2 * math.pi)
         mse = score_noise**2 * (1 - 2 * a * density / math.erf(a / math.sqrt(2)))
-    return {"cls": {"accuracy": 1 - label_noise}, "reg": {"mse": mse}}
+    return {"label": {"accuracy": 1 - label_noise}, "score": {"mse": mse}}
 
 
 def companies(split: str) -> list[str]:

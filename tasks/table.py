@@ -6,9 +6,9 @@ from typing import Any, Self
 
 import pandas as pd
 
-__all__ = ["SPLITS", "Columns", "Table", "count", "shown"]
+from dao.learner.kinds.base import Recoding, TaskSettings
 
-SPLITS = ("train", "validation", "test")
+__all__ = ["Columns", "Table"]
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,9 @@ class Columns:
     settable: bool = True
 
     @classmethod
-    def named(cls, settings: Any, tasks: Sequence[str]) -> Self:  # noqa: ANN401
-        """The names that `settings` gives in its attributes: one per field, one per task."""
-        targets = {task: getattr(settings, task) for task in tasks}
-        return cls(settings.text, targets, settings.split, settings.domain, settings.id)
+    def named(cls, settings: Any, targets: Mapping[str, str]) -> Self:  # noqa: ANN401
+        """The names that `settings` gives in its attributes, and the column of each task."""
+        return cls(settings.text[0], targets, settings.split, settings.domain, settings.id)
 
     def column(self, part: str) -> str:
         """Name of the column of a part: text, split, domain, id or a task."""
@@ -58,18 +57,15 @@ class Table:
             task's name (None where missing), and whatever else the files held.
         columns: The user's names of these columns.
         report: What was read, dropped and split, ready for JSON.
-        thresholds: What the classes of the task `cls` were cut at, where they come from a score.
+        tasks: The settings of each task, with the kinds that were proposed.
+        recodings: Of the tasks whose targets are made of the cells, what makes them.
     """
 
     frame: pd.DataFrame
     columns: Columns
     report: dict[str, Any]
-    thresholds: Sequence[float] | None = None
-
-    @property
-    def tasks(self) -> list[str]:
-        """Names of the tasks the table was loaded for."""
-        return [name for name in self.columns.targets if name in self.frame]
+    tasks: Mapping[str, TaskSettings] = field(default_factory=dict)
+    recodings: Mapping[str, Recoding] = field(default_factory=dict)
 
     def rows(self, split: str) -> pd.DataFrame:
         """Rows of one split, in table order."""
@@ -78,24 +74,3 @@ class Table:
     def values(self, task: str, split: str) -> list[Any]:
         """Targets of one task in one split, missing ones left out."""
         return [value for value in self.rows(split)[task] if value is not None]
-
-
-def count(number: int, thing: str = "row") -> str:
-    """A number with its noun.
-
-    Example:
-        >>> count(1), count(2)
-        ('1 row', '2 rows')
-    """
-    return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
-def shown(cell: object) -> str:
-    """A cell in a message, cut where it is long.
-
-    Example:
-        >>> shown("up"), len(shown("x" * 10**6))
-        ("'up'", 61)
-    """
-    text = repr(cell)
-    return text if len(text) <= 60 else f"{text[:60]}…"

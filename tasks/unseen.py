@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+
+import pandas as pd
 
 from dao.errors import UserError
-from tasks.cuts import cut_frame
+from dao.learner.kinds import Task
 from tasks.data import assemble, nothing
 from tasks.report import described
 from tasks.sources import read
@@ -18,17 +19,10 @@ from tasks.table import Columns, Table
 __all__ = ["load_unseen", "overlap", "read_texts"]
 
 
-def load_unseen(
-    sources: Sequence[str],
-    columns: Columns,
-    *,
-    tasks: Sequence[str],
-    thresholds: Sequence[float] | None = None,
-) -> Table:
+def load_unseen(sources: Sequence[str], columns: Columns, *, tasks: Mapping[str, Task]) -> Table:
     """Every labelled row of `sources` as a test row; tasks without any target take no part.
 
-    With `thresholds`, at which the classes were cut in training, a row's class is that of its
-    score, and the label column is not read.
+    Classes that were cut from a score in training are cut at the same thresholds.
 
     Columns for domain and id may be absent whatever their names, and one for the split counts
     for nothing.
@@ -39,20 +33,19 @@ def load_unseen(
     columns = replace(columns, settable=False)
     raw = [read(source, columns) for source in sources]
     raw = [p._replace(frame=p.frame.drop(columns=columns.split, errors="ignore")) for p in raw]
-    wanted = tasks if thresholds is None else ["reg"]
-    require_text_and_target(raw, columns, wanted)
-    frame, dropped = assemble(raw, columns, wanted)
-    present = [task for task in wanted if frame[task].notna().any()]
+    require_text_and_target(raw, columns, list(tasks))
+    parsers = {name: task.unseen_parser() for name, task in tasks.items()}
+    frame, dropped = assemble(raw, columns, parsers)
+    present = [task for task in tasks if frame[task].notna().any()]
     if not present:
-        raise nothing(wanted, columns)
-    frame = frame.drop(columns=[task for task in wanted if task not in present])
+        raise nothing(list(tasks), columns)
+    frame = frame.drop(columns=[task for task in tasks if task not in present])
     frame["split"] = "test"
-    derived: dict[str, Any] = {}
-    if thresholds is not None:
-        frame, derived = cut_frame(frame, raw, columns, tasks, thresholds)
-        present = list(tasks)
+    for name in present:
+        values = tasks[name].unseen_values(frame[name].tolist())
+        frame[name] = pd.Series(values, index=frame.index, dtype=object)
     report = described(raw, frame, present) | dropped | {"split": ["every row is for test"]}
-    return Table(frame, columns, report | derived, thresholds)
+    return Table(frame, columns, report)
 
 
 def overlap(trained: Table, table: Table) -> int:

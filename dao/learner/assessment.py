@@ -9,7 +9,8 @@ import pandas as pd
 from torch import Tensor
 
 from dao.errors import UserError
-from dao.learner.scoring import TaskLike, baselines, breakdown, measure
+from dao.learner.kinds import Task
+from dao.learner.scoring import baselines, breakdown, measure
 
 __all__ = ["TableLike", "assess", "slice_columns"]
 
@@ -30,9 +31,9 @@ class TableLike(Protocol):
 
 def assess(
     outputs: Mapping[str, Tensor],
-    tasks: Mapping[str, TaskLike],
+    tasks: Mapping[str, Task],
     rows: pd.DataFrame,
-    train: pd.DataFrame | None,
+    learnt: tuple[pd.DataFrame, pd.DataFrame] | None,
     ceilings: Mapping[str, dict[str, Any]],
     columns: tuple[str, ...],
 ) -> dict[str, Any]:
@@ -42,7 +43,8 @@ def assess(
         outputs: the model's, task -> (n, outputs of the task), for `rows`.
         tasks: those to measure, by name.
         rows: n rows of a table.
-        train: the rows the baselines learn from; None for no baselines.
+        learnt: the training rows that the baselines learn from, and the validation rows that they
+            choose by; None for no baselines.
         ceilings: best reachable figures per task, where they are known.
         columns: to break the figures down by; those that `rows` lacks are passed over.
 
@@ -51,9 +53,9 @@ def assess(
     """
     targets = _targets(rows, tasks)
     plain = {}
-    if train is not None:
-        learnt = train["text"].tolist(), _targets(train, tasks)
-        plain = baselines(tasks, learnt, (rows["text"].tolist(), targets))
+    if learnt is not None:
+        train, validation = ((f["text"].tolist(), _targets(f, tasks)) for f in learnt)
+        plain = baselines(tasks, train, (rows["text"].tolist(), targets), validation)
     values = {c: [None if pd.isna(v) else v for v in rows[c]] for c in columns if c in rows}
     return {
         "splits": measure(tasks, outputs, targets),
@@ -98,5 +100,5 @@ def _few(values: pd.Series) -> bool:
     return bool(scalar) and 2 <= values.nunique() <= MAX_SLICES
 
 
-def _targets(rows: pd.DataFrame, tasks: Mapping[str, TaskLike]) -> dict[str, Tensor]:
+def _targets(rows: pd.DataFrame, tasks: Mapping[str, Task]) -> dict[str, Tensor]:
     return {name: task.encode(rows[name].tolist()) for name, task in tasks.items()}

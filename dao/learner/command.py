@@ -90,10 +90,10 @@ def print_plan(cfg: Config, table: TableLike) -> None:
     """
     pick_device(cfg.device)
     further = table.frame.drop(columns=list(cfg.tasks))
-    slice_columns(cfg.data.slices, further, (cfg.data.cls, cfg.data.reg))
+    slice_columns(cfg.data.slices, further, cfg.target_columns)
     if cfg.experts.names:
         domain_codes(cfg, table)
-    make_weighting(cfg, cfg.tasks, shared=list, trainable=list, device=torch.device("cpu"))
+    make_weighting(cfg, list(cfg.tasks), shared=list, trainable=list, device=torch.device("cpu"))
     encoder = planned_encoder(cfg.encoder)
     check_encoder(cfg.encoder, ask_hub=False)
     console = Console(soft_wrap=True)

@@ -7,29 +7,31 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import yaml
 from pydantic import (
     BaseModel,
     Field,
+    SerializeAsAny,
     ValidationError,
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from dao.errors import UserError
-from dao.learner.sections import (
-    ClassificationOptions,
-    Dao,
-    Data,
-    Dendrites,
-    Encoder,
-    Experts,
-    RegressionOptions,
-    Settings,
-    Train,
+from dao.learner.frozen import Settings
+from dao.learner.kinds import TaskSettings
+from dao.learner.kinds.declared import (
+    BUILT_IN,
+    Undecided,
+    check_names,
+    declarations,
+    task_settings,
+    with_columns,
 )
+from dao.learner.sections import Dao, Data, Dendrites, Encoder, Experts, Train
 from dao.learner.weighting_spec import parse_weighting
 
 __all__ = ["Config", "load_config", "parse_overrides"]
@@ -40,7 +42,10 @@ class Config(Settings):
 
     name: str = ""
     """First folder under results/; empty: after the data."""
-    tasks: tuple[Literal["cls", "reg"], ...] = ("cls", "reg")
+    tasks: dict[str, SerializeAsAny[TaskSettings]] = Field(
+        default_factory=lambda: {name: task_settings(name, {}) for name in BUILT_IN}
+    )
+    """What is learned, by name: kind, column and the options of the kind."""
     weighting: str = "equal"
     """Of the losses: dao, equal, fixed:W,W,... (a weight per task), gls, uw, uw_so[:T], dwa[:T],
     rlw, gradnorm[:ALPHA], famo, dbmtl[:BETA], imtl_l, torchjd:AGGREGATOR."""
@@ -52,8 +57,6 @@ class Config(Settings):
     """Folder for what runs can share; empty: $XDG_CACHE_HOME/dao or ~/.cache/dao."""
     encoder: Encoder = Encoder()
     data: Data = Data()
-    cls: ClassificationOptions = ClassificationOptions()
-    reg: RegressionOptions = RegressionOptions()
     dao: Dao = Dao()
     dendrites: Dendrites = Dendrites()
     experts: Experts = Experts()
@@ -64,22 +67,38 @@ class Config(Settings):
     def _nothing_is_empty(cls, cache: object) -> object:
         return "" if cache is None else cache  # YAML reads `cache=` as null
 
+    @model_validator(mode="before")
+    @classmethod
+    def _declared(cls, given: object) -> object:
+        if not isinstance(given, Mapping):
+            return given
+        try:
+            return _gathered(given)
+        except ValueError as error:
+            raise _told(str(error)) from None
+
     @field_validator("tasks", mode="before")
     @classmethod
-    def _split(cls, tasks: object) -> object:
-        return tuple(t.strip() for t in tasks.split(",")) if isinstance(tasks, str) else tasks
+    def _of_their_kinds(cls, tasks: object) -> object:
+        try:
+            named = declarations(tasks)
+            check_names(list(named), [*cls.model_fields, *Data.model_fields])
+            return {name: task_settings(name, settings) for name, settings in named.items()}
+        except ValueError as error:
+            raise _told(str(error)) from None
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
-        if not self.tasks or len(set(self.tasks)) != len(self.tasks):
-            raise ValueError("`tasks` should name each task once, for example cls,reg")
         try:
-            parse_weighting(self.weighting, self.tasks)
+            parse_weighting(self.weighting, list(self.tasks))
         except ValueError as error:
             raise ValueError(f"`weighting` {error}. Found {self.weighting!r}") from None
-        unknown = set(self.dao.priors) - set(self.tasks)
-        if unknown:
-            raise ValueError(f"`dao.priors` names {sorted(unknown)}, which is not among `tasks`")
+        by_task = {"dao.priors": self.dao.priors, "train.select_weights": self.train.select_weights}
+        for key, values in by_task.items():
+            if unknown := sorted(set(values) - set(self.tasks)):
+                raise ValueError(f"`{key}` names {unknown}, which is not among `tasks`")
+        if any(weight <= 0 for weight in self.train.select_weights.values()):
+            raise ValueError("`train.select_weights` should be above 0. Leave a task out for 1")
         _check_tuning(self.encoder, self.dendrites)
         if self.experts.names:
             _check_experts(self)
@@ -96,10 +115,25 @@ class Config(Settings):
         return self
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        """The tasks whose columns are read: that of the score as well, where it is cut."""
-        cut = "cls" in self.tasks and self.cls.cut is not None
-        return tuple(dict.fromkeys((*self.tasks, "reg"))) if cut else self.tasks
+    def columns(self) -> dict[str, str]:
+        """Task -> the column that holds its targets."""
+        return {name: settings.column for name, settings in self.tasks.items()}
+
+    @property
+    def target_columns(self) -> set[str]:
+        """Columns that hold targets, of these tasks or of the built-in ones."""
+        unread = {getattr(settings, "label_column", "") for settings in self.tasks.values()}
+        built_in = {str(task["column"]) for task in BUILT_IN.values()}
+        return ({*self.columns.values()} | unread | built_in) - {""}
+
+    @property
+    def undecided(self) -> list[str]:
+        """The tasks whose kind is to be proposed from the data."""
+        return [name for name, settings in self.tasks.items() if isinstance(settings, Undecided)]
+
+    def with_tasks(self, tasks: Mapping[str, TaskSettings]) -> Config:
+        """The same settings with these tasks, such as those whose kind was proposed."""
+        return self.model_copy(update={"tasks": {**self.tasks, **tasks}})
 
     @property
     def dendrite_rank(self) -> int | None:
@@ -196,6 +230,33 @@ def _check_experts(cfg: Config) -> None:
         )
 
 
+def _told(message: str) -> PydanticCustomError:
+    """An error that says all there is to say, without the key and the input behind it."""
+    return PydanticCustomError("told", "{message}", {"message": message})
+
+
+def _gathered(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with all that is said of a task under `tasks`.
+
+    Options of a task may stand at the top (`topic.kind=ordinal`), and its column under `data`
+    (`data.topic=COLUMN`); those of a built-in task that is not among `tasks` count for nothing.
+    """
+    found = dict(given)
+    tasks = declarations(found["tasks"]) if "tasks" in found else {n: {} for n in BUILT_IN}
+    data = dict(found["data"]) if isinstance(found.get("data"), Mapping) else None
+    columns: dict[str, str] = {}
+    for name in dict.fromkeys((*tasks, *BUILT_IN)):
+        own = found.pop(name, {}) if name not in Config.model_fields else {}
+        if not isinstance(own, Mapping):
+            raise ValueError(f"`{name}` should have settings below it. Found {own!r}")
+        if data is not None and name in data and name not in Data.model_fields:
+            columns[name] = data.pop(name)
+        if name in tasks:
+            tasks[name] |= own
+    found["tasks"] = with_columns(tasks, columns)
+    return found if data is None else found | {"data": data}
+
+
 def load_config(
     path: Path | None = None, overrides: Iterable[str] = (), flags: Mapping[str, Any] | None = None
 ) -> Config:
@@ -206,7 +267,10 @@ def load_config(
     """
     merged = _read_yaml(path) if path else {}
     for key, value in [*parse_overrides(overrides), *(flags or {}).items()]:
-        _set(merged, key, value)
+        if key == "tasks":
+            merged[key] = _selected(merged.get(key), value)
+        else:
+            _set(merged, key, value)
     try:
         return Config.model_validate(merged)
     except ValidationError as error:
@@ -242,6 +306,17 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return content or {}
 
 
+def _selected(declared: object, named: object) -> object:
+    """The tasks named on the command line; what the file declared of each stays."""
+    if not isinstance(declared, Mapping) or isinstance(named, Mapping):
+        return named
+    try:
+        chosen = declarations(named)
+    except ValueError as error:
+        raise UserError(f"{error}.") from None
+    return {name: {**(declared.get(name) or {}), **said} for name, said in chosen.items()}
+
+
 def _set(tree: dict[str, Any], dotted: str, value: Any) -> None:  # noqa: ANN401
     *parents, leaf = dotted.split(".")
     for parent in parents:
@@ -254,6 +329,8 @@ def _set(tree: dict[str, Any], dotted: str, value: Any) -> None:  # noqa: ANN401
 
 
 def _explain(error: Mapping[str, Any]) -> str:
+    if error["type"] == "told":
+        return str(error["msg"])
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(key, list(_keys(Config)), n=1)

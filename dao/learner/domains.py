@@ -13,8 +13,9 @@ from dao.errors import UserError
 from dao.learner.assessment import TableLike
 from dao.learner.batching import Examples
 from dao.learner.config import Config
+from dao.learner.kinds import Task
 from dao.learner.loop import DOMAIN
-from dao.learner.scoring import TaskLike, measure, selection_score
+from dao.learner.scoring import measure, selection_score
 
 __all__ = [
     "UNKNOWN",
@@ -67,7 +68,7 @@ def check_labels(
     names: Sequence[str],
     codes: Tensor,
     rows: pd.DataFrame,
-    tasks: Mapping[str, TaskLike],
+    tasks: Mapping[str, Task],
 ) -> None:
     """See that each expert has a figure to be selected by.
 

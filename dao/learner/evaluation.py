@@ -13,15 +13,15 @@ from rich.table import Table
 from dao.errors import UserError
 from dao.learner.assessment import TableLike
 from dao.learner.command import show_tables
+from dao.learner.kinds import Task
 from dao.learner.predictor import Predictor
 from dao.learner.quantizing import quantize_run, quantized_lines
 from dao.learner.record import RunFolder
-from dao.learner.scoring import TaskLike
 from dao.learner.sizes import disk_bytes
 from dao.learner.speed import compare_engines
 from dao.learner.speed_report import engines_lines, engines_table
 from dao.learner.threshold import sweep_lines
-from dao.learner.threshold_report import FILES, RareClass, sweep_run, sweep_table
+from dao.learner.threshold_report import FILES, sweep_run, sweep_table
 
 __all__ = ["print_engines", "print_quantized", "print_sweep"]
 
@@ -29,7 +29,7 @@ __all__ = ["print_engines", "print_quantized", "print_sweep"]
 def print_engines(
     folder: RunFolder,
     predictor: Predictor,
-    tasks: Mapping[str, TaskLike],
+    tasks: Mapping[str, Task],
     rows: pd.DataFrame,
     style: str,
 ) -> None:
@@ -41,7 +41,7 @@ def print_engines(
 def print_quantized(
     folder: RunFolder,
     predictor: Predictor,
-    tasks: Mapping[str, TaskLike],
+    tasks: Mapping[str, Task],
     rows: pd.DataFrame,
     place: Path,
     style: str,
@@ -56,21 +56,29 @@ def print_quantized(
 def print_sweep(
     predictor: Predictor, tasks: Mapping[str, Any], table: TableLike, place: Path, style: str
 ) -> None:
-    """Choose a threshold, leave its files in a folder and print the figures.
+    """Choose a threshold for each class of its own interest, and print the figures.
+
+    The files of the first such task lie in the folder, those of any other in one with its name.
 
     Raises:
-        UserError: the run has no classification, or there is no such folder; as `sweep_run`.
+        UserError: the run has no such task, or there is no such folder; as `sweep_run`.
     """
-    task: RareClass | None = tasks.get("cls")
-    if task is None:
+    suited = [name for name, task in tasks.items() if task.positive is not None]
+    if not suited:
         raise UserError(
-            f"A threshold should be of a classification. Found {', '.join(tasks)} alone in this "
-            f"run. Train with --tasks cls."
+            f"A threshold should be for a class that is rare or positive. Found none in "
+            f"{', '.join(tasks)}. Train a binary task, or a classification with "
+            f"{next(iter(tasks))}.positive=CLASS."
         )
-    _make_folder(place)
-    result = sweep_run(predictor, task, table, place)
-    written = [f"written: {place / name}" for name in FILES]
-    show_tables(result, [sweep_table(result)], [*sweep_lines(result), *written], style)
+    found, tables, lines = {}, [], []
+    for number, name in enumerate(suited):
+        own = place / name if number else place
+        _make_folder(own)
+        found[name] = sweep_run(predictor, tasks[name], table, own)
+        tables.append(sweep_table(found[name]))
+        lines += sweep_lines(found[name])
+        lines += [f"written: {own / file}" for file in FILES]
+    show_tables(found if len(found) > 1 else found[suited[0]], tables, lines, style)
 
 
 def _make_folder(place: Path) -> None:
@@ -82,7 +90,7 @@ def _make_folder(place: Path) -> None:
         ) from None
 
 
-def _engines(result: Mapping[str, Any], tasks: Mapping[str, TaskLike]) -> Table:
+def _engines(result: Mapping[str, Any], tasks: Mapping[str, Task]) -> Table:
     return engines_table(result, {name: task.headline for name, task in tasks.items()})
 
 

@@ -13,11 +13,11 @@ from dao.errors import UserError
 from dao.learner.experts import MERGED
 from dao.learner.files import replace_folder, write_tensors
 from dao.learner.gated import GatedLinear
+from dao.learner.kinds import Task
 from dao.learner.model import HEADS, MultiTaskModel
 from dao.learner.predictor import Predictor
 from dao.learner.record import RunFolder
 from dao.learner.routing import domain_figures
-from dao.learner.scoring import TaskLike
 from dao.learner.scratch import made_encoder
 
 __all__ = ["Rule", "check_weights", "merge_and_measure", "merge_experts", "write_merged"]
@@ -114,7 +114,7 @@ def write_merged(model: MultiTaskModel, base_name: str, folder: Path) -> None:
 def merge_and_measure(
     folder: RunFolder,
     predictor: Predictor[MultiTaskModel],
-    tasks: Mapping[str, TaskLike],
+    tasks: Mapping[str, Task],
     rows: pd.DataFrame,
     rule: Rule,
     weights: str | None,

@@ -15,12 +15,12 @@ from torch import Tensor
 from dao.errors import UserError
 from dao.learner.files import sync, write_atomically
 from dao.learner.inference import check_engine
+from dao.learner.kinds import Task
 from dao.learner.merging import merge
 from dao.learner.model import MultiTaskModel
 from dao.learner.onnx import INPUTS, OnnxEngine, export
 from dao.learner.predictor import Predictor
 from dao.learner.record import RunFolder, check_writable
-from dao.learner.scoring import TaskLike
 
 __all__ = ["export_run", "write_onnx"]
 
@@ -32,7 +32,7 @@ TEXTS = 32
 def export_run(
     folder: RunFolder,
     predictor: Predictor[MultiTaskModel],
-    tasks: Mapping[str, TaskLike],
+    tasks: Mapping[str, Task],
     path: Path,
 ) -> list[str]:
     """Write the model of a finished run, compared on its first test texts; what was done."""
@@ -54,7 +54,7 @@ def export_run(
 
 def write_onnx(
     predictor: Predictor[MultiTaskModel],
-    tasks: Mapping[str, TaskLike],
+    tasks: Mapping[str, Task],
     texts: Sequence[str],
     path: Path,
     about: Mapping[str, Any],

@@ -21,11 +21,12 @@ from dao.learner.config import Config
 from dao.learner.dendrites import DendriteError, Dendrites, target_modules
 from dao.learner.history import History, NonFiniteError
 from dao.learner.interrupt import deferred_interrupt
+from dao.learner.kinds import Task
 from dao.learner.model import MultiTaskModel
 from dao.learner.packing_check import check_packing
 from dao.learner.plan import Plan, make_plan
 from dao.learner.record import RunFolder
-from dao.learner.scoring import TaskLike, measure, predict, selection_score
+from dao.learner.scoring import measure, predict, selection_score
 from dao.learner.weighting import make_weighting
 
 __all__ = ["DOMAIN", "Fitted", "Job", "Progress", "check_settings", "decisive", "fit"]
@@ -97,7 +98,7 @@ class Job:
     """
 
     model: MultiTaskModel
-    tasks: Mapping[str, TaskLike]
+    tasks: Mapping[str, Task]
     train: Examples
     validation: Examples
     pad: int
@@ -381,7 +382,7 @@ class _Loop:
             if not torch.isfinite(values).all():
                 raise self.diverged(f"Every output of `{task}`", math.nan, step)
         figures = measure(self.tasks, outputs, self.job.validation.targets)
-        score = selection_score(self.tasks, figures)
+        score = selection_score(self.tasks, figures, self.cfg.train.select_weights)
         better = score > self.best["score"]
         if better or not self.job.selects:
             description, self.best_tensors = self._snapshot()

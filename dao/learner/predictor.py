@@ -17,9 +17,10 @@ from dao.learner import dendritic, ranks
 from dao.learner.batching import Examples
 from dao.learner.experts import EXPERTS, expert_columns
 from dao.learner.files import read_tensors
+from dao.learner.kinds import Task
 from dao.learner.model import MultiTaskModel, build, load_weights
 from dao.learner.record import RunFolder
-from dao.learner.scoring import Engine, TaskLike, predict
+from dao.learner.scoring import Engine, predict
 from dao.learner.scratch import made_encoder
 from dao.learner.sections import Lora
 from dao.learner.token_cache import TokenCache
@@ -49,7 +50,7 @@ class Predictor(Generic[Model]):
         """Token id to pad with."""
         return pad_id(self.tokenizer)
 
-    def examples(self, frame: pd.DataFrame, tasks: Mapping[str, TaskLike]) -> Examples:
+    def examples(self, frame: pd.DataFrame, tasks: Mapping[str, Task]) -> Examples:
         """Token ids and encoded targets of a table's rows."""
         ids = self._tokens(frame["text"].tolist())
         return Examples(ids, {n: task.encode(frame[n].tolist()) for n, task in tasks.items()})
@@ -65,7 +66,7 @@ class Predictor(Generic[Model]):
         make = tokenize if self.cache is None else self.cache.tokenize
         return make(texts, self.tokenizer, self.limit)
 
-    def table(self, texts: Sequence[str], tasks: Mapping[str, TaskLike]) -> pd.DataFrame:
+    def table(self, texts: Sequence[str], tasks: Mapping[str, Task]) -> pd.DataFrame:
         """A row per text: the text, then what each task makes of it."""
         outputs = self(texts)
         columns: dict[str, Sequence[Any]] = {"text": texts}

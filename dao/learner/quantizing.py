@@ -15,10 +15,10 @@ import pandas as pd
 from dao.errors import UserError
 from dao.learner.files import write_atomically
 from dao.learner.inference import check_engine
+from dao.learner.kinds import Task
 from dao.learner.model import MultiTaskModel
 from dao.learner.predictor import Predictor
 from dao.learner.record import RunFolder, check_writable
-from dao.learner.scoring import TaskLike
 from dao.learner.sizes import disk_bytes
 from dao.learner.speed import compare_engines
 
@@ -32,7 +32,7 @@ TOLERANCE = 0.1
 def quantize_run(
     folder: RunFolder,
     predictor: Predictor[MultiTaskModel],
-    tasks: Mapping[str, TaskLike],
+    tasks: Mapping[str, Task],
     rows: pd.DataFrame,
     place: Path,
     tell: Callable[[str], None],

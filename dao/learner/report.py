@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from dao.learner.config import Config
+from dao.learner.kinds.recorded import headlines
 from dao.learner.plan import Plan
 
 __all__ = [
@@ -29,7 +30,7 @@ __all__ = [
     "variants_table",
 ]
 
-TASK_TYPES = {"cls": "text-classification", "reg": "text-regression"}  # the hub's words
+TASK_TYPES = {"regression": "text-regression"}  # the hub's words; all else is classification
 WIDE = 200  # columns of a table that goes to a file
 UNWRAPPED = 2000  # of one in Markdown, where a wrapped cell would be another row
 
@@ -90,12 +91,11 @@ def results_table(metrics: Mapping[str, Any], split: str) -> Table:
     """The model's row, the baselines' and the best reachable, one column per headline figure.
 
     Args:
-        metrics: the content of metrics.json; `headline` names the figures to show per task, each
-            with its better direction.
+        metrics: the content of metrics.json, which names the figures to show per task.
         split: which part of the data the rows are about.
     """
     figures = metrics["splits"][split]
-    columns = [(t, m, a) for t, shown in metrics["headline"].items() for m, a in shown]
+    columns = [(t, m, a) for t, shown in headlines(metrics).items() for m, a in shown]
     counts = ", ".join(f"{task} n={values['n']}" for task, values in figures.items())
     table = _table(f"{split} ({counts})", [f"{t} {m} {a}" for t, m, a in columns])
     for label, row in _rows(metrics, split, figures):
@@ -108,7 +108,7 @@ def slices_table(metrics: Mapping[str, Any], split: str) -> Table | None:
     slices = metrics["slices"].get(split)
     if not slices:
         return None
-    headline = {task: [("n", ""), *shown] for task, shown in metrics["headline"].items()}
+    headline = {task: [("n", ""), *shown] for task, shown in headlines(metrics).items()}
     columns = [(t, m, a) for t, shown in headline.items() for m, a in shown]
     table = _table(f"{split}, by column", [f"{t} {m} {a}" for t, m, a in columns])
     for column, groups in slices.items():
@@ -124,7 +124,7 @@ def routing_table(metrics: Mapping[str, Any], split: str) -> Table | None:
     if not routing:
         return None
     variants = {name: routing[name] for name in ("soft", "hard")}
-    return variants_table(f"{split}, by routing", metrics["headline"], variants)
+    return variants_table(f"{split}, by routing", headlines(metrics), variants)
 
 
 def variants_table(
@@ -241,14 +241,14 @@ def model_card(cfg: Config, metrics: Mapping[str, Any]) -> str:
     """README.md of a run folder: front matter for the hub, the results, how to use the files."""
     results = [
         EvalResult(
-            task_type=TASK_TYPES[task],
+            task_type=TASK_TYPES.get(metrics["tasks"][task]["kind"], "text-classification"),
             dataset_type="table",
             dataset_name=metrics["name"],
             metric_type=metric,
             metric_value=figures[metric],
         )
         for task, figures in metrics["splits"]["test"].items()
-        for metric, _ in metrics["headline"][task]
+        for metric, _ in headlines(metrics)[task]
         if figures[metric] is not None
     ]
     adapted = cfg.encoder.tune == "lora"

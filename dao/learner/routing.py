@@ -10,9 +10,10 @@ from torch import Tensor
 
 from dao.learner.domains import UNKNOWN, expert_numbers
 from dao.learner.experts import EXPERTS
+from dao.learner.kinds import Task
 from dao.learner.model import MultiTaskModel
 from dao.learner.predictor import Predictor
-from dao.learner.scoring import TaskLike, breakdown, measure, predict
+from dao.learner.scoring import breakdown, measure, predict
 
 __all__ = ["domain_figures", "routed_right", "routing_figures"]
 
@@ -47,7 +48,7 @@ def routed_right(weights: Tensor, domains: Tensor, names: Sequence[str]) -> dict
 
 
 def routing_figures(
-    predictor: Predictor[MultiTaskModel], tasks: Mapping[str, TaskLike], rows: pd.DataFrame
+    predictor: Predictor[MultiTaskModel], tasks: Mapping[str, Task], rows: pd.DataFrame
 ) -> dict[str, Any]:
     """The router on labelled rows, and the tasks' figures with soft and with hard routing.
 
@@ -68,7 +69,7 @@ def routing_figures(
 
 
 def domain_figures(
-    predictor: Predictor[MultiTaskModel], tasks: Mapping[str, TaskLike], rows: pd.DataFrame
+    predictor: Predictor[MultiTaskModel], tasks: Mapping[str, Task], rows: pd.DataFrame
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Figures of `all` rows and of each of the `domains`, task by task, and the outputs."""
     experts = predictor.model.experts

@@ -16,6 +16,7 @@ from dao.learner.config import Config
 from dao.learner.controls import arm_encoder, check_encoder
 from dao.learner.domains import check_labels, domain_codes, with_domains
 from dao.learner.files import csv_text, write_atomically, write_tensors
+from dao.learner.kinds import Task
 from dao.learner.loop import Fitted, Job, Progress, fit
 from dao.learner.model import build, save_weights
 from dao.learner.predictor import DENDRITES, Predictor, pick_device
@@ -23,7 +24,7 @@ from dao.learner.prefix import cache_prefix
 from dao.learner.record import RunFolder, provenance
 from dao.learner.report import model_card
 from dao.learner.routing import routing_figures
-from dao.learner.scoring import TaskLike, predict
+from dao.learner.scoring import predict
 from dao.learner.scratch import BASE, Found, find_encoder, forget_start
 from dao.learner.sections import Encoder
 from dao.learner.stages import check_one_process, fit_stages, steps_of_stages
@@ -36,7 +37,7 @@ __all__ = ["check", "run"]
 def run(
     cfg: Config,
     table: TableLike,
-    tasks: Mapping[str, TaskLike],
+    tasks: Mapping[str, Task],
     ceilings: Mapping[str, Mapping[str, dict[str, Any]]],
     folder: RunFolder,
     progress: Progress,
@@ -97,7 +98,7 @@ def run(
     fitted, staged = _fit(job, resume)
     if not ranks.is_first():
         return {}
-    _save(fitted, predictor, BASE if found.made else cfg.encoder.name, folder, tasks)
+    _save(fitted, predictor, BASE if found.made else cfg.encoder.name, folder)
     dendritic.attach(fitted.model, fitted.description)
     dendritic.load(fitted.model, fitted.dendrites)
     report = fitted.report
@@ -107,12 +108,15 @@ def run(
         )
         report = {**report, "output_shares": shares}
         folder.write("dendrites.json", {**report, "twin": fitted.description})
+    tasks = _tuned(tasks, predictor, table)
+    folder.write("tasks.json", {name: task.to_dict() for name, task in tasks.items()})
     figures: dict[str, dict[str, Any]] = {}
+    learnt = table.rows("train"), table.rows("validation")
     for split in ("validation", "test"):
         rows = table.rows(split)
         results = predictor(rows["text"].tolist())
         best = ceilings.get(split, {})
-        parts = assess(results, tasks, rows, table.rows("train"), best, columns)
+        parts = assess(results, tasks, rows, learnt, best, columns)
         for part, content in parts.items():
             figures.setdefault(part, {})[split] = content
         if split == "test":
@@ -124,7 +128,7 @@ def run(
         "name": cfg.data_name,
         "arm": cfg.arm,
         "seed": cfg.seed,
-        "headline": {name: task.headline for name, task in tasks.items()},
+        "tasks": {name: task.described() for name, task in tasks.items()},
         **figures,
         "loss_weights": _first_and_last_weights(folder.rows("history.jsonl"), tasks),
         "dendrites": report,
@@ -144,7 +148,7 @@ def run(
     return metrics
 
 
-def check(cfg: Config, table: TableLike, tasks: Mapping[str, TaskLike]) -> None:
+def check(cfg: Config, table: TableLike, tasks: Mapping[str, Task]) -> None:
     """Refuse what the data or the encoder make impossible, before there is a run folder.
 
     Raises:
@@ -155,18 +159,18 @@ def check(cfg: Config, table: TableLike, tasks: Mapping[str, TaskLike]) -> None:
     _slices(cfg, table, tasks)
     _domains(cfg, table, tasks)
     pick_device(cfg.device)
-    make_weighting(cfg, cfg.tasks, shared=list, trainable=list, device=torch.device("cpu"))
+    make_weighting(cfg, list(cfg.tasks), shared=list, trainable=list, device=torch.device("cpu"))
     check_encoder(cfg.encoder)
 
 
-def _slices(cfg: Config, table: TableLike, tasks: Mapping[str, TaskLike]) -> tuple[str, ...]:
+def _slices(cfg: Config, table: TableLike, tasks: Mapping[str, Task]) -> tuple[str, ...]:
     """Columns to break figures down by; with experts the domain is always among them."""
     further = table.frame.drop(columns=list(tasks))
-    found = slice_columns(cfg.data.slices, further, (cfg.data.cls, cfg.data.reg))
+    found = slice_columns(cfg.data.slices, further, cfg.target_columns)
     return found if "domain" in found or not cfg.experts.names else (*found, "domain")
 
 
-def _domains(cfg: Config, table: TableLike, tasks: Mapping[str, TaskLike]) -> dict[str, Tensor]:
+def _domains(cfg: Config, table: TableLike, tasks: Mapping[str, Task]) -> dict[str, Tensor]:
     """Split -> the number of each row's expert, where there are experts or the arm beside them."""
     if not cfg.experts.names:
         return {}
@@ -210,7 +214,7 @@ def _training(
 
 
 def _routed(
-    cfg: Config, predictor: Predictor, table: TableLike, tasks: Mapping[str, TaskLike]
+    cfg: Config, predictor: Predictor, table: TableLike, tasks: Mapping[str, Task]
 ) -> dict[str, Any]:
     """What the router did on each split; nothing where there is none."""
     if not cfg.routed:
@@ -251,24 +255,35 @@ def _save(
     predictor: Predictor,
     base: str,
     folder: RunFolder,
-    tasks: Mapping[str, TaskLike],
 ) -> None:
     save_weights(fitted.model, predictor.tokenizer, base, folder.path)
     if fitted.report is not None:
         write_tensors(folder.path / DENDRITES, fitted.dendrites)
-    folder.write("tasks.json", {name: task.to_dict() for name, task in tasks.items()})
+
+
+def _tuned(tasks: Mapping[str, Task], predictor: Predictor, table: TableLike) -> dict[str, Task]:
+    """The tasks with what they choose on the validation rows, such as thresholds."""
+    rows = table.rows("validation")
+    outputs = predictor(rows["text"].tolist())
+    return {
+        name: task.tuned(outputs[name], task.encode(rows[name].tolist()))
+        for name, task in tasks.items()
+    }
 
 
 def _save_predictions(
     folder: RunFolder,
     rows: pd.DataFrame,
-    tasks: Mapping[str, TaskLike],
+    tasks: Mapping[str, Task],
     outputs: Mapping[str, Tensor],
     experts: Mapping[str, list[Any]],
 ) -> None:
     columns: dict[str, list[Any]] = {"id": rows["id"].tolist(), "text": rows["text"].tolist()}
     for name, task in tasks.items():
-        columns[f"{name}_target"] = rows[name].tolist()
+        targets = rows[name].tolist()
+        columns[f"{name}_target"] = task.written(targets)
         columns |= task.predict(outputs[name])
+        scores = task.scores_of_rows(outputs[name], task.encode(targets))
+        columns[f"{name}_row_score"] = scores
     columns |= experts
     write_atomically(folder.path / "predictions.csv", csv_text(pd.DataFrame(columns)))

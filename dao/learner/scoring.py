@@ -11,16 +11,20 @@ from torch import Tensor
 from dao.errors import UserError
 from dao.learner import ranks
 from dao.learner.batching import Examples, collate, sorted_batches
+from dao.learner.kinds import Task
 
 __all__ = [
     "Engine",
-    "TaskLike",
     "baselines",
     "breakdown",
     "measure",
     "predict",
     "selection_score",
 ]
+
+
+Rows = tuple[Sequence[str], Mapping[str, Tensor]]
+"""Texts, and the encoded targets of each task."""
 
 
 class Engine(Protocol):
@@ -49,46 +53,6 @@ class Engine(Protocol):
 
         `cached` is only given with examples that have states of frozen layers.
         """
-
-
-class TaskLike(Protocol):
-    """What the learner needs of a task; `tasks.base.Task` is the one that is shipped."""
-
-    name: str
-    outputs: int
-
-    @property
-    def headline(self) -> Sequence[tuple[str, str]]:
-        """The figures a table shows, each with the arrow of its better direction."""
-
-    def encode(self, values: Sequence[object | None]) -> Tensor:
-        """Cells of a table, None where empty, to (n,) targets."""
-
-    def labelled(self, targets: Tensor) -> Tensor:
-        """(n,) targets to a (n,) mask of those that are known."""
-
-    def row_weights(self, targets: Tensor) -> Tensor:
-        """(n,) targets to what each counts in the mean of `loss`: (n,) float64, 0 if unknown."""
-
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Mean loss of (n, outputs) against (n,) known targets."""
-
-    def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Any]:
-        """Figures over the known targets, JSON-able, with their number `n`."""
-
-    def score(self, metrics: Mapping[str, Any]) -> float | None:
-        """One figure to select by, higher is better, 1 at best; None where it is undefined."""
-
-    def predict(self, outputs: Tensor) -> dict[str, list[Any]]:
-        """Columns for a table of predictions, an entry per row of (n, outputs)."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """State, JSON-able, from which the same task can be made again."""
-
-    def baselines(
-        self, train: tuple[Sequence[str], Tensor], test: tuple[Sequence[str], Tensor]
-    ) -> dict[str, dict[str, Any]]:
-        """Figures of models that need no encoder, trained on `train`, by their names."""
 
 
 @torch.no_grad()
@@ -120,7 +84,7 @@ def predict(
 
 
 def measure(
-    tasks: Mapping[str, TaskLike],
+    tasks: Mapping[str, Task],
     outputs: Mapping[str, Tensor],
     targets: Mapping[str, Tensor],
     rows: Sequence[int] | None = None,
@@ -135,20 +99,35 @@ def measure(
     return figures
 
 
-def selection_score(tasks: Mapping[str, TaskLike], figures: Mapping[str, dict[str, Any]]) -> float:
-    """The mean of the tasks' own scores; what validation selects by, in every arm."""
-    scores = [tasks[name].score(figures[name]) for name in figures]
-    defined = [score for score in scores if score is not None]
+def selection_score(
+    tasks: Mapping[str, Task],
+    figures: Mapping[str, dict[str, Any]],
+    weights: Mapping[str, float] | None = None,
+) -> float:
+    """The mean of the tasks' own scores; what validation selects by, in every arm.
+
+    Args:
+        tasks: by name.
+        figures: task -> its figures; tasks without any take no part, nor do undefined scores.
+        weights: of the tasks in the mean; 1 where none is given.
+
+    Raises:
+        UserError: no task has a score.
+    """
+    weights = weights or {}
+    scores = {name: tasks[name].score(figures[name]) for name in figures}
+    defined = {name: score for name, score in scores.items() if score is not None}
     if not defined:
         raise UserError(
             "The validation rows should allow a figure to select by. Found too few labels, or all "
             "alike. Give more validation rows."
         )
-    return sum(defined) / len(defined)
+    total = sum(weights.get(name, 1.0) for name in defined)
+    return float(sum(weights.get(name, 1.0) * score for name, score in defined.items()) / total)
 
 
 def breakdown(
-    tasks: Mapping[str, TaskLike],
+    tasks: Mapping[str, Task],
     outputs: Mapping[str, Tensor],
     targets: Mapping[str, Tensor],
     columns: Mapping[str, Sequence[object]],
@@ -168,13 +147,21 @@ def breakdown(
 
 
 def baselines(
-    tasks: Mapping[str, TaskLike],
-    train: tuple[Sequence[str], Mapping[str, Tensor]],
-    test: tuple[Sequence[str], Mapping[str, Tensor]],
+    tasks: Mapping[str, Task],
+    train: Rows,
+    test: Rows,
+    validation: Rows,
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Task -> baseline -> metrics on the test rows."""
+    """Task -> baseline -> figures on the test rows.
+
+    Args:
+        tasks: by name.
+        train: texts and targets per task to learn from.
+        test: those to measure on.
+        validation: those to choose by.
+    """
     return {
-        name: task.baselines((train[0], train[1][name]), (test[0], test[1][name]))
+        name: task.baselines(*((texts, y[name]) for texts, y in (train, test, validation)))
         for name, task in tasks.items()
         if task.labelled(test[1][name]).any()
     }

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, get_args, get_origin
+from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
 from torch import nn
 
+from dao.learner.frozen import Settings
+
 __all__ = [
-    "ClassificationOptions",
     "Dao",
     "Data",
     "Dendrites",
     "Encoder",
     "Experts",
     "Lora",
-    "RegressionOptions",
     "Scratch",
-    "Settings",
     "Synthetic",
     "Train",
 ]
@@ -35,34 +27,6 @@ EXPERT = re.compile(r"[\w-]+")
 TAKEN = ("all", "default", "heads", "joint", "merged", "router")
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Value = str | float | bool
-
-
-class Settings(BaseModel):
-    """What all sections have in common: unknown keys are refused, nothing changes later."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        use_attribute_docstrings=True,
-        coerce_numbers_to_str=True,
-        allow_inf_nan=False,
-    )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _one_is_a_list_of_one(cls, value: object, info: ValidationInfo) -> object:
-        kind = cls.model_fields[str(info.field_name)].annotation
-        for part in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(part, str) and not _is_plain(part):
-                raise ValueError("text should have no NUL and no half of a surrogate pair")
-        kinds = (kind, *get_args(kind))
-        takes_tuple = any(get_origin(k) is tuple for k in kinds) and int not in kinds
-        return (value,) if takes_tuple and isinstance(value, str | int | float) else value
-
-
-def _is_plain(text: str) -> bool:
-    """Whether a text can be written as UTF-8 and be part of a path."""
-    return "\0" not in text and text.encode("utf-8", "replace").decode() == text
 
 
 class Lora(Settings):
@@ -162,16 +126,15 @@ class Data(Settings):
 
     sources: tuple[str, ...] = ()
     """CSV, TSV, Parquet, JSON, JSONL files or a hub data set; empty: the embedded headlines."""
-    text: str = "text"
-    cls: str = "label"
-    reg: str = "score"
+    text: tuple[str, ...] = ("text",)
+    """Column of the text; two columns, such as [premise,hypothesis]: a pair of texts."""
     split: str = "split"
     """Column that says train, validation or test; empty or null: ignore such a column and split."""
     domain: str = "domain"
     id: str = "id"
     slices: tuple[str, ...] | None = None
     """Columns to break the results down by; null: every other column of 2 to 12 values."""
-    where: dict[str, Value | tuple[Value, ...]] = {}
+    where: dict[str, Value | tuple[Value, ...]] = Field(default_factory=dict)
     """Train and test on rows that hold this value, or one of these, in a column: {agree: 1.0}."""
     split_seed: int = 0
     """Decides the split where the data has none; the same in every arm and seed."""
@@ -184,58 +147,19 @@ class Data(Settings):
     def _null_is_empty(cls, split: object) -> object:
         return "" if split is None else split
 
+    @field_validator("text")
+    @classmethod
+    def _one_or_two(cls, text: tuple[str, ...]) -> tuple[str, ...]:
+        if len(text) not in (1, 2) or len(set(text)) < len(text):
+            raise ValueError("should be one column, or two different ones for pairs of texts")
+        return text
+
     @field_validator("fractions")
     @classmethod
     def _whole(cls, fractions: tuple[float, float, float]) -> tuple[float, float, float]:
         if abs(sum(fractions) - 1) > 1e-6:
             raise ValueError(f"should be three shares with a sum of 1, not {sum(fractions):g}")
         return fractions
-
-
-class ClassificationOptions(Settings):
-    """Options of the task `cls`."""
-
-    select_by: Literal["accuracy", "macro_f1", "rare_f1"] = "accuracy"
-    """Figure on the validation split by which the best model is kept; `rare_f1`: F1 of
-    `positive`."""
-    positive: str = ""
-    """The class whose own figures are given; empty: the rarest in training, if there are two
-    classes, it has less than a fifth of the rows, or it is selected by."""
-    loss: Literal["ce", "focal"] = "ce"
-    """Cross-entropy, or focal loss (arXiv 1708.02002)."""
-    focal_gamma: float = Field(2.0, ge=0)
-    """Of `focal`: the loss of a row is multiplied by (1 - p of its true class)^gamma."""
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    """Share of the target that is spread over all classes."""
-    class_weights: Literal["none", "balanced", "effective"] = "none"
-    """`balanced`: inverse to a class's rows; `effective`: to their effective number (arXiv
-    1901.05555)."""
-    beta: float = Field(0.999, ge=0, lt=1)
-    """Of `effective`: 0 weighs all alike, towards 1 the weights become inverse to the rows."""
-    cut: int | tuple[float, ...] | None = None
-    """Make the classes out of the score (`data.reg`): a number of classes of equal size in the
-    training rows, or ascending thresholds. The label column is then not read."""
-
-    @field_validator("cut", mode="before")
-    @classmethod
-    def _cuts(cls, cut: object) -> object:
-        if cut is None or (isinstance(cut, int) and not isinstance(cut, bool) and cut >= 2):
-            return cut
-        given = list(cut) if isinstance(cut, list | tuple) else [cut]
-        ends = [float(e) for e in given if isinstance(e, int | float) and not isinstance(e, bool)]
-        # An int by itself is a number of classes that is none.
-        if isinstance(cut, int) or len(ends) < len(given) or not ends or ends != sorted(set(ends)):
-            raise ValueError("should be a number of classes from 2 on, or ascending thresholds")
-        return tuple(ends)
-
-
-class RegressionOptions(Settings):
-    """Options of the task `reg`."""
-
-    standardize: bool = True
-    """Train on (y - mean) / sd; figures are always in the units of the data."""
-    scale: float = Field(1.0, gt=0)
-    """Multiplies the training target, to make a mismatch of loss scales on purpose."""
 
 
 class Dao(Settings):
@@ -250,7 +174,7 @@ class Dao(Settings):
     max_ratio: float | None = Field(1e4, gt=1)
     total: Literal["tasks", "one"] = "tasks"
     absent: Literal["hold", "renormalize"] = "hold"
-    priors: dict[str, float] = {}
+    priors: dict[str, float] = Field(default_factory=dict)
 
 
 class Dendrites(Settings):
@@ -390,6 +314,8 @@ class Train(Settings):
     clip: float = Field(1.0, gt=0)
     """Largest total gradient norm."""
     validations_per_epoch: int = Field(2, ge=1)
+    select_weights: dict[str, float] = Field(default_factory=dict)
+    """Task -> its weight in the mean score that selects the model; 1 where none is given."""
     checkpoint_every: int = Field(100, ge=1)
     """Steps between checkpoints; there is one at every validation as well."""
     log_every: int = Field(10, ge=1)

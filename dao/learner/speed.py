@@ -20,10 +20,11 @@ from torch.nn.functional import pad as extend
 from dao.errors import UserError
 from dao.learner.batching import Examples, collate, sorted_batches
 from dao.learner.inference import ENGINES, EngineName, check_engine, make_engine, megabytes
+from dao.learner.kinds import Task
 from dao.learner.model import MultiTaskModel
 from dao.learner.onnx import OnnxEngine
 from dao.learner.predictor import Predictor
-from dao.learner.scoring import Engine, TaskLike, measure
+from dao.learner.scoring import Engine, measure
 
 __all__ = ["Timed", "compare_engines", "inputs", "outputs", "single_rows", "take_turns", "times"]
 
@@ -50,7 +51,7 @@ class Timed:
 
 def compare_engines(
     predictor: Predictor[MultiTaskModel],
-    tasks: Mapping[str, TaskLike],
+    tasks: Mapping[str, Task],
     frame: pd.DataFrame,
     tell: Callable[[str], None],
     *,
@@ -239,6 +240,6 @@ def _difference(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float
 
 
 def _headline(
-    tasks: Mapping[str, TaskLike], figures: Mapping[str, dict[str, Any]]
+    tasks: Mapping[str, Task], figures: Mapping[str, dict[str, Any]]
 ) -> dict[str, dict[str, float | None]]:
     return {t: {m: row[m] for m, _ in tasks[t].headline} for t, row in figures.items()}

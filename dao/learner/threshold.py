@@ -6,16 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import bootstrap
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from dao.errors import UserError
+from dao.learner.kinds.thresholds import Marks, Scores, best_threshold
 
-__all__ = ["Marks", "Part", "Scores", "best_threshold", "curve", "f1", "sweep", "sweep_lines"]
-
-Scores = NDArray[np.float64]
-Marks = NDArray[np.bool_]
+__all__ = ["Part", "curve", "f1", "sweep", "sweep_lines"]
 
 USUAL = "the most probable class"
 """What decides in every other report; of two classes, a threshold of 0.5."""
@@ -32,23 +29,6 @@ class Part(NamedTuple):
     """Probabilities of it."""
     usual: Marks
     """Which rows the model itself calls so, because no other class is more probable."""
-
-
-def best_threshold(positive: Marks, scores: Scores) -> float:
-    """The score from which on calling a row positive gives the best F1; of several, the highest.
-
-    Args:
-        positive: which rows are of the class, (n,).
-        scores: probabilities of it, (n,).
-
-    Example:
-        >>> best_threshold(np.array([True, False, True, False]), np.array([0.4, 0.2, 0.3, 0.1]))
-        0.3
-    """
-    precision, recall, thresholds = precision_recall_curve(positive, scores)
-    both = precision + recall
-    values = np.divide(2 * precision * recall, both, out=np.zeros_like(both), where=both > 0)[:-1]
-    return float(thresholds[np.flatnonzero(values == values.max())[-1]])
 
 
 def f1(positive: Marks, called: Marks, axis: int = -1) -> Any:  # noqa: ANN401  (float or array)

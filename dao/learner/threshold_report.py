@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import matplotlib
 import numpy as np
-import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
@@ -21,8 +19,8 @@ from torch import Tensor
 from dao.errors import UserError
 from dao.learner.assessment import TableLike
 from dao.learner.files import write_atomically
+from dao.learner.kinds import Task
 from dao.learner.predictor import Predictor
-from dao.learner.scoring import TaskLike
 from dao.learner.threshold import Part, curve, sweep
 
 __all__ = ["FILES", "sweep_run", "sweep_table"]
@@ -33,24 +31,8 @@ SPLITS = ("validation", "test")
 PLAIN = "TF-IDF + logistic regression"
 
 
-class RareClass(TaskLike, Protocol):
-    """A classification task; `positive` is the class whose threshold is sought."""
-
-    @property
-    def positive(self) -> str | None:
-        """Its name, None where no class is of more interest than the others."""
-
-    def decide(self, outputs: Tensor) -> NDArray[Any]:
-        """Index of the class that each row of (n, outputs) is called."""
-
-    def linear(
-        self, train: tuple[Sequence[str], Tensor], texts: Sequence[str]
-    ) -> NDArray[np.float64]:
-        """Class probabilities (n, outputs) of n texts by a plain model."""
-
-
 def sweep_run(
-    predictor: Predictor[Any], task: RareClass, table: TableLike, folder: Path
+    predictor: Predictor[Any], task: Task, table: TableLike, folder: Path
 ) -> dict[str, Any]:
     """Sweep the threshold of a finished run and leave both files in a folder.
 
@@ -68,9 +50,11 @@ def sweep_run(
     """
     if task.positive is None:
         raise UserError(
-            "A threshold should be for one class. Found none that is rare in this run. Train with "
-            "cls.positive=CLASS."
+            f"A threshold should be for one class. Found none that is rare in {task.name}. Train "
+            f"with {task.name}.positive=CLASS."
         )
+
+    task = task.at_one_half()
 
     def outputs(texts: list[str]) -> Tensor:
         found: Tensor = predictor(texts)[task.name]
@@ -82,9 +66,7 @@ def sweep_run(
     found: dict[str, Any] = {"task": task.name, "positive": task.positive}
     found |= sweep(parts["validation"], parts["test"])
     # The plain model has the same advantage; log-probabilities are outputs like any other.
-    plain = {
-        s: _marked(lambda texts: _log(task.linear(learnt, texts)), task, table, s) for s in SPLITS
-    }
+    plain = {s: _marked(lambda texts: task.linear(learnt, texts), task, table, s) for s in SPLITS}
     found["plain"] = {"name": PLAIN, **sweep(plain["validation"], plain["test"])}
     write_atomically(folder / FILES[0], json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     write_atomically(folder / FILES[1], _picture(parts, found))
@@ -111,12 +93,8 @@ def _add_rows(table: Table, found: Mapping[str, Any], split: str, label: str) ->
         table.add_row(f"{label}, {by}", *numbers, *(f"{row[name]:.4f}" for name in FIGURES))
 
 
-def _log(probabilities: NDArray[np.float64]) -> Tensor:
-    return torch.from_numpy(probabilities).log()
-
-
 def _marked(
-    predict: Callable[[list[str]], Tensor], task: RareClass, table: TableLike, split: str
+    predict: Callable[[list[str]], Tensor], task: Task, table: TableLike, split: str
 ) -> Part:
     rows = table.rows(split)
     targets = task.encode(rows[task.name].tolist())

@@ -5,11 +5,11 @@ import math
 
 import pytest
 import torch
+from tasks.class_losses import class_weights, focal_loss
 from torch.nn import functional
 
 from dao.errors import UserError
 from tasks import TASKS, Classification
-from tasks.class_losses import class_weights, focal_loss
 
 FINNF = {"bullish": 775905, "neutral": 635353, "bearish": 215034}  # rows of FinSA-MoE's news
 LOGITS = [[2.0, -1.0, 0.5], [0.1, 0.0, -0.3], [-2.0, 3.0, 1.0], [0.0, 0.0, 4.0]]

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from tasks.classification import Classification
+from tasks.regression import Regression
 
 from dao.errors import UserError
 from dao.learner import ranks
 from dao.learner.config import Config
 from dao.learner.weighting import make_weighting
-from tasks.classification import Classification
-from tasks.regression import Regression
 
 TASKS = {
     "cls": Classification("cls", "label", ["a", "b"], class_weights=[0.5, 3.0]),

@@ -18,15 +18,16 @@ from dao.learner.command import show_tables
 from dao.learner.experiment.comparable import check_same_test
 from dao.learner.experiment.runs import read_run
 from dao.learner.experiment.terminal import titled
+from dao.learner.kinds import Task
 from dao.learner.predictor import Predictor
 from dao.learner.record import RunFolder
-from dao.learner.scoring import TaskLike, measure
+from dao.learner.scoring import measure
 from dao.learner.sizes import disk_bytes
 from dao.learner.speed import BATCH, Timed, inputs, outputs, single_rows, take_turns, times
 
 __all__ = ["beside", "beside_lines", "beside_tables", "print_beside"]
 
-Loaded = tuple[RunFolder, Predictor[Any], Mapping[str, TaskLike]]
+Loaded = tuple[RunFolder, Predictor[Any], Mapping[str, Task]]
 SPEED = {
     "mean_ms": "mean ms ↓",
     "p50_ms": "p50 ms ↓",
@@ -148,7 +149,7 @@ def _leave_out_other_classes(sides: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _side(
-    folder: RunFolder, tasks: Mapping[str, TaskLike], figures: Mapping[str, dict[str, Any]]
+    folder: RunFolder, tasks: Mapping[str, Task], figures: Mapping[str, dict[str, Any]]
 ) -> dict[str, Any]:
     metrics, cfg = folder.read("metrics.json"), folder.config()
     added = (metrics.get("dendrites") or {}).get("parameters_kept", 0)

@@ -1,43 +1,115 @@
-"""What the training loop asks of a task."""
+"""What the learner asks of a task."""
+
+from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
-import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dao.errors import UserError
-from tasks.table import shown
+from dao.learner.frozen import Settings
+from dao.learner.kinds.figures import Figure, bounded
+from dao.learner.wording import shown
 
-__all__ = ["Task"]
+__all__ = ["SPLITS", "Array", "Labelled", "Parser", "Recoding", "Task", "TaskSettings", "View"]
+
+SPLITS = ("train", "validation", "test")
+Array = NDArray[Any]
+Parser = Callable[[object], Any]
+"""One cell of a data file to a target value, None where it is empty; ValueError for nonsense."""
+Labelled = tuple[Sequence[str], Tensor]
+"""Texts and their encoded targets."""
+View = Literal["confusion", "scatter", "labels"]
+"""The picture that shows predictions of a kind."""
+
+
+class TaskSettings(Settings):
+    """What every task is asked to be; each kind adds its own options."""
+
+    kind: str = ""
+    """binary, classification, multilabel, ordinal or regression; empty: proposed from the data."""
+    column: str = ""
+    """Column with the targets; empty: the task's own name."""
+    show: tuple[str, ...] = ()
+    """Figures that tables show; empty: those that the kind proposes."""
+
+
+class Recoding(NamedTuple):
+    """Target values that are made of the cells of a column once the training rows are known.
+
+    Attributes:
+        values: Cells of the column, None where missing, to target values.
+        about: What was done, as JSON, for the report on the data.
+    """
+
+    values: Callable[[Sequence[Any]], list[Any]]
+    about: Mapping[str, Any]
 
 
 class Task(ABC):
-    """One thing to learn from a text: its targets, its loss, its metrics.
+    """One thing to learn from a text: its targets, its loss, its figures.
 
     A batch holds rows of every task. Rows without a target for this task carry a mark in the
     encoded targets, and `labelled` finds the others.
 
     Args:
-        name: Name of the task, such as "cls".
+        name: Name of the task, such as "topic".
         column: Name the user gave the target column; error messages use it.
         outputs: Width of the head.
+        show: Keys of the figures that tables show; none for those that the kind proposes.
+
+    Attributes:
+        kind: Name of the kind.
+        options: The settings of the kind.
+        own_figures: All figures that can be shown.
+        row_figure: The figure that is the mean of `row_scores`.
+        view: The picture that shows predictions.
     """
 
-    def __init__(self, name: str, column: str, outputs: int) -> None:
+    kind: ClassVar[str]
+    options: ClassVar[type[TaskSettings]]
+    own_figures: ClassVar[tuple[Figure, ...]]
+    row_figure: ClassVar[str]
+    view: ClassVar[View]
+    positive: str | None = None
+    """The class whose own figures are given; None where no class is of more interest."""
+
+    def __init__(self, name: str, column: str, outputs: int, show: Sequence[str] = ()) -> None:
         self.name = name
         self.column = column
         self.outputs = outputs
+        self.show = list(show)
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """The figures that tables show and experiments test, in the order of the columns."""
+        if not self.show:
+            return tuple(figure for figure in self.own_figures if figure.shown)
+        by_key = {figure.key: figure for figure in self.own_figures}
+        return tuple(by_key[key] for key in self.show)
+
+    @property
+    def headline(self) -> list[tuple[str, str]]:
+        """`figures` by key, each with the arrow of its better direction."""
+        return [(figure.key, figure.arrow) for figure in self.figures]
 
     @property
     @abstractmethod
-    def headline(self) -> tuple[tuple[str, str], ...]:
-        """The metrics a table shows, each with its better direction: ("accuracy", "↑")."""
+    def selects_by(self) -> str:
+        """Key of the figure that selects a model on the validation split: higher is better."""
+
+    @classmethod
+    def parser(cls, settings: Any) -> Parser:  # noqa: ANN401
+        """What turns one cell into a target value, by the settings of the kind."""
+        return cls.parse
 
     @staticmethod
     @abstractmethod
-    def parse(cell: object) -> object | None:
+    def parse(cell: object) -> Any:  # noqa: ANN401
         """Turn one cell of a data file into a target value.
 
         Returns:
@@ -48,9 +120,54 @@ class Task(ABC):
                 expected instead.
         """
 
+    @classmethod
+    def recoding(cls, name: str, settings: Any, training: Sequence[Any]) -> Recoding | None:  # noqa: ANN401
+        """How targets are made of parsed cells, where they are not the cells themselves.
+
+        Args:
+            name: Of the task.
+            settings: Of its kind.
+            training: Parsed cells of the training rows, all present.
+        """
+        return None
+
+    @classmethod
+    @abstractmethod
+    def fit(
+        cls,
+        name: str,
+        settings: Any,  # noqa: ANN401
+        values: Mapping[str, Sequence[Any]],
+        recoding: Recoding | None = None,
+    ) -> Self:
+        """The task as the training rows have it.
+
+        Args:
+            name: Of the task.
+            settings: Of its kind, with the column.
+            values: Split -> target values, those that are present.
+            recoding: What made the values of the cells, if anything did.
+
+        Raises:
+            UserError: The training rows teach nothing, or other rows hold what they never show.
+        """
+
+    def unseen_parser(self) -> Parser:
+        """What turns a cell of new data into what `unseen_values` takes."""
+        return self.parse
+
+    def unseen_values(self, cells: Sequence[Any]) -> list[Any]:
+        """Target values of parsed cells of new data."""
+        return list(cells)
+
+    @staticmethod
+    def stratum(value: Any) -> str:  # noqa: ANN401
+        """What a split gives each part its share of: equal words for values of one group."""
+        return "number" if isinstance(value, int | float) else str(value)
+
     @abstractmethod
     def encode(self, values: Sequence[object | None]) -> Tensor:
-        """Turn target values, None where missing, into one tensor of shape (n,).
+        """Target values, None where missing, to one tensor, (n,) or (n, labels).
 
         Raises:
             UserError: A value cannot be a target of this task.
@@ -69,70 +186,133 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Mean loss of outputs (n, width) against encoded targets (n,), all present."""
+        """Mean loss of outputs (n, width) against encoded targets (n, ...), all present."""
 
     @abstractmethod
     def predict(self, outputs: Tensor) -> dict[str, list[Any]]:
-        """Columns for a table of predictions, one entry per row of outputs (n, width)."""
+        """Columns for a table of predictions, one entry per row of outputs (n, width).
 
-    @abstractmethod
-    def decide(self, outputs: Tensor) -> np.ndarray:
-        """Predictions, shape (n,), in the unit of the encoded targets."""
-
-    @abstractmethod
-    def compare(self, predicted: np.ndarray, actual: np.ndarray) -> dict[str, Any]:
-        """Metrics of predictions against encoded targets, both (n,), n > 0 and all present."""
-
-    @abstractmethod
-    def score(self, metrics: Mapping[str, Any]) -> float | None:
-        """The number that selects a model on the validation split; higher is better.
-
-        None where it is undefined, such as on too few rows.
+        The first is called as the task and holds the decisions; probabilities are in
+        ``NAME_p_CLASS``.
         """
+
+    def written(self, values: Sequence[Any]) -> list[Any]:
+        """Target values as a table of predictions holds them."""
+        return list(values)
+
+    @abstractmethod
+    def decide(self, outputs: Tensor) -> Array:
+        """Predictions, shape (n,) or (n, labels), in the unit of the encoded targets."""
+
+    @abstractmethod
+    def compare(self, predicted: Array, actual: Array) -> dict[str, Any]:
+        """Figures of predictions against encoded targets, both of n > 0 rows, all present."""
+
+    @abstractmethod
+    def row_scores(self, predicted: Array, actual: Array) -> Array:
+        """What each row adds to the mean that is `row_figure`, shape (n,).
+
+        1 or 0 where a row is right or wrong, which McNemar's test takes; else an error.
+        """
+
+    def score(self, metrics: Mapping[str, Any]) -> float | None:
+        """The number that selects a model on the validation split: higher is better, 1 at best.
+
+        None where it is undefined, such as on too few rows. Below -1 it counts as -1.
+        """
+        return bounded(metrics.get(self.selects_by))
+
+    def tuned(self, outputs: Tensor, targets: Tensor) -> Self:
+        """This task with what is chosen on the validation rows once a model is selected.
+
+        Args:
+            outputs: Of the selected model, (n, width).
+            targets: Encoded, some of them may be missing.
+        """
+        return self
+
+    def at_one_half(self) -> Self:
+        """This task with the usual decision in place of a threshold that was chosen."""
+        return self
+
+    def linear(self, train: Labelled, texts: Sequence[str]) -> Tensor:
+        """Outputs (n, width) that TF-IDF with a linear model gives for n texts.
+
+        Raises:
+            UserError: The kind has no class of its own interest, which is what asks for these.
+        """
+        raise UserError(
+            f"A threshold should be of a class. Found the {self.kind} task {self.name}. "
+            f"Name a binary task or a classification."
+        )
 
     @abstractmethod
     def baselines(
-        self, train: tuple[Sequence[str], Tensor], test: tuple[Sequence[str], Tensor]
+        self, train: Labelled, test: Labelled, validation: Labelled
     ) -> dict[str, dict[str, Any]]:
-        """Metrics on `test` of the plain models that any result has to beat.
+        """Figures on `test` of the plain models that any result has to beat.
 
         Args:
-            train: Texts and their encoded targets.
-            test: Texts and their encoded targets.
+            train: What they learn from.
+            test: What they are measured on.
+            validation: What they may choose by, as the model does.
         """
 
     def notes(self) -> list[str]:
         """What a person should know of this task before it is trained, in short lines."""
         return []
 
+    def described(self) -> dict[str, Any]:
+        """What metrics.json says of the task: kind, column, figures, selection, picture."""
+        return {
+            "kind": self.kind,
+            "column": self.column,
+            "figures": [figure.to_dict() for figure in self.figures],
+            "selects_by": self.selects_by,
+            "row_figure": self.row_figure,
+            "view": self.view,
+        }
+
     def to_dict(self) -> dict[str, Any]:
-        """State as JSON: the arguments of the constructor, which a task keeps by their names."""
-        return {name: value for name, value in vars(self).items() if name != "outputs"}
+        """State as JSON: the kind, and the arguments of the constructor by their names."""
+        return {"kind": self.kind} | {k: v for k, v in vars(self).items() if k != "outputs"}
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> Self:
         """Rebuild the task that `to_dict` described."""
-        return cls(**state)
+        return cls(**{name: value for name, value in state.items() if name != "kind"})
+
+    def changed(self, **arguments: Any) -> Self:  # noqa: ANN401
+        """A task like this one but for these arguments of the constructor."""
+        return self.from_dict({**self.to_dict(), **arguments})
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Any]:
-        """JSON-able metrics over the rows with a target; `n` counts them."""
+        """JSON-able figures over the rows with a target; `n` counts them."""
         return self.measure(self.decide(outputs), targets)
 
-    def measure(self, predicted: np.ndarray, targets: Tensor) -> dict[str, Any]:
-        """Metrics of finished predictions (n,) against encoded targets (n,)."""
+    def measure(self, predicted: Array, targets: Tensor) -> dict[str, Any]:
+        """Figures of finished predictions (n, ...) against encoded targets (n, ...)."""
         known = self.labelled(targets).cpu().numpy()
         if not known.any():
             return {"n": 0}
         actual = targets.detach().cpu().numpy()[known]
         return {"n": int(known.sum()), **self.compare(predicted[known], actual)}
 
-    def _known(self, texts: Sequence[str], targets: Tensor) -> tuple[list[str], np.ndarray]:
-        """The texts that have a target, and those targets."""
-        known = self.labelled(targets).numpy()
-        kept = [text for text, present in zip(texts, known, strict=True) if present]
-        return kept, targets.numpy()[known]
+    def scores_of_rows(self, outputs: Tensor, targets: Tensor) -> list[float | None]:
+        """`row_scores` of every row, None where the target is missing."""
+        known = self.labelled(targets).cpu()
+        actual = targets[known].detach().cpu().numpy()
+        found = iter(self.row_scores(self.decide(outputs[known]), actual).tolist())
+        return [float(next(found)) if present else None for present in known.tolist()]
 
-    def _parse_all(self, values: Sequence[object | None]) -> list[object | None]:
+    def known(self, rows: Labelled) -> tuple[list[str], Array]:
+        """The texts that have a target, and those targets."""
+        texts, targets = rows
+        present = self.labelled(targets).numpy()
+        kept = [text for text, there in zip(texts, present, strict=True) if there]
+        return kept, targets.numpy()[present]
+
+    def _parse_all(self, values: Sequence[object | None]) -> list[Any]:
         parsed = []
         for row, value in enumerate(values, start=1):
             try:
@@ -142,3 +322,8 @@ class Task(ABC):
                     f"`{self.column}` should be {error}. Found {shown(value)} in row {row}."
                 ) from None
         return parsed
+
+
+def probabilities(logits: Tensor) -> Array:
+    """Probability of a positive answer by its logit, float64, of any shape."""
+    return torch.sigmoid(logits.detach().double()).cpu().numpy()

@@ -14,9 +14,18 @@ from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
 __all__ = ["classify", "features", "regress"]
 
 FOLDS = 3
+SCORERS = {
+    "accuracy": "accuracy",
+    "macro_f1": "f1_macro",
+    "f1": "f1",
+    "roc_auc": "roc_auc",
+    "pr_auc": "average_precision",
+}
+"""What selects a model -> what scikit-learn calls it."""
 
 
-def features(train: Sequence[str]) -> tuple[TfidfVectorizer, csr_matrix]:
+@lru_cache(maxsize=4)
+def features(train: tuple[str, ...]) -> tuple[TfidfVectorizer, csr_matrix]:
     """TF-IDF of words and word pairs that occur in at least two training texts.
 
     Texts without spaces, as in Chinese, use runs of one to three characters instead; data too
@@ -50,7 +59,7 @@ def classify(
         other: n texts to classify.
         outputs: number of classes.
         balanced: whether the loss weighs classes by how rare they are.
-        select_by: what C is chosen by: accuracy, macro_f1, or rare_f1, the F1 of one class.
+        select_by: what C is chosen by: a key of `SCORERS`, or rare_f1, the F1 of one class.
         positive: index of that class.
     """
     found = np.zeros((len(other), outputs))
@@ -70,7 +79,7 @@ def regress(train: Sequence[str], scores: np.ndarray, other: Sequence[str]) -> n
 
 
 # Kept, because a run asks for every split, and many runs in one process share their data.
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=256)
 def _classifier(
     texts: tuple[str, ...], classes: tuple[int, ...], balanced: bool, chosen: tuple[str, int]
 ) -> tuple[TfidfVectorizer, BaseEstimator]:
@@ -80,11 +89,8 @@ def _classifier(
     folds = min(FOLDS, int(counts.min()))
     if folds > 1:
         splitter = StratifiedKFold(folds, shuffle=True, random_state=0)
-        scoring = {
-            "accuracy": "accuracy",
-            "macro_f1": "f1_macro",
-            "rare_f1": make_scorer(f1_score, labels=[chosen[1]], average="macro", zero_division=0),
-        }[chosen[0]]
+        rare = make_scorer(f1_score, labels=[chosen[1]], average="macro", zero_division=0)
+        scoring = rare if chosen[0] == "rare_f1" else SCORERS[chosen[0]]
         model = GridSearchCV(model, {"C": [1.0, 4.0, 16.0]}, cv=splitter, scoring=scoring)
     return vectorizer, model.fit(seen, np.asarray(classes))
 

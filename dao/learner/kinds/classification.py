@@ -1,11 +1,11 @@
 """Single-label classification."""
 
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
+from pydantic import Field, field_validator
 from sklearn.metrics import (
     accuracy_score,
     confusion_matrix,
@@ -16,19 +16,61 @@ from torch import Tensor
 from torch.nn import functional
 
 from dao.errors import UserError
-from tasks import baselines, rare
-from tasks.base import Task
-from tasks.class_losses import class_weights as weights_of
-from tasks.class_losses import focal_loss, loss_notes
-from tasks.cuts import class_names
-from tasks.table import SPLITS, Table, count
+from dao.learner.kinds import baselines, rare
+from dao.learner.kinds.base import SPLITS, Array, Labelled, Parser, Recoding, Task, TaskSettings
+from dao.learner.kinds.cells import natural, parse_name
+from dao.learner.kinds.class_losses import class_weights as weights_of
+from dao.learner.kinds.class_losses import focal_loss, loss_notes
+from dao.learner.kinds.cuts import class_names, classes_of, thresholds_of
+from dao.learner.kinds.figures import Figure
+from dao.learner.kinds.regression import parse_number
+from dao.learner.wording import count
 
-__all__ = ["Classification"]
+__all__ = ["Classification", "ClassificationSettings"]
 
 MISSING = -100  # the index that torch's cross-entropy ignores
 SELECTORS = ("accuracy", "macro_f1", "rare_f1")
 LINEAR = "TF-IDF + logistic regression"
-INTEGER_LIKE = re.compile(r"-?\d+\.0+")
+
+
+class ClassificationSettings(TaskSettings):
+    """Options of a task with one of several classes per text."""
+
+    kind: Literal["classification"] = "classification"
+    select_by: Literal["accuracy", "macro_f1", "rare_f1"] = "accuracy"
+    """Figure on the validation split by which the best model is kept; `rare_f1`: F1 of
+    `positive`."""
+    positive: str = ""
+    """The class whose own figures are given; empty: the rarest in training, if there are two
+    classes, it has less than a fifth of the rows, or it is selected by."""
+    loss: Literal["ce", "focal"] = "ce"
+    """Cross-entropy, or focal loss (arXiv 1708.02002)."""
+    focal_gamma: float = Field(2.0, ge=0)
+    """Of `focal`: the loss of a row is multiplied by (1 - p of its true class)^gamma."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of the target that is spread over all classes."""
+    class_weights: Literal["none", "balanced", "effective"] = "none"
+    """`balanced`: inverse to a class's rows; `effective`: to their effective number (arXiv
+    1901.05555)."""
+    beta: float = Field(0.999, ge=0, lt=1)
+    """Of `effective`: 0 weighs all alike, towards 1 the weights become inverse to the rows."""
+    cut: int | tuple[float, ...] | None = None
+    """Make the classes out of a score, which then is what `column` holds: a number of classes of
+    equal size in the training rows, or ascending thresholds."""
+    label_column: str = ""
+    """With `cut`: a column that the data may have for these classes, which is not read."""
+
+    @field_validator("cut", mode="before")
+    @classmethod
+    def _cuts(cls, cut: object) -> object:
+        if cut is None or (isinstance(cut, int) and not isinstance(cut, bool) and cut >= 2):
+            return cut
+        given = list(cut) if isinstance(cut, list | tuple) else [cut]
+        ends = [float(e) for e in given if isinstance(e, int | float) and not isinstance(e, bool)]
+        # An int by itself is a number of classes that is none.
+        if isinstance(cut, int) or len(ends) < len(given) or not ends or ends != sorted(set(ends)):
+            raise ValueError("should be a number of classes from 2 on, or ascending thresholds")
+        return tuple(ends)
 
 
 class Classification(Task):
@@ -46,6 +88,7 @@ class Classification(Task):
         focal_gamma: Of the focal loss.
         label_smoothing: Share of the target that is spread over all classes.
         thresholds: Where the classes were cut from a score, what they were cut at.
+        show: Keys of the figures that tables show; none for those that suit.
 
     Example:
         >>> import torch
@@ -55,6 +98,20 @@ class Classification(Task):
         >>> task.predict(torch.tensor([[0.0, 9.0]]))["cls"]
         ['good']
     """
+
+    kind: ClassVar[str] = "classification"
+    options: ClassVar[type[TaskSettings]] = ClassificationSettings
+    own_figures: ClassVar[tuple[Figure, ...]] = (
+        Figure("accuracy", "Accuracy", "share"),
+        Figure("macro_f1", "Macro F1", "F1"),
+        *(
+            Figure(f"rare_{key}", f"Rare {name}", unit, shown=False, tested=key == "f1")
+            for key, name, unit in rare.FIGURES
+        ),
+        Figure("weighted_f1", "Weighted F1", "F1", shown=False, tested=False),
+    )
+    row_figure: ClassVar[str] = "accuracy"
+    view: ClassVar[Any] = "confusion"
 
     def __init__(
         self,
@@ -68,8 +125,9 @@ class Classification(Task):
         focal_gamma: float = 2.0,
         label_smoothing: float = 0.0,
         thresholds: Sequence[float] | None = None,
+        show: Sequence[str] = (),
     ) -> None:
-        super().__init__(name, column, outputs=len(classes))
+        super().__init__(name, column, outputs=len(classes), show=show)
         self.classes = list(classes)
         self.class_weights = None if class_weights is None else list(class_weights)
         self.loss_kind = loss_kind
@@ -80,72 +138,86 @@ class Classification(Task):
         self.positive = positive
 
     @property
-    def headline(self) -> tuple[tuple[str, str], ...]:
+    def figures(self) -> tuple[Figure, ...]:
         """Accuracy and macro F1; with select_by=rare_f1 also what is said of the rare class."""
-        own = rare.FIGURES if self.select_by == "rare_f1" else ()
-        names = ("accuracy", "macro_f1", *(f"rare_{name}" for name in own))
-        return tuple((name, "↑") for name in names)
+        if self.show or self.select_by != "rare_f1":
+            return super().figures
+        return tuple(f for f in self.own_figures if f.shown or f.key.startswith("rare_"))
+
+    @property
+    def selects_by(self) -> str:
+        """Accuracy, macro F1, or the F1 of `positive`."""
+        return self.select_by
+
+    @classmethod
+    def parser(cls, settings: ClassificationSettings) -> Parser:
+        """Class names; with `cut`, scores."""
+        return cls.parse if settings.cut is None else parse_number
+
+    @classmethod
+    def recoding(
+        cls, name: str, settings: ClassificationSettings, training: Sequence[Any]
+    ) -> Recoding | None:
+        """With `cut`, the class of each score."""
+        if settings.cut is None:
+            return None
+        ends = thresholds_of(name, settings.cut, training, settings.column)
+        return Recoding(
+            lambda scores: classes_of(scores, ends),
+            {"column": settings.column, "thresholds": ends},
+        )
 
     @classmethod
     def fit(
         cls,
         name: str,
-        table: Table,
-        *,
-        class_weights: str = "none",
-        beta: float = 0.999,
-        loss: str = "ce",
-        focal_gamma: float = 2.0,
-        label_smoothing: float = 0.0,
-        select_by: str = "accuracy",
-        positive: str = "",
+        settings: ClassificationSettings,
+        values: Mapping[str, Sequence[Any]],
+        recoding: Recoding | None = None,
     ) -> Self:
         """Take the classes and their weights from the training rows.
 
-        Classes are in alphabetical order, those cut from a score from the lowest to the highest.
-
-        Args:
-            name: Name of the task and of its column in the table.
-            table: Rows of every split.
-            class_weights: "none", "balanced" or "effective"; see
-                `tasks.class_losses.class_weights`.
-            beta: Of "effective".
-            loss: "ce" or "focal".
-            focal_gamma: Of the focal loss.
-            label_smoothing: Share of the target that is spread over all classes.
-            select_by: "accuracy", "macro_f1" or "rare_f1".
-            positive: The class whose own figures are given; empty: the rarest, if there are two
-                classes, it has less than a fifth of the rows, or it is selected by.
+        Classes are in natural order, those cut from a score from the lowest to the highest.
 
         Raises:
             UserError: There are fewer than two classes to learn, the validation or test split
                 has a class that training never sees, or `positive` is no class.
         """
-        column = table.columns.targets[name]
-        labels = table.values(name, "train")
-        cuts = table.thresholds
-        classes = sorted(set(labels)) if cuts is None else class_names(cuts)
+        column, labels = settings.column, list(values["train"])
+        cuts = None if recoding is None else recoding.about["thresholds"]
+        classes = natural(list(set(labels))) if cuts is None else class_names(cuts)
         if len(classes) < 2:
             found = ", ".join(classes) or "no label at all"
             raise UserError(
                 f"`{column}` should have at least two classes in the train split. Found: {found}. "
-                f"Name the label column with data.{name}=COLUMN."
+                f"Name the label column of {name} with {name}.column=COLUMN."
             )
         for split in SPLITS[1:]:
-            _refuse_unseen(column, classes, table.values(name, split), split)
+            _refuse_unseen(column, classes, list(values[split]), split)
         counts = {label: labels.count(label) for label in classes}
         return cls(
             name,
             column,
             classes,
-            weights_of(class_weights, counts, beta=beta),
-            select_by=select_by,
-            positive=_positive(name, positive, classes, labels, select_by),
-            loss_kind=loss,
-            focal_gamma=focal_gamma,
-            label_smoothing=label_smoothing,
+            weights_of(settings.class_weights, counts, beta=settings.beta),
+            select_by=settings.select_by,
+            positive=_positive(name, settings.positive, classes, labels, settings.select_by),
+            loss_kind=settings.loss,
+            focal_gamma=settings.focal_gamma,
+            label_smoothing=settings.label_smoothing,
             thresholds=cuts,
+            show=settings.show,
         )
+
+    def unseen_parser(self) -> Parser:
+        """Class names; scores where the classes were cut from such."""
+        return self.parse if self.thresholds is None else parse_number
+
+    def unseen_values(self, cells: Sequence[Any]) -> list[Any]:
+        """The classes; of scores by the thresholds of the training rows."""
+        if self.thresholds is None:
+            return list(cells)
+        return list(classes_of(cells, self.thresholds))
 
     def notes(self) -> list[str]:
         """The loss and its weights, where it is not plain cross-entropy, and what is odd."""
@@ -158,14 +230,7 @@ class Classification(Task):
     @staticmethod
     def parse(cell: object) -> str | None:
         """Turn a cell into a class name; "1", 1 and 1.0 are the same class."""
-        if cell is None:
-            return None
-        text = str(cell).strip()
-        if text.lower() == "nan" or isinstance(cell, list | dict | bytes):
-            raise ValueError("a class name, or empty where it is missing")
-        if INTEGER_LIKE.fullmatch(text):
-            text = text.split(".")[0]
-        return text or None
+        return parse_name(cell)
 
     def encode(self, values: Sequence[object | None]) -> Tensor:
         """Turn class names into indices, int64, -100 where missing."""
@@ -214,7 +279,7 @@ class Classification(Task):
             columns[f"{self.name}_p_{label}"] = probabilities[:, index].tolist()
         return columns
 
-    def decide(self, outputs: Tensor) -> np.ndarray:
+    def decide(self, outputs: Tensor) -> Array:
         """Index of the largest output of each row."""
         return outputs.detach().argmax(dim=-1).cpu().numpy()
 
@@ -223,7 +288,7 @@ class Classification(Task):
         scores = outputs.detach().double().softmax(dim=-1).cpu().numpy()
         return self._scored(self.decide(outputs), scores, targets)
 
-    def _scored(self, decided: np.ndarray, scores: np.ndarray, targets: Tensor) -> dict[str, Any]:
+    def _scored(self, decided: Array, scores: Array, targets: Tensor) -> dict[str, Any]:
         figures = self.measure(decided, targets)
         if not figures["n"]:
             return figures
@@ -232,7 +297,7 @@ class Classification(Task):
         figures["ranking"] = rare.ranking(scores[known], actual, self.classes)
         return figures | (rare.flat(figures, self.positive) if self.positive else {})
 
-    def compare(self, predicted: np.ndarray, actual: np.ndarray) -> dict[str, Any]:
+    def compare(self, predicted: Array, actual: Array) -> dict[str, Any]:
         """Accuracy, F1, the figures of each class, those of `positive`, the confusion matrix.
 
         The averages run over the classes that occur among predictions or targets, as
@@ -256,31 +321,34 @@ class Classification(Task):
         }
         return found | (rare.flat(found, self.positive) if self.positive else {})
 
-    def score(self, metrics: Mapping[str, Any]) -> float | None:
-        """The figure to select by; None without rows, or without any of the class it is about."""
-        return metrics.get(self.select_by)
+    def row_scores(self, predicted: Array, actual: Array) -> Array:
+        """1 where the class is right, 0 where it is wrong."""
+        return np.asarray(predicted == actual, dtype=float)
 
     def baselines(
-        self, train: tuple[Sequence[str], Tensor], test: tuple[Sequence[str], Tensor]
+        self, train: Labelled, test: Labelled, validation: Labelled
     ) -> dict[str, dict[str, Any]]:
         """The most frequent class, the rare one everywhere, and what `linear` gives."""
-        _, classes = self._known(*train)
+        _, classes = self.known(train)
         count, index = len(test[0]), self._index
-        rows = {"majority class": self._constant(np.bincount(classes).argmax(), count)}
+        rows = {"majority class": self._constant(int(np.bincount(classes).argmax()), count)}
         if self.select_by == "rare_f1":
             rows[f"always {self.positive}"] = self._constant(index, count)
-        rows[LINEAR] = self.linear(train, test[0])
+        rows[LINEAR] = self._plain(train, test[0])
         return {
             label: self._scored(scores.argmax(1), scores, test[1]) for label, scores in rows.items()
         }
 
-    def linear(self, train: tuple[Sequence[str], Tensor], texts: Sequence[str]) -> np.ndarray:
-        """Class probabilities (n, outputs) of n texts by TF-IDF with logistic regression.
+    def linear(self, train: Labelled, texts: Sequence[str]) -> Tensor:
+        """Log-probabilities (n, outputs) of n texts by TF-IDF with logistic regression.
 
         It is balanced where the loss is, and tuned, within `train`, by what selects the model.
         """
+        return torch.from_numpy(self._plain(train, texts)).log()
+
+    def _plain(self, train: Labelled, texts: Sequence[str]) -> Array:
         return baselines.classify(
-            *self._known(*train), texts, outputs=self.outputs,
+            *self.known(train), texts, outputs=self.outputs,
             balanced=self.class_weights is not None, select_by=self.select_by,
             positive=self._index,
         )  # fmt: skip
@@ -289,7 +357,7 @@ class Classification(Task):
     def _index(self) -> int:
         return self.classes.index(self.positive) if self.positive else 0
 
-    def _constant(self, index: int, count: int) -> np.ndarray:
+    def _constant(self, index: int, count: int) -> Array:
         return np.tile(np.eye(self.outputs)[index], (count, 1))
 
 

@@ -11,7 +11,14 @@ __all__ = ["FIGURES", "RARE", "flat", "ranking", "rarest"]
 
 RARE = 0.2
 """Share of the rows below which a class is called rare."""
-FIGURES = ("precision", "recall", "f1", "pr_auc", "roc_auc")
+FIGURES = (
+    ("precision", "precision", "share"),
+    ("recall", "recall", "share"),
+    ("f1", "F1", "F1"),
+    ("pr_auc", "PR-AUC", "area"),
+    ("roc_auc", "ROC-AUC", "area"),
+)
+"""Key, name and unit of the figures of one class."""
 
 
 def rarest(labels: Sequence[str]) -> tuple[str, float]:
@@ -63,6 +70,6 @@ def flat(figures: Mapping[str, Any], positive: str) -> dict[str, Any]:
         positive: the class.
     """
     mine = {**figures["per_class"][positive], **figures.get("ranking", {}).get(positive, {})}
-    known = {name: mine[name] for name in FIGURES if name in mine}
+    known = {key: mine[key] for key, _, _ in FIGURES if key in mine}
     absent = not mine["support"]
-    return {f"rare_{name}": None if absent else value for name, value in known.items()}
+    return {f"rare_{key}": None if absent else value for key, value in known.items()}

@@ -1,29 +1,54 @@
 """Regression of one number."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from numbers import Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
+from pydantic import Field
+from scipy.stats import spearmanr
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 from torch import Tensor
 from torch.nn import functional
 
+from dao.data_weights import label_density_weights
 from dao.errors import UserError
-from tasks import baselines
-from tasks.base import Task
-from tasks.table import Table
+from dao.learner.kinds import baselines
+from dao.learner.kinds.base import Array, Labelled, Recoding, Task, TaskSettings
+from dao.learner.kinds.figures import Figure
 
-__all__ = ["Regression"]
+__all__ = ["Regression", "RegressionSettings", "parse_number"]
 
 LARGEST = 3.4e38  # of 32 bits, in which it is learned
+CELLS = 41  # as `label_density_weights` has them
+LOSSES: dict[str, Callable[..., Tensor]] = {
+    "mse": functional.mse_loss,
+    "mae": functional.l1_loss,
+    "huber": functional.huber_loss,
+}
+
+
+class RegressionSettings(TaskSettings):
+    """Options of a task with one number per text."""
+
+    kind: Literal["regression"] = "regression"
+    loss: Literal["mse", "mae", "huber"] = "mse"
+    """Mean squared error, mean absolute error, or Huber's loss, which is squared below 1 and
+    absolute above, of the target as it is learned (delta = 1)."""
+    standardize: bool = True
+    """Train on (y - mean) / sd; figures are always in the units of the data."""
+    scale: float = Field(1.0, gt=0)
+    """Multiplies the training target, to make a mismatch of loss scales on purpose."""
+    density: float = Field(0.0, ge=0)
+    """Rows with rare targets count more: weights of density^-gamma with this gamma (label
+    distribution smoothing, arXiv 2102.09554); 0: all rows alike."""
 
 
 class Regression(Task):
-    """One number, learned by squared error on its standardised value.
+    """One number, learned by an error of its standardised value.
 
     The head sees z = (y - mean) / sd * scale. Encoded targets, predictions and metrics stay in
     the unit of y, so they can be compared across any choice of the three.
@@ -34,7 +59,11 @@ class Regression(Task):
         mean: Subtracted from the target.
         sd: Divides the target.
         scale: Multiplies the target that the head sees. Anything but 1 makes the losses of two
-            tasks differ on purpose: the loss grows with its square.
+            tasks differ on purpose: the squared error grows with its square.
+        loss_kind: "mse", "mae" or "huber".
+        row_weight: Weights of rows by their target: the ends of the range, and the weight in each
+            of the cells of equal width between them; None for equal weights.
+        show: Keys of the figures that tables show; none for those that suit.
 
     Example:
         >>> import torch
@@ -43,67 +72,79 @@ class Regression(Task):
         {'reg': [12.0, 9.0]}
     """
 
-    headline: ClassVar[tuple[tuple[str, str], ...]] = (("r2", "↑"), ("mse", "↓"))
+    kind: ClassVar[str] = "regression"
+    options: ClassVar[type[TaskSettings]] = RegressionSettings
+    own_figures: ClassVar[tuple[Figure, ...]] = (
+        Figure("r2", "R²", "share of variance"),
+        Figure("mse", "MSE", "score²", "lower"),
+        Figure("mae", "MAE", "score", "lower", shown=False, tested=False),
+        Figure("pearson", "Pearson", "correlation", shown=False, tested=False),
+        Figure("spearman", "Spearman", "rank correlation", shown=False, tested=False),
+        Figure("cosine", "Cosine", "similarity", shown=False, tested=False),
+    )
+    row_figure: ClassVar[str] = "mse"
+    view: ClassVar[Any] = "scatter"
+    selects_by: ClassVar[str] = "r2"
 
     def __init__(
-        self, name: str, column: str, mean: float = 0.0, sd: float = 1.0, scale: float = 1.0
+        self,
+        name: str,
+        column: str,
+        mean: float = 0.0,
+        sd: float = 1.0,
+        scale: float = 1.0,
+        loss_kind: str = "mse",
+        row_weight: Mapping[str, Any] | None = None,
+        show: Sequence[str] = (),
     ) -> None:
-        super().__init__(name, column, outputs=1)
+        super().__init__(name, column, outputs=1, show=show)
         self.mean = mean
         self.sd = sd
         self.scale = scale
+        self.loss_kind = loss_kind
+        self.row_weight = None if row_weight is None else dict(row_weight)
 
     @classmethod
-    def fit(cls, name: str, table: Table, *, standardize: bool = True, scale: float = 1.0) -> Self:
+    def fit(
+        cls,
+        name: str,
+        settings: RegressionSettings,
+        values: Mapping[str, Sequence[Any]],
+        recoding: Recoding | None = None,
+    ) -> Self:
         """Take mean and standard deviation from the training rows.
 
-        Args:
-            name: Name of the task and of its column in the table.
-            table: Rows of every split.
-            standardize: Learn (y - mean) / sd rather than y.
-            scale: Factor on the target that the head sees, positive.
-
         Raises:
-            UserError: No training row has a score, all scores are equal, or `scale` is not
-                positive.
+            UserError: No training row has a score, or all scores are equal.
         """
-        column = table.columns.targets[name]
-        scores = np.array(table.values(name, "train"), dtype=float)
-        if not (math.isfinite(scale) and scale > 0):
-            raise UserError(f"`scale` should be > 0. Found {scale}.")
+        column = settings.column
+        scores = np.array(values["train"], dtype=float)
         if scores.size == 0:
             raise UserError(
                 f"`{column}` should have scores in the train split. Found none. "
-                f"Name the score column with data.{name}=COLUMN."
+                f"Name the score column of {name} with {name}.column=COLUMN."
             )
         if np.ptp(scores.astype(np.float32)) == 0:
             raise UserError(
                 f"`{column}` should vary in the train split. Found {scores[0]:g} in all "
-                f"{scores.size} rows. Name another column with data.{name}=COLUMN."
+                f"{scores.size} rows. Name another column with {name}.column=COLUMN."
             )
-        if not standardize:
-            return cls(name, column, scale=scale)
-        return cls(name, column, float(scores.mean()), float(scores.std()), scale)
+        mean, sd = (scores.mean(), scores.std()) if settings.standardize else (0.0, 1.0)
+        return cls(
+            name,
+            column,
+            float(mean),
+            float(sd),
+            settings.scale,
+            loss_kind=settings.loss,
+            row_weight=_density_weights(scores, settings.density) if settings.density else None,
+            show=settings.show,
+        )
 
     @staticmethod
     def parse(cell: object) -> float | None:
         """Turn a cell into a finite number."""
-        if cell is None or (isinstance(cell, str) and not cell.strip()):
-            return None
-        expected = "a finite number, or empty where it is missing"
-        if isinstance(cell, bool) or not isinstance(cell, str | Real | Decimal):
-            raise ValueError(expected)
-        if isinstance(cell, str) and "_" in cell:  # Python's way to group digits
-            raise ValueError(expected)
-        try:
-            number = float(cell)
-        except (ValueError, OverflowError):
-            raise ValueError(expected) from None
-        if not math.isfinite(number):
-            raise ValueError(expected)
-        if abs(number) > LARGEST:
-            raise ValueError(f"a number of at most {LARGEST:.1e} in size")
-        return number
+        return parse_number(cell)
 
     def encode(self, values: Sequence[object | None]) -> Tensor:
         """Turn scores into float32 in their own unit, NaN where missing."""
@@ -114,21 +155,30 @@ class Regression(Task):
         """Mask of the targets that are a number."""
         return ~targets.isnan()
 
+    def row_weights(self, targets: Tensor) -> Tensor:
+        """1, or what the density of the target makes of it; 0 where the target is missing."""
+        known = super().row_weights(targets)
+        return known if self.row_weight is None else known * self._by_density(targets)
+
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Mean squared error on the standardised, scaled target."""
+        """Mean error of the standardised, scaled target, weighted by density where asked for."""
         standardised = (targets - self.mean) / self.sd * self.scale
-        return functional.mse_loss(outputs.squeeze(-1).float(), standardised)
+        outputs, error = outputs.squeeze(-1).float(), LOSSES[self.loss_kind]
+        if self.row_weight is None:
+            return error(outputs, standardised)
+        weights = self._by_density(targets).to(outputs)
+        return (weights * error(outputs, standardised, reduction="none")).sum() / weights.sum()
 
     def predict(self, outputs: Tensor) -> dict[str, list[Any]]:
         """The predicted score in the user's unit."""
         return {self.name: self.decide(outputs).tolist()}
 
-    def decide(self, outputs: Tensor) -> np.ndarray:
+    def decide(self, outputs: Tensor) -> Array:
         """Outputs converted back to the user's unit."""
         raw = outputs.detach().squeeze(-1).cpu().double().numpy()
         return raw / self.scale * self.sd + self.mean
 
-    def compare(self, predicted: np.ndarray, actual: np.ndarray) -> dict[str, Any]:
+    def compare(self, predicted: Array, actual: Array) -> dict[str, Any]:
         """Errors and correlations in the user's unit.
 
         `cosine` is the measure of SemEval-2017 task 5, sum(p g) / (|p| |g|) over all rows.
@@ -141,18 +191,20 @@ class Regression(Task):
             "mae": float(mean_absolute_error(actual, predicted)),
             "r2": float(r2_score(actual, predicted)) if varied else None,
             "pearson": _cosine(predicted - predicted.mean(), actual - actual.mean()),
+            "spearman": _spearman(predicted, actual),
             "cosine": _cosine(predicted, actual),
         }
 
-    def score(self, metrics: Mapping[str, Any]) -> float | None:
-        """R2, the share of the variance explained; None without variance."""
-        return metrics.get("r2")
+    def row_scores(self, predicted: Array, actual: Array) -> Array:
+        """The squared error of each row, in the unit of the data."""
+        errors = np.asarray(predicted, dtype=float) - np.asarray(actual, dtype=float)
+        return np.asarray(errors**2)
 
     def baselines(
-        self, train: tuple[Sequence[str], Tensor], test: tuple[Sequence[str], Tensor]
+        self, train: Labelled, test: Labelled, validation: Labelled
     ) -> dict[str, dict[str, Any]]:
         """The training mean, and TF-IDF with ridge regression."""
-        texts, scores = self._known(train[0], train[1].double())
+        texts, scores = self.known((train[0], train[1].double()))
         mean = np.full(len(test[0]), scores.mean())
         linear = baselines.regress(texts, scores, test[0])
         return {
@@ -160,11 +212,68 @@ class Regression(Task):
             "TF-IDF + ridge regression": self.measure(linear, test[1]),
         }
 
+    def _by_density(self, targets: Tensor) -> Tensor:
+        """The weight of each target, (n,) float64; of a missing one any."""
+        table = self.row_weight or {}
+        weights = torch.tensor(table["weights"], dtype=torch.float64, device=targets.device)
+        cells = _cells(targets.double().nan_to_num(), table["low"], table["high"], len(weights))
+        return weights[cells]
 
-def _cosine(left: np.ndarray, right: np.ndarray) -> float:
+
+def _cells(values: Tensor, low: float, high: float, number: int) -> Tensor:
+    """In which of so many cells of equal width between two ends each value lies."""
+    return ((values - low) / (high - low) * number).long().clamp(0, number - 1)
+
+
+def _density_weights(scores: Array, gamma: float) -> dict[str, Any]:
+    """`dao.label_density_weights` by cell; a cell without a training row has the largest."""
+    values = torch.from_numpy(scores)
+    weights = label_density_weights(values, gamma=gamma)
+    low, high = float(values.min()), float(values.max())
+    table = torch.full((CELLS,), float(weights.max()), dtype=torch.float64)
+    table[_cells(values, low, high, CELLS)] = weights
+    return {"low": low, "high": high, "weights": table.tolist()}
+
+
+def _spearman(predicted: Array, actual: Array) -> float:
+    """Rank correlation; 0 where a constant leaves it undefined."""
+    if np.ptp(predicted) == 0 or np.ptp(actual) == 0:
+        return 0.0
+    return float(spearmanr(predicted, actual).statistic)
+
+
+def _cosine(left: Array, right: Array) -> float:
     left, right = left.astype(float), right.astype(float)
     # A constant minus its mean leaves rounding errors, not zeros.
     if np.ptp(left) < 1e-12 * max(1.0, abs(left).max()) and abs(left).max() < 1e-9:
         return 0.0
     norms = np.linalg.norm(left) * np.linalg.norm(right)
     return float(left @ right / norms) if norms > 0 else 0.0
+
+
+def parse_number(cell: object) -> float | None:
+    """A cell as a finite number, None where it is empty.
+
+    Raises:
+        ValueError: The cell holds something else; the message says what is expected.
+
+    Example:
+        >>> parse_number(" 1.5 "), parse_number("")
+        (1.5, None)
+    """
+    if cell is None or (isinstance(cell, str) and not cell.strip()):
+        return None
+    expected = "a finite number, or empty where it is missing"
+    if isinstance(cell, bool) or not isinstance(cell, str | Real | Decimal):
+        raise ValueError(expected)
+    if isinstance(cell, str) and "_" in cell:  # Python's way to group digits
+        raise ValueError(expected)
+    try:
+        number = float(cell)
+    except (ValueError, OverflowError):
+        raise ValueError(expected) from None
+    if not math.isfinite(number):
+        raise ValueError(expected)
+    if abs(number) > LARGEST:
+        raise ValueError(f"a number of at most {LARGEST:.1e} in size")
+    return number

@@ -3,10 +3,10 @@
 import json
 
 import pytest
+from tasks.cuts import classes_of
 
 from dao.errors import UserError
 from tasks import Classification
-from tasks.cuts import classes_of
 from tasks.data import Columns, ceilings, load, notes
 from tasks.unseen import load_unseen
 

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import pandas as pd
 import torch
 
 from dao.data_weights import balanced_thresholds
 from dao.errors import UserError
-from tasks.regression import Regression
-from tasks.sources import Raw
-from tasks.table import Columns, shown
 
-__all__ = ["Cut", "class_names", "classes_of", "cut_frame", "thresholds_of"]
+__all__ = ["Cut", "class_names", "classes_of", "thresholds_of"]
 
 Cut = int | Sequence[float]
 """A number of classes of about equal size in training, or the thresholds between classes."""
@@ -52,10 +47,11 @@ def classes_of(scores: Sequence[float | None], thresholds: Sequence[float]) -> l
     return [None if score is None else names[next(places)] for score in scores]
 
 
-def thresholds_of(cut: Cut, scores: Sequence[float], column: str) -> list[float]:
+def thresholds_of(name: str, cut: Cut, scores: Sequence[float], column: str) -> list[float]:
     """The thresholds, of which training rows lie on both sides.
 
     Args:
+        name: Of the task.
         cut: Given thresholds are returned; for a number of classes they come from
             `dao.data_weights.balanced_thresholds`.
         scores: Of the training rows.
@@ -67,8 +63,8 @@ def thresholds_of(cut: Cut, scores: Sequence[float], column: str) -> list[float]
     if isinstance(cut, int):
         if len(set(scores)) < cut:
             raise UserError(
-                f"`cls.cut` should be at most the number of distinct values of `{column}` in the "
-                f"train split. Found {cut} for {len(set(scores))}. Ask for fewer classes."
+                f"`{name}.cut` should be at most the number of distinct values of `{column}` in "
+                f"the train split. Found {cut} for {len(set(scores))}. Ask for fewer classes."
             )
         found = balanced_thresholds(torch.tensor(scores, dtype=torch.float64), cut)
         return [float(threshold) for threshold in found]
@@ -76,55 +72,7 @@ def thresholds_of(cut: Cut, scores: Sequence[float], column: str) -> list[float]
     if empty := [name for name in class_names(cut) if name not in filled]:
         inside = f"{min(scores):g} to {max(scores):g}" if scores else "no score"
         raise UserError(
-            f"`cls.cut` should leave training rows in every class. Found none in {empty[0]!r}: "
+            f"`{name}.cut` should leave training rows in every class. Found none in {empty[0]!r}: "
             f"`{column}` runs over {inside}. Move the thresholds, or give a number of classes."
         )
     return list(cut)
-
-
-def cut_frame(
-    frame: pd.DataFrame,
-    raw: Sequence[Raw],
-    columns: Columns,
-    tasks: Sequence[str],
-    thresholds: Sequence[float],
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Give every row the class of its score; the score stays where it is a task itself.
-
-    Args:
-        frame: Rows with the column `reg`.
-        raw: What was read, to say what of it is not used.
-        columns: The user's names.
-        tasks: Tasks of the finished table.
-        thresholds: Ascending.
-
-    Returns:
-        The rows, and the report's entry.
-
-    Raises:
-        UserError: The truth behind a score, in a column `clean_SCORE`, is no number.
-    """
-    score, label = columns.column("reg"), columns.column("cls")
-    cut = {"cls": frame["reg"].tolist()}
-    # What stands beside the label is of other classes; the truth behind a score has one of these.
-    frame = frame.drop(columns=f"clean_{label}", errors="ignore")
-    if (truth := f"clean_{score}") in frame:
-        cut[f"clean_{label}"] = _numbers(truth, frame[truth].tolist())
-    for to, scores in cut.items():
-        frame[to] = pd.Series(classes_of(scores, thresholds), index=frame.index, dtype=object)
-    unused = [label] if any(label in part.frame for part in raw) else []
-    about = {"column": score, "thresholds": list(thresholds), "unused": unused}
-    return frame if "reg" in tasks else frame.drop(columns="reg"), {"cut": about}
-
-
-def _numbers(column: str, cells: Sequence[object]) -> list[float | None]:
-    found = []
-    for cell in cells:
-        try:
-            found.append(Regression.parse(cell))
-        except ValueError as error:
-            raise UserError(
-                f"`{column}` should be {error}. Found {shown(cell)}. Correct it, or rename the "
-                f"column, which is taken for the truth behind the score."
-            ) from None
-    return found

@@ -1,0 +1,37 @@
+"""The base of all settings: frozen, and refusing keys that it does not know."""
+
+from __future__ import annotations
+
+from typing import get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+
+__all__ = ["Settings"]
+
+
+class Settings(BaseModel):
+    """What all settings have in common: unknown keys are refused, nothing changes later."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        coerce_numbers_to_str=True,
+        allow_inf_nan=False,
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _one_is_a_list_of_one(cls, value: object, info: ValidationInfo) -> object:
+        kind = cls.model_fields[str(info.field_name)].annotation
+        for part in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(part, str) and not _is_plain(part):
+                raise ValueError("text should have no NUL and no half of a surrogate pair")
+        kinds = (kind, *get_args(kind))
+        takes_tuple = any(get_origin(k) is tuple for k in kinds) and int not in kinds
+        return (value,) if takes_tuple and isinstance(value, str | int | float) else value
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a text can be written as UTF-8 and be part of a path."""
+    return "\0" not in text and text.encode("utf-8", "replace").decode() == text

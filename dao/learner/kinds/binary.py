@@ -1,0 +1,330 @@
+"""Classification of two classes of which one is meant: yes or no, with a threshold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from pydantic import field_validator
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    confusion_matrix,
+    f1_score,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+)
+from torch import Tensor
+from torch.nn import functional
+
+from dao.errors import UserError
+from dao.learner.kinds import baselines
+from dao.learner.kinds.base import (
+    SPLITS,
+    Array,
+    Labelled,
+    Recoding,
+    Task,
+    TaskSettings,
+    probabilities,
+)
+from dao.learner.kinds.cells import natural, parse_name
+from dao.learner.kinds.figures import Figure
+from dao.learner.kinds.thresholds import best_threshold
+from dao.learner.wording import count, listed, shown
+
+__all__ = ["Binary", "BinarySettings"]
+
+POSITIVE = ("1", "yes", "true", "y", "t")
+LINEAR = "TF-IDF + logistic regression"
+
+
+class BinarySettings(TaskSettings):
+    """Options of a task with two classes, one of which is the positive one."""
+
+    kind: Literal["binary"] = "binary"
+    positive: str = ""
+    """The class that is meant; empty: 1, yes or true, or else the one with fewer training rows."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """`balanced`: rows of a class count by the inverse of its size."""
+    select_by: Literal["pr_auc", "roc_auc", "f1", "accuracy"] = "pr_auc"
+    """Figure on the validation split by which the best model is kept."""
+    threshold: float | Literal["validation"] = "validation"
+    """Probability from which on a text is called positive; `validation`: the one with the best F1
+    on the validation rows, chosen once the model is selected."""
+
+    @field_validator("threshold")
+    @classmethod
+    def _probability(cls, threshold: float | str) -> float | str:
+        if isinstance(threshold, float) and not 0 < threshold < 1:
+            raise ValueError("should be between 0 and 1, or `validation`")
+        return threshold
+
+
+class Binary(Task):
+    """Whether a text belongs to the positive class, learned by binary cross-entropy on one logit.
+
+    Args:
+        name: Name of the task.
+        column: Name the user gave the label column.
+        classes: The negative and the positive class.
+        class_weights: Weight of each class in the loss, or None for equal weights.
+        select_by: The figure that selects a model.
+        threshold: Probability from which on a text is called positive; None until it is chosen,
+            which until then is 0.5.
+        show: Keys of the figures that tables show; none for those that suit.
+
+    Example:
+        >>> task = Binary("urgent", "urgent", ["no", "yes"])
+        >>> task.encode(["yes", None, "no"])
+        tensor([1., nan, 0.])
+        >>> task.predict(torch.tensor([[9.0]]))["urgent"]
+        ['yes']
+    """
+
+    kind: ClassVar[str] = "binary"
+    options: ClassVar[type[TaskSettings]] = BinarySettings
+    own_figures: ClassVar[tuple[Figure, ...]] = (
+        Figure("f1", "F1", "F1"),
+        Figure("precision", "Precision", "share", tested=False),
+        Figure("recall", "Recall", "share", tested=False),
+        Figure("pr_auc", "PR-AUC", "area"),
+        Figure("roc_auc", "ROC-AUC", "area", tested=False),
+        Figure("accuracy", "Accuracy", "share", tested=False),
+    )
+    row_figure: ClassVar[str] = "accuracy"
+    view: ClassVar[Any] = "confusion"
+
+    def __init__(
+        self,
+        name: str,
+        column: str,
+        classes: Sequence[str],
+        class_weights: Sequence[float] | None = None,
+        select_by: str = "pr_auc",
+        threshold: float | None = None,
+        show: Sequence[str] = (),
+    ) -> None:
+        super().__init__(name, column, outputs=1, show=show)
+        self.classes = list(classes)
+        self.class_weights = None if class_weights is None else list(class_weights)
+        self.select_by = select_by
+        self.threshold = threshold
+
+    @property
+    def positive(self) -> str:  # type: ignore[override]
+        """The class that is meant."""
+        return self.classes[1]
+
+    @property
+    def selects_by(self) -> str:
+        """Area under the precision-recall or the ROC curve, F1, or accuracy."""
+        return self.select_by
+
+    @staticmethod
+    def parse(cell: object) -> str | None:
+        """Turn a cell into a class name; "1", 1 and 1.0 are the same class."""
+        return parse_name(cell)
+
+    @classmethod
+    def fit(
+        cls,
+        name: str,
+        settings: BinarySettings,
+        values: Mapping[str, Sequence[Any]],
+        recoding: Recoding | None = None,
+    ) -> Self:
+        """Take the two classes and their weights from the training rows.
+
+        Raises:
+            UserError: The training rows do not have two classes, another split has a third one,
+                or `positive` is no class.
+        """
+        column, counts = settings.column, Counter(values["train"])
+        found = natural(list(counts))
+        if len(found) != 2:
+            raise UserError(
+                f"`{column}` should have two classes in the train split for the binary task "
+                f"{name}. Found {len(found)}: {listed(found) or 'none'}. Correct the column, or "
+                f"give another kind with --tasks {name}:classification."
+            )
+        for split in SPLITS[1:]:
+            for label in sorted(set(values[split]) - set(found)):
+                raise UserError(
+                    f"`{column}` should hold {found[0]} or {found[1]}, as in the train split. "
+                    f"Found {shown(label)} in the {split} split "
+                    f"({count(list(values[split]).count(label))}). Correct or remove these rows."
+                )
+        positive = settings.positive or _positive(found, counts)
+        if positive not in found:
+            raise UserError(
+                f"`{name}.positive` should be {found[0]} or {found[1]}. Found {positive!r}. "
+                f"Correct it, or leave it out for the rarer one."
+            )
+        classes = [next(label for label in found if label != positive), positive]
+        rows = sum(counts.values())
+        weights = [rows / (2 * counts[label]) for label in classes]
+        return cls(
+            name,
+            column,
+            classes,
+            weights if settings.class_weights == "balanced" else None,
+            select_by=settings.select_by,
+            threshold=None if settings.threshold == "validation" else settings.threshold,
+            show=settings.show,
+        )
+
+    def notes(self) -> list[str]:
+        """Which class is meant, and the weights in the loss."""
+        lines = [f"{self.name}: {self.positive} is the positive class, {self.classes[0]} the other"]
+        if self.class_weights is None:
+            return lines
+        pairs = zip(self.classes, self.class_weights, strict=True)
+        weights = ", ".join(f"{label} {weight:.4g}" for label, weight in pairs)
+        return [*lines, f"loss of {self.name}: binary cross-entropy, class weights {weights}"]
+
+    def encode(self, values: Sequence[object | None]) -> Tensor:
+        """Turn class names into 0 and 1, float32, NaN where missing."""
+        index = {None: torch.nan, self.classes[0]: 0.0, self.classes[1]: 1.0}
+        codes = []
+        for row, value in enumerate(self._parse_all(values), start=1):
+            if value not in index:
+                raise UserError(
+                    f"`{self.column}` should be {self.classes[0]} or {self.classes[1]}. "
+                    f"Found {value!r} in row {row}. Correct it."
+                )
+            codes.append(index[value])
+        return torch.tensor(codes, dtype=torch.float32)
+
+    def labelled(self, targets: Tensor) -> Tensor:
+        """Mask of the targets that are a class."""
+        return ~targets.isnan()
+
+    def row_weights(self, targets: Tensor) -> Tensor:
+        """The weight of each row's class, 1 without class weights, 0 where the class is missing."""
+        known = super().row_weights(targets)
+        if self.class_weights is None:
+            return known
+        return known * known.new_tensor(self.class_weights)[targets.nan_to_num().long()]
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Binary cross-entropy; with class weights the weighted mean over the rows."""
+        logits, targets = outputs.squeeze(-1).float(), targets.to(outputs.device).float()
+        if self.class_weights is None:
+            return functional.binary_cross_entropy_with_logits(logits, targets)
+        weights = logits.new_tensor(self.class_weights)[targets.long()]
+        terms = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        return (weights * terms).sum() / weights.sum()
+
+    def predict(self, outputs: Tensor) -> dict[str, list[Any]]:
+        """The class, and the probability of each in `NAME_p_CLASS`."""
+        positive = probabilities(outputs)[:, 0]
+        names = [self.classes[int(called)] for called in self.decide(outputs)]
+        both = dict(zip(self.classes, (1 - positive, positive), strict=True))
+        return {self.name: names} | {f"{self.name}_p_{c}": p.tolist() for c, p in both.items()}
+
+    def decide(self, outputs: Tensor) -> Array:
+        """1 where the probability reaches the threshold, else 0."""
+        return self._called(probabilities(outputs)[:, 0], self.threshold)
+
+    def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Any]:
+        """Figures of the decisions, and of the probabilities' order."""
+        return self._scored(probabilities(outputs)[:, 0], targets, self.threshold)
+
+    def compare(self, predicted: Array, actual: Array) -> dict[str, Any]:
+        """Accuracy, the figures of the positive class, and the confusion matrix.
+
+        Without any positive row, precision, recall and F1 are None: a recall of nothing is not 0.
+        """
+        scores: dict[str, float | None] = {
+            key: float(of(actual, predicted, zero_division=0)) if actual.any() else None
+            for key, of in (
+                ("f1", f1_score),
+                ("precision", precision_score),
+                ("recall", recall_score),
+            )
+        }
+        return {
+            "accuracy": float(accuracy_score(actual, predicted)),
+            **scores,
+            "positives": int(actual.sum()),
+            "classes": self.classes,
+            "confusion_matrix": confusion_matrix(actual, predicted, labels=[0, 1]).tolist(),
+        }
+
+    def row_scores(self, predicted: Array, actual: Array) -> Array:
+        """1 where the class is right, 0 where it is wrong."""
+        return np.asarray(predicted == actual, dtype=float)
+
+    def tuned(self, outputs: Tensor, targets: Tensor) -> Self:
+        """With the threshold of the best F1 on these rows, unless one was given."""
+        if self.threshold is not None:
+            return self
+        found = _threshold(probabilities(outputs)[:, 0], targets)
+        return self.changed(threshold=found)
+
+    def at_one_half(self) -> Self:
+        """With the threshold 0.5."""
+        return self.changed(threshold=0.5)
+
+    def linear(self, train: Labelled, texts: Sequence[str]) -> Tensor:
+        """Logits (n, 1) of n texts by TF-IDF with logistic regression, balanced as the loss is."""
+        known, targets = self.known(train)
+        found = baselines.classify(
+            known, targets.astype(int), texts, outputs=2,
+            balanced=self.class_weights is not None, select_by=self.select_by, positive=1,
+        )  # fmt: skip
+        return torch.from_numpy(found[:, 1:]).logit()
+
+    def baselines(
+        self, train: Labelled, test: Labelled, validation: Labelled
+    ) -> dict[str, dict[str, Any]]:
+        """The majority class, the positive class everywhere, and TF-IDF with its own threshold."""
+        _, targets = self.known(train)
+        often = float(targets.mean() > 0.5)
+        linear = probabilities(self.linear(train, [*validation[0], *test[0]]))[:, 0]
+        inner, outer = linear[: len(validation[0])], linear[len(validation[0]) :]
+        chosen = self.threshold
+        # The plain model chooses its threshold as this one does.
+        chosen = _threshold(inner, validation[1]) if chosen is None else chosen
+        ones = np.ones(len(test[0]))
+        rows = {"majority class": (often * ones, 0.5), f"always {self.positive}": (ones, 0.5)}
+        rows[LINEAR] = (outer, chosen)
+        return {name: self._scored(p, test[1], limit) for name, (p, limit) in rows.items()}
+
+    def _scored(self, positive: Array, targets: Tensor, threshold: float | None) -> dict[str, Any]:
+        found = self.measure(self._called(positive, threshold), targets)
+        if not found["n"]:
+            return found
+        known = self.labelled(targets).cpu().numpy()
+        actual, scores = targets.detach().cpu().numpy()[known], positive[known]
+        both = 0 < actual.sum() < len(actual)
+        found["roc_auc"] = float(roc_auc_score(actual, scores)) if both else None
+        found["pr_auc"] = float(average_precision_score(actual, scores)) if both else None
+        return found | {"threshold": 0.5 if threshold is None else threshold}
+
+    @staticmethod
+    def _called(positive: Array, threshold: float | None) -> Array:
+        return (positive >= (0.5 if threshold is None else threshold)).astype(int)
+
+
+def _threshold(positive: Array, targets: Tensor) -> float:
+    """The one with the best F1; 0.5 where these rows do not have both classes."""
+    actual = targets.detach().cpu().numpy()
+    known = ~np.isnan(actual)
+    marks = actual[known] == 1
+    if not 0 < marks.sum() < len(marks):
+        return 0.5
+    return best_threshold(marks, positive[known])
+
+
+def _positive(classes: Sequence[str], counts: Mapping[str, int]) -> str:
+    """The class whose name says so, or else the one with fewer rows; of equals the later name."""
+    said = [label for label in classes if label.lower() in POSITIVE]
+    if len(said) == 1:
+        return said[0]
+    return min(reversed(classes), key=lambda label: counts[label])

@@ -1,0 +1,46 @@
+"""Cells of a data file as names of classes, labels and levels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+__all__ = ["natural", "parse_name"]
+
+INTEGER_LIKE = re.compile(r"-?\d+\.0+")
+DIGITS = re.compile(r"(\d+)")
+
+
+def parse_name(cell: object) -> str | None:
+    """A cell as the name of a class, None where it is empty; "1", 1 and 1.0 are the same class.
+
+    Raises:
+        ValueError: The cell holds something that names no class; the message says what does.
+
+    Example:
+        >>> parse_name(" up "), parse_name(1.0), parse_name("")
+        ('up', '1', None)
+    """
+    if cell is None:
+        return None
+    text = str(cell).strip()
+    if text.lower() == "nan" or isinstance(cell, list | tuple | dict | bytes):
+        raise ValueError("a class name, or empty where it is missing")
+    if INTEGER_LIKE.fullmatch(text):
+        text = text.split(".")[0]
+    return text or None
+
+
+def natural(names: Sequence[str]) -> list[str]:
+    """Names in the order that a person expects: by value where all are numbers.
+
+    Example:
+        >>> natural(["10", "2", "-1"]), natural(["q10", "q2", "other"])
+        (['-1', '2', '10'], ['other', 'q2', 'q10'])
+    """
+    try:
+        return sorted(names, key=lambda name: (float(name), name))
+    except ValueError:
+        pass
+    parts = {name: DIGITS.split(name) for name in names}  # text and digits in turns
+    return sorted(names, key=lambda n: [int(p) if i % 2 else p for i, p in enumerate(parts[n])])

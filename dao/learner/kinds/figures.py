@@ -1,0 +1,59 @@
+"""What a figure of a task is called, which way it improves, and where it appears."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+__all__ = ["ARROWS", "Figure", "bounded"]
+
+ARROWS = {"higher": "↑", "lower": "↓"}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of a kind of task.
+
+    Attributes:
+        key: Its name among the task's metrics, such as "macro_f1".
+        label: What a reader sees.
+        unit: Of the number, for axes and captions.
+        better: The direction in which it improves.
+        shown: Whether tables show it.
+        tested: Whether an experiment tests it; what is tested is shown as well.
+    """
+
+    key: str
+    label: str
+    unit: str
+    better: Literal["higher", "lower"] = "higher"
+    shown: bool = True
+    tested: bool = True
+
+    @property
+    def arrow(self) -> str:
+        """The better direction as a sign."""
+        return ARROWS[self.better]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> Figure:
+        """The figure that `to_dict` described."""
+        return cls(**state)
+
+
+def bounded(value: float | None) -> float | None:
+    """A figure to select by, cut off at -1.
+
+    Figures that select are 1 at best. R² and the kappa of a poor model can be far below 0, and one
+    such task would decide the mean over all tasks alone.
+
+    Example:
+        >>> bounded(0.5), bounded(-40.0), bounded(None)
+        (0.5, -1.0, None)
+    """
+    return None if value is None else max(-1.0, value)

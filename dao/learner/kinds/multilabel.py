@@ -1,0 +1,295 @@
+"""Any number of labels per text, such as tags."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from pydantic import Field, field_validator
+from sklearn.metrics import f1_score, precision_recall_fscore_support
+from torch import Tensor
+from torch.nn import functional
+
+from dao.errors import UserError
+from dao.learner.kinds import baselines
+from dao.learner.kinds.base import (
+    SPLITS,
+    Array,
+    Labelled,
+    Parser,
+    Recoding,
+    Task,
+    TaskSettings,
+    probabilities,
+)
+from dao.learner.kinds.cells import natural, parse_name
+from dao.learner.kinds.figures import Figure
+from dao.learner.wording import count, listed, shown
+
+__all__ = ["Multilabel", "MultilabelSettings", "split_labels"]
+
+NO_LABEL = "no label"
+
+
+class MultilabelSettings(TaskSettings):
+    """Options of a task with any number of labels per text."""
+
+    kind: Literal["multilabel"] = "multilabel"
+    separator: str = ";"
+    """Between the labels in a cell of a CSV file; lists (Parquet, JSON) need none."""
+    empty: Literal["missing", "none"] = "missing"
+    """What an empty cell says: that the labels are missing, or that the text has none. A cell with
+    the separator alone, and an empty list, always say that the text has none."""
+    threshold: float = Field(0.5, gt=0, lt=1)
+    """Probability from which on a text is given a label."""
+    select_by: Literal["micro_f1", "macro_f1", "subset_accuracy"] = "micro_f1"
+    """Figure on the validation split by which the best model is kept."""
+
+    @field_validator("separator")
+    @classmethod
+    def _not_blank(cls, separator: str) -> str:
+        if not separator:
+            raise ValueError("should be one or more characters")
+        return separator
+
+
+class Multilabel(Task):
+    """Which labels a text has, learned by the mean binary cross-entropy of a logit per label.
+
+    Args:
+        name: Name of the task.
+        column: Name the user gave the column.
+        labels: All labels, in the order of the outputs.
+        separator: Between labels in a cell.
+        empty: "missing" or "none": what an empty cell says.
+        threshold: Probability from which on a text is given a label.
+        select_by: The figure that selects a model.
+        show: Keys of the figures that tables show; none for those that suit.
+
+    Example:
+        >>> task = Multilabel("tags", "tags", ["cost", "delay"])
+        >>> task.encode([("delay",), None, ()])
+        tensor([[0., 1.],
+                [nan, nan],
+                [0., 0.]])
+        >>> task.predict(torch.tensor([[9.0, 9.0]]))["tags"]
+        ['cost;delay']
+    """
+
+    kind: ClassVar[str] = "multilabel"
+    options: ClassVar[type[TaskSettings]] = MultilabelSettings
+    own_figures: ClassVar[tuple[Figure, ...]] = (
+        Figure("micro_f1", "Micro F1", "F1"),
+        Figure("macro_f1", "Macro F1", "F1"),
+        Figure("subset_accuracy", "Subset accuracy", "share", tested=False),
+    )
+    row_figure: ClassVar[str] = "subset_accuracy"
+    view: ClassVar[Any] = "labels"
+
+    def __init__(
+        self,
+        name: str,
+        column: str,
+        labels: Sequence[str],
+        separator: str = ";",
+        empty: str = "missing",
+        threshold: float = 0.5,
+        select_by: str = "micro_f1",
+        show: Sequence[str] = (),
+    ) -> None:
+        super().__init__(name, column, outputs=len(labels), show=show)
+        self.labels = list(labels)
+        self.separator = separator
+        self.empty = empty
+        self.threshold = threshold
+        self.select_by = select_by
+
+    @property
+    def selects_by(self) -> str:
+        """Micro or macro F1, or subset accuracy."""
+        return self.select_by
+
+    @classmethod
+    def parser(cls, settings: MultilabelSettings) -> Parser:
+        """Cells to labels by the separator."""
+        return lambda cell: split_labels(cell, settings.separator, settings.empty)
+
+    @staticmethod
+    def parse(cell: object) -> tuple[str, ...] | None:
+        """Turn labels that were read already, or a list, into labels."""
+        return split_labels(cell)
+
+    def unseen_parser(self) -> Parser:
+        """Cells to labels by the separator."""
+        return lambda cell: split_labels(cell, self.separator, self.empty)
+
+    @staticmethod
+    def stratum(value: Any) -> str:  # noqa: ANN401
+        """The first label: sets of labels are too many to give each its share."""
+        return value[0] if value else NO_LABEL
+
+    @classmethod
+    def fit(
+        cls,
+        name: str,
+        settings: MultilabelSettings,
+        values: Mapping[str, Sequence[Any]],
+        recoding: Recoding | None = None,
+    ) -> Self:
+        """Take the labels from the training rows.
+
+        Raises:
+            UserError: There is no label that some training rows have and others have not, or
+                another split has a label that training never shows.
+        """
+        column, rows = settings.column, len(values["train"])
+        counts = Counter(label for labels in values["train"] for label in labels)
+        if not any(0 < number < rows for number in counts.values()):
+            raise UserError(
+                f"`{column}` should have labels that some training texts have and others have not. "
+                f"Found {listed(natural(list(counts))) or 'no label'} in {count(rows)}. Name the "
+                f"column of {name} with {name}.column=COLUMN, or set {name}.separator."
+            )
+        for split in SPLITS[1:]:
+            seen = Counter(label for labels in values[split] for label in labels)
+            for label in natural(list(set(seen) - set(counts))):
+                raise UserError(
+                    f"`{column}` should have every label in the train split. Found {shown(label)} "
+                    f"only in the {split} split ({count(seen[label])}). Add training rows of it, "
+                    f"or remove it."
+                )
+        return cls(
+            name,
+            column,
+            natural(list(counts)),
+            settings.separator,
+            settings.empty,
+            settings.threshold,
+            settings.select_by,
+            settings.show,
+        )
+
+    def notes(self) -> list[str]:
+        """How many labels there are."""
+        return [f"{self.name}: {count(len(self.labels), 'label')}, {listed(self.labels)}"]
+
+    def encode(self, values: Sequence[object | None]) -> Tensor:
+        """Turn labels into marks, float32 (n, labels), a row of NaN where they are missing."""
+        index = {label: i for i, label in enumerate(self.labels)}
+        found = torch.zeros(len(values), len(self.labels))
+        for row, labels in enumerate(self._parse_all(values)):
+            if labels is None:
+                found[row] = torch.nan
+            for label in labels or ():
+                if label not in index:
+                    raise UserError(
+                        f"`{self.column}` should hold labels of {listed(self.labels)}. Found "
+                        f"{label!r} in row {row + 1}. Correct it, or train with that label."
+                    )
+                found[row, index[label]] = 1
+        return found
+
+    def labelled(self, targets: Tensor) -> Tensor:
+        """Mask of the rows whose labels are known."""
+        return ~targets.isnan().any(dim=-1)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Binary cross-entropy, mean over rows and labels."""
+        return functional.binary_cross_entropy_with_logits(outputs.float(), targets.float())
+
+    def predict(self, outputs: Tensor) -> dict[str, list[Any]]:
+        """The labels in one cell, and the probability of each in `NAME_p_LABEL`."""
+        labels = np.array(self.labels, dtype=object)
+        names = self.written([labels[row].tolist() for row in self.decide(outputs).astype(bool)])
+        each = probabilities(outputs)
+        columns = {
+            f"{self.name}_p_{label}": each[:, i].tolist() for i, label in enumerate(self.labels)
+        }
+        return {self.name: names} | columns
+
+    def written(self, values: Sequence[Any]) -> list[Any]:
+        """Labels as one cell; the separator alone where there is none."""
+        return [None if v is None else self.separator.join(v) or self.separator for v in values]
+
+    def decide(self, outputs: Tensor) -> Array:
+        """1 where the probability of a label reaches the threshold, (n, labels)."""
+        return (probabilities(outputs) >= self.threshold).astype(int)
+
+    def compare(self, predicted: Array, actual: Array) -> dict[str, Any]:
+        """Micro and macro F1, the share of rows with all labels right, the figures of each label.
+
+        Macro F1 is the mean over the labels that occur among predictions or targets; F1 is None
+        where none does.
+        """
+        some = predicted.any(axis=0) | (actual > 0).any(axis=0)
+        each = precision_recall_fscore_support(actual, predicted, average=None, zero_division=0)
+        names = ("precision", "recall", "f1", "support")
+        table = {
+            label: {key: column[i].item() for key, column in zip(names, each, strict=True)}
+            for i, label in enumerate(self.labels)
+        }
+        micro = f1_score(actual, predicted, average="micro", zero_division=0)
+        return {
+            "micro_f1": float(micro) if some.any() else None,
+            "macro_f1": float(np.mean(each[2][some])) if some.any() else None,
+            "subset_accuracy": float((predicted == actual).all(axis=1).mean()),
+            "per_label": table,
+        }
+
+    def row_scores(self, predicted: Array, actual: Array) -> Array:
+        """1 where all labels are right, 0 where one is wrong."""
+        return np.asarray((predicted == actual).all(axis=1), dtype=float)
+
+    def baselines(
+        self, train: Labelled, test: Labelled, validation: Labelled
+    ) -> dict[str, dict[str, Any]]:
+        """The majority of each label, the most frequent label, TF-IDF with a model per label."""
+        texts, marks = self.known(train)
+        rows = len(test[0])
+        first = np.zeros((rows, len(self.labels)))
+        first[:, marks.sum(axis=0).argmax()] = 1
+        each = [
+            baselines.classify(texts, marks[:, i].astype(int), test[0], outputs=2)[:, 1]
+            for i in range(len(self.labels))
+        ]
+        found = {
+            "majority class": np.tile(marks.mean(axis=0) > 0.5, (rows, 1)),
+            "most frequent label": first,
+            "TF-IDF + logistic regression": np.stack(each, axis=1) >= self.threshold,
+        }
+        return {name: self.measure(m.astype(int), test[1]) for name, m in found.items()}
+
+
+def split_labels(
+    cell: object, separator: str = ";", empty: str = "missing"
+) -> tuple[str, ...] | None:
+    """A cell as distinct labels in natural order, None where they are missing.
+
+    Args:
+        cell: Text with labels between separators, or a list of labels.
+        separator: Between them.
+        empty: "missing" or "none": what an empty cell says.
+
+    Raises:
+        ValueError: The cell holds neither.
+
+    Example:
+        >>> split_labels("b; a;b"), split_labels(["a"]), split_labels(""), split_labels(";")
+        (('a', 'b'), ('a',), None, ())
+    """
+    expected = "labels in one text or in a list, or empty where they are missing"
+    if cell is None or (isinstance(cell, str) and not cell.strip()):
+        return () if empty == "none" else None
+    if isinstance(cell, np.ndarray):
+        cell = cell.tolist()
+    if isinstance(cell, dict | bytes):
+        raise ValueError(expected)
+    parts = list(cell) if isinstance(cell, list | tuple | set) else str(cell).split(separator)
+    try:
+        names = {name for part in parts if (name := parse_name(part))}
+    except ValueError:
+        raise ValueError(expected) from None
+    return tuple(natural(list(names)))

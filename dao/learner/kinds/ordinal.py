@@ -1,0 +1,240 @@
+"""Classification into levels that have an order, such as one to five stars."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from sklearn.metrics import accuracy_score, cohen_kappa_score, confusion_matrix
+from torch import Tensor
+from torch.nn import functional
+
+from dao.errors import UserError
+from dao.learner.kinds import baselines
+from dao.learner.kinds.base import SPLITS, Array, Labelled, Recoding, Task, TaskSettings
+from dao.learner.kinds.cells import natural, parse_name
+from dao.learner.kinds.figures import Figure
+from dao.learner.wording import count, listed, shown
+
+__all__ = ["Ordinal", "OrdinalSettings"]
+
+MISSING = -1
+
+
+class OrdinalSettings(TaskSettings):
+    """Options of a task with one of several levels per text."""
+
+    kind: Literal["ordinal"] = "ordinal"
+    levels: tuple[str, ...] = ()
+    """From the lowest to the highest; empty: the numbers in the training rows, ascending."""
+    select_by: Literal["qwk", "accuracy"] = "qwk"
+    """Figure on the validation split by which the best model is kept."""
+
+
+class Ordinal(Task):
+    r"""A level, learned by K - 1 logits of "above level j, given that it is at least level j".
+
+    This is CORN (Shi, Cao and Raschka 2021, arXiv 2111.08851). With :math:`f_j` the logits,
+
+    .. math:: P(y > j) = \prod_{i \le j} \sigma(f_i)
+
+    falls with j by construction, so the probabilities of the levels are never negative. The loss is
+    the mean binary cross-entropy over all pairs of a row and a j that the row reaches: row i with
+    :math:`y_i \ge j` teaches whether :math:`y_i > j`. The prediction is the number of j with
+    :math:`P(y > j) > 1/2`, which is the median level.
+
+    Args:
+        name: Name of the task.
+        column: Name the user gave the column.
+        levels: From the lowest to the highest.
+        select_by: The figure that selects a model.
+        show: Keys of the figures that tables show; none for those that suit.
+
+    Example:
+        >>> task = Ordinal("stars", "stars", ["1", "2", "3"])
+        >>> task.encode([3, None, 1])
+        tensor([ 2, -1,  0])
+        >>> task.predict(torch.tensor([[9.0, -9.0]]))["stars"]
+        ['2']
+    """
+
+    kind: ClassVar[str] = "ordinal"
+    options: ClassVar[type[TaskSettings]] = OrdinalSettings
+    own_figures: ClassVar[tuple[Figure, ...]] = (
+        Figure("qwk", "Quadratic kappa", "agreement"),
+        Figure("mae_levels", "MAE", "levels", "lower"),
+        Figure("accuracy", "Accuracy", "share", tested=False),
+    )
+    row_figure: ClassVar[str] = "mae_levels"
+    view: ClassVar[Any] = "confusion"
+
+    def __init__(
+        self,
+        name: str,
+        column: str,
+        levels: Sequence[str],
+        select_by: str = "qwk",
+        show: Sequence[str] = (),
+    ) -> None:
+        super().__init__(name, column, outputs=len(levels) - 1, show=show)
+        self.levels = list(levels)
+        self.select_by = select_by
+
+    @property
+    def selects_by(self) -> str:
+        """Quadratic weighted kappa, or accuracy."""
+        return self.select_by
+
+    @staticmethod
+    def parse(cell: object) -> str | None:
+        """Turn a cell into the name of a level; "1", 1 and 1.0 are the same level."""
+        return parse_name(cell)
+
+    @classmethod
+    def fit(
+        cls,
+        name: str,
+        settings: OrdinalSettings,
+        values: Mapping[str, Sequence[Any]],
+        recoding: Recoding | None = None,
+    ) -> Self:
+        """Take the levels from the settings, or from the training rows.
+
+        Raises:
+            UserError: There are fewer than two levels; their order is not known; a level has no
+                training row; a row holds something else.
+        """
+        column, known = settings.column, set(values["train"])
+        levels = list(settings.levels) or _ascending(name, column, natural(list(known)))
+        for split in SPLITS:
+            for value in natural(list(set(values[split]) - set(levels))):
+                rows = count(list(values[split]).count(value))
+                why = "" if settings.levels else ", which the train split never shows"
+                raise UserError(
+                    f"`{column}` should be one of the levels {listed(levels)}. Found "
+                    f"{shown(value)} in the {split} split ({rows}){why}. Correct these rows, or "
+                    f"give training rows of it."
+                )
+        if absent := [level for level in levels if level not in known]:
+            raise UserError(
+                f"`{column}` should have training rows of every level of {name}. Found none of "
+                f"{listed(absent)}. Add some, or leave the level out of {name}.levels."
+            )
+        if len(levels) < 2:
+            raise UserError(
+                f"`{column}` should have at least two levels in the train split. Found: "
+                f"{listed(levels) or 'none'}. Name the column of {name} with {name}.column=COLUMN."
+            )
+        return cls(name, column, levels, settings.select_by, settings.show)
+
+    def notes(self) -> list[str]:
+        """The order of the levels."""
+        return [f"{self.name}: levels {' < '.join(self.levels)}"]
+
+    def encode(self, values: Sequence[object | None]) -> Tensor:
+        """Turn levels into their places from 0, int64, -1 where missing."""
+        index = {None: MISSING} | {level: i for i, level in enumerate(self.levels)}
+        codes = []
+        for row, value in enumerate(self._parse_all(values), start=1):
+            if value not in index:
+                raise UserError(
+                    f"`{self.column}` should be one of the levels {listed(self.levels)}. "
+                    f"Found {value!r} in row {row}. Correct it, or train with that level."
+                )
+            codes.append(index[value])
+        return torch.tensor(codes, dtype=torch.int64)
+
+    def labelled(self, targets: Tensor) -> Tensor:
+        """Mask of the targets that are a level."""
+        return targets != MISSING
+
+    def row_weights(self, targets: Tensor) -> Tensor:
+        """How many logits the row teaches: one more than its level, but for the highest."""
+        return (targets + 1).clamp(min=0, max=self.outputs).double()
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean binary cross-entropy of the logits that the rows teach."""
+        places = torch.arange(self.outputs, device=outputs.device)
+        taught = targets[:, None] >= places
+        above = (targets[:, None] > places).float()
+        terms = functional.binary_cross_entropy_with_logits(
+            outputs.float(), above, reduction="none"
+        )
+        return (terms * taught).sum() / taught.sum()
+
+    def predict(self, outputs: Tensor) -> dict[str, list[Any]]:
+        """The level, and the probability of each in `NAME_p_LEVEL`."""
+        names = [self.levels[place] for place in self.decide(outputs)]
+        above = self._above(outputs)
+        ends = np.ones((len(above), 1)), np.zeros((len(above), 1))
+        each = np.concatenate([ends[0], above], 1) - np.concatenate([above, ends[1]], 1)
+        columns = {f"{self.name}_p_{level}": each[:, i].tolist() for i, level in
+                   enumerate(self.levels)}  # fmt: skip
+        return {self.name: names} | columns
+
+    def decide(self, outputs: Tensor) -> Array:
+        """The median level: how many levels it is probably above."""
+        return np.asarray((self._above(outputs) > 0.5).sum(axis=1))
+
+    def compare(self, predicted: Array, actual: Array) -> dict[str, Any]:
+        """Accuracy, mean distance in levels, quadratic weighted kappa, confusion matrix.
+
+        Kappa is None where predictions and targets are all one level, which leaves it undefined.
+        """
+        places = list(range(len(self.levels)))
+        varied = len({*predicted.tolist(), *actual.tolist()}) > 1
+        kappa = (
+            cohen_kappa_score(actual, predicted, labels=places, weights="quadratic")
+            if varied
+            else None
+        )
+        return {
+            "accuracy": float(accuracy_score(actual, predicted)),
+            "mae_levels": float(np.abs(predicted - actual).mean()),
+            "qwk": None if kappa is None else float(kappa),
+            "classes": self.levels,
+            "confusion_matrix": confusion_matrix(actual, predicted, labels=places).tolist(),
+        }
+
+    def row_scores(self, predicted: Array, actual: Array) -> Array:
+        """How many levels the prediction is off."""
+        return np.asarray(np.abs(predicted - actual), dtype=float)
+
+    def baselines(
+        self, train: Labelled, test: Labelled, validation: Labelled
+    ) -> dict[str, dict[str, Any]]:
+        """The majority and the median level, TF-IDF with logistic and with ridge regression."""
+        texts, places = self.known(train)
+        number, highest = len(test[0]), len(self.levels) - 1
+        linear = baselines.classify(texts, places, test[0], outputs=len(self.levels))
+        ridge = np.rint(baselines.regress(texts, places.astype(float), test[0]))
+        rows = {
+            "majority class": np.full(number, np.bincount(places).argmax()),
+            "median level": np.full(number, int(np.median(places))),
+            "TF-IDF + logistic regression": linear.argmax(1),
+            "TF-IDF + ridge regression": ridge.clip(0, highest).astype(int),
+        }
+        return {name: self.measure(decided, test[1]) for name, decided in rows.items()}
+
+    def _above(self, outputs: Tensor) -> Array:
+        """Probability of being above each level but the highest, (n, K - 1), falling."""
+        return torch.sigmoid(outputs.detach().double()).cumprod(dim=1).cpu().numpy()
+
+
+def _ascending(name: str, column: str, found: list[str]) -> list[str]:
+    """The levels in the order of their numbers.
+
+    Raises:
+        UserError: They are no numbers.
+    """
+    try:
+        list(map(float, found))
+    except ValueError:
+        raise UserError(
+            f"`{column}` should hold numbers for the ordinal task {name}, or the order of its "
+            f"levels should be given. Found {listed(found)}. Give the order with "
+            f"{name}.levels=[LOWEST,...,HIGHEST]."
+        ) from None
+    return found

@@ -1,0 +1,116 @@
+"""Which kind of task a column of a table is, where nobody has said it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dao.errors import UserError
+from dao.learner.kinds.cells import natural, parse_name
+from dao.learner.wording import count, listed, shown
+
+__all__ = ["RULE", "Proposal", "propose"]
+
+SEPARATORS = (";", "|", ",")
+LEVELS = 12
+"""Consecutive integers up to which they are levels rather than numbers."""
+OFTEN = 0.02
+"""Share of the cells that have to hold a separator."""
+ALIKE = 0.5
+"""Share of distinct words from which on they are no classes."""
+
+RULE = (
+    "lists, or words with a separator: multilabel; two values: binary; other words: "
+    f"classification; 3 to {LEVELS} consecutive integers: ordinal; other numbers: regression"
+)
+
+
+class Proposal(NamedTuple):
+    """A kind with its options, and why."""
+
+    kind: str
+    options: dict[str, Any]
+    reason: str
+
+
+def propose(name: str, column: str, cells: Sequence[object]) -> Proposal:
+    """The kind that the training cells of a column suggest, by `RULE`.
+
+    Args:
+        name: Of the task.
+        column: The user's name of the column.
+        cells: Of the training rows, those that are not missing.
+
+    Raises:
+        UserError: There are none, all are alike, or they look like texts or identifiers.
+
+    Example:
+        >>> propose("stars", "stars", ["1", "3", "2", "2"])[::2]
+        ('ordinal', 'consecutive integers 1 to 3')
+        >>> propose("tags", "tags", ["a;b", "b", "a", "a;b;c"])[:2]
+        ('multilabel', {'separator': ';'})
+    """
+    if any(isinstance(cell, list | tuple | set | np.ndarray) for cell in cells):
+        return Proposal("multilabel", {}, "lists of labels")
+    words = [word for cell in cells if (word := _word(name, column, cell)) is not None]
+    values = natural(list(set(words)))
+    if len(values) < 2:
+        found = shown(values[0]) + f" in {count(len(words))}" if values else "only empty cells"
+        raise UserError(
+            f"`{column}` should hold at least two values in the train split for the task {name}. "
+            f"Found {found}. Name another column with {name}.column=COLUMN, or leave the task out."
+        )
+    if len(values) == 2:
+        return Proposal("binary", {}, f"two values, {values[0]} and {values[1]}")
+    if (numbers := _numbers(values)) is not None:
+        return _of_numbers(numbers)
+    if separator := _separator(words):
+        parts = {part.strip() for word in words for part in word.split(separator)} - {""}
+        reason = f"{len(parts)} labels with {separator!r} between them"
+        return Proposal("multilabel", {"separator": separator}, reason)
+    if len(values) > ALIKE * len(words) and len(values) > LEVELS:
+        raise UserError(
+            f"`{column}` should hold classes, levels, labels or numbers for the task {name}. Found "
+            f"{len(values)} different values in {count(len(words))}, such as {shown(values[0])}: "
+            f"texts or identifiers. Name another column with {name}.column=COLUMN, or say what "
+            f"they are with --tasks {name}:classification."
+        )
+    return Proposal("classification", {}, f"{len(values)} words, {listed(values, 4)}")
+
+
+def _word(name: str, column: str, cell: object) -> str | None:
+    try:
+        return parse_name(cell)
+    except ValueError as error:
+        raise UserError(
+            f"`{column}` should be {error}, for the task {name}. Found {shown(cell)}. Correct it, "
+            f"or name another column with {name}.column=COLUMN."
+        ) from None
+
+
+def _numbers(values: Sequence[str]) -> list[float] | None:
+    try:
+        found = [float(value) for value in values]
+    except ValueError:
+        return None
+    return found if np.isfinite(found).all() else None
+
+
+def _of_numbers(numbers: Sequence[float]) -> Proposal:
+    low, high = min(numbers), max(numbers)
+    whole = all(number.is_integer() for number in numbers)
+    if whole and len(numbers) <= LEVELS and high - low == len(numbers) - 1:
+        return Proposal("ordinal", {}, f"consecutive integers {low:g} to {high:g}")
+    return Proposal("regression", {}, f"{len(numbers)} numbers from {low:g} to {high:g}")
+
+
+def _separator(words: Sequence[str]) -> str | None:
+    """The one that makes few labels out of many cells; None where there is none."""
+    for separator in SEPARATORS:
+        holding = sum(separator in word for word in words)
+        labels = {part.strip() for word in words for part in word.split(separator)}
+        if holding >= max(2, OFTEN * len(words)) and len(labels) < len(set(words)) + 1:
+            return separator
+    return None

@@ -1,0 +1,101 @@
+"""What metrics.json says of the tasks of a run, also of one of an earlier revision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from dao.learner.kinds import KINDS, Task
+from dao.learner.kinds.base import TaskSettings
+from dao.learner.kinds.declared import BUILT_IN
+from dao.learner.kinds.figures import Figure, bounded
+
+__all__ = ["Recorded", "headlines", "recorded_tasks", "restored_tasks", "selection"]
+
+
+class Recorded(NamedTuple):
+    """One task of a finished run.
+
+    Attributes:
+        kind: Name of its kind.
+        column: The user's name of its column.
+        figures: What tables show.
+        selects_by: Key of the figure that selected the model.
+        row_figure: Key of the figure that is the mean over rows.
+        view: The picture that shows its predictions.
+    """
+
+    kind: str
+    column: str
+    figures: tuple[Figure, ...]
+    selects_by: str
+    row_figure: str
+    view: str
+
+
+def recorded_tasks(
+    metrics: Mapping[str, Any], settings: Mapping[str, TaskSettings]
+) -> dict[str, Recorded]:
+    """The tasks of a finished run, by name.
+
+    Args:
+        metrics: The content of metrics.json. Before tasks had kinds it named only the figures that
+            tables show, under `headline`.
+        settings: Of the run's tasks.
+    """
+    if "tasks" in metrics:
+        return {
+            name: Recorded(**{**about, "figures": tuple(map(Figure.from_dict, about["figures"]))})
+            for name, about in metrics["tasks"].items()
+        }
+    return {name: _early(settings[name], shown) for name, shown in metrics["headline"].items()}
+
+
+def _early(settings: TaskSettings, shown: list[tuple[str, str]]) -> Recorded:
+    kind = KINDS[settings.kind]
+    keys = [key for key, _ in shown]
+    figures = tuple(figure for figure in kind.own_figures if figure.key in keys)
+    selects_by = getattr(settings, "select_by", None) or str(kind.selects_by)
+    row_figure, view = kind.row_figure, str(kind.view)
+    return Recorded(kind.kind, settings.column, figures, selects_by, row_figure, view)
+
+
+def headlines(metrics: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
+    """Task -> the figures that tables show, each with the arrow of its better direction."""
+    if "tasks" not in metrics:
+        return {name: [(k, a) for k, a in shown] for name, shown in metrics["headline"].items()}
+    return {
+        name: [(f.key, f.arrow) for f in map(Figure.from_dict, about["figures"])]
+        for name, about in metrics["tasks"].items()
+    }
+
+
+def selection(
+    tasks: Mapping[str, Recorded],
+    figures: Mapping[str, Mapping[str, Any]],
+    weights: Mapping[str, float],
+) -> float | None:
+    """The score that selects models, of figures that were recorded; None where it is undefined.
+
+    Args:
+        tasks: By name.
+        figures: Of one split, by task.
+        weights: Of the tasks in the mean; 1 where none is given.
+    """
+    found = {
+        name: score
+        for name, task in tasks.items()
+        if (score := bounded(figures.get(name, {}).get(task.selects_by))) is not None
+    }
+    total = sum(weights.get(name, 1.0) for name in found)
+    if not total:
+        return None
+    return sum(weights.get(name, 1.0) * score for name, score in found.items()) / total
+
+
+def restored_tasks(states: Mapping[str, Mapping[str, Any]]) -> dict[str, Task]:
+    """The tasks that tasks.json describes; those of an earlier revision state no kind."""
+    return {
+        name: KINDS[state.get("kind") or BUILT_IN[name]["kind"]].from_dict(state)
+        for name, state in states.items()
+    }

@@ -1,0 +1,35 @@
+"""Numbers and cells in sentences."""
+
+__all__ = ["count", "listed", "shown"]
+
+
+def count(number: int, thing: str = "row") -> str:
+    """A number with its noun.
+
+    Example:
+        >>> count(1), count(2)
+        ('1 row', '2 rows')
+    """
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def shown(cell: object) -> str:
+    """A cell in a message, cut where it is long.
+
+    Example:
+        >>> shown("up"), len(shown("x" * 10**6))
+        ("'up'", 61)
+    """
+    text = repr(cell)
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def listed(names: list[str], most: int = 12) -> str:
+    """Names in a message, with the number of those left out where there are many.
+
+    Example:
+        >>> listed(["a", "b"]), listed(["a", "b", "c"], most=2)
+        ('a, b', 'a, b and 1 more')
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
