@@ -14,7 +14,17 @@ from typing import Any
 
 from dao.errors import UserError
 
-__all__ = ["ARMS", "KNOWN", "PAPER", "PLACES", "SETS_APART", "chosen", "label"]
+__all__ = [
+    "ARMS",
+    "KNOWN",
+    "PAPER",
+    "PLACES",
+    "SETS_APART",
+    "chosen",
+    "known_arms",
+    "label",
+    "single",
+]
 
 RESTART = {"dendrites.enabled": True, "dendrites.control": "restart"}
 GROWN = {"dendrites.enabled": True, "dendrites.control": "none"}
@@ -26,10 +36,9 @@ ARMS: Mapping[str, Mapping[str, Any]] = {
     "dao+dendrites": {"weighting": "dao", **GROWN},
     "sham": {"weighting": "equal", **GROWN, "dendrites.control": "sham"},
     "capacity": {"weighting": "equal", **GROWN, "dendrites.control": "capacity"},
-    "cls": {"tasks": ["cls"], **RESTART},
-    "reg": {"tasks": ["reg"], **RESTART},
 }
-"""What defines each arm, in the order of all tables; every other setting is the same in all."""
+"""What defines each arm, in the order of all tables; every other setting is the same in all. Beside
+them each task has an arm of its name, in which it is alone."""
 
 PAPER: Mapping[str, Any] = {
     "dao.source": "params",
@@ -54,24 +63,39 @@ SETS_APART = ("tasks", "weighting", "dendrites.enabled", "dendrites.control")
 PLACES = ("output", "cache", "name")
 """Settings that change no result."""
 
-LABELS = {"cls": "cls alone", "reg": "reg alone"}
+
+def known_arms(tasks: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    """What defines each arm of an experiment on these tasks, in the order of all tables.
+
+    Example:
+        >>> list(known_arms(["topic", "stars"]))[-3:]
+        ['topic', 'stars', 'dao-paper']
+    """
+    alone = {task: {"tasks": [task], **RESTART} for task in tasks} if len(tasks) > 1 else {}
+    paper = {"dao-paper": KNOWN["dao-paper"]}
+    found = {**ARMS, **alone, **paper}
+    return {
+        arm: own
+        for arm, own in found.items()
+        if len(tasks) > 1 or own.get("weighting", "equal") == "equal"
+    }
 
 
 def chosen(tasks: Sequence[str], names: Sequence[str] = ()) -> tuple[str, ...]:
     """The arms of an experiment on these tasks, in the order of all tables.
 
     Args:
-        tasks: one or both.
-        names: of the arms; none: the eight, or with one task those that have just one.
+        tasks: by name.
+        names: of the arms; none: all but `dao-paper`, with one task those that have just one.
 
     Raises:
         UserError: an arm is unknown or named twice, or takes two tasks where there is one.
 
     Example:
-        >>> chosen(["cls"]), chosen(["cls", "reg"], ["dendrites", "base"])
+        >>> chosen(["topic"]), chosen(["topic", "stars"], ["dendrites", "base"])
         (('base', 'dendrites', 'sham', 'capacity'), ('base', 'dendrites'))
     """
-    fit = [arm for arm, own in KNOWN.items() if len(tasks) > 1 or not _balances(own)]
+    fit = known_arms(tasks)
     for name in names:
         if name not in fit or list(names).count(name) > 1:
             alone = f" for --tasks {tasks[0]} alone" if name in KNOWN and name not in fit else ""
@@ -79,14 +103,14 @@ def chosen(tasks: Sequence[str], names: Sequence[str] = ()) -> tuple[str, ...]:
                 f"--arms should name arms of the experiment, each once. Found {name!r}{alone}. "
                 f"There are {', '.join(fit)}."
             )
-    return tuple(arm for arm in fit if arm in (names or ARMS))
+    return tuple(arm for arm in fit if (arm in names if names else arm != "dao-paper"))
 
 
-def _balances(own: Mapping[str, Any]) -> bool:
-    """Whether an arm is about two tasks."""
-    return "tasks" in own or own["weighting"] != "equal"
+def single(arm: str) -> bool:
+    """Whether an arm is one task alone: its name is then that of the task."""
+    return arm not in KNOWN
 
 
 def label(arm: str) -> str:
     """What readers see in place of an arm's folder name."""
-    return LABELS.get(arm, arm)
+    return f"{arm} alone" if single(arm) else arm

@@ -15,14 +15,15 @@ from rich.console import Group
 from rich.table import Table
 
 from dao.learner.config import Config
-from dao.learner.experiment.contrasts import families, measured
 from dao.learner.experiment.grid import Cell
 from dao.learner.experiment.job import Outcome
+from dao.learner.kinds.recorded import recorded_tasks, selection
 
 __all__ = ["Board", "duration", "figures"]
 
 TAIL = 16_384  # bytes; a row of the history is far shorter
 ARM_CELL, WIDE_CELL = 15, 13  # characters, with what is between two cells
+FEW = 3  # tasks whose figures fit into a cell
 FIRST_SHARE = 0.01  # of the work, before which an estimate would be a guess
 
 
@@ -63,9 +64,7 @@ class Board:
         arms = dict.fromkeys(cell.arm for cell in self.cells)
         seeds = sorted({cell.seed for cell in self.cells})
         compact = self.width < ARM_CELL + WIDE_CELL * len(seeds)
-        found = {name for cell in self.cells for name in _headline(cell.cfg).values()}
-        shown = [name for name in measured(rare=True) if name in found]
-        title = f"test {' and '.join(shown)}; of a run at work, steps"
+        title = f"test {_title(self.cells)}; of a run at work, steps"
         table = Table(box=SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
         table.add_column("arm")
         for seed in seeds:
@@ -139,9 +138,7 @@ def figures(cfg: Config, *, short: bool = False) -> str:
     """The headline figures of a finished run on its test split."""
     try:
         metrics = json.loads((cfg.folder / "metrics.json").read_text(encoding="utf-8"))
-        found = [
-            (name, metrics["splits"]["test"][task][name]) for task, name in _headline(cfg).items()
-        ]
+        found = _main(cfg, metrics)
         seconds = metrics["training"]["seconds"]
     except (OSError, ValueError, KeyError):
         return "done"
@@ -151,11 +148,21 @@ def figures(cfg: Config, *, short: bool = False) -> str:
     return ", ".join([*shown, f"trained in {seconds:.0f} s"])
 
 
-def _headline(cfg: Config) -> dict[str, str]:
-    """The headline figure of each task of a run."""
-    metrics = measured(rare=cfg.cls.select_by == "rare_f1")
-    found = {metrics[m]["task"]: m for m, f in families(metrics).items() if f == "headline"}
-    return {task: name for task, name in found.items() if task in cfg.tasks}
+def _title(cells: Sequence[Cell]) -> str:
+    """What the cells of the table hold."""
+    tasks = max((list(cell.cfg.tasks) for cell in cells), key=len, default=[])
+    return "selection score" if len(tasks) > FEW else f"main figure of {', '.join(tasks)}"
+
+
+def _main(cfg: Config, metrics: Mapping[str, Any]) -> list[tuple[str, float | None]]:
+    """The main figure of each task on test; of many tasks the selection score alone."""
+    tasks, figures = recorded_tasks(metrics, cfg.tasks), metrics["splits"]["test"]
+    if len(tasks) > FEW:
+        return [("selection score", selection(tasks, figures, cfg.train.select_weights))]
+    return [
+        (f"{name} {task.main_figure}", figures[name][task.main_figure])
+        for name, task in tasks.items()
+    ]
 
 
 def duration(seconds: float) -> str:

@@ -8,8 +8,8 @@ from itertools import groupby
 from typing import Any
 
 from dao.errors import UserError
-from dao.learner.experiment.arms import KNOWN, PAPER, PLACES, SETS_APART
-from dao.learner.experiment.runs import Run
+from dao.learner.experiment.arms import KNOWN, PAPER, PLACES, SETS_APART, single
+from dao.learner.experiment.runs import Run, flat
 
 __all__ = ["FREE", "check_comparable", "check_same_settings", "check_same_test", "differing"]
 
@@ -41,16 +41,15 @@ def check_comparable(runs: Sequence[Run]) -> None:
     plain = [run for run in runs if not PAPER.keys() <= KNOWN.get(run.arm, {}).keys()]
     check_same_settings(plain, apart)
     check_same_settings(runs, (*apart, *PAPER))
-    together = [run for run in runs if "tasks" not in KNOWN.get(run.arm, {"tasks": ()})]
-    _check_equal(together, lambda run: {"`tasks`": run.settings["tasks"]})
+    together = [run for run in runs if not single(run.arm)]
+    _check_equal(together, lambda run: {"`tasks`": list(run.config.tasks)})
     for _, same_arm in groupby(sorted(runs, key=_arm), _arm):
         check_same_settings(list(same_arm), FREE)
     check_same_test(runs)
     _check_equal(runs, _recorded)
     _check_equal(runs, lambda run: {"number of validations": len(run.validations)})
-    _check_equal(_having("cls", runs), lambda run: {"class whose F1 selects": run.positive})
     for task in _all_tasks(runs):
-        _check_equal(_having(task, runs), partial(_labelled, task))
+        _check_equal(_having(task, runs), partial(_of_task, task))
     for _, same_tasks in groupby(sorted(runs, key=_tasks), _tasks):
         group = sorted(same_tasks, key=_seed)
         _check_equal(group, _shared)
@@ -107,6 +106,12 @@ def differing(a: Run, b: Run, ignored: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def _check_arm(run: Run) -> None:
+    if single(run.arm) and list(run.config.tasks) != [run.arm]:
+        raise UserError(
+            f"`tasks` should be {run.arm} in the arm {run.arm}. Found "
+            f"{', '.join(run.config.tasks)} in {run.path}. Train that run again, or rename its "
+            f"folder."
+        )
     for setting, value in KNOWN.get(run.arm, {}).items():
         if run.settings[setting] != value:
             raise UserError(
@@ -158,8 +163,13 @@ def _restarts(run: Run) -> list[int]:
     return found
 
 
-def _labelled(task: str, run: Run) -> dict[str, Any]:
-    return {f"rows labelled for {task}": run.metrics["data"]["labelled"][task]}
+def _of_task(task: str, run: Run) -> dict[str, Any]:
+    settings = flat(run.config.tasks[task].model_dump(mode="json"))
+    return {
+        **{f"`{task}.{key}`": value for key, value in settings.items()},
+        f"class of {task} whose figures are given": run.positive(task),
+        f"rows labelled for {task}": run.metrics["data"]["labelled"][task],
+    }
 
 
 def _check_equal(runs: Sequence[Run], facts: Callable[[Run], Mapping[str, Any]]) -> None:

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from dao.errors import UserError
 from dao.learner.experiment.arms import PLACES
 from dao.learner.experiment.comparable import check_same_settings, check_same_test, differing
-from dao.learner.experiment.contrasts import Contrast, measured
+from dao.learner.experiment.contrasts import SELECTION, About, Contrast, measured
 from dao.learner.experiment.runs import Run, read_arm, read_run
-from dao.learner.experiment.verdicts import METHOD_ROWS, method, over_rows, over_seeds
+from dao.learner.experiment.verdicts import METHOD, METHOD_ROWS, over_rows, over_seeds
 
 __all__ = ["compare"]
 
@@ -19,6 +19,7 @@ ONE_RUN = (
     "one run each: whether these two models differ on further rows of this kind, not whether "
     "their settings do; that takes several seeds of both"
 )
+OF_ONE_CLASS = ("rare_f1", "f1", "pr_auc")
 COURSE: dict[str, Callable[[Run], Any]] = {
     "optimizer steps": lambda run: run.metrics["training"]["steps"],
     "restarts": lambda run: len(run.metrics["training"].get("restarted_after_steps", [])),
@@ -66,14 +67,11 @@ def compare(a: Path, b: Path) -> dict[str, Any]:
     # Labels that differ, also for two folders of one name.
     names = ("A", "B")
     contrast = Contrast("A - B", "A - B", {"A": 1.0, "B": -1.0})
+    metrics = _shared(first[0], second[0], shared)
     figures = {
-        name: {run.seed: run.figures for run in runs}
+        name: {run.seed: run.figures(metrics) for run in runs}
         for name, runs in zip(names, (first, second), strict=True)
     }
-    # Their F1 of a class is one figure only if both mean the same class.
-    rare = [first[0].positive, second[0].positive]
-    known = measured(rare=rare[0] is not None and rare[0] == rare[1])
-    metrics = {m: about for m, about in known.items() if about["task"] in shared}
     effects = over_seeds([contrast], figures, metrics) if left.several else []
     rows = [{**test, "a": "A", "b": "B"} for test in over_rows([(first, second)])]
     seed = ["seed"] if left.several else []
@@ -84,8 +82,8 @@ def compare(a: Path, b: Path) -> dict[str, Any]:
         "metrics": metrics,
         "effects": effects,
         "per_example": rows,
-        "method": method(metrics) if left.several else [METHOD_ROWS],
-        "notes": [*_notes(left, right, first, second), *_about_rare(*rare)],
+        "method": METHOD if left.several else [METHOD_ROWS],
+        "notes": [*_notes(left, right, first, second), *_positives(first[0], second[0], shared)],
     }
 
 
@@ -127,10 +125,33 @@ def _described(side: _Side, metrics: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def _about_rare(a: str | None, b: str | None) -> list[str]:
-    if a is None or b is None:
-        return []
-    return [f"rare F1 is that of {a!r}" + ("" if a == b else f" in A, {b!r} in B: left out")]
+def _shared(a: Run, b: Run, tasks: Sequence[str]) -> dict[str, About]:
+    """The figures that both runs show.
+
+    Those of one class are left out where the runs mean different classes, and the score over all
+    tasks where one run has further tasks.
+    """
+    metrics = measured({task: a.tasks[task] for task in tasks})
+    of_b = measured({task: b.tasks[task] for task in tasks})
+    apart = [task for task in tasks if a.positive(task) != b.positive(task)]
+    whole = set(a.tasks) == set(b.tasks)
+    return {
+        metric: about
+        for metric, about in metrics.items()
+        if metric in of_b
+        and not (about["task"] in apart and about["key"] in OF_ONE_CLASS)
+        and (whole or metric != SELECTION)
+    }
+
+
+def _positives(a: Run, b: Run, tasks: Sequence[str]) -> list[str]:
+    lines = []
+    for task in tasks:
+        one, other = a.positive(task), b.positive(task)
+        if one is not None and other is not None:
+            apart = f" in A, {other!r} in B: left out"
+            lines.append(f"F1 of {task} is that of {one!r}" + ("" if one == other else apart))
+    return lines
 
 
 def _notes(left: _Side, right: _Side, first: Sequence[Run], second: Sequence[Run]) -> list[str]:

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from dao.learner.kinds.recorded import Recorded
 
 __all__ = [
     "CHECK",
     "EFFECTS",
-    "METRICS",
-    "RARE",
+    "PRIMARY",
+    "SECONDARY",
+    "SELECTION",
+    "About",
     "Contrast",
     "combine",
     "contrasts",
-    "families",
+    "main_figures",
     "measured",
 ]
 
-METRICS: dict[str, dict[str, str]] = {
-    "accuracy": {"task": "cls", "label": "Accuracy", "unit": "share", "better": "higher"},
-    "macro_f1": {"task": "cls", "label": "Macro F1", "unit": "F1", "better": "higher"},
-    "mse": {"task": "reg", "label": "MSE", "unit": "score²", "better": "lower"},
-    "r2": {"task": "reg", "label": "R²", "unit": "share of variance", "better": "higher"},
-}
-"""Figures of the test split."""
-RARE = {"rare_f1": {"task": "cls", "label": "Rare F1", "unit": "F1", "better": "higher"}}
-"""The figure of runs that are selected by the F1 of one class, beside `METRICS`."""
+About = Mapping[str, Any]
+"""What is said of a figure: task (None of the selection score), key, label, unit, better, family,
+and whether it is the main one of its task."""
+SELECTION = "selection"
+"""The score that selects models on validation, here on the test rows: the one primary test, so
+that many tasks do not use up the power of Holm's correction."""
+PRIMARY, SECONDARY = "primary", "secondary"
 CHECK = "check"
 """In place of a family, where a contrast is a check of the experiment itself."""
 
@@ -53,8 +55,6 @@ PAIRS = (
     _difference("dendrites", "capacity"),
     _difference("sham", "base")._replace(check=True),  # a sham ends with the weights of `restart`
     _difference("capacity", "base"),
-    _difference("base", "cls", "cls"),
-    _difference("base", "reg", "reg"),
 )
 
 EFFECTS = (
@@ -76,47 +76,65 @@ EFFECTS = (
     *PAIRS,
 )
 CORNERS = {"base", "dao", "dendrites", "dao+dendrites"}
-PAPER = (
-    _difference("dao-paper", "base"),
-    _difference("dao", "dao-paper"),
-    *(_difference(arm, task, task) for arm in ("dao", "dao-paper") for task in ("cls", "reg")),
-)
+PAPER = (_difference("dao-paper", "base"), _difference("dao", "dao-paper"))
 """What an experiment with the DAO paper's own arm asks besides."""
 
 
-def contrasts(arms: Collection[str]) -> tuple[Contrast, ...]:
+def contrasts(arms: Collection[str], tasks: Sequence[str] = ()) -> tuple[Contrast, ...]:
     """What an experiment with these arms asks: contrasts of which it has every arm.
 
     Without the whole 2 x 2, dendrites are compared with the base alone.
 
+    Args:
+        arms: of the experiment.
+        tasks: whose single-task arms have the tasks' names.
+
     Example:
-        >>> [contrast.name for contrast in contrasts(["base", "dendrites"])]
-        ['dendrites - base']
+        >>> [contrast.name for contrast in contrasts(["base", "dendrites", "topic"], ["topic"])]
+        ['base - topic alone', 'dendrites - base']
     """
+    single = tuple(_difference("base", task, task) for task in tasks)
     simple = () if set(arms) >= CORNERS else (_difference("dendrites", "base"),)
-    paper = PAPER if "dao-paper" in arms else ()
-    found = (*EFFECTS, *simple, *paper)
+    paper = (
+        *PAPER,
+        *(_difference(arm, task, task) for arm in ("dao", "dao-paper") for task in tasks),
+    )
+    found = (*EFFECTS, *single, *simple, *(paper if "dao-paper" in arms else ()))
     return tuple(contrast for contrast in found if contrast.weights.keys() <= set(arms))
 
 
-def measured(*, rare: bool) -> dict[str, dict[str, str]]:
-    """The figures of runs, `rare` if they are selected by the F1 of one class."""
-    return {**RARE, **METRICS} if rare else METRICS
-
-
-def families(metrics: Collection[str]) -> dict[str, str]:
-    """Per figure, the tests with which it shares Holm's adjustment: `headline` or `secondary`.
-
-    Where there is the F1 of a rare class, it takes the place of accuracy, which says little then.
+def measured(tasks: Mapping[str, Recorded]) -> dict[str, About]:
+    """The figures that runs of these tasks are compared in, by `task.figure`.
 
     Example:
-        >>> families(["accuracy", "macro_f1"])
-        {'accuracy': 'headline', 'macro_f1': 'secondary'}
-        >>> families(["rare_f1", "accuracy"])
-        {'rare_f1': 'headline', 'accuracy': 'secondary'}
+        >>> list(measured({}))
+        ['selection']
     """
-    first = ("rare_f1" if "rare_f1" in metrics else "accuracy", "mse")
-    return {metric: "headline" if metric in first else "secondary" for metric in metrics}
+    unit = "mean of the tasks' own scores"
+    found: dict[str, About] = {
+        SELECTION: {
+            "task": None, "key": SELECTION, "label": "Selection score", "unit": unit,
+            "better": "higher", "family": PRIMARY, "main": True,
+        }
+    }  # fmt: skip
+    for name, task in tasks.items():
+        for figure in task.figures:
+            if figure.tested:
+                found[f"{name}.{figure.key}"] = {
+                    "task": name, "key": figure.key, "label": f"{name} {figure.label}",
+                    "unit": figure.unit, "better": figure.better, "family": SECONDARY,
+                    "main": figure.key == task.main_figure,
+                }  # fmt: skip
+    return found
+
+
+def main_figures(metrics: Mapping[str, About]) -> dict[str, str]:
+    """Task -> its main figure, by `task.figure`."""
+    return {
+        str(about["task"]): metric
+        for metric, about in metrics.items()
+        if about["main"] and about["task"] is not None
+    }
 
 
 def combine(contrast: Contrast, figures: Mapping[str, Any]) -> Any:  # noqa: ANN401

@@ -7,15 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dao.learner.experiment.arms import ARMS, KNOWN
+from dao.learner.experiment.arms import ARMS, known_arms, single
 from dao.learner.experiment.comparable import check_comparable
-from dao.learner.experiment.contrasts import Contrast, contrasts, measured
+from dao.learner.experiment.contrasts import SELECTION, About, Contrast, contrasts, measured
 from dao.learner.experiment.latency import latencies
 from dao.learner.experiment.relative import changes
 from dao.learner.experiment.runs import Run, experiment
 from dao.learner.experiment.statistics import t_interval
-from dao.learner.experiment.verdicts import METHOD_CHECK, method, over_rows, over_seeds
+from dao.learner.experiment.verdicts import METHOD, METHOD_CHECK, over_rows, over_seeds
 from dao.learner.files import write_atomically
+from dao.learner.kinds.recorded import Recorded
 
 __all__ = ["findings"]
 
@@ -53,28 +54,34 @@ def findings(folder: Path, design: Sequence[str] = tuple(ARMS)) -> dict[str, Any
     runs = [run for found in arms.values() for run in found]
     check_comparable(runs)
     seeds = sorted({run.seed for run in runs}.union(*unfinished.values()))
-    figures = {arm: {run.seed: run.figures for run in found} for arm, found in arms.items()}
-    metrics = measured(rare=any(run.figure("rare_f1") is not None for run in runs))
+    tasks = _tasks(arms)
+    metrics = measured(tasks)
+    figures = {
+        arm: {run.seed: run.figures(_of_arm(arm, metrics)) for run in found}
+        for arm, found in arms.items()
+    }
     latency = latencies(_of_one_seed(arms))
-    asked = contrasts({*design, *arms})
+    asked = contrasts({*design, *arms}, list(tasks))
     report = {
         "name": runs[0].metrics["name"],
-        "design": [arm for arm in KNOWN if arm in design or arm in arms],
-        "tasks": _tasks(runs),
+        "design": [arm for arm in known_arms(list(tasks)) if arm in design or arm in arms],
+        "tasks": list(tasks),
+        "views": {name: task.view for name, task in tasks.items()},
         "folder_arms": list(arms),
         "seeds": seeds,
         "missing": _missing(arms, seeds),
         "metrics": metrics,
         **_references(runs, metrics),
         "arms": {
-            arm: _arm(found) | ({"latency_ms": latency[arm]} if arm in latency else {})
+            arm: _arm(found, _of_arm(arm, metrics))
+            | ({"latency_ms": latency[arm]} if arm in latency else {})
             for arm, found in arms.items()
             if found
         },
         "effects": over_seeds(asked, figures, metrics),
         "relative": changes(asked, figures, metrics),
         "per_example": over_rows(_pairs(asked, arms)),
-        "method": [*method(metrics), *([METHOD_CHECK] if any(c.check for c in asked) else [])],
+        "method": [*METHOD, *([METHOD_CHECK] if any(c.check for c in asked) else [])],
     }
     report["notes"] = _notes(report, runs, asked)
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
@@ -94,14 +101,19 @@ def _missing(arms: Mapping[str, Sequence[Run]], seeds: Sequence[int]) -> list[di
     return [{"arm": a, "seed": s} for a, found in finished.items() for s in seeds if s not in found]
 
 
-def _arm(runs: Sequence[Run]) -> dict[str, Any]:
+def _of_arm(arm: str, metrics: Mapping[str, About]) -> list[str]:
+    """The figures of an arm; one task alone has no score over all tasks."""
+    return [metric for metric in metrics if not (single(arm) and metric == SELECTION)]
+
+
+def _arm(runs: Sequence[Run], metrics: Sequence[str]) -> dict[str, Any]:
     """Figures per seed with mean and t interval, and what the arm cost.
 
     `parameters` is how many trained at most, dendrites included (those of sham never train);
     `seconds` the training took; `validations` each run had, and `steps` and restarts the first.
     `latency_ms` is of the first seed that all arms have, as `latency.latencies` has it.
     """
-    values = {m: {str(run.seed): run.figure(m) for run in runs} for m in measured(rare=True)}
+    values = {m: {str(run.seed): run.figure(m) for run in runs} for m in metrics}
     values = {m: by_seed for m, by_seed in values.items() if set(by_seed.values()) != {None}}
     known = {m: [v for v in by_seed.values() if v is not None] for m, by_seed in values.items()}
     intervals = {m: t_interval(found) for m, found in known.items()}
@@ -141,7 +153,7 @@ def _pairs(
     return pairs
 
 
-def _references(runs: Sequence[Run], metrics: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+def _references(runs: Sequence[Run], metrics: Mapping[str, About]) -> dict[str, Any]:
     """Test figures of the plain models and the best reachable; the same in all runs."""
     plain: dict[str, dict[str, float]] = {}
     best: dict[str, float] = {}
@@ -149,18 +161,30 @@ def _references(runs: Sequence[Run], metrics: Mapping[str, Mapping[str, str]]) -
         found = run.metrics["baselines"].get("test", {})
         reachable = run.metrics["best_reachable"].get("test", {})
         for metric, about in metrics.items():
-            for label, figures in found.get(about["task"], {}).items():
-                if figures.get(metric) is not None:
-                    plain.setdefault(label, {})[metric] = figures[metric]
-            if reachable.get(about["task"], {}).get(metric) is not None:
-                best[metric] = reachable[about["task"]][metric]
+            task, key = about["task"], about["key"]
+            for label, figures in found.get(task, {}).items():
+                if figures.get(key) is not None:
+                    plain.setdefault(label, {})[metric] = figures[key]
+            if reachable.get(task, {}).get(key) is not None:
+                best[metric] = reachable[task][key]
     return {"baselines": plain, "best_reachable": best}
 
 
-def _tasks(runs: Sequence[Run]) -> list[str]:
-    """Of the arms that have all; of both, where there are only arms with one of them."""
-    whole = [run for run in runs if "tasks" not in KNOWN.get(run.arm, {})]
-    return list(whole[0].config.tasks) if whole else ["cls", "reg"]
+def _tasks(arms: Mapping[str, Sequence[Run]]) -> dict[str, Recorded]:
+    """Of the arms that have all of them; where there are only arms of one each, of those."""
+    found: dict[str, Recorded] = {}
+    for runs in sorted((r for r in arms.values() if r), key=lambda runs: -len(runs[0].tasks)):
+        found = {**runs[0].tasks, **found}
+    return found
+
+
+def _positives(metrics: Mapping[str, About], runs: Sequence[Run]) -> list[str]:
+    """Whose F1 it is, where a figure is of one class."""
+    of_one = {about["task"] for about in metrics.values() if about["key"] in ("rare_f1", "f1")}
+    found = {
+        (task, run.positive(task)) for run in runs for task in run.config.tasks if task in of_one
+    }
+    return sorted(f"F1 of {task} is that of {name!r}" for task, name in found if name)
 
 
 def _notes(report: Mapping[str, Any], runs: Sequence[Run], asked: Sequence[Contrast]) -> list[str]:
@@ -168,8 +192,7 @@ def _notes(report: Mapping[str, Any], runs: Sequence[Run], asked: Sequence[Contr
     for run in report["missing"]:
         lost.setdefault(run["arm"], []).append(str(run["seed"]))
     lines = [f"{arm}: no finished run of seed {', '.join(seeds)}" for arm, seeds in lost.items()]
-    if "rare_f1" in report["metrics"]:
-        lines += sorted({f"rare F1 is that of {run.positive!r}" for run in runs if run.positive})
+    lines += _positives(report["metrics"], runs)
     tested = {test["name"] for test in report["effects"]}
     if without := [contrast.name for contrast in asked if contrast.name not in tested]:
         lines.append(f"not tested, for want of an arm or of a common seed: {'; '.join(without)}")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from dao.errors import UserError
 from dao.learner.config import Config, load_config
-from dao.learner.experiment.arms import KNOWN, PLACES, SETS_APART, chosen
+from dao.learner.experiment.arms import PLACES, SETS_APART, chosen, known_arms
 from dao.learner.experiment.runs import flat
 from dao.learner.record import RunFolder
 
@@ -78,7 +78,7 @@ def grid(
     Raises:
         UserError: an unknown cell or arm; or the settings exclude an arm.
     """
-    wanted = chosen(shared.tasks, arms)
+    wanted = chosen(list(shared.tasks), arms)
     known = [f"{arm}/{seed}" for seed in range(seeds) for arm in wanted]
     for name in only:
         if name not in known:
@@ -117,12 +117,14 @@ def check_not_other(cell: Cell) -> None:
 
 def _config(shared: Config, arm: str, seed: int) -> Config:
     settings = shared.model_dump(mode="json")
-    tasks = KNOWN[arm].get("tasks", shared.tasks)
-    # A single task has nothing to be balanced with, and no prior of the other may be named.
-    priors = {task: prior for task, prior in shared.dao.priors.items() if task in tasks}
+    own = dict(known_arms(list(shared.tasks))[arm])
+    names = own.pop("tasks", list(shared.tasks))
+    # A single task has nothing to be balanced with, and no weight of another may be named.
+    by_task = {"dao.priors": shared.dao.priors, "train.select_weights": shared.train.select_weights}
     own = {
-        **KNOWN[arm],
-        "dao.priors": priors,
+        **own,
+        **{k: {t: v for t, v in given.items() if t in names} for k, given in by_task.items()},
+        "tasks": {name: settings["tasks"][name] for name in names},
         "seed": seed,
         "output": str(experiment_folder(shared) / arm / f"seed={seed}"),
     }

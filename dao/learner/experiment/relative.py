@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from dao.learner.experiment.contrasts import METRICS, Contrast, families
+from dao.learner.experiment.contrasts import About, Contrast, main_figures
 from dao.learner.experiment.statistics import t_interval
 from dao.learner.experiment.verdicts import Figures
 
@@ -15,9 +15,9 @@ __all__ = ["changes"]
 
 
 def changes(
-    contrasts: Iterable[Contrast], arms: Mapping[str, Figures], metrics: Collection[str] = METRICS
+    contrasts: Iterable[Contrast], arms: Mapping[str, Figures], metrics: Mapping[str, About]
 ) -> list[dict[str, Any]]:
-    """Per headline figure and pair of arms, the change 100 (a - b) / b, paired by seed.
+    """Per main figure of each task and pair of arms, the change 100 (a - b) / b, paired by seed.
 
     Args:
         contrasts: those of two arms are used, but not checks.
@@ -33,7 +33,9 @@ def changes(
         if len(contrast.weights) != 2 or contrast.check:
             continue
         a, b = sorted(contrast.weights, key=lambda arm: -contrast.weights[arm])
-        for metric in (m for m, family in families(metrics).items() if family == "headline"):
+        for task, metric in main_figures(metrics).items():
+            if contrast.task not in (None, task):
+                continue
             left, right = (_known(arms.get(arm, {}), metric) for arm in (a, b))
             seeds = [seed for seed in sorted(left) if right.get(seed)]
             if not seeds:

@@ -93,7 +93,7 @@ def run_factorial(
     settings: tuple[Path | None, list[str], Mapping[str, Any]],
     options: Options,
     command: Sequence[str],
-    read_data: Callable[[Config], tuple[TableLike, object]],
+    read_data: Callable[[Config], tuple[Config, TableLike, object]],
     *,
     dry_run: bool = False,
 ) -> None:
@@ -114,6 +114,8 @@ def run_factorial(
     path, overrides, flags = settings
     shared = load_config(path, overrides, flags)
     check_shared(shared, {*flags, *dict(parse_overrides(overrides))})
+    if shared.undecided:  # once, for all arms
+        shared = read_data(shared)[0]
     cells = grid(shared, options.seeds, options.only, options.arms)
     for cell in cells:
         check_not_other(cell)
@@ -121,7 +123,7 @@ def run_factorial(
     console = Console(stderr=not dry_run, soft_wrap=True)
     if dry_run:
         _describe(cells, folder, console)
-        print_plan(cells[0].cfg, read_data(shared)[0])
+        print_plan(cells[0].cfg, read_data(shared)[1])
         return
     missing = [cell for cell in cells if not RunFolder(cell.cfg.folder).finished]
     if missing:
@@ -131,7 +133,7 @@ def run_factorial(
     try:
         failed = _work_off(cells, missing, folder, options, command, console)
         tidy(cells, folder)
-        arms = None if options.only else chosen(shared.tasks, options.arms)
+        arms = None if options.only else chosen(list(shared.tasks), options.arms)
         _end(folder, failed, console, arms)
     except KeyboardInterrupt:
         console.print("stopped; the same command again continues with what is missing")

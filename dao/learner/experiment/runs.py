@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +14,9 @@ import pandas as pd
 
 from dao.errors import UserError
 from dao.learner.config import Config
-from dao.learner.experiment.arms import KNOWN
-from dao.learner.experiment.contrasts import measured
+from dao.learner.experiment.arms import KNOWN, known_arms
+from dao.learner.experiment.contrasts import SELECTION
+from dao.learner.kinds.recorded import Recorded, recorded_tasks, selection
 from dao.learner.record import RunFolder
 
 __all__ = ["Run", "Runs", "experiment", "flat", "read_arm", "read_run", "read_runs"]
@@ -38,6 +39,11 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """The settings by their dotted names, each as config.yaml has it."""
         return flat(self.config.model_dump(mode="json"))
+
+    @cached_property
+    def tasks(self) -> dict[str, Recorded]:
+        """What is recorded of each task, by name."""
+        return recorded_tasks(self.metrics, self.config.tasks)
 
     @property
     def dendrites(self) -> Mapping[str, Any]:
@@ -66,7 +72,8 @@ class Run:
         Raises:
             UserError: the file is missing or damaged.
         """
-        text = dict.fromkeys(("id", "text", "cls", "cls_target"), "str")
+        words = [t for t, task in self.tasks.items() if task.view != "scatter"]
+        text = dict.fromkeys(["id", "text", *words, *(f"{t}_target" for t in words)], "str")
         try:
             frame = pd.read_csv(
                 self.path / "predictions.csv", dtype=text, keep_default_na=False, na_values=[""]
@@ -78,37 +85,48 @@ class Run:
             raise _unreadable(self.path, "predictions.csv", error) from None
 
     def test_rows(self, task: str) -> pd.DataFrame:
-        """The test rows that have a target of the task: id, text, target, predicted."""
-        columns = {f"{task}_target": "target", task: "predicted"}
-        frame = self.predictions[["id", "text", *columns]].rename(columns=columns)
-        return frame[frame["target"].notna()].reset_index(drop=True)
+        """The test rows that have a target of the task: id, text, target, predicted, score.
 
-    @cached_property
-    def positive(self) -> str | None:
-        """The class whose F1 the run was selected by; None without such a class.
+        The score of a row is what it adds to the task's `row_figure`; runs of an earlier revision,
+        which state none, had classes, right or wrong, and numbers, with a squared error.
+        """
+        columns = {f"{task}_target": "target", task: "predicted", f"{task}_row_score": "score"}
+        there = [column for column in columns if column in self.predictions]
+        frame = self.predictions[["id", "text", *there]].rename(columns=columns)
+        frame = frame[frame["target"].notna()].reset_index(drop=True)
+        if "score" not in frame:
+            frame["score"] = _early_scores(frame, numbers=self.tasks[task].view == "scatter")
+        return frame
+
+    def positive(self, task: str) -> str | None:
+        """The class of a task whose own figures are given; None without such a class.
 
         Raises:
-            UserError: the run's tasks.json is missing or damaged.
+            UserError: the run is of an earlier revision, and its tasks.json missing or damaged.
         """
-        if "cls" not in self.config.tasks or self.config.cls.select_by != "rare_f1":
-            return None
-        return str(RunFolder(self.path).read("tasks.json", "cls")["cls"].get("positive"))
+        about = self.tasks[task]
+        if about.positive is not None or about.selects_by != "rare_f1":
+            return about.positive
+        return str(RunFolder(self.path).read("tasks.json", task)[task].get("positive"))
 
     def figure(self, metric: str) -> float | None:
-        """A test figure; None where the task is missing or the figure is no finite number.
+        """A test figure by `task.figure`, or the selection score on the test rows.
 
-        `rare_f1` is one of runs that were selected by it.
+        None where the task is missing or the figure is no finite number.
         """
-        if metric == "rare_f1" and self.positive is None:
+        figures = self.metrics["splits"]["test"]
+        if metric == SELECTION:
+            return selection(self.tasks, figures, self.config.train.select_weights)
+        task, _, key = metric.partition(".")
+        shown = self.tasks[task].figures if task in self.tasks else ()
+        if key not in [figure.key for figure in shown]:
             return None
-        task = measured(rare=True)[metric]["task"]
-        value = self.metrics["splits"]["test"].get(task, {}).get(metric)
+        value = figures.get(task, {}).get(key)
         return float(value) if value is not None and math.isfinite(value) else None
 
-    @property
-    def figures(self) -> dict[str, float | None]:
-        """All test figures."""
-        return {metric: self.figure(metric) for metric in measured(rare=True)}
+    def figures(self, metrics: Iterable[str]) -> dict[str, float | None]:
+        """Test figures by `task.figure`."""
+        return {metric: self.figure(metric) for metric in metrics}
 
     def _rows(self, name: str) -> list[dict[str, Any]]:
         try:
@@ -119,6 +137,12 @@ class Run:
 
 Runs = Mapping[str, Mapping[int, Run]]
 """Arm -> seed -> run."""
+
+
+def _early_scores(frame: pd.DataFrame, *, numbers: bool) -> pd.Series:
+    if not numbers:
+        return (frame["predicted"] == frame["target"]).astype(float)
+    return (frame["predicted"].astype(float) - frame["target"].astype(float)) ** 2
 
 
 def _unreadable(path: Path, name: str, error: Exception) -> UserError:
@@ -161,22 +185,32 @@ def read_arm(path: Path) -> tuple[list[Run], list[int]]:
 
 
 def experiment(folder: Path) -> tuple[dict[str, list[Run]], dict[str, list[int]]]:
-    """Arm -> its finished runs, and arm -> seeds begun and not finished; known arms come first.
+    """Arm -> its finished runs, and arm -> seeds begun and not finished, in the order of tables.
+
+    Arms of one task come in the order of the tasks, before the arm of the DAO paper.
 
     Raises:
         UserError: there is no finished run below the folder.
     """
     children = sorted(folder.iterdir()) if folder.is_dir() else []
     names = [child.name for child in children if child.is_dir() and any(_seeds(child))]
-    known = list(KNOWN)
-    names.sort(key=lambda name: (known.index(name) if name in known else len(known), name))
     found = {name: read_arm(folder / name) for name in names}
+    order = _order(runs for runs, _ in found.values())
+    found = {name: found[name] for name in sorted(found, key=lambda name: (order(name), name))}
     if not any(runs for runs, _ in found.values()):
         raise UserError(
             f"An experiment should hold finished runs as ARM/seed=N. Found none in {folder}. "
             f"Give the folder that train.py --factorial wrote."
         )
     return {n: runs for n, (runs, _) in found.items()}, {n: rest for n, (_, rest) in found.items()}
+
+
+def _order(arms: Iterable[list[Run]]) -> Callable[[str], int]:
+    """The place of an arm in all tables; unknown ones come last."""
+    tasks = max((list(runs[0].config.tasks) for runs in arms if runs), key=len, default=[])
+    known = list(known_arms(tasks))
+    known += [arm for arm in KNOWN if arm not in known]
+    return lambda name: known.index(name) if name in known else len(known)
 
 
 def read_runs(folder: Path, arms: Iterable[str], seeds: Collection[int]) -> Runs:

@@ -29,7 +29,9 @@ __all__ = ["cells", "read_grid", "run_search"]
 
 FILE = "grid.json"
 # Of runs that differ in these, validation scores do not say which is better.
-FIXED = (*PLACES, "tasks", "seed", "data", "cls.select_by", "cls.positive", "cls.cut")
+FIXED = (*PLACES, "tasks", "seed", "data", "train.select_weights")
+OF_TASKS = ("kind", "column", "select_by", "positive", "cut", "levels", "separator", "empty")
+"""Options of a task that change what is scored."""
 LONGEST = 150  # characters of a folder's name
 
 
@@ -56,7 +58,8 @@ def read_grid(options: Sequence[str]) -> dict[str, list[Any]]:
             )
         if len({str(value) for value in values}) < len(values):
             raise UserError(f"--grid should name each value once. Found {text!r}.")
-        if any(key == name or key.startswith(f"{name}.") for name in FIXED):
+        fixed = any(key == name or key.startswith(f"{name}.") for name in FIXED)
+        if fixed or key.rpartition(".")[2] in OF_TASKS:
             raise UserError(
                 f"--grid should vary settings whose runs are scored alike. Found {key!r}. Train "
                 f"with each value by itself, and compare over several seeds."
@@ -105,7 +108,7 @@ def run_search(
     grid: Mapping[str, Sequence[Any]],
     jobs: int | None,
     command: Sequence[str],
-    read_data: Callable[[Config], tuple[TableLike, object]],
+    read_data: Callable[[Config], tuple[Config, TableLike, object]],
     *,
     dry_run: bool = False,
 ) -> None:
@@ -133,7 +136,7 @@ def run_search(
     console = Console(stderr=not dry_run, soft_wrap=True)
     missing = [cell for cell in combinations if not RunFolder(cell.cfg.folder).finished]
     if missing or dry_run:
-        table, _ = read_data(combinations[0].cfg)
+        _, table, _ = read_data(combinations[0].cfg)
     if dry_run:
         for cell in combinations:
             console.print(f"# {cell.arm}", markup=False, highlight=False)
@@ -198,6 +201,7 @@ def _values(cell: Cell, grid: Mapping[str, Any]) -> list[Any]:
     found = []
     for key in grid:
         value: Any = cell.cfg.model_dump(mode="json")
+        value |= value["tasks"]  # their options may be given without `tasks.`
         for part in key.split("."):
             value = value[part]
         found.append(value)

@@ -8,23 +8,23 @@ where there is none (one seed, or differences without spread), "not tested".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dao.learner.experiment.contrasts import CHECK, METRICS, Contrast, combine, families, measured
+from dao.learner.experiment.contrasts import CHECK, About, Contrast, combine
 from dao.learner.experiment.runs import Run
 from dao.learner.experiment.statistics import ALPHA, bootstrap_difference, holm, mcnemar, paired
 
 __all__ = [
+    "METHOD",
     "METHOD_CHECK",
     "METHOD_ROWS",
     "NOT_TESTED",
     "NO_DIFFERENCE",
-    "method",
     "over_rows",
     "over_seeds",
     "verdict",
@@ -52,14 +52,13 @@ Figures = Mapping[int, Mapping[str, float | None]]
 """Seed -> metric -> figure of the test split."""
 
 
-def method(metrics: Collection[str]) -> list[str]:
-    """How verdicts over seeds on these figures came about, in sentences."""
-    first = "F1 of the rare class" if "rare_f1" in metrics else "accuracy"
-    return [
-        "Verdicts over seeds rest on the paired t test, adjusted by Holm's rule over all tests of "
-        f"the headline figures ({first}, MSE), and apart from them over all of the secondary ones.",
-        *METHOD_SEEDS,
-    ]
+METHOD = [
+    "Verdicts over seeds rest on the paired t test, adjusted by Holm's rule over all primary tests, "
+    "which are of the selection score, and apart from them over all secondary ones, which are of "
+    "the figures of each task.",
+    *METHOD_SEEDS,
+]
+"""How verdicts over seeds came about, in sentences."""
 
 
 def verdict(estimate: float | None, p_adjusted: float | None, better: str) -> str:
@@ -85,7 +84,7 @@ def verdict(estimate: float | None, p_adjusted: float | None, better: str) -> st
 
 
 def over_seeds(
-    contrasts: Iterable[Contrast], arms: Mapping[str, Figures], metrics: Collection[str] = METRICS
+    contrasts: Iterable[Contrast], arms: Mapping[str, Figures], metrics: Mapping[str, About]
 ) -> list[dict[str, Any]]:
     """Every contrast in every figure that all its arms have, paired by seed.
 
@@ -98,24 +97,27 @@ def over_seeds(
         For each: metric, family, name, formula, seeds, what `Paired` has, p_holm, significant,
         verdict; JSON-able.
     """
-    tests, family_of = [], families(metrics)
+    tests = []
     for contrast in contrasts:
         involved = {arm: arms.get(arm, {}) for arm in contrast.weights}
         seeds = sorted(set.intersection(*(set(figures) for figures in involved.values())))
-        for metric in metrics:
+        for metric, about in metrics.items():
             by_arm = {a: [f[s].get(metric) for s in seeds] for a, f in involved.items()}
-            if not seeds or not _defined(contrast, metric, by_arm):
+            if not seeds or not _defined(contrast, about, by_arm):
                 continue
             arrays = {arm: np.array(found, dtype=float) for arm, found in by_arm.items()}
-            family = CHECK if contrast.check else family_of[metric]
+            family = CHECK if contrast.check else about["family"]
             named = {"metric": metric, "family": family, "name": contrast.name}
             found = asdict(paired(_differences(contrast, arrays)))
             tests.append({**named, "formula": contrast.formula, "seeds": seeds, **found})
-    return _judged(tests, "p_t", "mean", lambda test: str(test["family"]))
+    better = {metric: about["better"] for metric, about in metrics.items()}
+    return _judged(tests, "p_t", "mean", lambda test: str(test["family"]), better)
 
 
 def over_rows(pairs: Iterable[tuple[Sequence[Run], Sequence[Run]]]) -> list[dict[str, Any]]:
-    """Accuracy by McNemar's test and MSE by the paired bootstrap, on the rows of the test split.
+    """The figure of each task that is a mean over rows, compared on the rows of the test split.
+
+    Rows that are right or wrong are compared by McNemar's test, others by the paired bootstrap.
 
     Args:
         pairs: the runs of a and of b, of the same seeds in the same order, or one run each; their
@@ -124,9 +126,9 @@ def over_rows(pairs: Iterable[tuple[Sequence[Run], Sequence[Run]]]) -> list[dict
     Returns:
         For each pair and task that both have: metric, a, b, test, seeds, n (test rows), estimate
         (a - b), interval95, p, p_holm, significant, verdict; JSON-able. The interval is that of
-        the bootstrap for accuracy as well.
+        the bootstrap in all cases.
     """
-    tests = []
+    tests, better = [], {}
     for a, b in pairs:
         shared = [task for task in a[0].config.tasks if task in b[0].config.tasks]
         named = {"a": a[0].arm, "b": b[0].arm, "seeds": sorted({run.seed for run in (*a, *b)})}
@@ -134,22 +136,25 @@ def over_rows(pairs: Iterable[tuple[Sequence[Run], Sequence[Run]]]) -> list[dict
             left, right = _scores(a, task), _scores(b, task)
             found = bootstrap_difference(left, right)
             result = {"n": found.n, "estimate": found.mean, "interval95": _listed(found.interval95)}
-            if task == "cls":
+            key = a[0].tasks[task].row_figure
+            head = {"metric": f"{task}.{key}", **named}
+            better[f"{task}.{key}"] = direction = a[0].tasks[task].row_better
+            if direction == "higher":  # rows that are right or wrong
                 counted = mcnemar(left, right)
                 discordant = {"only_a": counted.only_a, "only_b": counted.only_b}
-                head = {"metric": "accuracy", **named, "test": "McNemar"}
+                head["test"] = "McNemar"
                 tests.append({**head, **result, **discordant, "p": counted.p})
             else:
-                head = {"metric": "mse", **named, "test": "paired bootstrap"}
+                head["test"] = "paired bootstrap"
                 tests.append({**head, **result, "p": found.p})
-    return _judged(tests, "p", "estimate", lambda _: "all")
+    return _judged(tests, "p", "estimate", lambda _: "all", better)
 
 
 def _defined(
-    contrast: Contrast, metric: str, figures: Mapping[str, Sequence[float | None]]
+    contrast: Contrast, about: About, figures: Mapping[str, Sequence[float | None]]
 ) -> bool:
     """Whether the figure is one that all arms of the contrast give."""
-    of_task = contrast.task in (None, measured(rare=True)[metric]["task"])
+    of_task = contrast.task in (None, about["task"])
     return of_task and all(any(v is not None for v in found) for found in figures.values())
 
 
@@ -163,20 +168,16 @@ def _differences(
 
 
 def _scores(runs: Sequence[Run], task: str) -> NDArray[np.float64]:
-    """(seeds, rows): 1 or 0 for right or wrong, or the squared error."""
-    rows = []
-    for run in runs:
-        test = run.test_rows(task)
-        if task == "cls":
-            rows.append((test["predicted"] == test["target"]).to_numpy(dtype=float))
-        else:
-            error = test["predicted"].to_numpy(dtype=float) - test["target"].to_numpy(dtype=float)
-            rows.append(error**2)
-    return np.stack(rows)
+    """(seeds, rows): 1 or 0 for right or wrong, or an error."""
+    return np.stack([run.test_rows(task)["score"].to_numpy(dtype=float) for run in runs])
 
 
 def _judged(
-    tests: list[dict[str, Any]], p: str, estimate: str, family: Callable[[Mapping[str, Any]], str]
+    tests: list[dict[str, Any]],
+    p: str,
+    estimate: str,
+    family: Callable[[Mapping[str, Any]], str],
+    better: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     """The tests with p_holm over their families, and what that says."""
     adjusted: dict[int, float | None] = {}
@@ -185,7 +186,7 @@ def _judged(
         adjusted |= zip(members, holm([tests[i][p] for i in members]), strict=True)
     judged = []
     for i, test in enumerate(tests):
-        words = verdict(test[estimate], adjusted[i], measured(rare=True)[test["metric"]]["better"])
+        words = verdict(test[estimate], adjusted[i], better[test["metric"]])
         found = {key: _listed(value) for key, value in test.items()}
         claimed = words not in (NO_DIFFERENCE, NOT_TESTED)
         judged.append({**found, "p_holm": adjusted[i], "significant": claimed, "verdict": words})

@@ -66,14 +66,19 @@ class Task(ABC):
         kind: Name of the kind.
         options: The settings of the kind.
         own_figures: All figures that can be shown.
+        main_figure: The one figure to tell where there is room for one.
         row_figure: The figure that is the mean of `row_scores`.
+        row_better: `higher` where these are 1 and 0 for right and wrong, `lower` where they are
+            errors.
         view: The picture that shows predictions.
     """
 
     kind: ClassVar[str]
     options: ClassVar[type[TaskSettings]]
     own_figures: ClassVar[tuple[Figure, ...]]
+    main_figure: str
     row_figure: ClassVar[str]
+    row_better: ClassVar[Literal["higher", "lower"]] = "higher"
     view: ClassVar[View]
     positive: str | None = None
     """The class whose own figures are given; None where no class is of more interest."""
@@ -263,14 +268,17 @@ class Task(ABC):
         return []
 
     def described(self) -> dict[str, Any]:
-        """What metrics.json says of the task: kind, column, figures, selection, picture."""
+        """What metrics.json says of the task; `recorded.Recorded` has the same names."""
         return {
             "kind": self.kind,
             "column": self.column,
             "figures": [figure.to_dict() for figure in self.figures],
             "selects_by": self.selects_by,
+            "main_figure": self.main_figure,
             "row_figure": self.row_figure,
+            "row_better": self.row_better,
             "view": self.view,
+            "positive": self.positive,
         }
 
     def to_dict(self) -> dict[str, Any]:

@@ -96,6 +96,7 @@ class Binary(Task):
         Figure("roc_auc", "ROC-AUC", "area", tested=False),
         Figure("accuracy", "Accuracy", "share", tested=False),
     )
+    main_figure = "f1"
     row_figure: ClassVar[str] = "accuracy"
     view: ClassVar[Any] = "confusion"
 

@@ -145,6 +145,11 @@ class Classification(Task):
         return tuple(f for f in self.own_figures if f.shown or f.key.startswith("rare_"))
 
     @property
+    def main_figure(self) -> str:  # type: ignore[override]
+        """Accuracy, or the F1 of the rare class where it selects: accuracy says little of it."""
+        return "rare_f1" if self.select_by == "rare_f1" else "accuracy"
+
+    @property
     def selects_by(self) -> str:
         """Accuracy, macro F1, or the F1 of `positive`."""
         return self.select_by

@@ -86,6 +86,7 @@ class Multilabel(Task):
         Figure("macro_f1", "Macro F1", "F1"),
         Figure("subset_accuracy", "Subset accuracy", "share", tested=False),
     )
+    main_figure = "micro_f1"
     row_figure: ClassVar[str] = "subset_accuracy"
     view: ClassVar[Any] = "labels"
 

@@ -67,7 +67,9 @@ class Ordinal(Task):
         Figure("mae_levels", "MAE", "levels", "lower"),
         Figure("accuracy", "Accuracy", "share", tested=False),
     )
+    main_figure = "qwk"
     row_figure: ClassVar[str] = "mae_levels"
+    row_better: ClassVar[Any] = "lower"
     view: ClassVar[Any] = "confusion"
 
     def __init__(

@@ -21,16 +21,23 @@ class Recorded(NamedTuple):
         column: The user's name of its column.
         figures: What tables show.
         selects_by: Key of the figure that selected the model.
+        main_figure: Key of the one figure to tell where there is room for one.
         row_figure: Key of the figure that is the mean over rows.
+        row_better: `higher` where rows are right or wrong, `lower` where they have an error.
         view: The picture that shows its predictions.
+        positive: The class whose own figures are given; None where there is none, or where the run
+            is of an earlier revision.
     """
 
     kind: str
     column: str
     figures: tuple[Figure, ...]
     selects_by: str
+    main_figure: str
     row_figure: str
+    row_better: str
     view: str
+    positive: str | None = None
 
 
 def recorded_tasks(
@@ -56,8 +63,10 @@ def _early(settings: TaskSettings, shown: list[tuple[str, str]]) -> Recorded:
     keys = [key for key, _ in shown]
     figures = tuple(figure for figure in kind.own_figures if figure.key in keys)
     selects_by = getattr(settings, "select_by", None) or str(kind.selects_by)
-    row_figure, view = kind.row_figure, str(kind.view)
-    return Recorded(kind.kind, settings.column, figures, selects_by, row_figure, view)
+    # Earlier revisions had no other figures to tell than these two and the mean squared error.
+    main = selects_by if selects_by in ("rare_f1", "accuracy") else kind.row_figure
+    rows = kind.row_figure, kind.row_better
+    return Recorded(kind.kind, settings.column, figures, selects_by, main, *rows, kind.view)
 
 
 def headlines(metrics: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:

@@ -82,7 +82,9 @@ class Regression(Task):
         Figure("spearman", "Spearman", "rank correlation", shown=False, tested=False),
         Figure("cosine", "Cosine", "similarity", shown=False, tested=False),
     )
+    main_figure = "mse"
     row_figure: ClassVar[str] = "mse"
+    row_better: ClassVar[Any] = "lower"
     view: ClassVar[Any] = "scatter"
     selects_by: ClassVar[str] = "r2"
 
