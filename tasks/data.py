@@ -11,7 +11,7 @@ from dao.learner.kinds.base import SPLITS, Parser, Recoding
 from dao.learner.wording import shown
 from tasks.decide import decided
 from tasks.filters import Where, matching
-from tasks.report import described, digest, notes
+from tasks.report import GIVEN, described, digest, notes
 from tasks.sources import Raw, read
 from tasks.splits import FRACTIONS, group_key, make_splits
 from tasks.standard import require_named, require_text_and_target, standard, without_other_splits
@@ -84,8 +84,14 @@ def load(
     report = described(raw, frame, list(tasks)) | dropped | made
     if recodings:
         report["cut"] = {n: _about(tasks[n], found.about, raw) for n, found in recodings.items()}
-    if proposed:
-        report["proposed"] = proposed
+    report["kinds"] = {
+        name: {
+            "column": settings.column,
+            "kind": settings.kind,
+            "reason": proposed.get(name, GIVEN),
+        }
+        for name, settings in tasks.items()
+    }
     if not sources:
         report["expected_limits"] = _limits(synthetic, tasks)
     table = Table(frame, columns, report, tasks, recodings)

@@ -16,8 +16,8 @@ __all__ = ["decided"]
 
 def decided(
     raw: Sequence[Raw], columns: Columns, tasks: Mapping[str, TaskSettings]
-) -> tuple[dict[str, TaskSettings], dict[str, dict[str, str]]]:
-    """The settings of every task with a kind, and what was proposed, with the reason.
+) -> tuple[dict[str, TaskSettings], dict[str, str]]:
+    """The settings of every task with a kind, and the reason of each kind that was proposed.
 
     A proposal rests on the rows that the split column leaves for training; where there is no such
     column, on all rows.
@@ -38,7 +38,7 @@ def decided(
             found[name] = task_settings(name, {**proposal.options, **given, "kind": proposal.kind})
         except ValueError as error:
             raise UserError(f"{error}.") from None
-        proposed[name] = {"kind": proposal.kind, "reason": proposal.reason}
+        proposed[name] = proposal.reason
     return found, proposed
 
 

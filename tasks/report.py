@@ -8,13 +8,15 @@ from typing import Any
 import pandas as pd
 
 from dao.learner.kinds.base import SPLITS
+from dao.learner.kinds.proposal import RULE
 from dao.learner.wording import count
 from tasks.progress import ticking
 from tasks.sources import Raw
 
+GIVEN = "given"
 MOST = 12  # classes that are listed
 
-__all__ = ["described", "digest", "notes"]
+__all__ = ["GIVEN", "described", "digest", "notes"]
 
 
 def described(raw: Sequence[Raw], frame: pd.DataFrame, tasks: Sequence[str]) -> dict[str, Any]:
@@ -77,6 +79,7 @@ def notes(report: Mapping[str, Any]) -> list[str]:
          'split: 11 rows by their split column']
     """
     lines = [f"{part['source']}: {count(part['rows'])}" for part in report["sources"]]
+    lines += _kinds(report.get("kinds", {}))
     lines.append(f"rows: {_per_split(report['rows'])}")
     lines += [
         f"labelled for {task}: {_per_split(splits)}" for task, splits in report["labelled"].items()
@@ -88,6 +91,23 @@ def notes(report: Mapping[str, Any]) -> list[str]:
     lines += _removed(report.get("duplicates", {}))
     lines += [f"split: {note}" for note in report["split"]]
     return lines + _noise(report.get("expected_limits", {}))
+
+
+def _kinds(kinds: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """A table of the tasks, where the kind of one was proposed, and how to say another."""
+    if all(about["reason"] == GIVEN for about in kinds.values()):
+        return []
+    rows = [("task", "column", "kind", "why"), *((t, *k.values()) for t, k in kinds.items())]
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    lines = [
+        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]])
+        for row in rows
+    ]
+    named = ",".join(f"{task}:{about['kind']}" for task, about in kinds.items())
+    return [
+        *lines,
+        f"kinds were proposed from the training rows ({RULE}); --tasks {named} sets them",
+    ]
 
 
 def _cut(task: str, about: Mapping[str, Any]) -> list[str]:

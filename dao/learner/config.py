@@ -37,6 +37,10 @@ from dao.learner.weighting_spec import parse_weighting
 __all__ = ["Config", "load_config", "parse_overrides"]
 
 
+LONGEST = 60
+"""Characters of all tasks' names up to which they name the arm, and so the folder."""
+
+
 class Config(Settings):
     """A whole run."""
 
@@ -152,7 +156,9 @@ class Config(Settings):
         kind = "dendrites" if self.dendrites.control == "none" else self.dendrites.control
         dendrites = [kind] if self.dendrites.enabled else []
         experts = ["experts" if self.routed else "single"] if self.experts.names else []
-        return "-".join(["+".join(self.tasks), *weighting, *dendrites, *experts])
+        tasks = "+".join(self.tasks)
+        tasks = tasks if len(tasks) <= LONGEST else f"{len(self.tasks)}-tasks"
+        return "-".join([tasks, *weighting, *dendrites, *experts])
 
     @property
     def data_name(self) -> str:

@@ -53,9 +53,9 @@ Figures = Mapping[int, Mapping[str, float | None]]
 
 
 METHOD = [
-    "Verdicts over seeds rest on the paired t test, adjusted by Holm's rule over all primary tests, "
-    "which are of the selection score, and apart from them over all secondary ones, which are of "
-    "the figures of each task.",
+    "Verdicts over seeds rest on the paired t test, adjusted by Holm's rule over all primary "
+    "tests, which are of the selection score, and apart from them over all secondary ones, which "
+    "are of the figures of each task.",
     *METHOD_SEEDS,
 ]
 """How verdicts over seeds came about, in sentences."""
