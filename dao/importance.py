@@ -12,6 +12,7 @@ from torch import Tensor
 
 __all__ = [
     "adapter_norm",
+    "flat_numbers",
     "frobenius_norm",
     "gradient_norm",
     "inverse_norm_weights",
@@ -22,6 +23,8 @@ __all__ = [
 _PIECE, _PIECE_ELSEWHERE = 2**18, 2**24
 
 _HINTS = {
+    "storage of size 0": "FullyShardedDataParallel frees its parameters after one backward. "
+    "Shard with `torch.distributed.fsdp.fully_shard` and use `source='rep'`.",
     "donated": "The graph was made by torch.compile, which frees its buffers after one backward. "
     "Set `torch._functorch.config.donated_buffer = False`, or use `source='rep'`.",
     "reentrant": "Reentrant gradient checkpointing hides the parameters from autograd.grad. "
@@ -73,12 +76,16 @@ def inverse_norm_weights(
     return share * (len(share) if total is None else total) / share.sort().values.sum()
 
 
-def task_gradients(loss: Tensor, inputs: Sequence[Tensor]) -> list[Tensor | None]:
+def task_gradients(
+    loss: Tensor, inputs: Sequence[Tensor], *, factor: float | None = None
+) -> list[Tensor | None]:
     """Gradient of one loss, keeping the graph and touching no ``.grad``.
 
     Args:
         loss: A scalar that requires grad.
         inputs: Tensors that require grad.
+        factor: What the gradient is multiplied by from the start, to keep it within the range of
+            float16; default 1.
 
     Returns:
         One gradient per input, None where the loss does not depend on it.
@@ -92,8 +99,9 @@ def task_gradients(loss: Tensor, inputs: Sequence[Tensor]) -> list[Tensor | None
         >>> task_gradients((3 * x).sum(), [x, y])
         [tensor([3., 3.]), None]
     """
+    seed = None if factor is None else torch.full_like(loss, factor)
     try:
-        return list(torch.autograd.grad(loss, inputs, retain_graph=True, allow_unused=True))
+        return list(torch.autograd.grad(loss, inputs, seed, retain_graph=True, allow_unused=True))
     except RuntimeError as error:
         for word, hint in _HINTS.items():
             if word in str(error):
@@ -105,7 +113,8 @@ def gradient_norm(gradients: Iterable[Tensor | None]) -> Tensor:
     """Euclidean norm of several gradients seen as one long vector.
 
     Args:
-        gradients: Tensors of any shape and floating type; None counts as zero.
+        gradients: Tensors of any shape and floating or complex type, dense or sparse; None counts
+            as zero.
 
     Returns:
         A float64 scalar; 0 if there is no tensor at all.
@@ -128,7 +137,7 @@ def frobenius_norm(gradient: Tensor) -> Tensor:
     so follows the full norm only loosely; :func:`adapter_norm` costs the same and follows it well.
 
     Args:
-        gradient: Gradient at the representation, any shape.
+        gradient: Gradient at the representation, any shape; see :func:`gradient_norm`.
 
     Returns:
         A float64 scalar, without a graph.
@@ -140,10 +149,34 @@ def frobenius_norm(gradient: Tensor) -> Tensor:
     """
     # In pieces: float64 means a copy, which for a whole embedding would be felt.
     size = _PIECE if gradient.device.type == "cpu" else _PIECE_ELSEWHERE
-    pieces = torch.split(gradient.detach().reshape(-1), size)
+    pieces = torch.split(flat_numbers(gradient), size)
     norms = [torch.linalg.vector_norm(piece, dtype=torch.float64) for piece in pieces]
     norm: Tensor = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
     return norm
+
+
+def flat_numbers(gradient: Tensor) -> Tensor:
+    """The numbers of a gradient that are not zero of necessity, as one real vector.
+
+    Args:
+        gradient: Any shape, floating or complex, dense or sparse. A sparse one may name a place
+            several times, as that of ``nn.Embedding(sparse=True)`` does for a repeated word; the
+            values there are added up.
+
+    Example:
+        >>> import torch
+        >>> twice = torch.sparse_coo_tensor([[1, 1]], [3.0, 4.0], (1000,))
+        >>> flat_numbers(twice), flat_numbers(torch.tensor([1 + 2j]))
+        (tensor([7.]), tensor([1., 2.]))
+    """
+    gradient = gradient.detach()
+    if gradient.layout == torch.sparse_coo:
+        gradient = gradient.coalesce().values()
+    elif gradient.layout != torch.strided:
+        gradient = gradient.to_dense()
+    if gradient.is_complex():
+        gradient = torch.view_as_real(gradient.resolve_conj())
+    return gradient.reshape(-1)
 
 
 def adapter_norm(gradient: Tensor, representation: Tensor) -> Tensor:

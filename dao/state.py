@@ -69,6 +69,8 @@ class RunningNorms(nn.Module):
         super().__init__()
         self.tasks = list(tasks)
         self.ema = ema
+        self._prior = tuple(prior)
+        self._replaced = False
         self._told = False
         self._warned = False
         size = len(self.tasks)
@@ -86,6 +88,28 @@ class RunningNorms(nn.Module):
             if name != "prior":
                 buffer.zero_()
         self.norm.fill_(torch.nan)
+
+    def ensure(self) -> None:
+        """Starts afresh where a loader has put uninitialised memory in place of the buffers.
+
+        Hugging Face's ``from_pretrained`` does so with what a checkpoint lacks, for example with
+        all of this when the encoder alone was saved.
+        """
+        if self._replaced:
+            self._replaced = False
+            if not _plausible(dict(self.named_buffers())):
+                self._start()
+
+    def _start(self) -> None:
+        self.reset()
+        self.prior.copy_(torch.tensor(self._prior, dtype=torch.float64))
+
+    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401
+        buffer = self.__dict__.get("_buffers", {}).get(name)
+        if isinstance(value, Tensor) and buffer is not None and value is not buffer:
+            self._replaced = True
+            value = value.to(buffer.dtype)
+        super().__setattr__(name, value)
 
     def observe(self, norms: Mapping[str, Tensor]) -> list[str]:
         """Takes in measured norms by task, except 0, NaN and infinity; returns the last two."""
@@ -171,7 +195,13 @@ class RunningNorms(nn.Module):
             moved = self._buffers[name]
             if moved is not None and moved.dtype != buffer.dtype:
                 self._buffers[name] = buffer.to(moved.device)
+        if before["prior"].is_meta and not self.prior.is_meta:
+            self._start()  # that device keeps no numbers
         return self
+
+    def _save_to_state_dict(self, *given: Any) -> None:  # noqa: ANN401
+        self.ensure()
+        super()._save_to_state_dict(*given)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: object) -> None:
         extra = state_dict.get(prefix + "_extra_state")
@@ -209,6 +239,21 @@ def due(step: int, every: int) -> bool:
     """
     power_of_four = step & (step - 1) == 0 and step.bit_length() % 2 == 1
     return step % every == 0 or (step < every and power_of_four)
+
+
+def _plausible(state: Mapping[str, Tensor]) -> bool:
+    """Whether buffers can be a state: no chance contents of memory pass all of this."""
+    counts = [t for t in state.values() if not t.is_floating_point()]
+    logs = [state[name] for name in ("log_ema", "log_used", "offset")]
+    prior, norm, unseen = state["prior"], state["norm"], state["turns"] == 0
+    fresh = [state[name][unseen] for name in ("count", "in_force", "log_ema", "log_used")]
+    return (
+        all(bool(((t >= 0) & (t < 2**40)).all()) for t in counts)
+        and all(bool((t.abs() < 1e3).all()) for t in logs)
+        and bool(((prior > 1e-100) & (prior < 1e100)).all())
+        and bool((norm.isnan() | (norm >= 0)).all() and norm[unseen].isnan().all())
+        and not any(t.any() for t in fresh)
+    )
 
 
 def _blend(mean: Tensor, count: Tensor, value: Tensor, ema: float) -> None:
