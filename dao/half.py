@@ -87,8 +87,9 @@ def half_gradients(loss: Tensor, inputs: Sequence[Tensor]) -> list[Tensor | None
     Example:
         >>> import torch
         >>> x = torch.ones(2, requires_grad=True)
-        >>> half_gradients(1e-9 * x.half().float().sum(), [x])
-        [tensor([1.0000e-09, 1.0000e-09])]
+        >>> loss = 2**-30 * x.half().float().sum()
+        >>> task_gradients(loss, [x]), half_gradients(loss, [x])[0] * 2**30
+        ([tensor([0., 0.])], tensor([1., 1.]))
     """
     top = 15 if loss.dtype == torch.float16 else 100  # what the factor itself may be
     exponent = min(top, _FIRST - math.frexp(float(loss.detach()))[1])
