@@ -58,16 +58,16 @@ class DAOLoss(nn.Module):
     n-th measurement enters with weight ``max(1 - ema, 1 / n)``, so the young mean is a plain mean
     and the first batch has no privilege.
 
+    **Cost beside that.** A training call waits for the losses, to see which are finite: a NaN can
+    only be kept out of the graph by not adding it (`check_finite` is the way around). With several
+    ranks, one message of 3 K numbers.
+
     **While nothing shared trains**, e.g. with a frozen encoder, weights stand as they are, and what
     is due for measurement stays due. All ranks have to freeze together.
 
     **Copies.** A deep copy, or pickle, of a model that holds this loss trains by itself. A `params`
     that is a lambda cannot follow (give ``encoder.parameters``) or be pickled. A deep copy of the
     loss alone goes on with the parameters of the original; to save it alone, save its state.
-
-    **Cost beside that.** A training call waits for the losses, to see which are finite: a NaN can
-    only be kept out of the graph by not adding it (`check_finite` is the way around). With several
-    ranks, one message of 3 K numbers.
 
     Args:
         tasks: Names of the tasks, in an order that is the same on all ranks: no set.
