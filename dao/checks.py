@@ -6,13 +6,14 @@ from typing import Any
 from torch import Tensor
 
 from dao.errors import UserError
+from dao.importance import TOTALS
 
 __all__ = ["check_data_weights", "check_names", "check_options", "check_some", "scalar_losses"]
 
 _CHOICES = {
     "source": ("params", "rep", "last"),
     "rep_norm": ("adapter", "frobenius"),
-    "total": ("tasks", "one"),
+    "total": TOTALS,
     "absent": ("hold", "renormalize"),
     "check_finite": ("always", "measured"),
 }

@@ -14,11 +14,13 @@ from dao.measure import (
     Batch,
     Parameters,
     deferred,
+    depends,
     parameter_norms,
     representation_norms,
     survey,
     trainable,
 )
+from dao.notices import PLACES, beyond_the_bound
 from dao.records import TaskRecord, numbers, records, scaled
 from dao.state import RunningNorms, due
 
@@ -40,12 +42,13 @@ class DAOLoss(nn.Module):
     - :math:`s_k`: running mean of :math:`\log n_k`, with :math:`n_k` the norm of the gradient of
       :math:`L_k` alone (so a data weight cannot cancel out);
     - :math:`w_k`: optional data weight of the batch, default 1; :math:`p_k`: prior, default 1;
-    - :math:`S`: the number of tasks, or 1. :math:`\lambda` and :math:`w` carry no gradient.
+    - :math:`S`: set by `total`. :math:`\lambda` and :math:`w` carry no gradient.
 
     The rule is that of DAO (arXiv 2408.11856) as published summaries of the paper give it; they
     agree with each other, but leave open which norm is meant, over which parameters, and the
     formula of :math:`w_k`. For two tasks it equals IMTL-G (ICLR 2021). Logarithms, running means,
-    bounds, and the treatment of absent tasks are additions; :meth:`paper` is the bare rule.
+    totals beside 1, and the treatment of absent tasks are additions; :meth:`paper` is the bare
+    rule.
 
     **When norms are measured.** At a task's steps 0, 1, 4, 16, ... below `refresh_every`, then
     every `refresh_every` steps, counting only steps that have the task (so batches that alternate
@@ -57,6 +60,13 @@ class DAOLoss(nn.Module):
     ``1 / (1 - ema)`` measurements, i.e. ``refresh_every / (1 - ema)`` steps (500 by default). The
     n-th measurement enters with weight ``max(1 - ema, 1 / n)``, so the young mean is a plain mean
     and the first batch has no privilege.
+
+    **The size of the step.** With a fixed sum of weights, one tiny loss makes the whole step tiny:
+    its weight takes the sum, and the other tasks are pulled down to its gradient. Adam divides this
+    out; SGD does not and needs ``total="unit"``, which makes weighted gradients independent of
+    every loss's scale (at `alpha` 1, without a bound that binds), or ``"keep"``, which gives the
+    step the size that the plain sum of losses has. Both go by the norms in force, ``exp(s_k)``,
+    among the tasks that `absent` counts; before the first measurement every norm counts as 1.
 
     **Cost beside that.** A training call waits for the losses, to see which are finite: a NaN can
     only be kept out of the graph by not adding it (`check_finite` is the way around). With several
@@ -76,8 +86,10 @@ class DAOLoss(nn.Module):
         ema: Smoothing of log norms, see above; 0 keeps only the last measurement.
         priors: What tasks are worth, by name, > 0. Part of the state: loading one restores its
             priors.
-        max_ratio: Upper bound of largest / smallest weight; None for none.
-        total: The weights of all tasks sum to their number (``"tasks"``) or to 1 (``"one"``).
+        max_ratio: Upper bound of largest / smallest weight; None for none. Where the bound binds,
+            tasks are not balanced, and a warning says which.
+        total: The weights sum to the number of tasks (``"tasks"``) or to 1 (``"one"``); or the
+            weighted norms sum to what the norms sum to (``"keep"``) or to 1 (``"unit"``).
         refresh_every: Optimizer steps between measurements; 1 measures always.
         accumulate: Micro-batches per optimizer step. Weights are frozen within a step, as its first
             micro-batch left them, and `ema` acts per micro-batch as ``ema ** (1 / accumulate)``.
@@ -116,8 +128,8 @@ class DAOLoss(nn.Module):
         alpha: float = 1.0,
         ema: float = 0.9,
         priors: Mapping[str, float] | None = None,
-        max_ratio: float | None = 1e4,
-        total: Literal["tasks", "one"] = "tasks",
+        max_ratio: float | None = None,
+        total: Literal["tasks", "one", "keep", "unit"] = "tasks",
         refresh_every: int = 50,
         accumulate: int = 1,
         calibrate_every: int = 0,
@@ -292,7 +304,9 @@ class DAOLoss(nn.Module):
             part = batch.only(compared)
             full = parameter_norms(part.live, part.ranks, trainable(self._params()))
             self.state.calibrate(full, norms)
-        broken = self.state.observe(norms)
+        broken = self.state.observe(
+            norms, lambda task: depends(batch.live.get(task), self._inputs()), PLACES[self.source]
+        )
         self.state.drop(broken)
         self.state.put_in_force(everything=step % self.accumulate == 0)
         self.measured, self._tapped = bool(chosen), None
@@ -301,20 +315,30 @@ class DAOLoss(nn.Module):
     def _measure(self, batch: Batch) -> dict[str, Tensor]:
         if self.source == "rep":
             return representation_norms(batch.live, batch.ranks, self._tapped, self.rep_norm)
-        shared = self._last if self.source == "last" else self._params
-        return parameter_norms(batch.live, batch.ranks, trainable(shared()))
+        return parameter_norms(batch.live, batch.ranks, self._inputs())
+
+    def _inputs(self) -> list[Tensor]:
+        """What norms are taken over."""
+        if self.source == "rep":
+            return [] if self._tapped is None else [self._tapped]
+        return trainable(self._last() if self.source == "last" else self._params())
 
     def _lambda(self, present: list[str]) -> dict[str, Tensor]:
         """Weights in force for the tasks that are present."""
         among = list(self.tasks) if self.absent == "hold" else present
         index = torch.tensor([self.tasks.index(task) for task in among])
         index = index.to(self.state.prior.device)
+        log_norms, prior = self.state.log_norms()[index], self.state.prior[index]
         lam = inverse_norm_weights(
-            self.state.log_norms()[index],
+            log_norms,
             alpha=self.alpha,
-            prior=self.state.prior[index],
+            prior=prior,
             max_ratio=self.max_ratio,
-            total=1.0 if self.total == "one" else None,
+            total=self.total,
         )
+        # Looked at where norms were measured: the calls between do not wait for the device.
+        if self.max_ratio is not None and self.measured and self._learning():
+            said = beyond_the_bound(among, log_norms, self.alpha, prior, self.max_ratio)
+            self.state.tell("max_ratio", said)
         by_name = dict(zip(among, lam.unbind(), strict=True))
         return {task: by_name[task] for task in present}

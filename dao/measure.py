@@ -20,7 +20,15 @@ from dao.distributed import (
 from dao.errors import UserError
 from dao.importance import task_gradients
 
-__all__ = ["Batch", "Parameters", "parameter_norms", "representation_norms", "survey", "trainable"]
+__all__ = [
+    "Batch",
+    "Parameters",
+    "depends",
+    "parameter_norms",
+    "representation_norms",
+    "survey",
+    "trainable",
+]
 
 Parameters = Iterable[Tensor] | Callable[[], Iterable[Tensor]]
 
@@ -172,6 +180,22 @@ def parameter_norms(
             "hides them: checkpoint with `use_reentrant=False`, or use `source='rep'`."
         )
     return norms
+
+
+def depends(loss: Tensor | None, inputs: Sequence[Tensor]) -> bool:
+    """Whether a loss depends on any of the inputs; True for a loss that this rank lacks.
+
+    A head that starts at zero passes a gradient of zero on, and so depends all the same.
+
+    Example:
+        >>> import torch
+        >>> a, b = torch.ones(1, requires_grad=True), torch.ones(1, requires_grad=True)
+        >>> depends((0 * a).sum(), [a]), depends((0 * a).sum(), [b])
+        (True, False)
+    """
+    if loss is None:
+        return True
+    return any(gradient is not None for gradient in task_gradients(loss, inputs))
 
 
 def representation_norms(
