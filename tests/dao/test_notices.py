@@ -1,4 +1,4 @@
-"""What is said, once, where a task is balanced less than was asked; and where nothing may be said."""
+"""What is said, once, where a task is balanced less than asked; and where silence is right."""
 
 import warnings
 from contextlib import contextmanager

@@ -61,9 +61,9 @@ def test_keep_is_exactly_one_where_nothing_tells_the_tasks_apart():
 
 
 def test_unknown_totals_are_refused():
-    with pytest.raises(UserError, match="`total` should be a number or one of .*Found 'units'"):
+    with pytest.raises(UserError, match=r"`total` should be a number or one of .*Found 'units'"):
         inverse_norm_weights(LOGS, total="units")
-    with pytest.raises(UserError, match="`total` should be one of .*'unit'.*Found 'units'"):
+    with pytest.raises(UserError, match=r"`total` should be one of .*'unit'.*Found 'units'"):
         DAOLoss(TASKS, source="rep", total="units")
 
 
