@@ -1,6 +1,5 @@
 """Named task losses in, one balanced loss out."""
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Self, cast
 
@@ -20,7 +19,7 @@ from dao.measure import (
     survey,
     trainable,
 )
-from dao.notices import PLACES, beyond_the_bound
+from dao.notices import PLACES, beyond_the_bound, constant
 from dao.records import TaskRecord, numbers, records, scaled
 from dao.state import RunningNorms, due
 
@@ -47,8 +46,7 @@ class DAOLoss(nn.Module):
     The rule is that of DAO (arXiv 2408.11856) as published summaries of the paper give it; they
     agree with each other, but leave open which norm is meant, over which parameters, and the
     formula of :math:`w_k`. For two tasks it equals IMTL-G (ICLR 2021). Logarithms, running means,
-    totals beside 1, and the treatment of absent tasks are additions; :meth:`paper` is the bare
-    rule.
+    totals other than 1, and the treatment of absent tasks are ours; :meth:`paper` is the bare rule.
 
     **When norms are measured.** At a task's steps 0, 1, 4, 16, ... below `refresh_every`, then
     every `refresh_every` steps, counting only steps that have the task (so batches that alternate
@@ -60,13 +58,6 @@ class DAOLoss(nn.Module):
     ``1 / (1 - ema)`` measurements, i.e. ``refresh_every / (1 - ema)`` steps (500 by default). The
     n-th measurement enters with weight ``max(1 - ema, 1 / n)``, so the young mean is a plain mean
     and the first batch has no privilege.
-
-    **The size of the step.** With a fixed sum of weights, one tiny loss makes the whole step tiny:
-    its weight takes the sum, and the other tasks are pulled down to its gradient. Adam divides this
-    out; SGD does not and needs ``total="unit"``, which makes weighted gradients independent of
-    every loss's scale (at `alpha` 1, without a bound that binds), or ``"keep"``, which gives the
-    step the size that the plain sum of losses has. Both go by the norms in force, ``exp(s_k)``,
-    among the tasks that `absent` counts; before the first measurement every norm counts as 1.
 
     **Cost beside that.** A training call waits for the losses, to see which are finite: a NaN can
     only be kept out of the graph by not adding it (`check_finite` is the way around). With several
@@ -86,10 +77,11 @@ class DAOLoss(nn.Module):
         ema: Smoothing of log norms, see above; 0 keeps only the last measurement.
         priors: What tasks are worth, by name, > 0. Part of the state: loading one restores its
             priors.
-        max_ratio: Upper bound of largest / smallest weight; None for none. Where the bound binds,
-            tasks are not balanced, and a warning says which.
-        total: The weights sum to the number of tasks (``"tasks"``) or to 1 (``"one"``); or the
-            weighted norms sum to what the norms sum to (``"keep"``) or to 1 (``"unit"``).
+        max_ratio: Upper bound of largest / smallest weight, told of where it binds; None for none.
+        total: The weights sum to the number of tasks (``"tasks"``) or to 1 (``"one"``): one tiny
+            loss then makes the whole step tiny, which Adam divides out. Or weighted norms sum to 1
+            (``"unit"``: they depend on no loss's scale) or to the sum of all norms (``"keep"``, as
+            with equal weights): for SGD; see docs/dao.md. Norms are the means in force.
         refresh_every: Optimizer steps between measurements; 1 measures always.
         accumulate: Micro-batches per optimizer step. Weights are frozen within a step, as its first
             micro-batch left them, and `ema` acts per micro-batch as ``ema ** (1 / accumulate)``.
@@ -150,7 +142,6 @@ class DAOLoss(nn.Module):
         prior = [(priors or {}).get(task, 1.0) for task in self.tasks]
         self.state = RunningNorms(self.tasks, ema=ema ** (1 / accumulate), prior=prior)
         self.measured = False
-        self._warned_of_constants = False
         self._tapped: Tensor | None = None
         self._records: dict[str, TaskRecord] = {}
 
@@ -265,7 +256,7 @@ class DAOLoss(nn.Module):
         if not self._learning():
             check_some(given, self.tasks)
             return Batch(given, dict.fromkeys(given, 1), {}), self._lambda(list(given))
-        self._warn_of_constants(given)
+        self.state.tell("constant", constant(given))
         lone = self.check_finite == "measured" and world_size() == 1
         trusted = lone and not self.is_due(given)
         batch, broken = survey(given, self.tasks, trusted=trusted)
@@ -276,16 +267,6 @@ class DAOLoss(nn.Module):
         lam = self._lambda(list(batch.ranks))
         self._records = records(self.state, batch, lam, data_weights)
         return batch, lam
-
-    def _warn_of_constants(self, given: Mapping[str, Tensor]) -> None:
-        constant = [task for task, loss in given.items() if not loss.requires_grad]
-        if constant and not self._warned_of_constants:
-            warnings.warn(
-                f"The loss of {constant} requires no grad, and counts as absent. Was it detached? "
-                "Give None for a task that the batch lacks.",
-                stacklevel=4,
-            )
-            self._warned_of_constants = True
 
     def _due(self, turns: Mapping[str, int]) -> tuple[list[str], list[str]]:
         """Of tasks with so many turns behind them: whose norm is due, and which are compared."""
@@ -330,11 +311,7 @@ class DAOLoss(nn.Module):
         index = index.to(self.state.prior.device)
         log_norms, prior = self.state.log_norms()[index], self.state.prior[index]
         lam = inverse_norm_weights(
-            log_norms,
-            alpha=self.alpha,
-            prior=prior,
-            max_ratio=self.max_ratio,
-            total=self.total,
+            log_norms, alpha=self.alpha, prior=prior, max_ratio=self.max_ratio, total=self.total
         )
         # Looked at where norms were measured: the calls between do not wait for the device.
         if self.max_ratio is not None and self.measured and self._learning():

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dao.importance import inverse_norm_weights
 
-__all__ = ["PLACES", "Seen", "beyond_the_bound", "far_from_mean", "silent"]
+__all__ = ["PLACES", "Seen", "beyond_the_bound", "constant", "far_from_mean", "silent"]
 
 PLACES = {"params": "`params`", "rep": "the tapped representation", "last": "`module`"}
 """What norms are taken over, by `source`."""
@@ -34,6 +34,22 @@ class Seen(NamedTuple):
     log_mean: float
     measured: float
     turns: float
+
+
+def constant(losses: Mapping[str, Tensor]) -> dict[str, str]:
+    """What to say of losses without a graph, by task.
+
+    Example:
+        >>> import torch
+        >>> list(constant({"a": torch.ones(()), "b": torch.ones((), requires_grad=True)}))
+        ['a']
+    """
+    return {
+        task: f"The loss of {task!r} requires no grad, and counts as absent. Was it detached? "
+        "Give None for a task that the batch lacks."
+        for task, loss in losses.items()
+        if not loss.requires_grad
+    }
 
 
 def silent(seen: Mapping[str, Seen], unreached: Sequence[str], place: str) -> dict[str, str]:
