@@ -1,6 +1,7 @@
 """What the weights add up to: a fixed sum, or a step whose size is known at any scale of a loss."""
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -173,3 +174,30 @@ def test_with_a_fixed_sum_sgd_stands_still_where_a_loss_is_tiny():
 
 def test_weights_have_no_bound_unless_one_is_set():
     assert DAOLoss(TASKS, source="rep").max_ratio is None
+
+
+def test_between_measurements_no_total_and_no_bound_waits_for_the_device(toy, losses, monkeypatch):
+    """Each reading of a tensor by Python would be a wait if the state were on an accelerator."""
+    readings = []
+    for name in ("tolist", "item", "__bool__", "__int__", "__float__"):
+        original = getattr(torch.Tensor, name)
+
+        def counted(tensor, name=name, original=original):
+            readings.append(name)
+            return original(tensor)
+
+        monkeypatch.setattr(torch.Tensor, name, counted)
+    found = {}
+    for total, bound in (("tasks", None), ("tasks", 1.001), ("keep", 1.001), ("unit", 1.001)):
+        balance = DAOLoss(TASKS, params=toy.shared(), total=total, max_ratio=bound)
+        for step in range(4):
+            readings.clear()
+            if step == 3:
+                balance.weights(losses)
+                assert not balance.measured
+                found[total, bound] = list(readings)
+            else:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    balance.weights(losses)
+    assert len({tuple(names) for names in found.values()}) == 1
