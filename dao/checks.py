@@ -1,6 +1,5 @@
 """Refusals of :class:`dao.DAOLoss`, each naming the value, what was found, and the remedy."""
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dao.errors import UserError
+from dao.importance import TOTALS
 
 __all__ = [
     "check_data_weights",
@@ -17,13 +17,12 @@ __all__ = [
     "check_some",
     "scalar_losses",
     "task_names",
-    "warn_of_constants",
 ]
 
 _CHOICES = {
     "source": ("params", "rep", "last"),
     "rep_norm": ("adapter", "frobenius"),
-    "total": ("tasks", "one"),
+    "total": TOTALS,
     "absent": ("hold", "renormalize"),
     "check_finite": ("always", "measured"),
 }
@@ -107,15 +106,6 @@ def check_some(present: Iterable[str], tasks: Sequence[str]) -> None:
             f"`losses` should hold a usable loss for one of {list(tasks)}. Found none that is "
             "present, finite and requires grad. Skip the batch, or look for NaN in it."
         )
-
-
-def warn_of_constants(tasks: Sequence[str]) -> None:
-    """Says which losses have no graph, to the line that called the loss."""
-    warnings.warn(
-        f"The loss of {list(tasks)} requires no grad, and counts as absent. Was it detached? "
-        "Give None for a task that the batch lacks.",
-        stacklevel=4,
-    )
 
 
 def check_options(

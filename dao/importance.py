@@ -6,11 +6,15 @@ and overflows for one of 1e25, and both occur when losses live on very different
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from dao.errors import UserError
+
 __all__ = [
+    "TOTALS",
     "adapter_norm",
     "flat_numbers",
     "frobenius_norm",
@@ -18,6 +22,9 @@ __all__ = [
     "inverse_norm_weights",
     "task_gradients",
 ]
+
+TOTALS = ("tasks", "one", "keep", "unit")
+"""Names of totals: :func:`inverse_norm_weights` says what they mean."""
 
 # Numbers in float64 at a time: 2 MiB on a CPU; elsewhere 128, as every piece is a kernel call.
 _PIECE, _PIECE_ELSEWHERE = 2**18, 2**24
@@ -38,7 +45,7 @@ def inverse_norm_weights(
     alpha: float = 1.0,
     prior: Tensor | None = None,
     max_ratio: float | None = None,
-    total: float | None = None,
+    total: float | Literal["tasks", "one", "keep", "unit"] | None = None,
 ) -> Tensor:
     r"""Weights that undo differences between gradient norms.
 
@@ -54,26 +61,51 @@ def inverse_norm_weights(
         alpha: 1 evens the norms out, 0 ignores them, 0.5 goes half the way (on a log scale).
         prior: What each task is worth to the user, :math:`p_k > 0`, shape ``(K,)``. Default 1.
         max_ratio: Upper bound of largest weight / smallest weight; the small ones are lifted.
-        total: The sum :math:`S` of the weights. Default ``K``.
+        total: The sum :math:`S` of the weights: a number, ``"one"``, or ``"tasks"`` for K, which is
+            the default. Or what :math:`S` has to bring about: ``"unit"`` for
+            :math:`\sum_k \lambda_k n_k = 1`, ``"keep"`` for
+            :math:`\sum_k \lambda_k n_k = \sum_k n_k`.
 
     Returns:
-        The weights, float64, shape ``(K,)``; exactly 1 each when nothing tells the tasks apart.
+        The weights, float64, shape ``(K,)``; alike when nothing tells the tasks apart, and then
+        exactly 1 by default and with ``"keep"``.
+
+    Raises:
+        UserError: `total` is another word.
 
     Example:
         >>> import torch
         >>> inverse_norm_weights(torch.tensor([3.0, 1.0]).log(), total=1)
         tensor([0.2500, 0.7500], dtype=torch.float64)
+        >>> inverse_norm_weights(torch.tensor([3.0, 1.0]).log(), total="unit")  # x [3, 1]: 1/2 each
+        tensor([0.1667, 0.5000], dtype=torch.float64)
     """
+    if isinstance(total, str) and total not in TOTALS:
+        raise UserError(
+            f"`total` should be a number or one of {TOTALS}. Found {total!r}. Choose one of them."
+        )
     score = -alpha * log_norms.double()
     if prior is not None:
         score = score + prior.double().log()
     score = score - score.max()
     if max_ratio is not None:
         score = score.clamp(min=-math.log(max_ratio))
+    if total in ("keep", "unit"):
+        # In logarithms: a sum of norms can be 1e-30 or 1e30, and its inverse a weight.
+        logs = log_norms.double()
+        goal = _log_of_sum(logs) if total == "keep" else 0.0
+        return (score + (goal - _log_of_sum(score + logs))).exp()
+    named = len(score) if total != "one" else 1.0
+    whole = named if total is None or isinstance(total, str) else total
     share = score.exp()
     # Sorted before it is summed, so that the order of the tasks cannot change the last bit;
     # multiplied before it is divided, so that equal tasks get exactly S / K.
-    return share * (len(share) if total is None else total) / share.sort().values.sum()
+    return share * whole / share.sort().values.sum()
+
+
+def _log_of_sum(logs: Tensor) -> Tensor:
+    # Sorted, so that the order of the tasks cannot change the last bit.
+    return torch.logsumexp(logs.sort().values, dim=0)
 
 
 def task_gradients(

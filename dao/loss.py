@@ -7,17 +7,11 @@ from typing import Any, Literal, Self, cast
 import torch
 from torch import Tensor, nn
 
-from dao.checks import (
-    check_data_weights,
-    check_options,
-    check_some,
-    scalar_losses,
-    task_names,
-    warn_of_constants,
-)
+from dao.checks import check_data_weights, check_options, check_some, scalar_losses, task_names
 from dao.distributed import world_size
 from dao.importance import inverse_norm_weights
-from dao.measure import Batch, parameter_norms, representation_norms, survey
+from dao.measure import Batch, depends, parameter_norms, representation_norms, survey
+from dao.notices import PLACES, beyond_the_bound, constant
 from dao.records import TaskRecord, numbers, records, scaled
 from dao.shared import Parameters, Shared, Tapped, exporting, parameters_of, warn_of_frozen
 from dao.state import RunningNorms, due
@@ -40,12 +34,12 @@ class DAOLoss(nn.Module):
     - :math:`s_k`: running mean of :math:`\log n_k`, with :math:`n_k` the norm of the gradient of
       :math:`L_k` alone (so a data weight cannot cancel out);
     - :math:`w_k`: optional data weight of the batch, default 1; :math:`p_k`: prior, default 1;
-    - :math:`S`: the number of tasks, or 1. :math:`\lambda` and :math:`w` carry no gradient.
+    - :math:`S`: set by `total`. :math:`\lambda` and :math:`w` carry no gradient.
 
     The rule is that of DAO (arXiv 2408.11856) as published summaries of the paper give it; they
     agree with each other, but leave open which norm is meant, over which parameters, and the
     formula of :math:`w_k`. For two tasks it equals IMTL-G (ICLR 2021). Logarithms, running means,
-    bounds, and the treatment of absent tasks are additions; :meth:`paper` is the bare rule.
+    totals other than 1, and the treatment of absent tasks are ours; :meth:`paper` is the bare rule.
 
     **When norms are measured.** At a task's steps 0, 1, 4, 16, ... below `refresh_every`, then
     every `refresh_every` steps, counting only steps that have the task (so batches that alternate
@@ -58,16 +52,16 @@ class DAOLoss(nn.Module):
     n-th measurement enters with weight ``max(1 - ema, 1 / n)``, so the young mean is a plain mean
     and the first batch has no privilege.
 
-    **Cost beside that.** A training call waits for the losses, to see which are finite: a NaN can
-    only be kept out of the graph by not adding it (`check_finite` is the way around). With several
-    ranks, one message of 3 K numbers.
-
     **While nothing shared trains**, e.g. with a frozen encoder, weights stand as they are, and what
     is due for measurement stays due. All ranks have to freeze together.
 
     **Copies.** A deep copy, or pickle, of a model that holds this loss trains by itself. A `params`
     that is a lambda cannot follow (give ``encoder.parameters``) or be pickled. A deep copy of the
     loss alone goes on with the parameters of the original; to save it alone, save its state.
+
+    **Cost beside that.** A training call waits for the losses, to see which are finite: a NaN can
+    only be kept out of the graph by not adding it (`check_finite` is the way around). With several
+    ranks, one message of 3 K numbers.
 
     Args:
         tasks: Names of the tasks, in an order that is the same on all ranks: no set.
@@ -85,8 +79,11 @@ class DAOLoss(nn.Module):
         ema: Smoothing of log norms, see above; 0 keeps only the last measurement.
         priors: What tasks are worth, by name, > 0. Part of the state: loading one restores its
             priors.
-        max_ratio: Upper bound of largest / smallest weight; None for none.
-        total: The weights of all tasks sum to their number (``"tasks"``) or to 1 (``"one"``).
+        max_ratio: Upper bound of largest / smallest weight, told of where it binds; None for none.
+        total: The weights sum to the number of tasks (``"tasks"``) or to 1 (``"one"``): one tiny
+            loss then makes the whole step tiny, which Adam divides out. Or weighted norms sum to 1
+            (``"unit"``: they depend on no loss's scale) or to the sum of all norms (``"keep"``, as
+            with equal weights): for SGD; see docs/dao.md. Norms are the means in force.
         refresh_every: Optimizer steps between measurements; 1 measures always.
         accumulate: Micro-batches per optimizer step. Weights are frozen within a step, as its first
             micro-batch left them, and `ema` acts per micro-batch as ``ema ** (1 / accumulate)``.
@@ -125,8 +122,8 @@ class DAOLoss(nn.Module):
         alpha: float = 1.0,
         ema: float = 0.9,
         priors: Mapping[str, float] | None = None,
-        max_ratio: float | None = 1e4,
-        total: Literal["tasks", "one"] = "tasks",
+        max_ratio: float | None = None,
+        total: Literal["tasks", "one", "keep", "unit"] = "tasks",
         refresh_every: int = 50,
         accumulate: int = 1,
         calibrate_every: int = 0,
@@ -146,7 +143,7 @@ class DAOLoss(nn.Module):
         prior = [float(priors.get(task, 1.0)) for task in self.tasks]
         self.state = RunningNorms(self.tasks, ema=ema ** (1 / accumulate), prior=prior)
         self.measured = False
-        self._warned_of_constants = self._warned_of_frozen = False
+        self._warned_of_frozen = False
         self._tapped = Tapped()
         self._records: dict[str, TaskRecord] = {}
 
@@ -273,10 +270,7 @@ class DAOLoss(nn.Module):
         if not self._learning():
             check_some(given, self.tasks)
             return Batch(given, dict.fromkeys(given, 1), {}), self._lambda(list(given))
-        constant = [task for task, loss in given.items() if not loss.requires_grad]
-        if constant and not self._warned_of_constants:
-            self._warned_of_constants = True
-            warn_of_constants(constant)
+        self.state.tell("constant", constant(given))
         lone = self.check_finite == "measured" and world_size() == 1
         trusted = lone and not self.is_due(given)
         batch, broken = survey(given, self.tasks, trusted=trusted)
@@ -317,7 +311,9 @@ class DAOLoss(nn.Module):
             part = batch.only(compared)
             full = parameter_norms(part.live, part.ranks, shared)
             self.state.calibrate(full, norms)
-        broken = self.state.observe(norms)
+        broken = self.state.observe(
+            norms, lambda task: depends(batch.live.get(task), self._inputs()), PLACES[self.source]
+        )
         self.state.drop(broken)
         self.state.put_in_force(everything=step % self.accumulate == 0)
         self.measured = bool(chosen)
@@ -327,20 +323,26 @@ class DAOLoss(nn.Module):
     def _measure(self, batch: Batch) -> dict[str, Tensor]:
         if self.source == "rep":
             return representation_norms(batch.live, batch.ranks, self._tapped.z, self.rep_norm)
-        shared = self._last if self.source == "last" else self._params
-        return parameter_norms(batch.live, batch.ranks, shared.trainable())
+        return parameter_norms(batch.live, batch.ranks, self._inputs())
+
+    def _inputs(self) -> list[Tensor]:
+        """What norms are taken over."""
+        if self.source == "rep":
+            return [] if self._tapped.z is None else [self._tapped.z]
+        return (self._last if self.source == "last" else self._params).trainable()
 
     def _lambda(self, present: list[str]) -> dict[str, Tensor]:
         """Weights in force for the tasks that are present."""
         among = list(self.tasks) if self.absent == "hold" else present
         index = torch.tensor([self.tasks.index(task) for task in among])
         index = index.to(self.state.prior.device)
+        log_norms, prior = self.state.log_norms()[index], self.state.prior[index]
         lam = inverse_norm_weights(
-            self.state.log_norms()[index],
-            alpha=self.alpha,
-            prior=self.state.prior[index],
-            max_ratio=self.max_ratio,
-            total=1.0 if self.total == "one" else None,
+            log_norms, alpha=self.alpha, prior=prior, max_ratio=self.max_ratio, total=self.total
         )
+        # Looked at where norms were measured: the calls between do not wait for the device.
+        if self.max_ratio is not None and self.measured and self._learning():
+            said = beyond_the_bound(among, log_norms, self.alpha, prior, self.max_ratio)
+            self.state.tell("max_ratio", said)
         by_name = dict(zip(among, lam.unbind(), strict=True))
         return {task: by_name[task] for task in present}

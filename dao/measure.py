@@ -21,7 +21,7 @@ from dao.errors import UserError
 from dao.half import half_gradients, holds_half
 from dao.importance import task_gradients
 
-__all__ = ["Batch", "parameter_norms", "representation_norms", "survey"]
+__all__ = ["Batch", "depends", "parameter_norms", "representation_norms", "survey"]
 
 _FSDP1 = "torch.distributed.fsdp._runtime_utils"
 
@@ -125,6 +125,22 @@ def parameter_norms(
             "brackets); a lambda still returns those of the original."
         )
     return norms
+
+
+def depends(loss: Tensor | None, inputs: Sequence[Tensor]) -> bool:
+    """Whether a loss depends on any of the inputs; True for a loss that this rank lacks.
+
+    A head that starts at zero passes a gradient of zero on, and so depends all the same.
+
+    Example:
+        >>> import torch
+        >>> a, b = torch.ones(1, requires_grad=True), torch.ones(1, requires_grad=True)
+        >>> depends((0 * a).sum(), [a]), depends((0 * a).sum(), [b])
+        (True, False)
+    """
+    if loss is None:
+        return True
+    return any(gradient is not None for gradient in task_gradients(loss, inputs))
 
 
 def representation_norms(

@@ -1,6 +1,7 @@
 """What :class:`dao.DAOLoss` remembers between steps."""
 
 import json
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
@@ -9,13 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from dao.errors import UserError
+from dao.notices import PLACES, Seen, far_from_mean, silent
 
 __all__ = ["RunningNorms", "due"]
 
 _VERSION = 1
-
-# Steps before a task whose gradient is always zero is suspicious: heads may start at zero.
-SILENT_AFTER = 8
 
 
 class RunningNorms(nn.Module):
@@ -71,7 +70,7 @@ class RunningNorms(nn.Module):
         self.ema = ema
         self._prior = tuple(prior)
         self._replaced = False
-        self._told = False
+        self._told: set[tuple[str, str]] = set()
         self._warned = False
         size = len(self.tasks)
         for name in ("log_ema", "log_used", "offset", "norm"):
@@ -111,28 +110,40 @@ class RunningNorms(nn.Module):
             value = value.to(buffer.dtype)
         super().__setattr__(name, value)
 
-    def observe(self, norms: Mapping[str, Tensor]) -> list[str]:
-        """Takes in measured norms by task, except 0, NaN and infinity; returns the last two."""
+    def observe(
+        self,
+        norms: Mapping[str, Tensor],
+        reaches: Callable[[str], bool] = lambda _: True,
+        place: str = PLACES["params"],
+    ) -> list[str]:
+        """Takes in measured norms by task, except 0, NaN and infinity; returns the last two.
+
+        Args:
+            norms: Float64 scalars.
+            reaches: Whether a task's loss depends on what the norms are taken over; asked for
+                a norm of zero as long as the task was never warned of.
+            place: What the norms are taken over, in words.
+        """
         if not norms:
             return []
         found = self._row(norms)
         self.norm.copy_(torch.where(found.isfinite(), found, self.norm))
         _blend(self.log_ema, self.count, found.log(), self.ema)
-        self._tell_silent((found == 0) & (self.count == 0) & (self.turns > SILENT_AFTER))
-        finite = found.isfinite().tolist()
-        return [t for t, good in zip(self.tasks, finite, strict=True) if t in norms and not good]
+        # One synchronisation for all that is looked at.
+        columns = [column.to(found) for column in (found, self.log_ema, self.count, self.turns)]
+        table = zip(self.tasks, torch.stack(columns, dim=1).tolist(), strict=True)
+        seen = {task: Seen(*row) for task, row in table if task in norms}
+        zero = [t for t, row in seen.items() if row.norm == 0 and ("silent", t) not in self._told]
+        self.tell("silent", silent(seen, [t for t in zero if not reaches(t)], place))
+        self.tell("far", far_from_mean(seen, self.ema))
+        return [task for task, row in seen.items() if not math.isfinite(row.norm)]
 
-    def _tell_silent(self, silent: Tensor) -> None:
-        """Warns once of tasks that never sent a gradient: the parameters may be the wrong ones."""
-        names = [t for t, never in zip(self.tasks, silent.tolist(), strict=True) if never]
-        if names and not self._told:
-            warnings.warn(
-                f"The gradient of {names} has been exactly zero at every measurement, so it is not "
-                "balanced. Check that `params`, `module` or the tapped representation is shared by "
-                "all tasks.",
-                stacklevel=2,
-            )
-            self._told = True
+    def tell(self, kind: str, said: Mapping[str, str]) -> None:
+        """Warns of each task, or other subject, once per kind of trouble."""
+        for subject, text in said.items():
+            if (kind, subject) not in self._told:
+                self._told.add((kind, subject))
+                warnings.warn(text, stacklevel=3)
 
     def calibrate(self, full: Mapping[str, Tensor], cheap: Mapping[str, Tensor]) -> None:
         """Takes in one comparison of the norm over all parameters with the cheap one."""

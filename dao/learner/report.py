@@ -69,7 +69,7 @@ class RichProgress:
 
     def step(self, row: Mapping[str, Any], plan: Plan) -> None:
         """Move the bar."""
-        weights = " ".join(f"{task} x{v['weight']:.2f}" for task, v in row["tasks"].items())
+        weights = " ".join(f"{task} x{v['weight']:.3g}" for task, v in row["tasks"].items())
         note = f"loss {row['loss']:.3f}  {weights}  {row['tokens_per_s']:,.0f} tokens/s"
         self._bar.update(
             self._task, completed=row["step"], total=plan.total, note=note, visible=True

@@ -128,7 +128,8 @@ def test_a_generator_of_parameters_lasts(toy, losses):
 def test_a_task_apart_from_the_shared_parameters_counts_as_average(toy, losses):
     apart = torch.ones((), requires_grad=True)
     balance = DAOLoss([*TASKS, "own"], params=toy.shared())
-    lam = balance.weights(losses | {"own": apart * 2})
+    with pytest.warns(UserWarning, match="'own' does not depend on `params`"):
+        lam = balance.weights(losses | {"own": apart * 2})
     assert balance.state.count.tolist() == [1, 1, 0]
     assert (lam["own"] / (lam["cls"] * lam["reg"]).sqrt()).item() == pytest.approx(1)
 
