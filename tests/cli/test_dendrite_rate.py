@@ -46,7 +46,10 @@ def first_updates(train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_b
     return run
 
 
-@pytest.mark.parametrize("place", ["lora_B", "heads", "wrapped-lowrank", "linear"])
+SLOW = [pytest.param(place, marks=pytest.mark.slow) for place in ("lora_B", "heads")]
+
+
+@pytest.mark.parametrize("place", [*SLOW, "wrapped-lowrank", "linear"])
 def test_the_first_update_of_a_dendrite_is_larger_and_that_of_the_rest_is_not(first_updates, place):
     plain, fast = first_updates(place, 1), first_updates(place, 10)
     assert plain.keys() == fast.keys()
@@ -66,7 +69,9 @@ def test_the_first_update_of_a_dendrite_is_larger_and_that_of_the_rest_is_not(fi
 SETS = ("dendrites.grow_at=[0.3,0.6]", "dendrites.lr=10", "train.checkpoint_every=3")
 
 
-@pytest.mark.parametrize("place", ["lora_B+heads", "wrapped-lowrank"])
+@pytest.mark.parametrize(
+    "place", ["lora_B+heads", pytest.param("wrapped-lowrank", marks=pytest.mark.slow)]
+)
 def test_a_run_with_two_sets_at_their_own_rate_resumes_to_the_bit(
     train, tmp_path: Path, stop_before, monkeypatch: pytest.MonkeyPatch, place
 ):
@@ -121,6 +126,7 @@ def test_a_checkpoint_of_a_version_without_the_setting_goes_on(
     assert result.exit_code == 0, result.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("control", ["restart", "sham", "capacity"])
 def test_the_setting_does_nothing_in_a_control(train, tmp_path: Path, control: str):
     settings = (*ARGUMENTS, f"dendrites.control={control}", "train.epochs=1")

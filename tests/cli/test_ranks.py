@@ -101,6 +101,14 @@ def test_two_processes_train_the_model_of_one(train, two: Path, tmp_path: Path):
     assert figures[0]["training"]["prefix_cache"]["warm"] is False
 
 
+def test_dendrites_at_their_own_rate_stay_equal_on_two_ranks(pair: Pair, train, tmp_path: Path):
+    settings = (*BOTH, *EXACT, "dendrites.lr=5", f"cache={tmp_path / 'cache'}")
+    result = pair("compare_every_step", tmp_path / "two", *settings)
+    assert result.returncode == 0, result.stderr
+    assert train(tmp_path / "one", *settings).exit_code == 0
+    assert_equal_but_for_rounding(tmp_path / "one", tmp_path / "two")
+
+
 def test_one_rank_speaks(two: Path):
     said = [(two.parent / name).read_text() for name in ("stdout", "stderr")]
     for text, line in zip(said, ("run folder: ", "rows: 100 train"), strict=True):
