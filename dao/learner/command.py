@@ -100,6 +100,10 @@ def print_plan(cfg: Config, table: TableLike) -> None:
     console.print(cfg.to_yaml(), markup=False, highlight=False)
     console.print(f"# run folder: {cfg.folder}", markup=False, highlight=False)
     console.print(f"# encoder: {encoder}", markup=False, highlight=False)
+    if cfg.dendrites.enabled and cfg.dendrites.control == "none":
+        times, rate = cfg.dendrites.lr, cfg.dendrites.lr * cfg.train.lr
+        told = f"# dendrites: learning rate {times:g} x train.lr = {rate:g} at most"
+        console.print(told, markup=False, highlight=False)
     console.print(
         f"# data: {json.dumps(table.report, ensure_ascii=False)}", markup=False, highlight=False
     )

@@ -23,6 +23,7 @@ from dao.learner.history import History, NonFiniteError
 from dao.learner.interrupt import deferred_interrupt
 from dao.learner.model import MultiTaskModel
 from dao.learner.packing_check import check_packing
+from dao.learner.parameter_groups import in_order, own_rates, parameter_groups
 from dao.learner.plan import Plan, make_plan
 from dao.learner.record import RunFolder
 from dao.learner.scoring import TaskLike, measure, predict, selection_score
@@ -198,21 +199,13 @@ class _Loop:
         ranks.check_equal(self._trainable(), DendriteError if self.dendrites else UserError)
         self.parallel = ranks.parallel(self.model)
         cfg = self.cfg.train
+        own = own_rates(self.cfg, self.dendrites, self.model.experts)
+        groups = parameter_groups([*self._trainable().values()], own)
         self.optimizer = torch.optim.AdamW(
-            self._groups(), lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True
+            groups, lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True
         )
         if self.dendrites:
             self.dendrites.set_optimizer(self.optimizer)
-
-    def _groups(self) -> list[dict[str, Any]]:
-        """Parameters, those of the router last and with a learning rate of their own."""
-        own = () if self.model.experts is None else self.model.experts.parameters()
-        router = {id(p) for p in own}
-        found = list(self._trainable().values())
-        rest = {"params": [p for p in found if id(p) not in router], "times": 1.0}
-        times = self.cfg.experts.router_lr / self.cfg.train.lr
-        last = {"params": [p for p in found if id(p) in router], "times": times}
-        return [group for group in (rest, last) if group["params"]]
 
     def _trainable(self) -> dict[str, nn.Parameter]:
         return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
@@ -467,7 +460,8 @@ class _Loop:
         check_fit(tensors.get(WEIGHTS, {}), shapes, place / f"{WEIGHTS}.safetensors", ADVICE)
         _copy_into(trainable, tensors[WEIGHTS])
         self._prepare()
-        check_optimizer(saved["optimizer"], self._trainable(), place)
+        counted = in_order(self.optimizer.param_groups, self._trainable().items())
+        check_optimizer(saved["optimizer"], counted, place)
         self.optimizer.load_state_dict(saved["optimizer"])
         try:
             self.weighting.load_state_dict(saved["weighting"])
@@ -523,6 +517,7 @@ class _Loop:
         return {
             **report,
             "control": self.cfg.dendrites.control,
+            "lr": self.cfg.dendrites.lr,
             "dendrites_kept": max(description["dendrites"].values(), default=0),
             "parameters_kept": sum(tensor.numel() for tensor in kept),
             "epochs_run": self.cfg.train.epochs,

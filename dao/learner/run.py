@@ -14,6 +14,7 @@ from dao.learner import dendritic, ranks
 from dao.learner.assessment import TableLike, assess, slice_columns
 from dao.learner.config import Config
 from dao.learner.controls import arm_encoder, check_encoder
+from dao.learner.dendrite_share import shares_of_sets
 from dao.learner.domains import check_labels, domain_codes, with_domains
 from dao.learner.files import csv_text, write_atomically, write_tensors
 from dao.learner.loop import Fitted, Job, Progress, fit
@@ -105,7 +106,8 @@ def run(
         shares = dendritic.output_shares(
             fitted.model, lambda: predict(fitted.model, validation, predictor.pad)
         )
-        report = {**report, "output_shares": shares}
+        sets = shares_of_sets([shares])
+        report = {**report, "output_shares": shares, "output_shares_of_sets": sets}
         folder.write("dendrites.json", {**report, "twin": fitted.description})
     figures: dict[str, dict[str, Any]] = {}
     for split in ("validation", "test"):

@@ -5,14 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, get_args, get_origin
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from torch import nn
 
 __all__ = [
@@ -277,6 +270,9 @@ class Dendrites(Settings):
     """Sets to add at most; with `patience` only."""
     activation: Literal["sigmoid", "relu", "tanh"] = "sigmoid"
     init_scale: float = Field(0.01, gt=0)
+    lr: float = Field(1.0, gt=0)
+    """Learning rate of the dendrites' own weights and gates, as a multiple of the model's rate at
+    every step; without effect in the controls, which train no dendrites."""
     graph: bool = True
     """Draw perforatedai's own picture, PAI/PAI.png, at the end (a few seconds)."""
 
