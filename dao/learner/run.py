@@ -133,7 +133,7 @@ def run(
         "dendrites": report,
         "experts": staged,
         "parameters": parameters,
-        "training": {**_training(cfg, fitted, staged, folder), **counts, **cached},
+        "training": {**_training(cfg, fitted, staged, folder), "sampling": counts, **cached},
         "data": table.report,
         "files": folder.model_digests(),
         "provenance": {**provenance(device), **_compute(found, encoder, predictor)},

@@ -166,7 +166,7 @@ def sampling_counts(labels: Labels, sampling: str) -> dict[str, Any]:
         known = np.asarray(mask, dtype=bool)
         drawn = sum(e for g, e in zip(groups, expected, strict=True) if known[g[0]])
         tasks[name] = {"rows": int(known.sum()), "rows_per_epoch": round(float(drawn), 1)}
-    return {"sampling": sampling, "epoch_rows": sum(map(len, groups)), "tasks": tasks}
+    return {"setting": sampling, "epoch_rows": sum(map(len, groups)), "tasks": tasks}
 
 
 def sampling_line(counts: Mapping[str, Any]) -> str:
@@ -181,6 +181,6 @@ def sampling_line(counts: Mapping[str, Any]) -> str:
         drawn = f"{found['rows_per_epoch']:,.1f}".removesuffix(".0")
         parts.append(f"{task} {drawn} (of {found['rows']:,} labelled)")
     return (
-        f"sampling {counts['sampling']}: an epoch of {counts['epoch_rows']:,} rows has "
+        f"sampling {counts['setting']}: an epoch of {counts['epoch_rows']:,} rows has "
         f"{', '.join(parts)}"
     )
