@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from dao.errors import UserError
+from dao.learner.sampling import parse_sampling
 from dao.learner.sections import (
     ClassificationOptions,
     Dao,
@@ -30,7 +31,7 @@ from dao.learner.sections import (
     Settings,
     Train,
 )
-from dao.learner.weighting_spec import parse_weighting
+from dao.learner.weighting_spec import accumulates, parse_weighting
 
 __all__ = ["Config", "load_config", "parse_overrides"]
 
@@ -77,6 +78,16 @@ class Config(Settings):
             parse_weighting(self.weighting, self.tasks)
         except ValueError as error:
             raise ValueError(f"`weighting` {error}. Found {self.weighting!r}") from None
+        try:
+            parse_sampling(self.train.sampling)
+        except ValueError as error:
+            raise ValueError(f"`train.sampling` {error}. Found {self.train.sampling!r}") from None
+        if self.train.accumulate > 1 and not accumulates(self.weighting):
+            raise ValueError(
+                f"`weighting` should be dao, equal or fixed with train.accumulate above 1. Found "
+                f"{self.weighting!r}, which needs the losses of all rows of a step at once. Set "
+                f"train.accumulate to 1, and raise train.batch_size instead"
+            )
         unknown = set(self.dao.priors) - set(self.tasks)
         if unknown:
             raise ValueError(f"`dao.priors` names {sorted(unknown)}, which is not among `tasks`")

@@ -24,7 +24,8 @@ from dao.learner.prefix import cache_prefix
 from dao.learner.record import RunFolder, provenance
 from dao.learner.report import model_card
 from dao.learner.routing import routing_figures
-from dao.learner.scoring import TaskLike, predict
+from dao.learner.sampling import sampling_counts, sampling_line
+from dao.learner.scoring import TaskLike, labels_of, predict
 from dao.learner.scratch import BASE, Found, find_encoder, forget_start
 from dao.learner.sections import Encoder
 from dao.learner.stages import check_one_process, fit_stages, steps_of_stages
@@ -81,6 +82,8 @@ def run(
         with_domains(train, domains, "train"),
         with_domains(validation, domains, "validation"),
     )
+    counts = sampling_counts(labels_of(tasks, train), cfg.train.sampling)
+    progress.note(sampling_line(counts))
     cached: dict[str, Any] = {}
     if cfg.encoder.prefix_cache:
         place = cfg.cache_folder / "prefix"
@@ -132,7 +135,7 @@ def run(
         "dendrites": report,
         "experts": staged,
         "parameters": parameters,
-        "training": {**_training(cfg, fitted, staged, folder), **cached},
+        "training": {**_training(cfg, fitted, staged, folder), "sampling": counts, **cached},
         "data": table.report,
         "files": folder.model_digests(),
         "provenance": {**provenance(device), **_compute(found, encoder, predictor)},

@@ -17,6 +17,7 @@ __all__ = [
     "TaskLike",
     "baselines",
     "breakdown",
+    "labels_of",
     "measure",
     "predict",
     "selection_score",
@@ -89,6 +90,11 @@ class TaskLike(Protocol):
         self, train: tuple[Sequence[str], Tensor], test: tuple[Sequence[str], Tensor]
     ) -> dict[str, dict[str, Any]]:
         """Figures of models that need no encoder, trained on `train`, by their names."""
+
+
+def labels_of(tasks: Mapping[str, TaskLike], examples: Examples) -> dict[str, Tensor]:
+    """Per task a (rows,) mask of the rows that have a label of it."""
+    return {name: task.labelled(examples.targets[name]) for name, task in tasks.items()}
 
 
 @torch.no_grad()

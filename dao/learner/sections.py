@@ -376,6 +376,10 @@ class Train(Settings):
     """Rows per batch."""
     batch_tokens: int | None = Field(None, ge=1)
     """Padded tokens per batch in place of a row count: rows times the longest of them."""
+    accumulate: int = Field(1, ge=1)
+    """Batches per optimizer step: gradients add up to those of one batch of all their rows."""
+    sampling: str = "proportional"
+    """How often each task's rows come: proportional, temperature:T, equal."""
     packing: bool = False
     """Rows of a batch share lines, kept apart by the attention mask, in place of padding."""
     lr: float = Field(1.5e-3, gt=0)
