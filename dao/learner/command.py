@@ -27,7 +27,9 @@ from dao.learner.files import csv_text, write_atomically
 from dao.learner.predictor import pick_device
 from dao.learner.record import RunFolder
 from dao.learner.report import WIDE, markdown, results_table, routing_table, slices_table, summary
+from dao.learner.sampling import sampling_counts, sampling_line
 from dao.learner.scratch import planned_encoder
+from dao.learner.sections import Train
 from dao.learner.weighting import make_weighting
 
 OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
@@ -74,8 +76,9 @@ def _explain(error: Exception) -> str | None:
     ):
         return (
             f"The memory should be enough. Found it exhausted: {message[:120] or 'MemoryError'}. "
-            f"Lower train.batch_size or encoder.max_length, set encoder.gradient_checkpointing="
-            f"true, or quantise with --quantize nf4; then start again with --overwrite."
+            f"Lower train.batch_size (and raise train.accumulate) or encoder.max_length, set "
+            f"encoder.gradient_checkpointing=true, or quantise with --quantize nf4; then start "
+            f"again with --overwrite."
         )
     known = isinstance(error, UserError | DendriteError | OSError | SafetensorError)
     return message if known else None
@@ -100,9 +103,25 @@ def print_plan(cfg: Config, table: TableLike) -> None:
     console.print(cfg.to_yaml(), markup=False, highlight=False)
     console.print(f"# run folder: {cfg.folder}", markup=False, highlight=False)
     console.print(f"# encoder: {encoder}", markup=False, highlight=False)
+    if cfg.dendrites.enabled and cfg.dendrites.control == "none":
+        times, rate = cfg.dendrites.lr, cfg.dendrites.lr * cfg.train.lr
+        told = f"# dendrites: learning rate {times:g} x train.lr = {rate:g} at most"
+        console.print(told, markup=False, highlight=False)
+    console.print(f"# optimizer step: {_step(cfg.train)}", markup=False, highlight=False)
+    labels: dict[str, Any] = {task: table.rows("train")[task].notna() for task in cfg.tasks}
+    line = sampling_line(sampling_counts(labels, cfg.train.sampling))
+    console.print(f"# {line}", markup=False, highlight=False)
     console.print(
         f"# data: {json.dumps(table.report, ensure_ascii=False)}", markup=False, highlight=False
     )
+
+
+def _step(cfg: Train) -> str:
+    """How much an optimizer step takes, in words."""
+    each = f"{cfg.batch_size} rows"
+    if cfg.batch_tokens is not None:
+        each = f"at most {cfg.batch_tokens} tokens with padding"
+    return f"{cfg.accumulate} x {each}"
 
 
 def print_results(folder: RunFolder) -> None:

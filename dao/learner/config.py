@@ -31,8 +31,9 @@ from dao.learner.kinds.declared import (
     task_settings,
     with_columns,
 )
+from dao.learner.sampling import parse_sampling
 from dao.learner.sections import Dao, Data, Dendrites, Encoder, Experts, Train
-from dao.learner.weighting_spec import parse_weighting
+from dao.learner.weighting_spec import accumulates, parse_weighting
 
 __all__ = ["Config", "load_config", "parse_overrides"]
 
@@ -103,6 +104,16 @@ class Config(Settings):
                 raise ValueError(f"`{key}` names {unknown}, which is not among `tasks`")
         if any(weight <= 0 for weight in self.train.select_weights.values()):
             raise ValueError("`train.select_weights` should be above 0. Leave a task out for 1")
+        try:
+            parse_sampling(self.train.sampling)
+        except ValueError as error:
+            raise ValueError(f"`train.sampling` {error}. Found {self.train.sampling!r}") from None
+        if self.train.accumulate > 1 and not accumulates(self.weighting):
+            raise ValueError(
+                f"`weighting` should be dao, equal or fixed with train.accumulate above 1. Found "
+                f"{self.weighting!r}, which needs the losses of all rows of a step at once. Set "
+                f"train.accumulate to 1, and raise train.batch_size instead"
+            )
         _check_tuning(self.encoder, self.dendrites)
         if self.experts.names:
             _check_experts(self)

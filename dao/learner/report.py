@@ -15,7 +15,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from dao.learner.config import Config
+from dao.learner.dendrite_share import share_lines
 from dao.learner.kinds.recorded import headlines
+from dao.learner.plain_models import worse_than_plain
 from dao.learner.plan import Plan
 
 __all__ = [
@@ -70,7 +72,7 @@ class RichProgress:
 
     def step(self, row: Mapping[str, Any], plan: Plan) -> None:
         """Move the bar."""
-        weights = " ".join(f"{task} x{v['weight']:.2f}" for task, v in row["tasks"].items())
+        weights = " ".join(f"{task} x{v['weight']:.3g}" for task, v in row["tasks"].items())
         note = f"loss {row['loss']:.3f}  {weights}  {row['tokens_per_s']:,.0f} tokens/s"
         self._bar.update(
             self._task, completed=row["step"], total=plan.total, note=note, visible=True
@@ -197,10 +199,11 @@ def _rows(
 
 
 def summary(metrics: Mapping[str, Any]) -> list[str]:
-    """What DAO and dendrites did, in a few plain lines."""
+    """Where a plain model is better, and what DAO and dendrites did, in a few plain lines."""
+    lines = [line for split in _tested(metrics) for line in worse_than_plain(metrics, split)]
     weights = metrics["loss_weights"]
     moves = ", ".join(f"{t} {w['first']:.3f} → {w['last']:.3f}" for t, w in weights.items())
-    lines = [f"loss weights, first → last step: {moves}"] if moves else []
+    lines += [f"loss weights, first → last step: {moves}"] if moves else []
     dendrites = metrics["dendrites"]
     if dendrites:
         sham = "sham " if dendrites.get("control") == "sham" else ""
@@ -212,6 +215,7 @@ def summary(metrics: Mapping[str, Any]) -> list[str]:
             f"{dendrites['received_gradient']} received a gradient; "
             f"{dendrites['dendrites_kept']} kept in the selected model"
         )
+        lines += share_lines(dendrites)
     lines += routing_lines(metrics, "test")
     training = metrics["training"]
     left_out = training.get("skipped_steps")
@@ -227,6 +231,10 @@ def summary(metrics: Mapping[str, Any]) -> list[str]:
         f"{' without the dendrites' if dendrites else ''}"
     )
     return lines
+
+
+def _tested(metrics: Mapping[str, Any]) -> list[str]:
+    return [split for split in metrics["splits"] if split != "validation"]
 
 
 def markdown(table: Table) -> str:
@@ -269,8 +277,12 @@ def model_card(cfg: Config, metrics: Mapping[str, Any]) -> str:
     )
     table = markdown(results_table(metrics, "test"))
     kept = metrics["dendrites"] and metrics["dendrites"]["dendrites_kept"]
+    worse = "".join(f"**{line}.**\n\n" for line in worse_than_plain(metrics, "test"))
+    shares = "".join(
+        f"{line[0].upper()}{line[1:]}.\n\n" for line in share_lines(metrics["dendrites"])
+    )
     return (
-        f"---\n{data.to_yaml()}\n---\n\n# {cfg.arm}, seed {cfg.seed}\n\n{table}\n"
+        f"---\n{data.to_yaml()}\n---\n\n# {cfg.arm}, seed {cfg.seed}\n\n{worse}{table}\n{shares}"
         f"`{part}/` is {what}, `heads.safetensors` the task heads"
         f"{', `dendrites.safetensors` the dendrites' if kept else ''}. "
         f"`evaluate.py` loads them together"

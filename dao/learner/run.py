@@ -14,6 +14,7 @@ from dao.learner import dendritic, ranks
 from dao.learner.assessment import TableLike, assess, slice_columns
 from dao.learner.config import Config
 from dao.learner.controls import arm_encoder, check_encoder
+from dao.learner.dendrite_share import shares_of_sets
 from dao.learner.domains import check_labels, domain_codes, with_domains
 from dao.learner.files import csv_text, write_atomically, write_tensors
 from dao.learner.kinds import Task
@@ -24,7 +25,8 @@ from dao.learner.prefix import cache_prefix
 from dao.learner.record import RunFolder, provenance
 from dao.learner.report import model_card
 from dao.learner.routing import routing_figures
-from dao.learner.scoring import predict
+from dao.learner.sampling import sampling_counts, sampling_line
+from dao.learner.scoring import labels_of, predict
 from dao.learner.scratch import BASE, Found, find_encoder, forget_start
 from dao.learner.sections import Encoder
 from dao.learner.stages import check_one_process, fit_stages, steps_of_stages
@@ -81,6 +83,8 @@ def run(
         with_domains(train, domains, "train"),
         with_domains(validation, domains, "validation"),
     )
+    counts = sampling_counts(labels_of(tasks, train), cfg.train.sampling)
+    progress.note(sampling_line(counts))
     cached: dict[str, Any] = {}
     if cfg.encoder.prefix_cache:
         place = cfg.cache_folder / "prefix"
@@ -106,7 +110,8 @@ def run(
         shares = dendritic.output_shares(
             fitted.model, lambda: predict(fitted.model, validation, predictor.pad)
         )
-        report = {**report, "output_shares": shares}
+        sets = shares_of_sets([shares])
+        report = {**report, "output_shares": shares, "output_shares_of_sets": sets}
         folder.write("dendrites.json", {**report, "twin": fitted.description})
     tasks = _tuned(tasks, predictor, table)
     folder.write("tasks.json", {name: task.to_dict() for name, task in tasks.items()})
@@ -134,7 +139,7 @@ def run(
         "dendrites": report,
         "experts": staged,
         "parameters": parameters,
-        "training": {**_training(cfg, fitted, staged, folder), **cached},
+        "training": {**_training(cfg, fitted, staged, folder), "sampling": counts, **cached},
         "data": table.report,
         "files": folder.model_digests(),
         "provenance": {**provenance(device), **_compute(found, encoder, predictor)},

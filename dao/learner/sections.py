@@ -171,8 +171,11 @@ class Dao(Settings):
     alpha: float = Field(1.0, ge=0, le=1)
     ema: float = Field(0.9, ge=0, lt=1)
     refresh_every: int = Field(50, ge=1)
-    max_ratio: float | None = Field(1e4, gt=1)
-    total: Literal["tasks", "one"] = "tasks"
+    max_ratio: float | None = Field(None, gt=1)
+    """Upper bound of largest / smallest weight; none for no bound."""
+    total: Literal["tasks", "one", "keep", "unit"] = "tasks"
+    """The weights sum to the number of tasks or to 1; or the weighted gradient norms sum to what
+    the norms sum to (`keep`) or to 1 (`unit`), for optimizers that follow the gradient's size."""
     absent: Literal["hold", "renormalize"] = "hold"
     priors: dict[str, float] = Field(default_factory=dict)
 
@@ -198,6 +201,9 @@ class Dendrites(Settings):
     """Sets to add at most; with `patience` only."""
     activation: Literal["sigmoid", "relu", "tanh"] = "sigmoid"
     init_scale: float = Field(0.01, gt=0)
+    lr: float = Field(1.0, gt=0)
+    """Learning rate of the dendrites' own weights and gates, as a multiple of the model's rate at
+    every step; without effect in the controls, which train no dendrites."""
     graph: bool = True
     """Draw perforatedai's own picture, PAI/PAI.png, at the end (a few seconds)."""
 
@@ -252,7 +258,8 @@ class Experts(Settings):
     routing: Literal["soft", "hard"] = "soft"
     """In predictions: all experts by their weights, or the heaviest alone. Training is soft."""
     router_weight: float = Field(1.5, ge=0)
-    """Of the router's cross-entropy with the true domain, beside the tasks' losses."""
+    """Of the router's cross-entropy with the true domain, beside the tasks' losses, whose weights
+    are as large as `dao.total` makes them."""
     balance_weight: float = Field(0.05, ge=0)
     """Of the divergence of the experts' mean weights from the batch's own mix of domains."""
     router_lr: float = Field(0.01, gt=0)
@@ -300,6 +307,10 @@ class Train(Settings):
     """Rows per batch."""
     batch_tokens: int | None = Field(None, ge=1)
     """Padded tokens per batch in place of a row count: rows times the longest of them."""
+    accumulate: int = Field(1, ge=1)
+    """Batches per optimizer step: gradients add up to those of one batch of all their rows."""
+    sampling: str = "proportional"
+    """How often each task's rows come: proportional, temperature:T, equal."""
     packing: bool = False
     """Rows of a batch share lines, kept apart by the attention mask, in place of padding."""
     lr: float = Field(1.5e-3, gt=0)

@@ -204,7 +204,7 @@ def _steps(cfg: Config) -> int | None:
         rows = int(report["rows"]["train"])
     except (OSError, ValueError, KeyError):
         return None
-    return math.ceil(rows / cfg.train.batch_size) * cfg.train.epochs
+    return math.ceil(rows / (cfg.train.batch_size * cfg.train.accumulate)) * cfg.train.epochs
 
 
 def _last_row(path: Path) -> Mapping[str, Any] | None:

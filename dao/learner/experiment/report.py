@@ -11,6 +11,7 @@ from dao.learner.experiment import tables
 from dao.learner.experiment.arms import ARMS, label
 from dao.learner.experiment.effect_figures import cost_panels, effect_panels, improvement_panels
 from dao.learner.experiment.figures import Panel, png
+from dao.learner.experiment.first_lines import dendrite_lines, worse_arms
 from dao.learner.experiment.page import (
     Bullets,
     Figure,
@@ -73,7 +74,8 @@ def _sections(findings: Mapping[str, Any], runs: Runs) -> list[Section]:
     metrics = list(findings["metrics"])
     tasks = list(dict.fromkeys(about["task"] for about in findings["metrics"].values()))
     design, gaps = findings["design"], tables.missing(findings)
-    lead: list[Part] = [Bullets([*tables.headline(findings), *tables.beside(findings)])]
+    first = [*worse_arms(findings), *tables.headline(findings), *tables.beside(findings)]
+    lead: list[Part] = [Bullets([*first, *dendrite_lines(findings)])]
     lead += [Text(note, quiet=True) for note in (*gaps, DETECTABLE)]
     return [
         Section("Findings", lead),
@@ -145,8 +147,9 @@ RELATIVE = (
 )
 DAO = "Line: mean over seeds; band: lowest to highest seed."
 CURVES = (
-    "Means over seeds. Dotted vertical line: where dendrites were added, or, in the arms without, "
-    "the best weights put back and the optimizer started anew."
+    "Line: mean over seeds; band: mean ± one standard deviation over seeds, absent for one seed. "
+    "Dashed vertical line: where dendrites were added (growth), or, in arms without dendrites, the "
+    "best weights put back and the optimizer started anew (restart). Arms without either have none."
 )
 
 

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from dao.learner.command import show_tables
 from dao.learner.experiment import tables
+from dao.learner.experiment.first_lines import dendrite_lines, worse_arms
 from dao.learner.experiment.page import Table
 
 __all__ = ["print_report", "titled"]
@@ -23,8 +24,10 @@ def print_report(folder: Path, findings: Mapping[str, Any]) -> None:
     """The effects on the headline figures, what they allow to say, and where the rest is."""
     found = [tables.effects_table(findings, metric) for metric in tables.headlines(findings)]
     lines = [
+        *worse_arms(findings),
         *tables.headline(findings),
         *tables.beside(findings),
+        *dendrite_lines(findings),
         *tables.missing(findings),
         f"report: {folder / 'report.html'}",
     ]
