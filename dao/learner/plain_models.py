@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dao.learner.kinds.recorded import headlines
+
 __all__ = ["better_ones", "worse_than_plain"]
 
 
@@ -34,7 +36,7 @@ def worse_than_plain(metrics: Mapping[str, Any], split: str) -> list[str]:
         split: the part of the data.
     """
     told = []
-    for task, shown in metrics["headline"].items():
+    for task, shown in headlines(metrics).items():
         rows = metrics["baselines"].get(split, {}).get(task, {})
         figures = metrics["splits"].get(split, {}).get(task, {})
         for metric, arrow in shown:

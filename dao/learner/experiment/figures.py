@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from typing import Any
+from zlib import crc32
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -28,10 +29,10 @@ ARM_STYLES: Mapping[str, tuple[str, str, str]] = {
     "dao+dendrites": ("#CC79A7", "D", "-"),
     "sham": ("#E69F00", "v", "--"),
     "capacity": ("#009E73", "P", "--"),
-    "cls": ("#56B4E9", "X", ":"),
-    "reg": ("#8C564B", "<", ":"),
     "dao-paper": ("#7A5195", "*", "-."),
 }
+ALONE_COLOURS = ("#56B4E9", "#8C564B", "#7F7F7F", "#17BECF", "#BCBD22")
+ALONE_MARKERS = ("X", "<", ">", "h", "p", "d", "8")
 TASK_COLOURS = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7A5195", INK,
 )  # fmt: skip
@@ -81,8 +82,15 @@ class Panel:
 
 
 def arm_style(arm: str) -> dict[str, Any]:
-    """Colour, marker and dash of an arm, as matplotlib's keywords."""
-    colour, marker, dash = ARM_STYLES.get(arm, ("#999999", ".", "-."))
+    """Colour, marker and dash of an arm, as matplotlib's keywords; one task alone goes by name.
+
+    Example:
+        >>> arm_style("dao")["color"], arm_style("topic") == arm_style("topic")
+        ('#0072B2', True)
+    """
+    place = crc32(arm.encode())
+    alone = ALONE_COLOURS[place % len(ALONE_COLOURS)], ALONE_MARKERS[place % len(ALONE_MARKERS)]
+    colour, marker, dash = ARM_STYLES.get(arm, (*alone, ":"))
     return {"color": colour, "marker": marker, "linestyle": dash}
 
 

@@ -28,7 +28,7 @@ def worse_arms(findings: Mapping[str, Any]) -> list[str]:
             beaten = {} if value is None else better_ones(value, plain, about["better"])
             if beaten:
                 by = ", ".join(f"{name} {number(figure)}" for name, figure in beaten.items())
-                told.append(f"{about['label']} ({about['task']}) {number(value)} ({by})")
+                told.append(f"{about['label']} {number(value)} ({by})")
         if told:
             lines.append(f"{label(arm)} is worse than a plain model: {'; '.join(told)}.")
     return lines

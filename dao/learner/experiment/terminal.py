@@ -17,12 +17,18 @@ from dao.learner.experiment.page import Table
 __all__ = ["print_report", "titled"]
 
 SHOWN = ("effect", "estimate", "95 % t interval", "Holm p", "detectable", "verdict")
+FEW = 3  # tasks whose effects fit into a terminal
 WORDS = ("", "A - B", "test", "effect", "verdict")  # columns of text
 
 
 def print_report(folder: Path, findings: Mapping[str, Any]) -> None:
-    """The effects on the headline figures, what they allow to say, and where the rest is."""
-    found = [tables.effects_table(findings, metric) for metric in tables.headlines(findings)]
+    """The effects on the primary and the main figures, what they allow to say, where the rest is.
+
+    Of many tasks, the tables of the main figures are in the report alone.
+    """
+    mains = tables.mains(findings)
+    shown = [*tables.headlines(findings), *(mains if len(mains) <= FEW else [])]
+    found = [tables.effects_table(findings, metric) for metric in shown]
     lines = [
         *worse_arms(findings),
         *tables.headline(findings),

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
-from dao.learner.experiment.arms import label
+from dao.learner.experiment.arms import label, single
 from dao.learner.experiment.figures import INK, NARROW, Panel, arm_style, task_style
 from dao.learner.experiment.runs import Run, Runs
 
@@ -39,7 +39,9 @@ def validation_panels(
     for metric in metrics:
         about = findings["metrics"][metric]
         curves = {
-            arm: _validated(seeds.values(), about["task"], metric) for arm, seeds in runs.items()
+            arm: _validated(seeds.values(), about["task"], about["key"])
+            for arm, seeds in runs.items()
+            if about["task"] is not None or not single(arm)
         }
         if any(curves.values()):
             name = f"{about['label']} ({about['unit']})"
@@ -128,12 +130,12 @@ def _draw_curves(
     axes.set_ylabel(name)
 
 
-def _validated(runs: Iterable[Run], task: str, metric: str) -> list[Point]:
+def _validated(runs: Iterable[Run], task: str | None, key: str) -> list[Point]:
     """The first validation of all seeds, their second, and so on: their steps may differ."""
     found: dict[int, list[tuple[float, float]]] = {}
     for run in runs:
         for index, row in enumerate(run.validations):
-            value = row["metrics"].get(task, {}).get(metric)
+            value = row["score"] if task is None else row["metrics"].get(task, {}).get(key)
             if value is not None:
                 found.setdefault(index, []).append((row["step"], value))
     return [_point(pairs) for _, pairs in sorted(found.items())]
