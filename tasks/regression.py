@@ -123,9 +123,12 @@ class Regression(Task):
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean squared error on the standardised, scaled target."""
-        # In 64 bits: of a date in seconds, 32 bits keep no more than two minutes.
-        standardised = (targets.double() - self.mean) / self.sd * self.scale
-        return functional.mse_loss(outputs.squeeze(-1).float(), standardised.float())
+        # Centred in 64 bits, because 32 bits hold a date in seconds to two minutes only. Scores
+        # around 0 lose nothing, and are centred in 32 bits as in earlier versions, to the bit.
+        origin = self.mean if abs(self.mean) > self.sd else 0.0
+        centred = (targets.double() - origin).float() - (self.mean - origin)
+        standardised = centred / self.sd * self.scale
+        return functional.mse_loss(outputs.squeeze(-1).float(), standardised)
 
     def predict(self, outputs: Tensor) -> dict[str, list[Any]]:
         """The predicted score in the user's unit."""
@@ -175,7 +178,7 @@ def _constant(numbers: np.ndarray) -> bool:
 
 
 def _centred(numbers: np.ndarray) -> np.ndarray:
-    """Numbers minus their mean; zeros where all are equal, of which rounding errors would remain."""
+    """Numbers minus their mean; zeros where all are equal, instead of rounding errors."""
     return np.zeros(len(numbers)) if _constant(numbers) else numbers - numbers.mean()
 
 

@@ -138,6 +138,15 @@ def test_loss_and_mse_of_large_numbers_by_hand():
     assert task.metrics(torch.zeros(2, 1), targets)["mse"] == (1 + 9) / 2
 
 
+def test_scores_around_0_are_learned_to_the_bit_as_in_32_bits():
+    task = Regression("reg", "score", mean=0.1056, sd=0.3517)
+    scores = torch.linspace(-1, 1, 200, dtype=torch.float64).round(decimals=3)
+    outputs = torch.linspace(-2, 2, 200)[:, None]
+    expected = (scores.float() - 0.1056) / 0.3517
+    loss = task.loss(outputs, scores)
+    assert loss.item() == torch.nn.functional.mse_loss(outputs[:, 0], expected).item()
+
+
 def test_baselines_do_not_depend_on_a_constant_added_to_the_targets():
     texts = [f"{word} {i % 5}" for i, word in enumerate(["up", "down", "flat"] * 10)]
     values = [{"up": 60.0, "down": -60.0, "flat": 0.0}[text.split()[0]] for text in texts]
