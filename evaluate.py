@@ -14,6 +14,7 @@ python evaluate.py compare RUN_A RUN_B
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -207,13 +208,13 @@ def _report(folder: RunFolder, load: Load, columns: Columns, data: list[str], st
         lines = [f"{overlap(trained, table)} of these rows were in the training data"]
     if data and cfg.data.where:
         lines.append(f"not applied to these rows: data.where of the run, {dict(cfg.data.where)}")
-    lines += notes
     tasks = {name: task for name, task in tasks.items() if name in table.tasks}
     further = table.frame.drop(columns=list(tasks))
     targets = (cfg.data.cls, cfg.data.reg)
     slices = slice_columns(None if data else cfg.data.slices, further, targets)
     rows = table.rows("test")
     outputs = predictor(rows["text"].tolist())
+    lines += notes
     parts = assess(outputs, tasks, rows, train, ceilings(table, tasks, "test"), slices)
     for part, content in parts.items():
         metrics[part] = {**({} if data else metrics[part]), "test": content}
@@ -302,7 +303,9 @@ def _load(
     outputs = {name: task.outputs for name, task in tasks.items()}
     predictor = reload(folder, outputs, pick_device(device or folder.config().device))
     predictor, merged = make_engine(engine, predictor)
-    return tasks, predictor, [f"engine {engine}: {merged}"] if merged else []
+    notes = [f"engine {engine}: {merged}"] if merged else []
+    # Filled by predictions, and read after them.
+    return tasks, replace(predictor, note=notes.append), notes
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from transformers import (
 )
 from transformers.activations import FastGELUActivation, NewGELUActivation
 from transformers.pytorch_utils import Conv1D
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from transformers.utils import logging
 
 from dao.errors import UserError
@@ -46,6 +47,7 @@ __all__ = [
     "load_tokenizer",
     "locate",
     "lora_config",
+    "most_tokens",
     "numbers_positions",
     "pack_nf4",
     "pool",
@@ -157,13 +159,20 @@ def load_tokenizer(location: Location) -> PreTrainedTokenizerBase:
 
 def token_limit(wanted: int, tokenizer: PreTrainedTokenizerBase, base: PreTrainedModel) -> int:
     """Tokens at which texts are cut: as wanted, but no more than the model has positions for."""
-    limits = [wanted, int(tokenizer.model_max_length)]
+    most = most_tokens(tokenizer, base)
+    return wanted if most is None else min(wanted, most)
+
+
+def most_tokens(tokenizer: PreTrainedTokenizerBase, base: PreTrainedModel) -> int | None:
+    """Tokens that tokenizer and model take at most; None where neither says."""
+    limits = [int(tokenizer.model_max_length)]
     positions = getattr(base.config, "max_position_embeddings", None)
     if positions and positions > 0:
         # Models that number positions themselves start behind the id of the padding.
         spent = 0 if numbers_positions(base) else (base.config.pad_token_id or 0) + 1
         limits.append(int(positions) - spent)
-    return min(limits)
+    least = min(limits)
+    return least if least < VERY_LARGE_INTEGER else None
 
 
 def load_base(cfg: settings.Encoder, location: Location, device: torch.device) -> PreTrainedModel:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic
 
@@ -15,6 +15,7 @@ from typing_extensions import TypeVar
 from dao.errors import UserError
 from dao.learner import dendritic, ranks
 from dao.learner.batching import Examples
+from dao.learner.encoder import most_tokens
 from dao.learner.experts import EXPERTS, expert_columns
 from dao.learner.files import read_tensors
 from dao.learner.model import MultiTaskModel, build, load_weights
@@ -23,7 +24,7 @@ from dao.learner.scoring import Engine, TaskLike, predict
 from dao.learner.scratch import made_encoder
 from dao.learner.sections import Lora
 from dao.learner.token_cache import TokenCache
-from dao.learner.tokens import Tokens, pad_id, tokenize
+from dao.learner.tokens import Tokens, cut_line, pad_id, tokenize
 
 __all__ = ["DENDRITES", "Predictor", "pick_device", "reload"]
 
@@ -36,13 +37,16 @@ Model = TypeVar("Model", bound=Engine, default=MultiTaskModel)
 class Predictor(Generic[Model]):
     """Texts in, outputs per task out; texts are cut at `limit` tokens.
 
-    With a `cache`, the token ids of all texts are kept on disk.
+    With a `cache`, the token ids of all texts are kept on disk. `most` is the number of tokens
+    that the encoder takes, where that is known. `note` is told how many texts were cut.
     """
 
     model: Model
     tokenizer: PreTrainedTokenizerBase
     limit: int
     cache: TokenCache | None = None
+    most: int | None = None
+    note: Callable[[str], None] | None = None
 
     @property
     def pad(self) -> int:
@@ -63,7 +67,11 @@ class Predictor(Generic[Model]):
             if not text.isascii() and text.encode("utf-8", "replace").decode() != text:
                 raise UserError(f"A text should be Unicode. Found {text[:40]!r}, text {row}.")
         make = tokenize if self.cache is None else self.cache.tokenize
-        return make(texts, self.tokenizer, self.limit)
+        tokens = make(texts, self.tokenizer, self.limit)
+        line = cut_line({"": tokens.cut}, {"": len(texts)}, self.limit, self.most)
+        if self.note and line:
+            self.note(line)
+        return tokens
 
     def table(self, texts: Sequence[str], tasks: Mapping[str, TaskLike]) -> pd.DataFrame:
         """A row per text: the text, then what each task makes of it."""
@@ -130,4 +138,5 @@ def reload(folder: RunFolder, outputs: Mapping[str, int], device: torch.device) 
         dendritic.attach(model, folder.read("dendrites.json")["twin"])
         dendritic.load(model, read_tensors(folder.path / DENDRITES))
     folder.check_unchanged()
-    return Predictor(model.to(device), tokenizer, limit)
+    most = most_tokens(tokenizer, model.base)
+    return Predictor(model.to(device), tokenizer, limit, most=most)
