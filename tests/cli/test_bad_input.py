@@ -197,8 +197,8 @@ CASES = [
         "data.parquet",
         pq({"text": [b"a"], "label": ["up"], "score": [1.0]}),
         (),
-        "`text` of FILE should be text, not bytes. Found b'a' in row 1. Correct it, or "
-        "name another column with data.text=COLUMN.",
+        "`text` of FILE should be text, or empty where it is missing. Found b'a' in row 1. Correct "
+        "it, or name another column with data.text=COLUMN.",
     ),
     (
         "parquet list label",
