@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from dao.learner.config import Config
+from dao.learner.encoder import hub_id
 from dao.learner.plan import Plan
 from dao.numbers import aligned, number
 
@@ -268,14 +269,15 @@ def model_card(cfg: Config, metrics: Mapping[str, Any]) -> str:
     adapted = cfg.encoder.tune == "lora"
     part = "experts" if cfg.routed else "adapter" if adapted else "encoder"
     provenance = metrics["provenance"]
-    scratch, name = provenance["scratch"], provenance["encoder"]["name"]
+    scratch, name = provenance["scratch"], hub_id(provenance["encoder"]["name"])
     name = f"`base/` ({name})" if scratch and adapted else name
     what = f"a peft adapter of {name}" if adapted else f"{name} as trained"
     if cfg.routed:
         names = ", ".join(cfg.experts.names)
         what = f"{what} for each of {names}, `router.safetensors` what mixes them"
     data = ModelCardData(
-        base_model=None if scratch else cfg.encoder.name,
+        # A folder of this machine is no model of the hub.
+        base_model=None if scratch or provenance["encoder"]["origin"] == "folder" else name,
         library_name="peft" if adapted else "transformers",
         tags=["multi-task", "lora"] if adapted else ["multi-task"],
         model_name=cfg.arm,

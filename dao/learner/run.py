@@ -16,11 +16,11 @@ from dao.learner.batching import Examples
 from dao.learner.config import Config
 from dao.learner.controls import arm_encoder, check_encoder
 from dao.learner.domains import check_labels, domain_codes, with_domains
-from dao.learner.encoder import most_tokens
+from dao.learner.encoder import hub_id
 from dao.learner.files import csv_text, write_atomically, write_tensors
 from dao.learner.loop import Fitted, Job, Progress, fit
 from dao.learner.model import build, save_weights
-from dao.learner.predictor import DENDRITES, Predictor, pick_device
+from dao.learner.predictor import DENDRITES, Predictor, pick_device, predictor_of
 from dao.learner.prefix import cache_prefix
 from dao.learner.record import RunFolder, provenance
 from dao.learner.report import model_card
@@ -75,8 +75,8 @@ def run(
     found = find_encoder(cfg, texts, folder.path, device, progress.note, resume=resume)
     encoder = arm_encoder(cfg.model_copy(update={"encoder": found.encoder}), outputs)
     experts = cfg.experts if cfg.routed else None
-    model, tokenizer, limit = build(encoder, outputs, device, cfg.seed, experts)
-    predictor = Predictor(model, tokenizer, limit, cache, most_tokens(tokenizer, model.base))
+    predictor = predictor_of(*build(encoder, outputs, device, cfg.seed, experts), cache)
+    model = predictor.model
     parameters = predictor.model.count()
     progress.note(predictor.model.describe())
     train, validation = (predictor.examples(table.rows(s), tasks) for s in ("train", "validation"))
@@ -103,7 +103,7 @@ def run(
     fitted, staged = _fit(job, resume)
     if not ranks.is_first():
         return {}
-    _save(fitted, predictor, BASE if found.made else cfg.encoder.name, folder, tasks)
+    _save(fitted, predictor, BASE if found.made else hub_id(cfg.encoder.name), folder, tasks)
     dendritic.attach(fitted.model, fitted.description)
     dendritic.load(fitted.model, fitted.dendrites)
     report = fitted.report
@@ -156,14 +156,14 @@ def check(cfg: Config, table: TableLike, tasks: Mapping[str, TaskLike]) -> None:
 
     Raises:
         UserError: slices or domains that the data do not have; a device that is not there; a
-            weighting that cannot be made; an encoder that cannot be had, or not with these adapters
-            or this pooling.
+            weighting that cannot be made; an encoder that cannot be had, or not with these
+            adapters, this pooling or these texts.
     """
     _slices(cfg, table, tasks)
     _domains(cfg, table, tasks)
     pick_device(cfg.device)
     make_weighting(cfg, cfg.tasks, shared=list, trainable=list, device=torch.device("cpu"))
-    check_encoder(cfg.encoder)
+    check_encoder(cfg.encoder, texts=table.frame["text"].tolist())
 
 
 def _slices(cfg: Config, table: TableLike, tasks: Mapping[str, TaskLike]) -> tuple[str, ...]:
