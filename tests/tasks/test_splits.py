@@ -7,7 +7,7 @@ import pytest
 from dao.errors import UserError
 from tasks.splits import group_key, make_splits
 from tasks.standard import parse_split
-from tasks.words import former_key
+from tasks.words import _key_parts, former_key
 
 
 def frame(texts, labels=None, splits=None):
@@ -80,6 +80,11 @@ def test_the_order_of_drawing_is_that_of_earlier_versions():
     for text in ("Profit-ROSE, 4 %!", "by -5 % 👍", "लाभ कमी है।", "A+ (€5)"):
         former = re.sub(r"[\W_]+", " ", text.lower()).strip()
         assert former_key(text) == former_key(group_key(text)) == former
+
+
+@pytest.mark.parametrize("text", ["Profit-ROSE_2, 4 %!", "a  b\t_c", "?!", "x - y", "don't~^`|"])
+def test_plain_texts_have_the_same_key_by_the_short_way(text):
+    assert group_key(text) == (" ".join(_key_parts().findall(text.lower())) or text)
 
 
 def test_rows_that_differ_in_signs_alone_all_remain():
