@@ -269,7 +269,7 @@ def _from_pretrained(factory: Any, location: Location, **options: Any) -> Any:  
             advice = (
                 f" Where the hub cannot be reached, download the model's folder (config.json, "
                 f"tokenizer, *.safetensors) from huggingface.co/{location.name} elsewhere and give "
-                f"it with --encoder FOLDER."
+                f"it with --encoder FOLDER (evaluate.py: encoder.name=FOLDER)."
             )
         raise UserError(
             f"`encoder.name` should be a text model in a folder or on the hub. "
