@@ -14,6 +14,7 @@ python evaluate.py compare RUN_A RUN_B
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
+    from dao.learner.elsewhere import RunElsewhere
     from dao.learner.expert_merging import Rule
     from dao.learner.inference import EngineName
     from dao.learner.predictor import Predictor
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 NEED_OUTPUT = ("--input", "--merge-experts")
 TAKE_OUTPUT = ("--quantize", "--threshold-sweep")
 COLUMNS = ("text", "cls", "reg", "split", "domain", "id")
+ENCODER = "encoder.name="
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -43,8 +46,8 @@ def main(
         list[str] | None,
         typer.Argument(
             metavar="[KEY=VALUE]... or RUN_A RUN_B",
-            help="Columns of new data: data.text=NAME, ...; or the two to compare, each a run or "
-            "a folder with runs in seed=N.",
+            help="Columns of new data: data.text=NAME, ...; encoder.name=FOLDER, where the encoder "
+            "of the run is now; or the two to compare, each a run or a folder with runs in seed=N.",
         ),
     ] = None,
     data: Annotated[
@@ -116,25 +119,26 @@ def main(
         others = (*chosen, output, engine, expert_weights, device)
         _compare(overrides or [], style, any(others))
         return
-    _check_usage(chosen, output, bool(engine or overrides), style, expert_weights)
+    columns, encoder = _sorted(overrides or [])
+    _check_usage(chosen, output, bool(engine or columns), style, expert_weights)
     with user_errors():
-        from dao.learner.record import RunFolder
+        from dao.learner.elsewhere import RunElsewhere
 
-        folder, style = RunFolder(run), style or "terminal"
+        folder, style = RunElsewhere(run, encoder), style or "terminal"
         folder.check_finished()
         load = partial(_load, folder, device, engine or "eager")
         if merge_experts and output:
             _merge(folder, load, merge_experts, expert_weights, output, style)
         elif benchmark or quantize or threshold_sweep or compare_to:
-            other = RunFolder(compare_to) if compare_to else None
+            other = RunElsewhere(compare_to) if compare_to else None
             mode = "sweep" if threshold_sweep else "quantize" if quantize else "benchmark"
             _measure(folder, load, style, mode, output or run, other, device)
         elif export:
             _export(folder, load, export)
         elif text or source:
-            _predict(load, _columns(folder, overrides), text or [], source, output)
+            _predict(load, _columns(folder, columns), text or [], source, output)
         else:
-            _report(folder, load, _columns(folder, overrides), data or [], style)
+            _report(folder, load, _columns(folder, columns), data or [], style)
 
 
 def _check_usage(
@@ -166,16 +170,23 @@ def _compare(paths: list[str], style: str | None, others: bool) -> None:
         print_comparison(Path(paths[0]), Path(paths[1]), style or "terminal")
 
 
-def _columns(folder: RunFolder, overrides: list[str] | None) -> Columns:
+def _sorted(overrides: list[str]) -> tuple[list[str], str]:
+    """The columns of new data, and where the encoder is."""
+    known = tuple(f"data.{name}=" for name in COLUMNS)
+    columns = [o for o in overrides if not o.startswith(ENCODER)]
+    if refused := [o for o in columns if not o.startswith(known)]:
+        raise typer.BadParameter(
+            f"only columns (data.NAME=COLUMN, of {', '.join(COLUMNS)}) and {ENCODER}FOLDER can be "
+            f"set here: {refused[0]}"
+        )
+    places = [o.removeprefix(ENCODER) for o in overrides if o.startswith(ENCODER)]
+    return columns, next(reversed(places), "")
+
+
+def _columns(folder: RunElsewhere, overrides: list[str]) -> Columns:
     from tasks.data import Columns
 
-    known = tuple(f"data.{name}=" for name in COLUMNS)
-    if refused := [o for o in overrides or [] if not o.startswith(known)]:
-        raise typer.BadParameter(
-            f"only columns (data.NAME=COLUMN, of {', '.join(COLUMNS)}) can be set here: "
-            f"{refused[0]}"
-        )
-    cfg = folder.config(overrides or [])
+    cfg = folder.config(overrides)
     return Columns.named(cfg.data, cfg.columns)
 
 
@@ -207,13 +218,13 @@ def _report(folder: RunFolder, load: Load, columns: Columns, data: list[str], st
         lines = [f"{overlap(trained, table)} of these rows were in the training data"]
     if data and cfg.data.where:
         lines.append(f"not applied to these rows: data.where of the run, {dict(cfg.data.where)}")
-    lines += notes
     tasks = {name: task for name, task in tasks.items() if name in table.tasks}
     further = table.frame.drop(columns=list(tasks))
     targets = (cfg.data.cls, cfg.data.reg)
     slices = slice_columns(None if data else cfg.data.slices, further, targets)
     rows = table.rows("test")
     outputs = predictor(rows["text"].tolist())
+    lines += notes
     parts = assess(outputs, tasks, rows, train, ceilings(table, tasks, "test"), slices)
     for part, content in parts.items():
         metrics[part] = {**({} if data else metrics[part]), "test": content}
@@ -240,7 +251,7 @@ def _predict(
 
 
 def _measure(
-    folder: RunFolder, load: Load, style: str, mode: str, place: Path, other: RunFolder | None,
+    folder: RunFolder, load: Load, style: str, mode: str, place: Path, other: RunElsewhere | None,
     device: str | None,
 ) -> None:  # fmt: skip
     from dao.learner import evaluation
@@ -291,7 +302,7 @@ def _export(folder: RunFolder, load: Load, path: Path) -> None:
 
 
 def _load(
-    folder: RunFolder, device: str | None, engine: EngineName
+    folder: RunElsewhere, device: str | None, engine: EngineName
 ) -> tuple[dict[str, Task], Predictor, list[str]]:
     from dao.learner.inference import make_engine
     from dao.learner.predictor import pick_device, reload
@@ -302,7 +313,9 @@ def _load(
     outputs = {name: task.outputs for name, task in tasks.items()}
     predictor = reload(folder, outputs, pick_device(device or folder.config().device))
     predictor, merged = make_engine(engine, predictor)
-    return tasks, predictor, [f"engine {engine}: {merged}"] if merged else []
+    notes = folder.told() + ([f"engine {engine}: {merged}"] if merged else [])
+    # Filled by predictions, and read after them.
+    return tasks, replace(predictor, note=notes.append), notes
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import f1_score, make_scorer
 from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
 
+from tasks.words import normalised, word_pattern
+
 __all__ = ["classify", "features", "regress"]
 
 FOLDS = 3
@@ -19,16 +21,20 @@ FOLDS = 3
 def features(train: Sequence[str]) -> tuple[TfidfVectorizer, csr_matrix]:
     """TF-IDF of words and word pairs that occur in at least two training texts.
 
+    What a word is: `tasks.words.word_pattern`.
+
     Texts without spaces, as in Chinese, use runs of one to three characters instead; data too
     small for any term to occur twice keeps every term.
     """
     spaces = sum(text.count(" ") for text in train) / max(1, sum(map(len, train)))
-    unit = {"ngram_range": (1, 2)} if spaces > 0.02 else {"analyzer": "char", "ngram_range": (1, 3)}
+    words = {"ngram_range": (1, 2), "token_pattern": word_pattern()}
+    unit = words if spaces > 0.02 else {"analyzer": "char", "ngram_range": (1, 3)}
+    unit = {"sublinear_tf": True, "preprocessor": normalised, **unit}
     try:
-        vectorizer = TfidfVectorizer(sublinear_tf=True, min_df=2, **unit)
+        vectorizer = TfidfVectorizer(min_df=2, **unit)
         return vectorizer, vectorizer.fit_transform(train)
     except ValueError:  # nothing left after pruning
-        vectorizer = TfidfVectorizer(sublinear_tf=True, token_pattern=r"\S+", **unit)
+        vectorizer = TfidfVectorizer(**{**unit, "token_pattern": r"\S+"})
         return vectorizer, vectorizer.fit_transform(train)
 
 

@@ -19,7 +19,8 @@ from tasks.table import Table
 
 __all__ = ["Regression"]
 
-LARGEST = 3.4e38  # of 32 bits, in which it is learned
+LARGEST = 3.4e38  # of 32 bits, in which targets that are not standardised are learned
+ROUNDING = 4 * np.finfo(float).eps  # relative: what 64 bits leave of a difference of equal numbers
 
 
 class Regression(Task):
@@ -76,14 +77,20 @@ class Regression(Task):
                 f"`{column}` should have scores in the train split. Found none. "
                 f"Name the score column with data.{name}=COLUMN."
             )
-        if np.ptp(scores.astype(np.float32)) == 0:
+        mean, sd = float(scores.mean()), float(scores.std())
+        if _constant(scores) or sd == 0:
             raise UserError(
                 f"`{column}` should vary in the train split. Found {scores[0]:g} in all "
                 f"{scores.size} rows. Name another column with data.{name}=COLUMN."
             )
-        if not standardize:
-            return cls(name, column, scale=scale)
-        return cls(name, column, float(scores.mean()), float(scores.std()), scale)
+        if standardize:
+            return cls(name, column, mean, sd, scale)
+        if _constant(scores.astype(np.float32)):
+            raise UserError(
+                f"`{column}` should vary in 32 bits where it is learned as it is. Found "
+                f"{scores.min():.17g} to {scores.max():.17g}. Leave out reg.standardize=false."
+            )
+        return cls(name, column, scale=scale)
 
     @staticmethod
     def parse(cell: object) -> float | None:
@@ -106,9 +113,9 @@ class Regression(Task):
         return number
 
     def encode(self, values: Sequence[object | None]) -> Tensor:
-        """Turn scores into float32 in their own unit, NaN where missing."""
+        """Turn scores into float64 in their own unit, NaN where missing."""
         numbers = [math.nan if value is None else value for value in self._parse_all(values)]
-        return torch.tensor(numbers, dtype=torch.float32)
+        return torch.tensor(numbers, dtype=torch.float64)
 
     def labelled(self, targets: Tensor) -> Tensor:
         """Mask of the targets that are a number."""
@@ -116,7 +123,11 @@ class Regression(Task):
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean squared error on the standardised, scaled target."""
-        standardised = (targets - self.mean) / self.sd * self.scale
+        # Centred in 64 bits, because 32 bits hold a date in seconds to two minutes only. Scores
+        # around 0 lose nothing, and are centred in 32 bits as in earlier versions, to the bit.
+        origin = self.mean if abs(self.mean) > self.sd else 0.0
+        centred = (targets.double() - origin).float() - (self.mean - origin)
+        standardised = centred / self.sd * self.scale
         return functional.mse_loss(outputs.squeeze(-1).float(), standardised)
 
     def predict(self, outputs: Tensor) -> dict[str, list[Any]]:
@@ -140,7 +151,7 @@ class Regression(Task):
             "mse": float(mean_squared_error(actual, predicted)),
             "mae": float(mean_absolute_error(actual, predicted)),
             "r2": float(r2_score(actual, predicted)) if varied else None,
-            "pearson": _cosine(predicted - predicted.mean(), actual - actual.mean()),
+            "pearson": _cosine(_centred(predicted), _centred(actual)),
             "cosine": _cosine(predicted, actual),
         }
 
@@ -152,7 +163,7 @@ class Regression(Task):
         self, train: tuple[Sequence[str], Tensor], test: tuple[Sequence[str], Tensor]
     ) -> dict[str, dict[str, Any]]:
         """The training mean, and TF-IDF with ridge regression."""
-        texts, scores = self._known(train[0], train[1].double())
+        texts, scores = self._known(*train)
         mean = np.full(len(test[0]), scores.mean())
         linear = baselines.regress(texts, scores, test[0])
         return {
@@ -161,10 +172,17 @@ class Regression(Task):
         }
 
 
+def _constant(numbers: np.ndarray) -> bool:
+    """Whether numbers differ by rounding at most."""
+    return bool(np.ptp(numbers) <= ROUNDING * abs(numbers).max())
+
+
+def _centred(numbers: np.ndarray) -> np.ndarray:
+    """Numbers minus their mean; zeros where all are equal, instead of rounding errors."""
+    return np.zeros(len(numbers)) if _constant(numbers) else numbers - numbers.mean()
+
+
 def _cosine(left: np.ndarray, right: np.ndarray) -> float:
     left, right = left.astype(float), right.astype(float)
-    # A constant minus its mean leaves rounding errors, not zeros.
-    if np.ptp(left) < 1e-12 * max(1.0, abs(left).max()) and abs(left).max() < 1e-9:
-        return 0.0
     norms = np.linalg.norm(left) * np.linalg.norm(right)
     return float(left @ right / norms) if norms > 0 else 0.0

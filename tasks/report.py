@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from dao.numbers import told_apart
 from tasks.progress import ticking
 from tasks.sources import Raw
 from tasks.table import SPLITS, count
@@ -90,16 +91,16 @@ def _cut(about: Mapping[str, Any] | None) -> list[str]:
     """Where classes come from that no column holds."""
     if about is None:
         return []
-    ends = ", ".join(f"{threshold:.4g}" for threshold in about["thresholds"])
+    ends = ", ".join(told_apart(about["thresholds"]))
     unused = "".join(f"; column `{name}` is not used" for name in about["unused"])
     return [f"cls: cut from `{about['column']}` at {ends}{unused}"]
 
 
 def _named(targets: Mapping[str, float]) -> str:
-    shown = [
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in list(targets.items())[:MOST]
-    ]
+    first = dict(list(targets.items())[:MOST])
+    scores = told_apart([value for value in first.values() if isinstance(value, float)])
+    values = scores or map(str, first.values())
+    shown = [f"{name} {value}" for name, value in zip(first, values, strict=True)]
     return ", ".join(shown) + (f", and {len(targets) - MOST} more" if len(targets) > MOST else "")
 
 

@@ -1,7 +1,6 @@
 """Train, validation and test without a text in two of them."""
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,21 +10,12 @@ import pandas as pd
 from dao.errors import UserError
 from tasks.progress import ticking
 from tasks.table import SPLITS, count
+from tasks.words import former_key, group_key
 
 __all__ = ["FRACTIONS", "group_key", "make_splits"]
 
 FRACTIONS = (0.8, 0.1, 0.1)
 """Train, validation and test, of texts that nobody has put anywhere."""
-
-
-def group_key(text: str) -> str:
-    """What two copies of a text share: lower case, everything but letters and digits a space.
-
-    Example:
-        >>> group_key("Profit ROSE, by 4 %!") == group_key("profit rose by 4")
-        True
-    """
-    return re.sub(r"[\W_]+", " ", text.lower()).strip() or text
 
 
 def make_splits(
@@ -128,7 +118,8 @@ class _Texts:
         return split.mask((split == "train") & self.groups[split.index].isin(chosen), to)
 
     def _order(self, key: str, to: str) -> str:
-        return hashlib.sha256(f"{self.seed}/{to}/{key}".encode()).hexdigest()
+        order = hashlib.sha256(f"{self.seed}/{to}/{former_key(key)}".encode())
+        return f"{order.hexdigest()} {key}"
 
 
 def _quota(members: dict[str, list[str]], share: float) -> dict[str, int]:

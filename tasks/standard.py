@@ -12,6 +12,7 @@ from tasks.sources import Raw
 from tasks.table import Columns, count, shown
 
 __all__ = [
+    "parse_prose",
     "parse_split",
     "parse_text",
     "require_named",
@@ -38,6 +39,19 @@ def parse_text(cell: object) -> str | None:
     if isinstance(cell, bytes):
         raise ValueError("text, not bytes")
     return str(cell).strip() or None
+
+
+def parse_prose(cell: object) -> str | None:
+    """Turn a cell of the text column into a text, None where it is empty.
+
+    Raises:
+        ValueError: The cell holds a number, a date, a list or anything else that is no text.
+    """
+    if cell is None or cell is pd.NaT or (isinstance(cell, float) and cell != cell):
+        return None
+    if not isinstance(cell, str):
+        raise ValueError("text, or empty where it is missing")
+    return parse_text(cell)
 
 
 def parse_split(cell: object) -> str | None:
@@ -134,7 +148,7 @@ def standard(raw: Raw, columns: Columns, tasks: Sequence[str]) -> pd.DataFrame:
     """
     parsers: dict[str, Callable[[object], object]] = {
         "id": parse_text,
-        "text": parse_text,
+        "text": parse_prose,
         "split": parse_split,
         "domain": parse_text,
         **{task: TASKS[task].parse for task in tasks},

@@ -12,8 +12,8 @@ from tasks.data import assemble, nothing
 from tasks.report import described
 from tasks.sources import read
 from tasks.splits import group_key
-from tasks.standard import parse_text, require_text_and_target
-from tasks.table import Columns, Table
+from tasks.standard import parse_prose, require_text_and_target
+from tasks.table import Columns, Table, shown
 
 __all__ = ["load_unseen", "overlap", "read_texts"]
 
@@ -76,9 +76,12 @@ def read_texts(source: str, columns: Columns) -> list[str]:
     texts = []
     for row, cell in enumerate(frame[columns.text].tolist(), start=1):
         try:
-            text = parse_text(cell)
+            text = parse_prose(cell)
         except ValueError:
-            text = None
+            raise UserError(
+                f"`{columns.text}` of {source} should be text. Found {shown(cell)} in row {row}. "
+                f"Correct it, or name another column with data.text=COLUMN."
+            ) from None
         if text is None:
             raise UserError(
                 f"`{columns.text}` of {source} should have a text in every row. "

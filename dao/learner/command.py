@@ -98,7 +98,7 @@ def print_plan(cfg: Config, table: TableLike) -> None:
         domain_codes(cfg, table)
     make_weighting(cfg, cfg.tasks, shared=list, trainable=list, device=torch.device("cpu"))
     encoder = planned_encoder(cfg.encoder)
-    check_encoder(cfg.encoder, ask_hub=False)
+    check_encoder(cfg.encoder, ask_hub=False, texts=table.frame["text"].tolist())
     console = Console(soft_wrap=True)
     console.print(cfg.to_yaml(), markup=False, highlight=False)
     console.print(f"# run folder: {cfg.folder}", markup=False, highlight=False)

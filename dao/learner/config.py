@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from dao.errors import UserError
+from dao.learner.folders import absolute
 from dao.learner.sampling import parse_sampling
 from dao.learner.sections import (
     ClassificationOptions,
@@ -212,6 +213,8 @@ def load_config(
 ) -> Config:
     """Merge defaults <- YAML file <- `KEY=VALUE` overrides <- flags (dotted key to value).
 
+    The encoder's folder, where it is one, gets its full path.
+
     Raises:
         UserError: naming every key that is unknown or has an unusable value.
     """
@@ -219,10 +222,12 @@ def load_config(
     for key, value in [*parse_overrides(overrides), *(flags or {}).items()]:
         _set(merged, key, value)
     try:
-        return Config.model_validate(merged)
+        cfg = Config.model_validate(merged)
     except ValidationError as error:
         explained = "; ".join(_explain(e) for e in error.errors())
         raise UserError(" ".join(explained.split())) from None
+    encoder = cfg.encoder.model_copy(update={"name": absolute(cfg.encoder.name)})
+    return cfg if encoder == cfg.encoder else cfg.model_copy(update={"encoder": encoder})
 
 
 def parse_overrides(overrides: Iterable[str]) -> Iterator[tuple[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,8 +16,10 @@ from rich.table import Table
 
 from dao.learner.config import Config
 from dao.learner.dendrite_share import share_lines
+from dao.learner.encoder import hub_id
 from dao.learner.plain_models import worse_than_plain
 from dao.learner.plan import Plan
+from dao.numbers import aligned, number
 
 __all__ = [
     "RichProgress",
@@ -72,7 +74,8 @@ class RichProgress:
     def step(self, row: Mapping[str, Any], plan: Plan) -> None:
         """Move the bar."""
         weights = " ".join(f"{task} x{v['weight']:.3g}" for task, v in row["tasks"].items())
-        note = f"loss {row['loss']:.3f}  {weights}  {row['tokens_per_s']:,.0f} tokens/s"
+        loss = number(row["loss"], decimals=3)
+        note = f"loss {loss}  {weights}  {row['tokens_per_s']:,.0f} tokens/s"
         self._bar.update(
             self._task, completed=row["step"], total=plan.total, note=note, visible=True
         )
@@ -83,7 +86,8 @@ class RichProgress:
             "  dendrites added" if row["grown"] else ""
         )
         self.console.print(
-            f"epoch {row['epoch']}, step {row['step']}: validation score {row['score']:.4f}{marks}",
+            f"epoch {row['epoch']}, step {row['step']}: validation score "
+            f"{number(row['score'])}{marks}",
             highlight=False,
         )
 
@@ -100,8 +104,7 @@ def results_table(metrics: Mapping[str, Any], split: str) -> Table:
     columns = [(t, m, a) for t, shown in metrics["headline"].items() for m, a in shown]
     counts = ", ".join(f"{task} n={values['n']}" for task, values in figures.items())
     table = _table(f"{split} ({counts})", [f"{t} {m} {a}" for t, m, a in columns])
-    for label, row in _rows(metrics, split, figures):
-        table.add_row(label, *(_cell(row.get(task, {}).get(metric)) for task, metric, _ in columns))
+    _fill(table, _rows(metrics, split, figures), columns)
     return table
 
 
@@ -113,10 +116,12 @@ def slices_table(metrics: Mapping[str, Any], split: str) -> Table | None:
     headline = {task: [("n", ""), *shown] for task, shown in metrics["headline"].items()}
     columns = [(t, m, a) for t, shown in headline.items() for m, a in shown]
     table = _table(f"{split}, by column", [f"{t} {m} {a}" for t, m, a in columns])
-    for column, groups in slices.items():
-        for value, row in groups.items():
-            cells = (_cell(row.get(task, {}).get(metric)) for task, metric, _ in columns)
-            table.add_row(escape(f"{column} = {value}"), *cells)
+    rows = (
+        (escape(f"{column} = {value}"), row)
+        for column, groups in slices.items()
+        for value, row in groups.items()
+    )
+    _fill(table, rows, columns)
     return table
 
 
@@ -142,11 +147,12 @@ def variants_table(
     counted = {task: [("n", ""), *shown] for task, shown in headline.items()}
     columns = [(t, m, a) for t, shown in counted.items() for m, a in shown]
     table = _table(title, [f"{t} {m} {a}" for t, m, a in columns])
-    for name, figures in variants.items():
-        groups = {"all": figures["all"], **figures["domains"]}
-        for group, row in groups.items():
-            cells = (_cell(row.get(task, {}).get(metric)) for task, metric, _ in columns)
-            table.add_row(escape(f"{name}, {group}"), *cells)
+    rows = (
+        (escape(f"{name}, {group}"), row)
+        for name, figures in variants.items()
+        for group, row in {"all": figures["all"], **figures["domains"]}.items()
+    )
+    _fill(table, rows, columns)
     return table
 
 
@@ -176,10 +182,16 @@ def _table(title: str, columns: Iterable[str]) -> Table:
     return table
 
 
-def _cell(value: float | None) -> str:
-    if value is None:
-        return ""
-    return str(value) if isinstance(value, int) else f"{value:.4f}"
+def _fill(
+    table: Table,
+    rows: Iterable[tuple[str, Mapping[str, Any]]],
+    columns: Sequence[tuple[str, str, str]],
+) -> None:
+    """Add labelled rows of figures; `columns` are of task, figure and arrow."""
+    kept = list(rows)
+    cells = [aligned([row.get(t, {}).get(m) for _, row in kept]) for t, m, _ in columns]
+    for place, (label, _) in enumerate(kept):
+        table.add_row(label, *(column[place] for column in cells))
 
 
 def _rows(
@@ -202,7 +214,10 @@ def summary(metrics: Mapping[str, Any]) -> list[str]:
     """Where a plain model is better, and what DAO and dendrites did, in a few plain lines."""
     lines = [line for split in _tested(metrics) for line in worse_than_plain(metrics, split)]
     weights = metrics["loss_weights"]
-    moves = ", ".join(f"{t} {w['first']:.3f} → {w['last']:.3f}" for t, w in weights.items())
+    moves = ", ".join(
+        f"{task} {number(w['first'], decimals=3)} → {number(w['last'], decimals=3)}"
+        for task, w in weights.items()
+    )
     lines += [f"loss weights, first → last step: {moves}"] if moves else []
     dendrites = metrics["dendrites"]
     if dendrites:
@@ -262,14 +277,15 @@ def model_card(cfg: Config, metrics: Mapping[str, Any]) -> str:
     adapted = cfg.encoder.tune == "lora"
     part = "experts" if cfg.routed else "adapter" if adapted else "encoder"
     provenance = metrics["provenance"]
-    scratch, name = provenance["scratch"], provenance["encoder"]["name"]
+    scratch, name = provenance["scratch"], hub_id(provenance["encoder"]["name"])
     name = f"`base/` ({name})" if scratch and adapted else name
     what = f"a peft adapter of {name}" if adapted else f"{name} as trained"
     if cfg.routed:
         names = ", ".join(cfg.experts.names)
         what = f"{what} for each of {names}, `router.safetensors` what mixes them"
     data = ModelCardData(
-        base_model=None if scratch else cfg.encoder.name,
+        # A folder of this machine is no model of the hub.
+        base_model=None if scratch or provenance["encoder"]["origin"] == "folder" else name,
         library_name="peft" if adapted else "transformers",
         tags=["multi-task", "lora"] if adapted else ["multi-task"],
         model_name=cfg.arm,

@@ -12,14 +12,16 @@ from torch import Tensor
 
 from dao.learner import dendritic, ranks
 from dao.learner.assessment import TableLike, assess, slice_columns
+from dao.learner.batching import Examples
 from dao.learner.config import Config
 from dao.learner.controls import arm_encoder, check_encoder
 from dao.learner.dendrite_share import shares_of_sets
 from dao.learner.domains import check_labels, domain_codes, with_domains
+from dao.learner.encoder import hub_id
 from dao.learner.files import csv_text, write_atomically, write_tensors
 from dao.learner.loop import Fitted, Job, Progress, fit
 from dao.learner.model import build, save_weights
-from dao.learner.predictor import DENDRITES, Predictor, pick_device
+from dao.learner.predictor import DENDRITES, Predictor, pick_device, predictor_of
 from dao.learner.prefix import cache_prefix
 from dao.learner.record import RunFolder, provenance
 from dao.learner.report import model_card
@@ -30,6 +32,7 @@ from dao.learner.scratch import BASE, Found, find_encoder, forget_start
 from dao.learner.sections import Encoder
 from dao.learner.stages import check_one_process, fit_stages, steps_of_stages
 from dao.learner.token_cache import TokenCache
+from dao.learner.tokens import Tokens, cut_line
 from dao.learner.weighting import make_weighting
 
 __all__ = ["check", "run"]
@@ -74,10 +77,12 @@ def run(
     found = find_encoder(cfg, texts, folder.path, device, progress.note, resume=resume)
     encoder = arm_encoder(cfg.model_copy(update={"encoder": found.encoder}), outputs)
     experts = cfg.experts if cfg.routed else None
-    predictor = Predictor(*build(encoder, outputs, device, cfg.seed, experts), cache)
+    predictor = predictor_of(*build(encoder, outputs, device, cfg.seed, experts), cache)
+    model = predictor.model
     parameters = predictor.model.count()
     progress.note(predictor.model.describe())
     train, validation = (predictor.examples(table.rows(s), tasks) for s in ("train", "validation"))
+    cut = _tell_of_cut_texts(predictor, table, (train, validation), progress)
     train, validation = (
         with_domains(train, domains, "train"),
         with_domains(validation, domains, "validation"),
@@ -88,9 +93,10 @@ def run(
     if cfg.encoder.prefix_cache:
         place = cfg.cache_folder / "prefix"
         splits = train, validation
-        model, pad = predictor.model, predictor.pad
         with ranks.first_rank_first():
-            (train, validation), spent = cache_prefix(model, splits, pad, place, progress.note)
+            (train, validation), spent = cache_prefix(
+                model, splits, predictor.pad, place, progress.note
+            )
         cached = {"prefix_cache": spent}
     line_limit = predictor.limit if cfg.train.packing else None
     names = table.rows("train")["id"].tolist()
@@ -101,7 +107,7 @@ def run(
     fitted, staged = _fit(job, resume)
     if not ranks.is_first():
         return {}
-    _save(fitted, predictor, BASE if found.made else cfg.encoder.name, folder, tasks)
+    _save(fitted, predictor, BASE if found.made else hub_id(cfg.encoder.name), folder, tasks)
     dendritic.attach(fitted.model, fitted.description)
     dendritic.load(fitted.model, fitted.dendrites)
     report = fitted.report
@@ -137,6 +143,7 @@ def run(
         "parameters": parameters,
         "training": {**_training(cfg, fitted, staged, folder), "sampling": counts, **cached},
         "data": table.report,
+        "texts": cut,
         "files": folder.model_digests(),
         "provenance": {**provenance(device), **_compute(found, encoder, predictor)},
     }
@@ -154,14 +161,14 @@ def check(cfg: Config, table: TableLike, tasks: Mapping[str, TaskLike]) -> None:
 
     Raises:
         UserError: slices or domains that the data do not have; a device that is not there; a
-            weighting that cannot be made; an encoder that cannot be had, or not with these adapters
-            or this pooling.
+            weighting that cannot be made; an encoder that cannot be had, or not with these
+            adapters, this pooling or these texts.
     """
     _slices(cfg, table, tasks)
     _domains(cfg, table, tasks)
     pick_device(cfg.device)
     make_weighting(cfg, cfg.tasks, shared=list, trainable=list, device=torch.device("cpu"))
-    check_encoder(cfg.encoder)
+    check_encoder(cfg.encoder, texts=table.frame["text"].tolist())
 
 
 def _slices(cfg: Config, table: TableLike, tasks: Mapping[str, TaskLike]) -> tuple[str, ...]:
@@ -193,6 +200,19 @@ def _fit(job: Job, resume: bool) -> tuple[Fitted, dict[str, Any] | None]:
     total = sum(steps.values())
     fitted = fit(replace(job, steps=total), resume=resume)
     return fitted, {"control": job.cfg.experts.control, "steps": total, "steps_of_stages": steps}
+
+
+def _tell_of_cut_texts(
+    predictor: Predictor, table: TableLike, known: tuple[Examples, Examples], progress: Progress
+) -> dict[str, Any]:
+    """Count the texts that are longer than the token limit, before training; for the record."""
+    test = predictor.examples(table.rows("test"), {})
+    parts = {"train": known[0].ids, "validation": known[1].ids, "test": test.ids}
+    cut = {split: ids.cut for split, ids in parts.items() if isinstance(ids, Tokens)}
+    rows = {split: len(ids) for split, ids in parts.items()}
+    if line := cut_line(cut, rows, predictor.limit, predictor.most):
+        progress.note(line)
+    return {"token_limit": predictor.limit, "encoder_takes": predictor.most, "cut": cut}
 
 
 def _training(

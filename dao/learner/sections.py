@@ -114,11 +114,11 @@ class Encoder(Settings):
     """The shared text encoder."""
 
     name: str = "all-MiniLM-L6-v2"
-    """Hub id, folder, or the embedded all-MiniLM-L6-v2."""
+    """Hub id, folder (kept by its full path), or the embedded all-MiniLM-L6-v2."""
     pooling: Literal["auto", "mean", "last", "first"] = "auto"
     """How token states become one vector; auto: last token of a causal model, else mean."""
     max_length: int = Field(128, ge=4)
-    """Tokens per text; longer texts are cut."""
+    """Tokens per text; longer texts are cut, and counted before training."""
     quantize: Literal["none", "nf4", "int8"] = "none"
     """Frozen weights through bitsandbytes."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

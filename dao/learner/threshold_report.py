@@ -24,6 +24,7 @@ from dao.learner.files import write_atomically
 from dao.learner.predictor import Predictor
 from dao.learner.scoring import TaskLike
 from dao.learner.threshold import Part, curve, sweep
+from dao.numbers import aligned, number
 
 __all__ = ["FILES", "sweep_run", "sweep_table"]
 
@@ -93,7 +94,7 @@ def sweep_run(
 
 def sweep_table(found: Mapping[str, Any]) -> Table:
     """Figures of the class on both splits, as usual and at the chosen threshold."""
-    title = f"{found['positive']}: threshold {found['threshold']:.4f}, chosen on validation"
+    title = f"{found['positive']}: threshold {number(found['threshold'])}, chosen on validation"
     table = Table(title=escape(title), title_justify="left", title_style="bold")
     for name in ("", "n", "of the class", "called so", *(f"{name} ↑" for name in FIGURES)):
         table.add_column(name, justify="right" if name else "left")
@@ -108,7 +109,7 @@ def _add_rows(table: Table, found: Mapping[str, Any], split: str, label: str) ->
     for key, by in (("usual", found["usual"]), ("chosen", f"from {found['threshold']:.4g} on")):
         row = part[key]
         numbers = (str(part["n"]), str(part["positive"]), str(row["called"]))
-        table.add_row(f"{label}, {by}", *numbers, *(f"{row[name]:.4f}" for name in FIGURES))
+        table.add_row(f"{label}, {by}", *numbers, *aligned([row[name] for name in FIGURES]))
 
 
 def _log(probabilities: NDArray[np.float64]) -> Tensor:

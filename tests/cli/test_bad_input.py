@@ -197,8 +197,8 @@ CASES = [
         "data.parquet",
         pq({"text": [b"a"], "label": ["up"], "score": [1.0]}),
         (),
-        "`text` of FILE should be text, not bytes. Found b'a' in row 1. Correct it, or "
-        "name another column with data.text=COLUMN.",
+        "`text` of FILE should be text, or empty where it is missing. Found b'a' in row 1. Correct "
+        "it, or name another column with data.text=COLUMN.",
     ),
     (
         "parquet list label",
@@ -643,7 +643,8 @@ CASES = [
         GOOD,
         ("--encoder", "/nowhere/at/all"),
         "`encoder.name` should be a folder or a hub id (owner/name). Found "
-        "'/nowhere/at/all', which is no folder here. Correct the path.",
+        "'/nowhere/at/all', which is no folder here. Correct the path: --encoder FOLDER of "
+        "train.py, encoder.name=FOLDER of evaluate.py.",
     ),
     (
         "encoder name",
@@ -651,7 +652,8 @@ CASES = [
         GOOD,
         ("--encoder", "a/b/c"),
         "`encoder.name` should be a folder or a hub id (owner/name). Found 'a/b/c', "
-        "which is no folder here. Correct the path.",
+        "which is no folder here. Correct the path: --encoder FOLDER of train.py, "
+        "encoder.name=FOLDER of evaluate.py.",
     ),
 ]
 

@@ -1,4 +1,5 @@
 import math
+import re
 
 import pandas as pd
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from dao.errors import UserError
 from tasks.splits import group_key, make_splits
 from tasks.standard import parse_split
+from tasks.words import _key_parts, former_key
 
 
 def frame(texts, labels=None, splits=None):
@@ -47,6 +49,51 @@ def test_group_key_ignores_case_space_and_marks():
     assert group_key("Größe") == "größe"
     assert group_key("利润。上升") == "利润 上升"
     assert group_key("!!!") == "!!!"
+    assert group_key("Nokia\u00ae | ~ `x\u00b4") == group_key("nokia x")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("टीम हारी", "टीम हर"), ("लाभ कम है", "लाभ कमी है"), ("किला", "कला"),
+        ("गया 👍", "गया 👎"), ("📈", "📉"), ("up 👍🏻", "up 👍🏿"), ("Rating +1", "Rating -1"),
+        ("by \u22125 %", "by 5 %"), ("at -.5", "at .5"), ("rated A+", "rated A"),
+        ("€5", "₹5"), ("x < 5", "x > 5"), ("நல்லது", "நல்ல"), ("\u2713 done", "\u2717 done"),
+    ],
+)  # fmt: skip
+def test_texts_that_differ_in_a_sign_are_no_copies(one, other):
+    assert group_key(one) != group_key(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Cafe\u0301 rose", "caf\u00e9 rose"), ("2010-2011", "2010 2011"), ("x-ray", "x ray"),
+        ("\u2764\ufe0f good", "\u2764 good"), ("क\u094d\u200dष", "क\u094dष"), ("लाभ।", "लाभ"),
+    ],
+)  # fmt: skip
+def test_spellings_of_one_text_are_copies(one, other):
+    assert group_key(one) == group_key(other)
+
+
+def test_the_order_of_drawing_is_that_of_earlier_versions():
+    for text in ("Profit-ROSE, 4 %!", "by -5 % 👍", "लाभ कमी है।", "A+ (€5)"):
+        former = re.sub(r"[\W_]+", " ", text.lower()).strip()
+        assert former_key(text) == former_key(group_key(text)) == former
+
+
+@pytest.mark.parametrize("text", ["Profit-ROSE_2, 4 %!", "a  b\t_c", "?!", "x - y", "don't~^`|"])
+def test_plain_texts_have_the_same_key_by_the_short_way(text):
+    assert group_key(text) == (" ".join(_key_parts().findall(text.lower())) or text)
+
+
+def test_rows_that_differ_in_signs_alone_all_remain():
+    texts = ["मूल्य बढ़ा", "मूल्य बढ़ी", "मूल्य बढ़े", "news 👍", "news 👎", "news", "+1", "-1", "1"]
+    frame = pd.DataFrame({"text": texts, "split": ["train", "validation", "test"] * 3})
+    frame["cls"] = pd.Series(["a", "b", "a"] * 3, dtype=object)
+    kept, report = make_splits(frame, ["cls"], seed=0)
+    assert len(kept) == 9
+    assert set(report["duplicates"].values()) == {0}
 
 
 def test_shares_are_80_10_10_in_every_class():

@@ -18,6 +18,7 @@ from dao.learner.config import Config
 from dao.learner.experiment.contrasts import families, measured
 from dao.learner.experiment.grid import Cell
 from dao.learner.experiment.job import Outcome
+from dao.numbers import number
 
 __all__ = ["Board", "duration", "figures"]
 
@@ -146,8 +147,10 @@ def figures(cfg: Config, *, short: bool = False) -> str:
     except (OSError, ValueError, KeyError):
         return "done"
     if short:
-        return " ".join("none" if value is None else f"{value:.3f}" for _, value in found)
-    shown = [f"{name} none" if value is None else f"{name} {value:.4f}" for name, value in found]
+        return " ".join(
+            "none" if value is None else number(value, decimals=3) for _, value in found
+        )
+    shown = [f"{name} {'none' if value is None else number(value)}" for name, value in found]
     return ", ".join([*shown, f"trained in {seconds:.0f} s"])
 
 

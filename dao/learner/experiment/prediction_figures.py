@@ -15,6 +15,7 @@ from sklearn.metrics import confusion_matrix
 from dao.learner.experiment.arms import label
 from dao.learner.experiment.figures import INK, Panel, arm_style
 from dao.learner.experiment.runs import Run
+from dao.numbers import number
 
 __all__ = [
     "Reliability",
@@ -80,7 +81,7 @@ def score_panel(arm: str, runs: Sequence[Run], task: str) -> Panel | None:
     return Panel(
         partial(_draw_scores, actual=actual, predicted=predicted, arm=arm),
         f"Predicted against true score of {label(arm)}, {len(rows):,} predictions over "
-        f"{_seeds(runs)}; mean squared error {error:.4f}.",
+        f"{_seeds(runs)}; mean squared error {number(error)}.",
         (4.3, 4.0),
     )
 
@@ -147,7 +148,7 @@ def calibration(runs: Sequence[Run], task: str) -> Reliability | None:
 
 def calibration_panel(found: dict[str, Reliability]) -> Panel:
     """Share of right predictions against confidence, one line per arm."""
-    told = "; ".join(f"{label(a)} ECE {r.ece:.4f}" for a, r in found.items())
+    told = "; ".join(f"{label(a)} ECE {number(r.ece)}" for a, r in found.items())
     return Panel(
         partial(_draw_calibration, found=found),
         f"Reliability of the predicted class's probability. {told}.",

@@ -24,6 +24,7 @@ from dao.learner.experiment.runner import Options, check_one_process, outcomes, 
 from dao.learner.experiment.terminal import titled
 from dao.learner.files import write_atomically
 from dao.learner.record import RunFolder
+from dao.numbers import aligned
 
 __all__ = ["cells", "read_grid", "run_search"]
 
@@ -169,8 +170,9 @@ def _conclude(combinations: Sequence[Cell], grid: Mapping[str, Any], folder: Pat
         return
     flat = {cell.arm: _values(cell, grid) for cell in ended}
     table = titled("validation", [*grid, "score ↑"])
-    for score, cell in ranked:
-        table.add_row(*map(str, flat[cell.arm]), f"{score:.4f}")
+    scores = aligned([score for score, _ in ranked])
+    for shown, (_, cell) in zip(scores, ranked, strict=True):
+        table.add_row(*map(str, flat[cell.arm]), shown)
     best = ranked[0][1]
     content = {
         "selected": str(best.cfg.folder),

@@ -23,6 +23,7 @@ from dao.learner.record import RunFolder
 from dao.learner.scoring import TaskLike, measure
 from dao.learner.sizes import disk_bytes
 from dao.learner.speed import BATCH, Timed, inputs, outputs, single_rows, take_turns, times
+from dao.numbers import aligned
 
 __all__ = ["beside", "beside_lines", "beside_tables", "print_beside"]
 
@@ -110,9 +111,12 @@ def beside_tables(found: Mapping[str, Any]) -> list[Table]:
     heads = (f"{task} {metric} {arrow}" for task, metric, arrow in shown)
     figures = titled(escape(title), ["", *heads])
     cost = titled("cost", ["", "parameters ↓", "MB on disk ↓", *SPEED.values()])
-    for label, side in sides.items():
-        values = (side["figures"].get(task, {}).get(metric) for task, metric, _ in shown)
-        figures.add_row(label, *("" if value is None else f"{value:.4f}" for value in values))
+    columns = [
+        aligned([side["figures"].get(task, {}).get(metric) for side in sides.values()])
+        for task, metric, _ in shown
+    ]
+    for place, (label, side) in enumerate(sides.items()):
+        figures.add_row(label, *(column[place] for column in columns))
         size = f"{side['parameters']:,}", f"{side['disk_megabytes']:.2f}"
         cost.add_row(label, *size, *(f"{side[key]:,.2f}" for key in SPEED))
     return [figures, cost]
