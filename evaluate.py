@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 NEED_OUTPUT = ("--input", "--merge-experts")
 TAKE_OUTPUT = ("--quantize", "--threshold-sweep")
-COLUMNS = ("text", "cls", "reg", "split", "domain", "id")
+COLUMNS = ("text", "cls", "reg", "split", "domain", "id", "encoding", "missing")
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -43,7 +43,8 @@ def main(
         list[str] | None,
         typer.Argument(
             metavar="[KEY=VALUE]... or RUN_A RUN_B",
-            help="Columns of new data: data.text=NAME, ...; or the two to compare, each a run or "
+            help="Columns of new data: data.text=NAME, ..., their data.encoding and data.missing; "
+            "or the two to compare, each a run or "
             "a folder with runs in seed=N.",
         ),
     ] = None,
@@ -172,10 +173,14 @@ def _columns(folder: RunFolder, overrides: list[str] | None) -> Columns:
     known = tuple(f"data.{name}=" for name in COLUMNS)
     if refused := [o for o in overrides or [] if not o.startswith(known)]:
         raise typer.BadParameter(
-            f"only columns (data.NAME=COLUMN, of {', '.join(COLUMNS)}) can be set here: "
+            f"only what new data are like (data.NAME=VALUE, of {', '.join(COLUMNS)}) can be set: "
             f"{refused[0]}"
         )
-    cfg = folder.config(overrides or [])
+    # New data are not in the encoding of the run's, and a run from before them has no markers.
+    own = ["data.encoding=utf-8", *(overrides or [])]
+    if any(o.startswith("data.missing=") for o in own):
+        own.append("data.rules=2")
+    cfg = folder.config(own)
     return Columns.named(cfg.data, cfg.columns)
 
 
