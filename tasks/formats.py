@@ -38,9 +38,7 @@ def _separated(separator: str) -> Callable[[bytes, Columns], Rows]:
 
 def _columns(reader: Any, separator: str) -> Rows:  # noqa: ANN401  (csv's type has no public name)
     header = next((row for row in reader if row), [])
-    named = [name for name in header if name.strip()]
-    if len(set(named)) < len(named):
-        raise ValueError(f"two columns of one name among {', '.join(map(short, header))}")
+    _refuse_twice([name for name in header if name.strip()], header)
     columns: list[list[Any]] = [[] for _ in header]
     for row in ticking(reader, "reading"):
         # A separator at the end of a line makes an empty cell without a column.
@@ -51,10 +49,16 @@ def _columns(reader: Any, separator: str) -> Rows:  # noqa: ANN401  (csv's type 
             )
         for column, cell in zip(columns, row, strict=False):
             column.append(cell)
-    unnamed = [cells for name, cells in zip(header, columns, strict=True) if not name.strip()]
-    if len(unnamed) > 1 and any(map(any, unnamed)):
-        raise ValueError("two columns without a name")
-    return dict(zip(header, columns, strict=True))
+    pairs = list(zip(header, columns, strict=True))
+    if len(set(header)) < len(header):
+        pairs = [(name, cells) for name, cells in pairs if name.strip() or any(cells)]
+        _refuse_twice([name for name, _ in pairs], header)
+    return dict(pairs)
+
+
+def _refuse_twice(names: Sequence[str], header: Sequence[str]) -> None:
+    if len(set(names)) < len(names):
+        raise ValueError(f"two columns of one name among {', '.join(map(short, header))}")
 
 
 def other_separator(header: Sequence[str], separator: str = "") -> str:

@@ -112,16 +112,19 @@ def _one(kind: Any, value: Any, *, keeps_null: bool) -> Any:  # noqa: ANN401
         return {_text(k): _one(inner, v, keeps_null=keeps_null) for k, v in content.items()}
     kinds = _alternatives(kind)
     lists = [k for k in kinds if get_origin(k) is tuple and _is_text(get_args(k)[0])]
-    if lists and isinstance(content, list):
+    # A list that is typed has brackets; "- a" is a word.
+    typed = value.text.strip() if isinstance(value, Typed) else None
+    if lists and isinstance(content, list) and (typed is None or typed.startswith("[")):
         return [_text(part) for part in content]
     if not lists and not any(map(_is_text, kinds)):
         return _plain(value)
     if isinstance(content, Word) and content.value is None:
         as_text = keeps_null and type(None) not in kinds
-        return content.text if as_text else None
-    if isinstance(value, Typed):
-        quoted = value.text.lstrip().startswith(("'", '"')) and isinstance(content, str)
-        return content if quoted else value.text.strip()
+        null = content.text if typed is None else typed
+        return null if as_text else None
+    if typed is not None:
+        quoted = typed.startswith(("'", '"')) and isinstance(content, str)
+        return content if quoted else typed
     return _text(value)
 
 
