@@ -189,7 +189,7 @@ def test_shares_of_the_splits(csv):
 @pytest.mark.parametrize(
     ("value", "rows"),
     [("010", 10), ("10", 20), ("8", 10), ("8.0", 10), ("NO", 10), ("no", 0), ("", 10),
-     ("12:30", 10), ("1_000", 10), ("1000", 10), ("1e3", 10), 
+     ("12:30", 10), ("1_000", 10), ("1000", 10), ("1e3", 10),
      (("NO", "010"), 20), ("TRUE", 10), ("yes", 0)],
 )  # fmt: skip
 def test_conditions_compare_text_as_typed_and_numbers_as_numbers(csv, value, rows):
