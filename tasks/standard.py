@@ -25,7 +25,7 @@ __all__ = [
     "without_other_splits",
 ]
 
-UNNAMED = re.compile(r"\s*|Unnamed: \d+(_level_\d+)?")
+UNNAMED = re.compile(r"\s*|Unnamed: \d+(_level_\d+)?|__index_level_\d+__")  # of pandas
 ALIASES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "dev", "eval"), "validation"),

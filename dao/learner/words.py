@@ -7,6 +7,7 @@ it decides which of the two is meant.
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,11 @@ from typing import Any, Literal, Union, get_args, get_origin
 import yaml
 
 __all__ = ["Typed", "Word", "read_value", "read_yaml", "settled"]
+
+LIST = re.compile(r"\[.*\]", re.DOTALL)
+QUOTED = r"""("(?:[^"\\]|\\.)*"|'(?:[^']|'')*')(?=\s*(?:,|$))"""
+ITEM = re.compile(rf"\s*(?:{QUOTED}|([^,]*?))\s*(?:,|$)", re.DOTALL)
+"""A word of a list, in quotes or up to the next comma."""
 
 
 @dataclass(frozen=True)
@@ -112,9 +118,10 @@ def _one(kind: Any, value: Any, *, keeps_null: bool) -> Any:  # noqa: ANN401
         return {_text(k): _one(inner, v, keeps_null=keeps_null) for k, v in content.items()}
     kinds = _alternatives(kind)
     lists = [k for k in kinds if get_origin(k) is tuple and _is_text(get_args(k)[0])]
-    # A list that is typed has brackets; "- a" is a word.
     typed = value.text.strip() if isinstance(value, Typed) else None
-    if lists and isinstance(content, list) and (typed is None or typed.startswith("[")):
+    if lists and typed is not None and LIST.fullmatch(typed):
+        return _items(typed)
+    if lists and typed is None and isinstance(content, list):
         return [_text(part) for part in content]
     if not lists and not any(map(_is_text, kinds)):
         return _plain(value)
@@ -126,6 +133,12 @@ def _one(kind: Any, value: Any, *, keeps_null: bool) -> Any:  # noqa: ANN401
         quoted = typed.startswith(("'", '"')) and isinstance(content, str)
         return content if quoted else typed
     return _text(value)
+
+
+def _items(text: str) -> list[str]:
+    """The words of a list as it was typed, such as [NO,?,"a,b"]; YAML would read `?` and `#`."""
+    found = ITEM.findall(text[1:-1].strip())[:-1]  # the last is the nothing at the end
+    return [_text(read_value(quoted).value) if quoted else plain for quoted, plain in found]
 
 
 def _alternatives(kind: Any) -> tuple[Any, ...]:  # noqa: ANN401

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from dao.errors import UserError
 from dao.learner.config import Config, load_config
+from dao.learner.experiment.grid import Cell, check_not_other
 from dao.learner.experiment.search import read_grid
+from dao.learner.loop import _completed, check_settings, decisive
 from dao.learner.record import RunFolder
 from dao.learner.words import read_yaml, settled
 
@@ -55,6 +57,25 @@ def test_lists_of_cells_stay_as_typed(tmp_path: Path):
     assert cfg.data.where == {"a": ("NO", "010", "12:30", "null", "x,y")}
     assert (cfg.data.missing, cfg.data.slices) == (("1_000", "~"), ("no", "010"))
     assert cfg.experts.names == ("NO", "SE")
+    assert again(cfg, tmp_path) == cfg
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("[]", ()),
+        ("[ ]", ()),
+        ("[a,]", ("a",)),
+        ("[ NO , 010 ]", ("NO", "010")),
+        ("[?,#N/A,<NA>,-,--,*]", ("?", "#N/A", "<NA>", "-", "--", "*")),
+        ("['x,y',\"q\\\"r\",'it''s','']", ("x,y", 'q"r', "it's", "")),
+        ('[it\'s,a "b" c]', ("it's", 'a "b" c')),
+        ("[a b,a: b]", ("a b", "a: b")),
+    ],
+)
+def test_lists_of_any_words(typed: str, words: tuple[str, ...], tmp_path: Path):
+    cfg = load_config(overrides=[f"data.missing={typed}", f"data.where.x={typed}"])
+    assert cfg.data.missing == cfg.data.where["x"] == words
     assert again(cfg, tmp_path) == cfg
 
 
@@ -142,3 +163,25 @@ def test_a_run_that_began_before_is_read_by_the_old_rules(tmp_path: Path):
 def test_old_rules_take_no_markers():
     with pytest.raises(UserError, match="`missing` should come with rules=2"):
         load_config(overrides=["data.rules=1", "data.missing=[NA]"])
+
+
+def test_an_experiment_that_began_before_goes_on(tmp_path: Path):
+    (tmp_path / "metrics.json").write_text("{}")
+    (tmp_path / "config.yaml").write_text("data: {where: {agree: 1.0, code: [8.0, 9.0]}}\n")
+    where = ["data.where.agree=1", "data.where.code=[8,9]"]
+    cfg = load_config(overrides=where, flags={"output": str(tmp_path)})
+    check_not_other(Cell("base", 0, cfg))
+    cfg = load_config(overrides=[*where, "data.where.agree=2"], flags={"output": str(tmp_path)})
+    with pytest.raises(UserError, match=r"`data\.where\.agree` '1\.0' in place of '2'"):
+        check_not_other(Cell("base", 0, cfg))
+
+
+def test_a_run_that_began_before_is_resumed():
+    now = load_config(overrides=["data.where.agree=1.0"], before={"data.rules": 1})
+    old = now.model_dump(mode="json")
+    for name in ("rules", "missing", "encoding"):
+        del old["data"][name]
+    old["data"]["where"] = {"agree": 1.0}
+    check_settings(_completed(old), decisive(now))
+    with pytest.raises(UserError, match=r"`data\.split_seed` changed from 0 to 1"):
+        check_settings(_completed(old), decisive(load_config(overrides=["data.split_seed=1"])))

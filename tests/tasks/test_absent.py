@@ -159,7 +159,7 @@ def test_copies_within_one_source_stay(csv):
     assert found.report["repeated"] == {two: 2}
 
 
-@pytest.mark.parametrize("name", ["Unnamed: 0", "", " "])
+@pytest.mark.parametrize("name", ["Unnamed: 0", "__index_level_0__", "", " "])
 def test_columns_without_a_name_are_passed_over(csv, name):
     rows = [f"{i % 3},text {i},{'ab'[i % 2]},," for i in range(40)]
     found = load([csv(table(rows, f"{name},text,label,,"))], Columns(), tasks=["cls"])
