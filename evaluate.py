@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 NEED_OUTPUT = ("--input", "--merge-experts")
 TAKE_OUTPUT = ("--quantize", "--threshold-sweep")
-COLUMNS = ("text", "cls", "reg", "split", "domain", "id")
 ENCODER = "encoder.name="
+COLUMNS = ("text", "cls", "reg", "split", "domain", "id", "encoding", "missing")
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -46,8 +46,9 @@ def main(
         list[str] | None,
         typer.Argument(
             metavar="[KEY=VALUE]... or RUN_A RUN_B",
-            help="Columns of new data: data.text=NAME, ...; encoder.name=FOLDER, where the encoder "
-            "of the run is now; or the two to compare, each a run or a folder with runs in seed=N.",
+            help="Columns of new data: data.text=NAME, ..., their data.encoding and data.missing; "
+            "encoder.name=FOLDER, where the encoder of the run is now; or the two to compare, each "
+            "a run or a folder with runs in seed=N.",
         ),
     ] = None,
     data: Annotated[
@@ -176,8 +177,8 @@ def _sorted(overrides: list[str]) -> tuple[list[str], str]:
     columns = [o for o in overrides if not o.startswith(ENCODER)]
     if refused := [o for o in columns if not o.startswith(known)]:
         raise typer.BadParameter(
-            f"only columns (data.NAME=COLUMN, of {', '.join(COLUMNS)}) and {ENCODER}FOLDER can be "
-            f"set here: {refused[0]}"
+            f"only what new data are like (data.NAME=VALUE, of {', '.join(COLUMNS)}) and "
+            f"{ENCODER}FOLDER can be set: {refused[0]}"
         )
     places = [o.removeprefix(ENCODER) for o in overrides if o.startswith(ENCODER)]
     return columns, next(reversed(places), "")
@@ -186,7 +187,11 @@ def _sorted(overrides: list[str]) -> tuple[list[str], str]:
 def _columns(folder: RunElsewhere, overrides: list[str]) -> Columns:
     from tasks.data import Columns
 
-    cfg = folder.config(overrides)
+    # New data are not in the encoding of the run's, and a run from before them has no markers.
+    own = ["data.encoding=utf-8", *overrides]
+    if any(o.startswith("data.missing=") for o in own):
+        own.append("data.rules=2")
+    cfg = folder.config(own)
     return Columns.named(cfg.data, cfg.columns)
 
 

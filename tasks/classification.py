@@ -132,7 +132,7 @@ class Classification(Task):
                 f"Name the label column with data.{name}=COLUMN."
             )
         for split in SPLITS[1:]:
-            _refuse_unseen(column, classes, table.values(name, split), split)
+            _refuse_unseen(column, classes, table.values(name, split), split, table.report)
         counts = {label: labels.count(label) for label in classes}
         return cls(
             name,
@@ -293,11 +293,16 @@ class Classification(Task):
         return np.tile(np.eye(self.outputs)[index], (count, 1))
 
 
-def _refuse_unseen(column: str, classes: list[str], labels: list[Any], split: str) -> None:
+def _refuse_unseen(
+    column: str, classes: list[str], labels: list[Any], split: str, report: Mapping[str, Any]
+) -> None:
+    removed = report.get("duplicates", {}).get("rows removed from train", 0)
+    said = f"; {count(removed)} left train, their texts being in validation or test as well"
     for label in sorted(set(labels) - set(classes)):
         raise UserError(
             f"`{column}` should have every class in the train split. Found {label!r} only in the "
-            f"{split} split ({count(labels.count(label))}). Add training rows of it, or remove it."
+            f"{split} split ({count(labels.count(label))}{said if removed else ''}). Add training "
+            f"rows of it, or remove it."
         )
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from dao.errors import UserError
 from tasks import TASKS
+from tasks.absent import Missing, refuse_no_classes
 from tasks.base import Task
 from tasks.cuts import Cut, cut_frame, thresholds_of
 from tasks.filters import Where, matching
@@ -37,8 +38,8 @@ def load(
     without any target are dropped, and so are splits of hub data sets that are neither train,
     validation nor test. Rows without a split are split by text, each class alike; a task
     that then has no row in validation or test gets 10 % of its training texts there. A text in
-    two splits leaves the one it was to be learned in. The report counts all of it, and `notes`
-    puts it into words.
+    two splits leaves the one it was to be learned in. A row that two sources share counts once. The
+    report counts all of it, and `notes` puts it into words.
 
     Args:
         sources: Files or hub data sets (see `tasks.sources.read`); none for the synthetic
@@ -69,7 +70,11 @@ def load(
     for task in wanted:
         if frame[task].isna().all():
             raise nothing([task], columns)
-    frame, made = make_splits(frame, wanted, split_seed, fractions)
+    if "cls" in wanted and columns.rules > 1:
+        refuse_no_classes(frame, columns)
+    frame, made = make_splits(
+        frame, wanted, split_seed, fractions, names=columns.targets, rules=columns.rules
+    )
     made["split"] = left_out + made["split"]
     thresholds, derived = None, {}
     if cut is not None:
@@ -93,7 +98,42 @@ def assemble(
     Raises:
         UserError: A cell cannot be used.
     """
-    return _usable(_stack([standard(part, columns, tasks) for part in raw]), tasks)
+    missing = Missing(columns.missing)
+    parts = [standard(part, columns, tasks, missing) for part in raw]
+    repeated: dict[str, int] = {}
+    if columns.rules > 1:
+        parts, repeated = _once(raw, parts, columns, tasks)
+    frame, dropped = _usable(_stack(parts), tasks)
+    further = {"missing": missing.counts, "repeated": repeated}
+    return frame, dropped | {name: found for name, found in further.items() if found}
+
+
+def _once(
+    raw: Sequence[Raw], parts: list[pd.DataFrame], columns: Columns, tasks: Sequence[str]
+) -> tuple[list[pd.DataFrame], dict[str, int]]:
+    """The sources without rows that an earlier source has as well, and how many these were.
+
+    Rows are the same in text, targets, split, domain, and the user's own id if there is one. A row
+    that one source has twice and another once counts twice.
+    """
+    keys = ["text", "split", "domain", *tasks]
+    rows = pd.concat([part[keys] for part in parts], keys=range(len(parts)), names=["part", "row"])
+    given = [
+        part["id"] if columns.id in own.frame else part["text"]
+        for own, part in zip(raw, parts, strict=True)
+    ]
+    rows["id"] = pd.concat(given).to_numpy()
+    rows = rows.reset_index("part")
+    rows["copy"] = rows.groupby([*keys, "id", "part"], dropna=False, sort=False).cumcount()
+    repeats = rows.duplicated([*keys, "id", "copy"]).to_numpy()
+    kept, counts, start = [], {}, 0
+    for own, part in zip(raw, parts, strict=True):
+        again = repeats[start : start + len(part)]
+        start += len(part)
+        kept.append(part[~again].reset_index(drop=True) if again.any() else part)
+        if again.any():
+            counts[own.source] = counts.get(own.source, 0) + int(again.sum())
+    return kept, counts
 
 
 def nothing(tasks: Sequence[str], columns: Columns) -> UserError:

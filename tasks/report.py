@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from dao.numbers import told_apart
+from tasks.absent import doubts
 from tasks.progress import ticking
 from tasks.sources import Raw
 from tasks.table import SPLITS, count
@@ -80,6 +81,13 @@ def notes(report: Mapping[str, Any]) -> list[str]:
     ]
     lines += [f"{task} in train: {_named(found)}" for task, found in report["targets"].items()]
     lines += _cut(report.get("cut"))
+    for task, found in report["targets"].items():
+        lines += doubts(task, found)
+    for column, words in report.get("missing", {}).items():
+        listed = ", ".join(f"{word} in {count(rows)}" for word, rows in words.items())
+        lines.append(f"missing in `{column}`: {listed}; data.missing says what counts")
+    for source, rows in report.get("repeated", {}).items():
+        lines.append(f"{source}: {count(rows)} left out that an earlier source has as well")
     dropped = [f"{count(rows)} {why}" for why, rows in report["dropped"].items() if rows]
     lines += [f"dropped: {', '.join(dropped)}"] if dropped else []
     lines += _removed(report.get("duplicates", {}))

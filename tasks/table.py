@@ -6,14 +6,16 @@ from typing import Any, Self
 
 import pandas as pd
 
-__all__ = ["SPLITS", "Columns", "Table", "count", "shown"]
+__all__ = ["SPLITS", "Columns", "Table", "count", "short", "shown"]
 
 SPLITS = ("train", "validation", "test")
+MISSING = ("N/A", "n/a", "#N/A", "<NA>", "NaN", "nan")
+"""Words that stand for nothing and hardly ever for a class: "none" or "NA" may well be a class."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns in the user's files.
+    """Names of the columns in the user's files, and how these files are read.
 
     Args:
         text: The text to learn from.
@@ -23,6 +25,11 @@ class Columns:
         domain: Column naming the origin of a row; may be absent.
         id: Column naming the row; may be absent.
         settable: Whether the user can give these names as settings, which errors then advise.
+        missing: What a cell of a target, a split or a domain holds where the value is missing,
+            beside empty cells; numbers count as numbers.
+        encoding: Of text files.
+        rules: 1 reads tables as before `missing` came: only empty cells are missing, and rows that
+            two sources share count twice.
     """
 
     text: str = "text"
@@ -31,12 +38,19 @@ class Columns:
     domain: str = "domain"
     id: str = "id"
     settable: bool = True
+    missing: Sequence[str] = MISSING
+    encoding: str = "utf-8"
+    rules: int = 2
 
     @classmethod
     def named(cls, settings: Any, tasks: Sequence[str]) -> Self:  # noqa: ANN401
         """The names that `settings` gives in its attributes: one per field, one per task."""
         targets = {task: getattr(settings, task) for task in tasks}
-        return cls(settings.text, targets, settings.split, settings.domain, settings.id)
+        return cls(
+            settings.text, targets, settings.split, settings.domain, settings.id,
+            missing=settings.missing if settings.rules > 1 else (), encoding=settings.encoding,
+            rules=settings.rules,
+        )  # fmt: skip
 
     def column(self, part: str) -> str:
         """Name of the column of a part: text, split, domain, id or a task."""
@@ -88,6 +102,17 @@ def count(number: int, thing: str = "row") -> str:
         ('1 row', '2 rows')
     """
     return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def short(name: object) -> str:
+    """A column's name in a message, cut where it is long.
+
+    Example:
+        >>> short("label"), len(short("x" * 99))
+        ('label', 41)
+    """
+    text = " ".join(str(name).split())
+    return text if len(text) <= 40 else f"{text[:40]}…"
 
 
 def shown(cell: object) -> str:

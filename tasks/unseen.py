@@ -12,8 +12,8 @@ from tasks.data import assemble, nothing
 from tasks.report import described
 from tasks.sources import read
 from tasks.splits import group_key
-from tasks.standard import parse_prose, require_text_and_target
-from tasks.table import Columns, Table, shown
+from tasks.standard import hint, parse_prose, require_text_and_target
+from tasks.table import Columns, Table, short, shown
 
 __all__ = ["load_unseen", "overlap", "read_texts"]
 
@@ -67,11 +67,13 @@ def read_texts(source: str, columns: Columns) -> list[str]:
     Raises:
         UserError: The file cannot be used, or a row has no text.
     """
-    frame = read(source, columns).frame
+    raw = read(source, columns)
+    frame = raw.frame
     if columns.text not in frame:
         raise UserError(
-            f"`{columns.text}` should be a column of {source}. Found: {', '.join(frame.columns)}. "
-            f"Rename the column that holds the text."
+            f"`{columns.text}` should be a column of {source}. Found: "
+            f"{', '.join(map(short, frame.columns))}{hint([raw])} Rename the column that holds the "
+            f"text, or name it with data.text=COLUMN."
         )
     texts = []
     for row, cell in enumerate(frame[columns.text].tolist(), start=1):

@@ -19,12 +19,12 @@ from pydantic import (
 )
 
 from dao.errors import UserError
+from dao.learner.data_section import Data
 from dao.learner.folders import absolute
 from dao.learner.sampling import parse_sampling
 from dao.learner.sections import (
     ClassificationOptions,
     Dao,
-    Data,
     Dendrites,
     Encoder,
     Experts,
@@ -33,8 +33,11 @@ from dao.learner.sections import (
     Train,
 )
 from dao.learner.weighting_spec import accumulates, parse_weighting
+from dao.learner.words import Typed, read_value, read_yaml, settled
 
 __all__ = ["Config", "load_config", "parse_overrides"]
+
+COLUMN = "data.where."
 
 
 class Config(Settings):
@@ -209,20 +212,36 @@ def _check_experts(cfg: Config) -> None:
 
 
 def load_config(
-    path: Path | None = None, overrides: Iterable[str] = (), flags: Mapping[str, Any] | None = None
+    path: Path | None = None,
+    overrides: Iterable[str] = (),
+    flags: Mapping[str, Any] | None = None,
+    before: Mapping[str, Any] | None = None,
 ) -> Config:
     """Merge defaults <- YAML file <- `KEY=VALUE` overrides <- flags (dotted key to value).
 
     The encoder's folder, where it is one, gets its full path.
 
+    Args:
+        path: The YAML file.
+        overrides: As they were typed.
+        flags: Dotted keys to values.
+        before: The same, for what the file leaves out, in place of the defaults.
+
     Raises:
         UserError: naming every key that is unknown or has an unusable value.
     """
-    merged = _read_yaml(path) if path else {}
+    merged: dict[str, Any] = {}
+    for key, value in (before or {}).items():
+        _set(merged, key, value)
+    for key, value in (_read_yaml(path) if path else {}).items():
+        old = merged.get(key)
+        merged[key] = old | value if isinstance(old, dict) and isinstance(value, dict) else value
     for key, value in [*parse_overrides(overrides), *(flags or {}).items()]:
         _set(merged, key, value)
     try:
-        cfg = Config.model_validate(merged)
+        cfg = Config.model_validate(settled(Config, merged))
+    except RecursionError:
+        raise UserError("A setting should have an end. Found one that contains itself.") from None
     except ValidationError as error:
         explained = "; ".join(_explain(e) for e in error.errors())
         raise UserError(" ".join(explained.split())) from None
@@ -231,37 +250,40 @@ def load_config(
 
 
 def parse_overrides(overrides: Iterable[str]) -> Iterator[tuple[str, Any]]:
-    """Split `KEY=VALUE` strings; values are read as YAML (1e-3, true, [0.3, 0.6], null)."""
+    """Split `KEY=VALUE` strings; values are YAML (1e-3, true, [0.3, 0.6], null) or text.
+
+    The setting decides which: names and cells of the user's data stay as they were typed.
+    """
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise UserError(f"An override should look like KEY=VALUE. Found {text!r}.")
-        try:
-            yield key, yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError, RecursionError):  # no such date, for one
-            yield key, value
+        yield key, read_value(value)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"The config file should exist. Found nothing at {path}.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The config file {path} cannot be read: {error}.") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # no such date, for one
+    except (yaml.YAMLError, RecursionError) as error:
         message = " ".join(str(error).split())
         raise UserError(f"The config file {path} should be YAML. Found: {message}.") from None
     if not isinstance(content, dict | None):
-        found = repr(content)[:80]
+        found = repr(getattr(content, "value", content))[:80]
         raise UserError(f"The config file {path} should hold KEY: VALUE pairs. Found {found}.")
     return content or {}
 
 
 def _set(tree: dict[str, Any], dotted: str, value: Any) -> None:  # noqa: ANN401
-    *parents, leaf = dotted.split(".")
+    # A column's name may have dots of its own.
+    *parents, leaf = dotted.split(".", 2) if dotted.startswith(COLUMN) else dotted.split(".")
     for parent in parents:
         child = tree.setdefault(parent, {})
+        if isinstance(child, Typed):
+            child = tree[parent] = child.value
         if not isinstance(child, dict):
             where = " ".join(dotted.split())
             raise UserError(f"`{where}` cannot be set: `{parent}` has no settings below it.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, get_args, get_origin
+from typing import Annotated, ClassVar, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from torch import nn
@@ -11,7 +11,6 @@ from torch import nn
 __all__ = [
     "ClassificationOptions",
     "Dao",
-    "Data",
     "Dendrites",
     "Encoder",
     "Experts",
@@ -19,15 +18,14 @@ __all__ = [
     "RegressionOptions",
     "Scratch",
     "Settings",
-    "Synthetic",
     "Train",
 ]
 
 EXPERT = re.compile(r"[\w-]+")
+EXPONENT = re.compile(r"[+-]?\d+[eE][+-]?\d+")  # which YAML 1.1 takes for text
 # By figures of all rows, peft, the stages, merging.
 TAKEN = ("all", "default", "heads", "joint", "merged", "router")
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-Value = str | float | bool
 
 
 class Settings(BaseModel):
@@ -40,6 +38,8 @@ class Settings(BaseModel):
         coerce_numbers_to_str=True,
         allow_inf_nan=False,
     )
+    null_words: ClassVar[frozenset[str]] = frozenset()
+    """Settings for which `null`, `~` and nothing at all are text as well."""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -139,54 +139,10 @@ class Encoder(Settings):
         return precision
 
 
-class Synthetic(Settings):
-    """The embedded headlines (used when no data is given)."""
-
-    rows: int = Field(6000, ge=200)
-    seed: int = 0
-    label_noise: float = Field(0.03, ge=0, le=0.5)
-    """Probability that the annotator picked another class."""
-    score_noise: float = Field(0.08, ge=0, le=0.3)
-    """Standard deviation of the annotator's error on the score."""
-
-
-class Data(Settings):
-    """Which tables, and what their columns are called."""
-
-    sources: tuple[str, ...] = ()
-    """CSV, TSV, Parquet, JSON, JSONL files or a hub data set; empty: the embedded headlines."""
-    text: str = "text"
-    cls: str = "label"
-    reg: str = "score"
-    split: str = "split"
-    """Column that says train, validation or test; empty or null: ignore such a column and split."""
-    domain: str = "domain"
-    id: str = "id"
-    slices: tuple[str, ...] | None = None
-    """Columns to break the results down by; null: every other column of 2 to 12 values."""
-    where: dict[str, Value | tuple[Value, ...]] = {}
-    """Train and test on rows that hold this value, or one of these, in a column: {agree: 1.0}."""
-    split_seed: int = 0
-    """Decides the split where the data has none; the same in every arm and seed."""
-    fractions: tuple[Fraction, Fraction, Fraction] = (0.8, 0.1, 0.1)
-    """Shares of train, validation and test where the data has no split; they sum to 1."""
-    synthetic: Synthetic = Synthetic()
-
-    @field_validator("split", mode="before")
-    @classmethod
-    def _null_is_empty(cls, split: object) -> object:
-        return "" if split is None else split
-
-    @field_validator("fractions")
-    @classmethod
-    def _whole(cls, fractions: tuple[float, float, float]) -> tuple[float, float, float]:
-        if abs(sum(fractions) - 1) > 1e-6:
-            raise ValueError(f"should be three shares with a sum of 1, not {sum(fractions):g}")
-        return fractions
-
-
 class ClassificationOptions(Settings):
     """Options of the task `cls`."""
+
+    null_words: ClassVar[frozenset[str]] = frozenset({"positive"})
 
     select_by: Literal["accuracy", "macro_f1", "rare_f1"] = "accuracy"
     """Figure on the validation split by which the best model is kept; `rare_f1`: F1 of
@@ -215,6 +171,7 @@ class ClassificationOptions(Settings):
         if cut is None or (isinstance(cut, int) and not isinstance(cut, bool) and cut >= 2):
             return cut
         given = list(cut) if isinstance(cut, list | tuple) else [cut]
+        given = [float(e) if isinstance(e, str) and EXPONENT.fullmatch(e) else e for e in given]
         ends = [float(e) for e in given if isinstance(e, int | float) and not isinstance(e, bool)]
         # An int by itself is a number of classes that is none.
         if isinstance(cut, int) or len(ends) < len(given) or not ends or ends != sorted(set(ends)):

@@ -59,7 +59,7 @@ def train_on(tmp_path: Path, folder: Path, tiny_phi: Path):
         ("text,other\n" + "a,b\n" * 9, (), ("`label`", "`score`", "text, other")),
         (GOOD + ROWS.replace(",up,", ",,").replace(",down,", ",,"), (), ("`label`", "empty")),
         (GOOD + ROWS + "sales,sideways,0.1,test\n", (), ("sideways", "test")),
-        (GOOD + ROWS + "sales,up,nan,train\n", (), ("`score`", "nan", "29")),
+        (GOOD + ROWS + "sales,up,inf,train\n", (), ("`score`", "inf", "29")),
         (GOOD + ROWS + "sales,up,many,train\n", (), ("`score`", "many")),
         (GOOD + ROWS + "sales,up,1,someday\n", (), ("someday", "split")),
         (b"text,label\n\xff\xfe\x00,a\n", (), ("data.csv",)),
@@ -73,7 +73,7 @@ def train_on(tmp_path: Path, folder: Path, tiny_phi: Path):
     ],
     ids=[
         "empty file", "no rows", "no text column", "no class column", "no task column",
-        "all labels missing", "class only in test", "nan score", "score is no number",
+        "all labels missing", "class only in test", "infinite score", "score is no number",
         "unknown split", "not utf-8", "unknown key", "bad value", "unknown task", "no such device",
         "no such encoder", "no such slice", "growth at the end",
     ],

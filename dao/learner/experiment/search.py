@@ -24,6 +24,7 @@ from dao.learner.experiment.runner import Options, check_one_process, outcomes, 
 from dao.learner.experiment.terminal import titled
 from dao.learner.files import write_atomically
 from dao.learner.record import RunFolder
+from dao.learner.words import read_yaml, settled
 from dao.numbers import aligned
 
 __all__ = ["cells", "read_grid", "run_search"]
@@ -48,8 +49,8 @@ def read_grid(options: Sequence[str]) -> dict[str, list[Any]]:
     for text in options:
         key, equals, listed = text.partition("=")
         try:
-            values = yaml.safe_load(f"[{listed}]") if equals else None
-        except yaml.YAMLError:
+            values = _settled(key, read_yaml(f"[{listed}]")) if equals else None
+        except (yaml.YAMLError, RecursionError):
             values = None
         if not key or not values or key in found:
             raise UserError(
@@ -64,6 +65,16 @@ def read_grid(options: Sequence[str]) -> dict[str, list[Any]]:
             )
         found[key] = values
     return found
+
+
+def _settled(key: str, values: Sequence[Any]) -> list[Any]:
+    """The values as the setting takes them: text as typed where the setting is text."""
+    *sections, leaf = key.split(".")
+    model: Any = Config
+    for section in sections:
+        field = model.model_fields.get(section)
+        model = getattr(field, "annotation", Config)
+    return [settled(model, {leaf: value})[leaf] for value in values]
 
 
 def cells(
