@@ -12,14 +12,14 @@ from typing import Any
 import pandas as pd
 import torch
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 from safetensors import SafetensorError
 
 from dao.errors import UserError
 from dao.learner.assessment import TableLike, slice_columns
 from dao.learner.config import Config
+from dao.learner.console import as_markdown, plain_console, printable, styled
 from dao.learner.controls import check_encoder
 from dao.learner.dendrites import DendriteError
 from dao.learner.domains import domain_codes
@@ -48,18 +48,19 @@ def user_errors() -> Iterator[None]:
 
     Any other exception is a bug and keeps its traceback.
     """
-    console = Console(stderr=True, soft_wrap=True)
+    console = plain_console(stderr=True, soft_wrap=True)
     try:
         yield
     except (UserError, DendriteError, OSError, SafetensorError, RuntimeError, MemoryError) as error:
         message = _explain(error)
         if message is None:
             raise
-        console.print(f"[bold red]error:[/bold red] {escape(message)}", highlight=False)
+        line = Text.assemble(styled("error:", "bold red"), f" {printable(message)}")
+        console.print(line, highlight=False)
         raise typer.Exit(1) from None
     except KeyboardInterrupt as stop:
         how = str(stop) or "train.py --resume continues a run that has a checkpoint"
-        console.print(f"stopped; {how}", markup=False, highlight=False)
+        console.print(f"stopped; {how}", highlight=False)
         raise typer.Exit(130) from None
 
 
@@ -96,13 +97,11 @@ def print_plan(cfg: Config, table: TableLike) -> None:
     make_weighting(cfg, cfg.tasks, shared=list, trainable=list, device=torch.device("cpu"))
     encoder = planned_encoder(cfg.encoder)
     check_encoder(cfg.encoder, ask_hub=False)
-    console = Console(soft_wrap=True)
-    console.print(cfg.to_yaml(), markup=False, highlight=False)
-    console.print(f"# run folder: {cfg.folder}", markup=False, highlight=False)
-    console.print(f"# encoder: {encoder}", markup=False, highlight=False)
-    console.print(
-        f"# data: {json.dumps(table.report, ensure_ascii=False)}", markup=False, highlight=False
-    )
+    console = plain_console(soft_wrap=True)
+    console.print(cfg.to_yaml(), highlight=False)
+    console.print(f"# run folder: {cfg.folder}", highlight=False)
+    console.print(f"# encoder: {encoder}", highlight=False)
+    console.print(f"# data: {json.dumps(table.report, ensure_ascii=False)}", highlight=False)
 
 
 def print_results(folder: RunFolder) -> None:
@@ -128,19 +127,19 @@ def show_tables(
         print(json.dumps(content, indent=2, ensure_ascii=False))
         return
     if style == "markdown":
-        print("\n".join([*map(markdown, tables), *(f"- {line}" for line in lines)]))
+        print("\n".join([*map(markdown, tables), *(f"- {as_markdown(line)}" for line in lines)]))
         return
-    console = Console(width=None if sys.stdout.isatty() else WIDE)
+    console = plain_console(width=None if sys.stdout.isatty() else WIDE)
     for table in tables:
         console.print(table)
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def print_predictions(table: pd.DataFrame, notes: Sequence[str], output: Path | None) -> None:
     """A JSON line per row, or a CSV file; notes go to stderr, so that stdout can be piped."""
     for note in notes:
-        print(note, file=sys.stderr)
+        print(printable(note), file=sys.stderr)
     if output:
         write_atomically(output, csv_text(table))
         print(f"{len(table)} predictions in {output}")

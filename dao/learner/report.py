@@ -9,12 +9,12 @@ from typing import Any, Self
 
 import rich.box
 from huggingface_hub import EvalResult, ModelCardData
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from dao.learner.config import Config
+from dao.learner.console import as_markdown, plain_console, styled
 from dao.learner.plan import Plan
 
 __all__ = [
@@ -38,13 +38,13 @@ class RichProgress:
     """A bar with loss, weights, tokens/s and time left on stderr; a line per validation."""
 
     def __init__(self, notes: Iterable[str] = ()) -> None:
-        self.console = Console(stderr=True, soft_wrap=True)
+        self.console = plain_console(stderr=True, soft_wrap=True)
         for note in notes:
             self.note(note)
         self._bar = Progress(
-            TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("step {task.completed:.0f}/{task.total:.0f}", markup=False),
             BarColumn(bar_width=20),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
@@ -65,7 +65,7 @@ class RichProgress:
 
     def note(self, text: str) -> None:
         """Print one line."""
-        self.console.print(text, markup=False, highlight=False)
+        self.console.print(text, highlight=False)
 
     def step(self, row: Mapping[str, Any], plan: Plan) -> None:
         """Move the bar."""
@@ -114,7 +114,7 @@ def slices_table(metrics: Mapping[str, Any], split: str) -> Table | None:
     for column, groups in slices.items():
         for value, row in groups.items():
             cells = (_cell(row.get(task, {}).get(metric)) for task, metric, _ in columns)
-            table.add_row(escape(f"{column} = {value}"), *cells)
+            table.add_row(f"{column} = {value}", *cells)
     return table
 
 
@@ -144,7 +144,7 @@ def variants_table(
         groups = {"all": figures["all"], **figures["domains"]}
         for group, row in groups.items():
             cells = (_cell(row.get(task, {}).get(metric)) for task, metric, _ in columns)
-            table.add_row(escape(f"{name}, {group}"), *cells)
+            table.add_row(f"{name}, {group}", *cells)
     return table
 
 
@@ -182,10 +182,10 @@ def _cell(value: float | None) -> str:
 
 def _rows(
     metrics: Mapping[str, Any], split: str, figures: Mapping[str, Any]
-) -> Iterable[tuple[str, Mapping[str, Any]]]:
+) -> Iterable[tuple[str | Text, Mapping[str, Any]]]:
     dendrites = metrics["dendrites"]
     none_kept = ", no dendrites kept" if dendrites and not dendrites["dendrites_kept"] else ""
-    yield f"[bold]{metrics['arm']} (this model{none_kept})[/bold]", figures
+    yield styled(f"{metrics['arm']} (this model{none_kept})", "bold"), figures
     merged: dict[str, dict[str, Any]] = {}
     for task, rows in metrics["baselines"].get(split, {}).items():
         for label, values in rows.items():
@@ -230,11 +230,19 @@ def summary(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def markdown(table: Table) -> str:
-    """The same table as Markdown."""
-    table.box = rich.box.MARKDOWN
-    console = Console(width=UNWRAPPED, file=io.StringIO(), record=True)
-    console.print(table)
-    return console.export_text()
+    """The same table as Markdown; a cell is one line and shows its text as it is."""
+    found = Table(title=_marked(table.title or ""), title_justify="left", box=rich.box.MARKDOWN)
+    for column in table.columns:
+        found.add_column(_marked(column.header), justify=column.justify)
+    for cells in zip(*(column.cells for column in table.columns), strict=True):
+        found.add_row(*map(_marked, cells))
+    paper = plain_console(width=UNWRAPPED, file=io.StringIO(), record=True)
+    paper.print(found)
+    return paper.export_text()
+
+
+def _marked(cell: object) -> str:
+    return as_markdown(str(cell))
 
 
 def model_card(cfg: Config, metrics: Mapping[str, Any]) -> str:

@@ -11,12 +11,12 @@ from typing import Any
 
 import typer
 import yaml
-from rich.console import Console
 
 from dao.errors import UserError
 from dao.learner.assessment import TableLike
 from dao.learner.command import print_plan, print_results, show_tables
 from dao.learner.config import Config, load_config
+from dao.learner.console import plain_console
 from dao.learner.experiment.arms import PLACES
 from dao.learner.experiment.grid import Cell, check_not_other
 from dao.learner.experiment.job import Outcome
@@ -130,13 +130,13 @@ def run_search(
     for cell in combinations:
         check_not_other(cell)
     folder = search_folder(load_config(*settings))
-    console = Console(stderr=not dry_run, soft_wrap=True)
+    console = plain_console(stderr=not dry_run, soft_wrap=True)
     missing = [cell for cell in combinations if not RunFolder(cell.cfg.folder).finished]
     if missing or dry_run:
         table, _ = read_data(combinations[0].cfg)
     if dry_run:
         for cell in combinations:
-            console.print(f"# {cell.arm}", markup=False, highlight=False)
+            console.print(f"# {cell.arm}", highlight=False)
         print_plan(combinations[0].cfg, table)
         return
     failed: list[Outcome] = []
@@ -148,7 +148,7 @@ def run_search(
             failed += [] if outcome.finished else [outcome]
             end = "done" if outcome.finished else f"failed: {outcome.reason}"
             line = f"{done}/{len(combinations)} {outcome.name}: {end}"
-            console.print(line, markup=False, highlight=False)
+            console.print(line, highlight=False)
     except KeyboardInterrupt:
         console.print("stopped; the same command again continues with what is missing")
         raise typer.Exit(130) from None
