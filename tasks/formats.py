@@ -10,12 +10,14 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from dao.spreadsheets import is_guarded, unguarded
 from tasks.progress import ticking
 from tasks.table import Columns
 
 __all__ = ["FORMATS", "Rows", "as_columns"]
 
 Rows = dict[str, list[Any]]
+TARGETS = tuple(Columns().targets)
 
 
 # The default refuses cells above 128 KiB.
@@ -40,6 +42,7 @@ def _columns(reader: Any) -> Rows:  # noqa: ANN401  (csv's type has no public na
     header = next((row for row in reader if row), [])
     if len(set(header)) < len(header):
         raise ValueError(f"two columns of one name among {', '.join(header)}")
+    clean = unguarded if is_guarded(header, TARGETS) else str
     columns: list[list[Any]] = [[] for _ in header]
     for row in ticking(reader, "reading"):
         if row and len(row) != len(header):
@@ -47,8 +50,8 @@ def _columns(reader: Any) -> Rows:  # noqa: ANN401  (csv's type has no public na
                 f"{len(row)} cells in line {reader.line_num} under {len(header)} column names"
             )
         for column, cell in zip(columns, row, strict=False):
-            column.append(cell)
-    return dict(zip(header, columns, strict=True))
+            column.append(clean(cell))
+    return dict(zip(map(clean, header), columns, strict=True))
 
 
 def _text(content: bytes) -> str:

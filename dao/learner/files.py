@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dao.errors import UserError
+from dao.spreadsheets import guarded
 
 __all__ = [
     "PARTIAL",
@@ -37,8 +38,6 @@ __all__ = [
 PARTIAL = ".partial"
 # Directories of some network file systems cannot be synced, and need not be.
 UNSYNCED = (errno.EINVAL, errno.ENOTSUP)
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 CHUNK = 1 << 20
 # How torch.save words a write that failed.
 TORCH_WRITES = re.compile(r"inline_container|PytorchStreamWriter|Parent directory")
@@ -158,8 +157,7 @@ def sync(path: Path) -> None:
 def csv_text(table: pd.DataFrame) -> str:
     r"""A table as CSV that a spreadsheet shows and never runs.
 
-    Text that begins with = + - @, a tab or a carriage return gets an apostrophe in front, unless it
-    is a number.
+    Text is written as `dao.spreadsheets.guarded` has it.
 
     Example:
         >>> csv_text(pd.DataFrame({"text": ["=1+1", "-4", "up"]}))
@@ -174,8 +172,7 @@ def csv_text(table: pd.DataFrame) -> str:
 
 
 def _harmless(cell: Any) -> Any:  # noqa: ANN401  (a cell may be anything)
-    risky = isinstance(cell, str) and cell.startswith(FORMULA) and not NUMBER.fullmatch(cell)
-    return f"'{cell}" if risky else cell
+    return guarded(cell) if isinstance(cell, str) else cell
 
 
 @contextmanager
