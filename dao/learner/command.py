@@ -18,18 +18,14 @@ from rich.text import Text
 from safetensors import SafetensorError
 
 from dao.errors import UserError
-from dao.learner.assessment import TableLike, slice_columns
+from dao.learner.assessment import TableLike
 from dao.learner.config import Config
 from dao.learner.console import as_markdown, plain_console, printable, styled
-from dao.learner.controls import check_encoder
 from dao.learner.dendrites import DendriteError
-from dao.learner.domains import domain_codes
 from dao.learner.files import csv_text, write_atomically
-from dao.learner.predictor import pick_device
 from dao.learner.record import RunFolder
 from dao.learner.report import WIDE, markdown, results_table, routing_table, slices_table, summary
 from dao.learner.scratch import planned_encoder
-from dao.learner.weighting import make_weighting
 
 OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 
@@ -85,23 +81,16 @@ def _explain(error: Exception) -> str | None:
 
 
 def print_plan(cfg: Config, table: TableLike) -> None:
-    """What `--dry-run` shows: the effective settings, the data and the encoder.
+    """What `--dry-run` shows of a run that `preflight.check` lets pass.
 
-    Raises:
-        UserError: the run would be refused for its device, encoder, weighting, slices or domains.
-            The hub is not asked about an encoder.
+    That is the effective settings, the folder, the encoder and the data.
     """
-    pick_device(cfg.device)
-    further = table.frame.drop(columns=list(cfg.tasks))
-    slice_columns(cfg.data.slices, further, (cfg.data.cls, cfg.data.reg))
-    if cfg.experts.names:
-        domain_codes(cfg, table)
-    make_weighting(cfg, cfg.tasks, shared=list, trainable=list, device=torch.device("cpu"))
     encoder = planned_encoder(cfg.encoder)
-    check_encoder(cfg.encoder, ask_hub=False)
     console = plain_console(soft_wrap=True)
     console.print(cfg.to_yaml(), highlight=False)
-    console.print(f"# run folder: {cfg.folder}", highlight=False)
+    taken = "; holds a run already, see --resume, --overwrite, --output"
+    used = taken if RunFolder(cfg.folder).started else ""
+    console.print(f"# run folder: {cfg.folder}{used}", highlight=False)
     console.print(f"# encoder: {encoder}", highlight=False)
     console.print(f"# data: {json.dumps(table.report, ensure_ascii=False)}", highlight=False)
 

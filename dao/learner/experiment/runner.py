@@ -104,7 +104,8 @@ def run_factorial(
         settings: that all runs have; YAML file, overrides and flags, as `load_config` takes them.
         options: of the experiment.
         command: what trains; it is given the arguments of train.py.
-        read_data: the table, or the error that a run would end with, before there are dozens.
+        read_data: the table of a run, or the error for which it would be refused, before there
+            are dozens.
         dry_run: only show what would be done.
 
     Raises:
@@ -120,15 +121,15 @@ def run_factorial(
         check_not_other(cell)
     folder = experiment_folder(shared)
     console = plain_console(stderr=not dry_run, soft_wrap=True)
+    missing = [cell for cell in cells if not RunFolder(cell.cfg.folder).finished]
+    for cfg in {cell.arm: cell.cfg for cell in missing}.values():
+        read_data(cfg)
     if dry_run:
         _describe(cells, folder, console)
-        print_plan(cells[0].cfg, read_data(shared)[0])
+        print_plan(cells[0].cfg, read_data(cells[0].cfg)[0])
         return
-    missing = [cell for cell in cells if not RunFolder(cell.cfg.folder).finished]
-    if missing:
-        read_data(shared)
-        if shared.encoder.scratch.when == "never":
-            load_config_of(locate(shared.encoder.name))  # or the error, before there are dozens
+    if missing and shared.encoder.scratch.when == "never":
+        load_config_of(locate(shared.encoder.name))  # or the error, before there are dozens
     try:
         failed = _work_off(cells, missing, folder, options, command, console)
         tidy(cells, folder)

@@ -118,7 +118,7 @@ def run_search(
         grid: as `read_grid` gives it.
         jobs: runs at a time.
         command: what trains; it is given the arguments of train.py.
-        read_data: the table, or the error that every run would end with.
+        read_data: the table of a run, or the error for which it would be refused.
         dry_run: only show what would be done.
 
     Raises:
@@ -132,12 +132,12 @@ def run_search(
     folder = search_folder(load_config(*settings))
     console = plain_console(stderr=not dry_run, soft_wrap=True)
     missing = [cell for cell in combinations if not RunFolder(cell.cfg.folder).finished]
-    if missing or dry_run:
-        table, _ = read_data(combinations[0].cfg)
+    for cell in missing:
+        read_data(cell.cfg)
     if dry_run:
         for cell in combinations:
             console.print(f"# {cell.arm}", highlight=False)
-        print_plan(combinations[0].cfg, table)
+        print_plan(combinations[0].cfg, read_data(combinations[0].cfg)[0])
         return
     failed: list[Outcome] = []
     done = len(combinations) - len(missing)
