@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -30,6 +31,7 @@ __all__ = [
     "digest",
     "read_tensors",
     "replace_folder",
+    "share",
     "sync",
     "write_atomically",
     "write_tensors",
@@ -61,6 +63,7 @@ def write_atomically(
     with _removed_on_failure(temporary), _named(path):
         if callable(content):
             content(temporary)
+            share(temporary)
         else:
             with open(temporary, "wb") as file:
                 file.write(content.encode() if isinstance(content, str) else content)
@@ -82,11 +85,33 @@ def replace_folder(path: Path, fill: Callable[[Path], object]) -> None:
         _remove(temporary)
         temporary.mkdir(parents=True)
         fill(temporary)
+        share(temporary)
         for part in (*temporary.rglob("*"), temporary):
             sync(part)
         _remove(path)
         os.replace(temporary, path)
         sync(path.parent)
+
+
+def share(path: Path) -> None:
+    """Give a file, or every file in a folder, the permissions of a new file: those of the umask.
+
+    Libraries write some files, weights among them, for their owner alone.
+
+    Raises:
+        OSError: the permissions could not be changed.
+    """
+    probe = (path if path.is_dir() else path.parent) / f".{uuid.uuid4().hex}{PARTIAL}"
+    # Asked of a file: os.umask() tells the umask by changing it, for all threads.
+    descriptor = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    try:
+        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
+        probe.unlink()
+    for file in path.rglob("*") if path.is_dir() else (path,):
+        if file.is_file() and stat.S_IMODE(file.stat().st_mode) != mode:
+            file.chmod(mode)
 
 
 def append_line(path: Path, line: str) -> None:
