@@ -13,6 +13,7 @@ python evaluate.py compare RUN_A RUN_B
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -32,8 +33,7 @@ if TYPE_CHECKING:
 
     Load = Callable[[], tuple[dict[str, Task], Predictor, list[str]]]
 
-NEED_OUTPUT = ("--input", "--merge-experts")
-TAKE_OUTPUT = ("--quantize", "--threshold-sweep")
+TAKE_OUTPUT = ("--input", "--merge-experts", "--quantize", "--threshold-sweep")
 ENCODER = "encoder.name="
 COLUMNS = ("text", "cls", "reg", "split", "domain", "id", "encoding", "missing")
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -60,13 +60,14 @@ def main(
     ] = None,
     text: Annotated[list[str] | None, typer.Option(help="Predict this; repeat for more.")] = None,
     source: Annotated[
-        Path | None, typer.Option("--input", help="Predict every row of this file.")
+        Path | None,
+        typer.Option("--input", help="Predict every row of this file; its columns stay."),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            help="CSV of the predictions of --input; folder for the files of --threshold-sweep and "
-            "--quantize, else the run's."
+            help="CSV of --input with the predictions, else printed; folder for the files of "
+            "--threshold-sweep and --quantize, else the run's."
         ),
     ] = None,
     engine: Annotated[
@@ -148,10 +149,10 @@ def _check_usage(
     if len(chosen) > 1:
         raise typer.BadParameter(f"{' and '.join(chosen)} exclude each other.")
     mode = chosen[0] if chosen else ""
-    if output is None and mode in NEED_OUTPUT:
-        raise typer.BadParameter(f"{mode} goes together with --output.")
-    if output is not None and mode not in (*NEED_OUTPUT, *TAKE_OUTPUT):
-        raise typer.BadParameter(f"--output goes with {', '.join((*NEED_OUTPUT, *TAKE_OUTPUT))}.")
+    if output is None and mode == "--merge-experts":
+        raise typer.BadParameter("--merge-experts goes together with --output.")
+    if output is not None and mode not in TAKE_OUTPUT:
+        raise typer.BadParameter(f"--output goes with {', '.join(TAKE_OUTPUT)}.")
     if weights and mode != "--merge-experts":
         raise typer.BadParameter("--expert-weights goes with --merge-experts.")
     if more and mode not in ("", "--data", "--text", "--input"):
@@ -242,17 +243,24 @@ def _report(folder: RunFolder, load: Load, columns: Columns, data: list[str], st
 def _predict(
     load: Load, columns: Columns, texts: list[str], source: Path | None, output: Path | None
 ) -> None:
-    from dao.learner.command import print_predictions
+    from dao.learner.command import beside_input, print_predictions
     from dao.learner.record import check_writable
     from tasks.unseen import read_texts
 
     if any(not text.strip() for text in texts):
         raise typer.BadParameter("--text should not be empty.")
-    if source and output:
+    if output:
         check_writable(output)
-        texts = read_texts(str(source), columns)
+    rows = None
+    if source:
+        rows, texts = read_texts(str(source), columns)
     tasks, predictor, notes = load()
-    print_predictions(predictor.table(texts, tasks), notes, output)
+    table = predictor.table(texts, tasks)
+    if rows is not None:
+        table, renamed = beside_input(rows, table.drop(columns="text"))
+        notes += renamed
+    piped = rows is not None and not sys.stdout.isatty()
+    print_predictions(table, notes, output, piped=piped)
 
 
 def _measure(

@@ -8,6 +8,7 @@ python train.py --tasks cls --grid train.lr=1e-4,1e-3 --grid train.epochs=2,4
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -107,10 +108,12 @@ def main(
         if search:
             from dao.learner.experiment.search import read_grid, run_search
 
-            run_search(settings, read_grid(search), jobs, command, load_data, dry_run=dry_run)
+            read = checked_data(ask_hub=not dry_run)
+            run_search(settings, read_grid(search), jobs, command, read, dry_run=dry_run)
             return
         if experiment:
-            run_factorial(settings, experiment, command, load_data, dry_run=dry_run)
+            read = checked_data(ask_hub=not dry_run)
+            run_factorial(settings, experiment, command, read, dry_run=dry_run)
         else:
             _main(config, overrides or [], flags, resume, overwrite, dry_run)
 
@@ -129,8 +132,9 @@ def _main(
         run(cfg, resume=resume, overwrite=overwrite)
         if is_first():
             print_results(RunFolder(resume or cfg.folder))
-    elif is_first():
-        table, _ = load_data(cfg)
+        return
+    table, _ = checked_data(ask_hub=False)(cfg)
+    if is_first():
         print_plan(cfg, table)
 
 
@@ -159,6 +163,25 @@ def load_data(cfg: Config) -> tuple[Table, dict[str, Task]]:
     return table, {task: TASKS[task].fit(task, table, **options[task]) for task in cfg.tasks}
 
 
+def checked_data(*, ask_hub: bool = True) -> Callable[[Config], tuple[Table, dict[str, Task]]]:
+    """What `load_data` gives, or the error for which a run of these settings would be refused.
+
+    Runs that read the same data share them.
+    """
+    from dao.learner.preflight import check
+
+    known: dict[str, tuple[Table, dict[str, Task]]] = {}
+
+    def read(cfg: Config) -> tuple[Table, dict[str, Task]]:
+        key = cfg.model_dump_json(include={"tasks", "data", "cls", "reg"})
+        if key not in known:
+            known[key] = load_data(cfg)
+        check(cfg, *known[key], ask_hub=ask_hub)
+        return known[key]
+
+    return read
+
+
 def run(cfg: Config, *, resume: Path | None = None, overwrite: bool = False) -> dict[str, Any]:
     """Train one model in a new run folder, or continue in an interrupted one; its metrics."""
     from dao.learner import ranks
@@ -166,10 +189,8 @@ def run(cfg: Config, *, resume: Path | None = None, overwrite: bool = False) -> 
     from dao.learner.report import RichProgress
     from tasks.data import ceilings, notes
 
-    table, tasks = load_data(cfg)
+    table, tasks = load_data(cfg) if resume else checked_data()(cfg)
     best = {split: ceilings(table, tasks, split) for split in ("validation", "test")}
-    if not resume:
-        learner.check(cfg, table, tasks)
     folder = ranks.run_folder(resume or cfg.folder)
     lines = notes(table.report) + [line for task in tasks.values() for line in task.notes()]
     shown = RichProgress(lines) if ranks.is_first() else ranks.Silence()

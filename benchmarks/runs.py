@@ -79,7 +79,7 @@ def train_all(todo: Sequence[Config], jobs: int, threads: int, console: Console)
             cfg = started[future]
             reason = failure(cfg).read_text().strip() if failure(cfg).exists() else ""
             line = f"{done}/{len(todo)} {cfg.output} {reason}"
-            console.print(line, highlight=False, markup=False)
+            console.print(line, highlight=False)
 
 
 def made(cfg: Config) -> bool:

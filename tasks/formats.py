@@ -10,12 +10,14 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from dao.spreadsheets import is_guarded, unguarded
 from tasks.progress import ticking
 from tasks.table import Columns, short
 
 __all__ = ["FORMATS", "Rows", "as_columns", "other_separator"]
 
 Rows = dict[str, list[Any]]
+TARGETS = tuple(Columns().targets)
 
 
 # The default refuses cells above 128 KiB.
@@ -39,6 +41,7 @@ def _separated(separator: str) -> Callable[[bytes, Columns], Rows]:
 def _columns(reader: Any, separator: str) -> Rows:  # noqa: ANN401  (csv's type has no public name)
     header = next((row for row in reader if row), [])
     _refuse_twice([name for name in header if name.strip()], header)
+    clean = unguarded if is_guarded(header, TARGETS) else str
     columns: list[list[Any]] = [[] for _ in header]
     for row in ticking(reader, "reading"):
         # A separator at the end of a line makes an empty cell without a column.
@@ -48,8 +51,8 @@ def _columns(reader: Any, separator: str) -> Rows:  # noqa: ANN401  (csv's type 
                 f"{other_separator(header, separator)}"
             )
         for column, cell in zip(columns, row, strict=False):
-            column.append(cell)
-    pairs = list(zip(header, columns, strict=True))
+            column.append(clean(cell))
+    pairs = list(zip(map(clean, header), columns, strict=True))
     if len(set(header)) < len(header):
         pairs = [(name, cells) for name, cells in pairs if name.strip() or any(cells)]
         _refuse_twice([name for name, _ in pairs], header)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
+
 from dao.errors import UserError
 from tasks.cuts import cut_frame
 from tasks.data import assemble, nothing
@@ -61,8 +63,8 @@ def overlap(trained: Table, table: Table) -> int:
     return int(table.rows("test")["text"].map(group_key).isin(known).sum())
 
 
-def read_texts(source: str, columns: Columns) -> list[str]:
-    """The texts of a file, in order; labels are not needed.
+def read_texts(source: str, columns: Columns) -> tuple[pd.DataFrame, list[str]]:
+    """A file as it is, and the text of every row, in order; labels are not needed.
 
     Raises:
         UserError: The file cannot be used, or a row has no text.
@@ -90,4 +92,4 @@ def read_texts(source: str, columns: Columns) -> list[str]:
                 f"Found none in row {row}. Remove or fill it."
             )
         texts.append(text)
-    return texts
+    return frame, texts

@@ -33,7 +33,7 @@ __all__ = ["RunFolder", "check_writable", "provenance"]
 WRITTEN = {
     "PAI", "README.md", "adapter", "base", "checkpoints", "config.yaml", "data.json",
     "dendrites.json", "dendrites.safetensors", "encoder", "experts", "experts.json",
-    "heads.safetensors", "history.jsonl", "metrics.json", "model-int8.onnx",
+    "heads.safetensors", "history.jsonl", "machine.json", "metrics.json", "model-int8.onnx",
     "model-int8.onnx.data", "model-int8.onnx.json", "precision_recall.png", "predictions.csv",
     "router.safetensors", "skipped.jsonl", "stages", "start", "tasks.json", "threshold.json",
     "tokenizer", "validation.jsonl",

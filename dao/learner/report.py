@@ -9,12 +9,12 @@ from typing import Any, Self
 
 import rich.box
 from huggingface_hub import EvalResult, ModelCardData
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from dao.learner.config import Config
+from dao.learner.console import as_markdown, plain_console, styled
 from dao.learner.dendrite_share import share_lines
 from dao.learner.encoder import hub_id
 from dao.learner.plain_models import worse_than_plain
@@ -42,13 +42,13 @@ class RichProgress:
     """A bar with loss, weights, tokens/s and time left on stderr; a line per validation."""
 
     def __init__(self, notes: Iterable[str] = ()) -> None:
-        self.console = Console(stderr=True, soft_wrap=True)
+        self.console = plain_console(stderr=True, soft_wrap=True)
         for note in notes:
             self.note(note)
         self._bar = Progress(
-            TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("step {task.completed:.0f}/{task.total:.0f}", markup=False),
             BarColumn(bar_width=20),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
@@ -69,7 +69,7 @@ class RichProgress:
 
     def note(self, text: str) -> None:
         """Print one line."""
-        self.console.print(text, markup=False, highlight=False)
+        self.console.print(text, highlight=False)
 
     def step(self, row: Mapping[str, Any], plan: Plan) -> None:
         """Move the bar."""
@@ -117,7 +117,7 @@ def slices_table(metrics: Mapping[str, Any], split: str) -> Table | None:
     columns = [(t, m, a) for t, shown in headline.items() for m, a in shown]
     table = _table(f"{split}, by column", [f"{t} {m} {a}" for t, m, a in columns])
     rows = (
-        (escape(f"{column} = {value}"), row)
+        (f"{column} = {value}", row)
         for column, groups in slices.items()
         for value, row in groups.items()
     )
@@ -148,7 +148,7 @@ def variants_table(
     columns = [(t, m, a) for t, shown in counted.items() for m, a in shown]
     table = _table(title, [f"{t} {m} {a}" for t, m, a in columns])
     rows = (
-        (escape(f"{name}, {group}"), row)
+        (f"{name}, {group}", row)
         for name, figures in variants.items()
         for group, row in {"all": figures["all"], **figures["domains"]}.items()
     )
@@ -184,7 +184,7 @@ def _table(title: str, columns: Iterable[str]) -> Table:
 
 def _fill(
     table: Table,
-    rows: Iterable[tuple[str, Mapping[str, Any]]],
+    rows: Iterable[tuple[str | Text, Mapping[str, Any]]],
     columns: Sequence[tuple[str, str, str]],
 ) -> None:
     """Add labelled rows of figures; `columns` are of task, figure and arrow."""
@@ -196,10 +196,10 @@ def _fill(
 
 def _rows(
     metrics: Mapping[str, Any], split: str, figures: Mapping[str, Any]
-) -> Iterable[tuple[str, Mapping[str, Any]]]:
+) -> Iterable[tuple[str | Text, Mapping[str, Any]]]:
     dendrites = metrics["dendrites"]
     none_kept = ", no dendrites kept" if dendrites and not dendrites["dendrites_kept"] else ""
-    yield f"[bold]{metrics['arm']} (this model{none_kept})[/bold]", figures
+    yield styled(f"{metrics['arm']} (this model{none_kept})", "bold"), figures
     merged: dict[str, dict[str, Any]] = {}
     for task, rows in metrics["baselines"].get(split, {}).items():
         for label, values in rows.items():
@@ -253,11 +253,19 @@ def _tested(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def markdown(table: Table) -> str:
-    """The same table as Markdown."""
-    table.box = rich.box.MARKDOWN
-    console = Console(width=UNWRAPPED, file=io.StringIO(), record=True)
-    console.print(table)
-    return console.export_text()
+    """The same table as Markdown; a cell is one line and shows its text as it is."""
+    found = Table(title=_marked(table.title or ""), title_justify="left", box=rich.box.MARKDOWN)
+    for column in table.columns:
+        found.add_column(_marked(column.header), justify=column.justify)
+    for cells in zip(*(column.cells for column in table.columns), strict=True):
+        found.add_row(*map(_marked, cells))
+    paper = plain_console(width=UNWRAPPED, file=io.StringIO(), record=True)
+    paper.print(found)
+    return paper.export_text()
+
+
+def _marked(cell: object) -> str:
+    return as_markdown(str(cell))
 
 
 def model_card(cfg: Config, metrics: Mapping[str, Any]) -> str:

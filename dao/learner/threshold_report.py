@@ -14,7 +14,6 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -95,7 +94,7 @@ def sweep_run(
 def sweep_table(found: Mapping[str, Any]) -> Table:
     """Figures of the class on both splits, as usual and at the chosen threshold."""
     title = f"{found['positive']}: threshold {number(found['threshold'])}, chosen on validation"
-    table = Table(title=escape(title), title_justify="left", title_style="bold")
+    table = Table(title=title, title_justify="left", title_style="bold")
     for name in ("", "n", "of the class", "called so", *(f"{name} ↑" for name in FIGURES)):
         table.add_column(name, justify="right" if name else "left")
     for split in SPLITS:

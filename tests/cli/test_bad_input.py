@@ -824,7 +824,6 @@ def test_a_bad_path_gets_its_line(tmp_path: Path, monkeypatch, arguments, answer
         (train, ("--resume", "run", "--overwrite")),
         (train, ("--dao", "--weighting", "uw")),
         (evaluate, ()),
-        (evaluate, ("run", "--input", "new.csv")),
         (evaluate, ("run", "--output", "new.csv")),
         (evaluate, ("run", "--text", "a", "--data", "new.csv")),
         (evaluate, ("run", "--engine", "fast")),

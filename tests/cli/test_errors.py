@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from dao.errors import UserError
+
 GOOD = "text,label,score,split\n"
 ROWS = "".join(
     f"profit {verb} in quarter {i},{label},{score},{split}\n"
@@ -226,9 +228,15 @@ def test_an_encoder_that_cannot_be_built_is_refused_by_loading(train_on, tiny_be
     refused(train_on(GOOD + ROWS, "--encoder", broken), "broken", "not a multiple")
 
 
-def test_a_run_that_failed_before_training_is_simply_started_again(train, tmp_path: Path):
-    cached = ("encoder.prefix_cache=true", "encoder.lora.last_layers=2", f"cache={tmp_path}")
-    refused(train(tmp_path / "run", *cached), "Lower encoder.lora.last_layers")
+def test_a_run_that_failed_before_training_is_simply_started_again(
+    train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: object) -> None:
+        raise UserError("no room for the states")
+
+    monkeypatch.setattr("dao.learner.run.cache_prefix", fail)
+    cached = ("encoder.prefix_cache=true", "encoder.lora.last_layers=1", f"cache={tmp_path}")
+    refused(train(tmp_path / "run", *cached), "no room for the states")
     assert (tmp_path / "run" / "config.yaml").exists()
     assert train(tmp_path / "run").exit_code == 0
 

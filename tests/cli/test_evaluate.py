@@ -159,7 +159,7 @@ def test_a_batch_of_one_predicts_as_a_batch_of_many(full_run: Path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--input", "x.csv"], "--input goes together with --output."),
+        (["--merge-experts", "cat"], "--merge-experts goes together with --output."),
         (["--text", "a", "--data", "b.csv"], "exclude each other"),
         (["--benchmark", "--text", "a"], "exclude each other"),
         (["--benchmark", "--export", "m.onnx"], "exclude each other"),

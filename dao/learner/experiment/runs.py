@@ -17,6 +17,7 @@ from dao.learner.config import Config
 from dao.learner.experiment.arms import KNOWN
 from dao.learner.experiment.contrasts import measured
 from dao.learner.record import RunFolder
+from dao.spreadsheets import unguarded
 
 __all__ = ["Run", "Runs", "experiment", "flat", "read_arm", "read_run", "read_runs"]
 
@@ -71,6 +72,8 @@ class Run:
             frame = pd.read_csv(
                 self.path / "predictions.csv", dtype=text, keep_default_na=False, na_values=[""]
             )
+            for column in text.keys() & set(frame):
+                frame[column] = frame[column].map(unguarded, na_action="ignore")
             needed = ["id", "text", *(c for t in self.config.tasks for c in (t, f"{t}_target"))]
             others = [column for column in frame if column not in needed]
             return frame[needed + others].sort_values("id", kind="stable", ignore_index=True)

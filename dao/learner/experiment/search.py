@@ -11,12 +11,12 @@ from typing import Any
 
 import typer
 import yaml
-from rich.console import Console
 
 from dao.errors import UserError
 from dao.learner.assessment import TableLike
 from dao.learner.command import print_plan, print_results, show_tables
 from dao.learner.config import Config, load_config
+from dao.learner.console import plain_console
 from dao.learner.experiment.arms import PLACES
 from dao.learner.experiment.grid import Cell, check_not_other
 from dao.learner.experiment.job import Outcome
@@ -130,7 +130,7 @@ def run_search(
         grid: as `read_grid` gives it.
         jobs: runs at a time.
         command: what trains; it is given the arguments of train.py.
-        read_data: the table, or the error that every run would end with.
+        read_data: the table of a run, or the error for which it would be refused.
         dry_run: only show what would be done.
 
     Raises:
@@ -142,14 +142,14 @@ def run_search(
     for cell in combinations:
         check_not_other(cell)
     folder = search_folder(load_config(*settings))
-    console = Console(stderr=not dry_run, soft_wrap=True)
+    console = plain_console(stderr=not dry_run, soft_wrap=True)
     missing = [cell for cell in combinations if not RunFolder(cell.cfg.folder).finished]
-    if missing or dry_run:
-        table, _ = read_data(combinations[0].cfg)
+    for cell in missing:
+        read_data(cell.cfg)
     if dry_run:
         for cell in combinations:
-            console.print(f"# {cell.arm}", markup=False, highlight=False)
-        print_plan(combinations[0].cfg, table)
+            console.print(f"# {cell.arm}", highlight=False)
+        print_plan(combinations[0].cfg, read_data(combinations[0].cfg)[0])
         return
     failed: list[Outcome] = []
     done = len(combinations) - len(missing)
@@ -160,7 +160,7 @@ def run_search(
             failed += [] if outcome.finished else [outcome]
             end = "done" if outcome.finished else f"failed: {outcome.reason}"
             line = f"{done}/{len(combinations)} {outcome.name}: {end}"
-            console.print(line, markup=False, highlight=False)
+            console.print(line, highlight=False)
     except KeyboardInterrupt:
         console.print("stopped; the same command again continues with what is missing")
         raise typer.Exit(130) from None

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from rich.markup import escape
 from rich.table import Table
 
 from dao.errors import UserError
@@ -109,7 +108,7 @@ def beside_tables(found: Mapping[str, Any]) -> list[Table]:
     classes = sorted({repr(c) for side in sides.values() for c in side["positive"].values()})
     title = f"test; rare: {' or '.join(classes)}" if rare else "test"
     heads = (f"{task} {metric} {arrow}" for task, metric, arrow in shown)
-    figures = titled(escape(title), ["", *heads])
+    figures = titled(title, ["", *heads])
     cost = titled("cost", ["", "parameters ↓", "MB on disk ↓", *SPEED.values()])
     columns = [
         aligned([side["figures"].get(task, {}).get(metric) for side in sides.values()])
