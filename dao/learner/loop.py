@@ -528,9 +528,9 @@ class _Loop:
 
 def decisive(cfg: Config) -> dict[str, Any]:
     """The settings that the course of a run depends on."""
-    settings = cfg.model_dump(mode="json", exclude={"name", "output", "device", "cache"})
-    del settings["train"]["keep_checkpoint"]
-    return settings
+    places = dict.fromkeys(("name", "output", "device", "cache"), True)
+    within = {"train": {"keep_checkpoint"}, "data": {"rules"}}  # the data have a fingerprint
+    return cfg.model_dump(mode="json", exclude={**places, **within})
 
 
 def _completed(found: Mapping[str, Any]) -> Mapping[str, Any]:

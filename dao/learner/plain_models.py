@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dao.learner.kinds.recorded import headlines
+from dao.learner.numbers import number
 
 __all__ = ["better_ones", "worse_than_plain"]
 
@@ -46,8 +47,8 @@ def worse_than_plain(metrics: Mapping[str, Any], split: str) -> list[str]:
                 continue
             beaten = better_ones(value, plain, "higher" if arrow == "↑" else "lower")
             if beaten:
-                by = ", ".join(f"{name} {figure:.4f}" for name, figure in beaten.items())
-                told.append(f"{task} {metric} {value:.4f} ({by})")
+                by = ", ".join(f"{name} {number(figure)}" for name, figure in beaten.items())
+                told.append(f"{task} {metric} {number(value)} ({by})")
     if not told:
         return []
     return [f"{metrics['arm']} is worse than a plain model on {split}: {'; '.join(told)}"]

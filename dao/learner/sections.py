@@ -12,13 +12,11 @@ from dao.learner.frozen import Settings
 
 __all__ = [
     "Dao",
-    "Data",
     "Dendrites",
     "Encoder",
     "Experts",
     "Lora",
     "Scratch",
-    "Synthetic",
     "Train",
 ]
 
@@ -26,7 +24,6 @@ EXPERT = re.compile(r"[\w-]+")
 # By figures of all rows, peft, the stages, merging.
 TAKEN = ("all", "default", "heads", "joint", "merged", "router")
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-Value = str | float | bool
 
 
 class Lora(Settings):
@@ -85,11 +82,11 @@ class Encoder(Settings):
     """The shared text encoder."""
 
     name: str = "all-MiniLM-L6-v2"
-    """Hub id, folder, or the embedded all-MiniLM-L6-v2."""
+    """Hub id, folder (kept by its full path), or the embedded all-MiniLM-L6-v2."""
     pooling: Literal["auto", "mean", "last", "first"] = "auto"
     """How token states become one vector; auto: last token of a causal model, else mean."""
     max_length: int = Field(128, ge=4)
-    """Tokens per text; longer texts are cut."""
+    """Tokens per text; longer texts are cut, and counted before training."""
     quantize: Literal["none", "nf4", "int8"] = "none"
     """Frozen weights through bitsandbytes."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -108,58 +105,6 @@ class Encoder(Settings):
         if precision in ("fp16", "float16", "half"):
             raise ValueError("fp16 overflows in Phi's attention; use 'auto', 'fp32' or 'bf16'")
         return precision
-
-
-class Synthetic(Settings):
-    """The embedded headlines (used when no data is given)."""
-
-    rows: int = Field(6000, ge=200)
-    seed: int = 0
-    label_noise: float = Field(0.03, ge=0, le=0.5)
-    """Probability that the annotator picked another class."""
-    score_noise: float = Field(0.08, ge=0, le=0.3)
-    """Standard deviation of the annotator's error on the score."""
-
-
-class Data(Settings):
-    """Which tables, and what their columns are called."""
-
-    sources: tuple[str, ...] = ()
-    """CSV, TSV, Parquet, JSON, JSONL files or a hub data set; empty: the embedded headlines."""
-    text: tuple[str, ...] = ("text",)
-    """Column of the text; two columns, such as [premise,hypothesis]: a pair of texts."""
-    split: str = "split"
-    """Column that says train, validation or test; empty or null: ignore such a column and split."""
-    domain: str = "domain"
-    id: str = "id"
-    slices: tuple[str, ...] | None = None
-    """Columns to break the results down by; null: every other column of 2 to 12 values."""
-    where: dict[str, Value | tuple[Value, ...]] = Field(default_factory=dict)
-    """Train and test on rows that hold this value, or one of these, in a column: {agree: 1.0}."""
-    split_seed: int = 0
-    """Decides the split where the data has none; the same in every arm and seed."""
-    fractions: tuple[Fraction, Fraction, Fraction] = (0.8, 0.1, 0.1)
-    """Shares of train, validation and test where the data has no split; they sum to 1."""
-    synthetic: Synthetic = Synthetic()
-
-    @field_validator("split", mode="before")
-    @classmethod
-    def _null_is_empty(cls, split: object) -> object:
-        return "" if split is None else split
-
-    @field_validator("text")
-    @classmethod
-    def _one_or_two(cls, text: tuple[str, ...]) -> tuple[str, ...]:
-        if len(text) not in (1, 2) or len(set(text)) < len(text):
-            raise ValueError("should be one column, or two different ones for pairs of texts")
-        return text
-
-    @field_validator("fractions")
-    @classmethod
-    def _whole(cls, fractions: tuple[float, float, float]) -> tuple[float, float, float]:
-        if abs(sum(fractions) - 1) > 1e-6:
-            raise ValueError(f"should be three shares with a sum of 1, not {sum(fractions):g}")
-        return fractions
 
 
 class Dao(Settings):

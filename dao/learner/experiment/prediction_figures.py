@@ -15,6 +15,7 @@ from sklearn.metrics import confusion_matrix
 from dao.learner.experiment.arms import label
 from dao.learner.experiment.figures import INK, Panel, arm_style
 from dao.learner.experiment.runs import Run
+from dao.learner.numbers import number
 
 __all__ = [
     "Reliability",
@@ -86,7 +87,7 @@ def score_panel(arm: str, runs: Sequence[Run], task: str) -> Panel | None:
     return Panel(
         partial(_draw_scores, actual=actual, predicted=predicted, title=f"{task}: {label(arm)}"),
         f"Predicted against true score of {task}, {label(arm)}, {len(rows):,} predictions over "
-        f"{_seeds(runs)}; mean squared error {error:.4f}.",
+        f"{_seeds(runs)}; mean squared error {number(error)}.",
         (4.3, 4.0),
     )
 
@@ -183,7 +184,7 @@ def calibration(runs: Sequence[Run], task: str) -> Reliability | None:
 
 def calibration_panel(found: dict[str, Reliability], task: str) -> Panel:
     """Share of right predictions of a task against confidence, one line per arm."""
-    told = "; ".join(f"{label(a)} ECE {r.ece:.4f}" for a, r in found.items())
+    told = "; ".join(f"{label(a)} ECE {number(r.ece)}" for a, r in found.items())
     return Panel(
         partial(_draw_calibration, found=found, title=f"{task}: calibration"),
         f"{task}: reliability of the predicted class's probability. {told}.",

@@ -10,6 +10,7 @@ from dao.learner.experiment.arms import ARMS, label
 from dao.learner.experiment.contrasts import CHECK, PRIMARY, main_figures
 from dao.learner.experiment.page import Table
 from dao.learner.experiment.verdicts import NO_DIFFERENCE
+from dao.learner.numbers import number as plain_number
 
 __all__ = [
     "NOTHING",
@@ -41,15 +42,7 @@ def number(value: float | None, *, signed: bool = False) -> str:
     """
     if value is None or not math.isfinite(value):
         return NOTHING
-    if value == 0:
-        return "0"
-    order = math.floor(math.log10(abs(value)))
-    if order < -7:
-        text = f"{value:{'+' if signed else ''}.1e}"
-    else:
-        decimals = 1 - order if order < -3 else 4 if order < 1 else 2 if order < 3 else 0
-        text = f"{value:{'+' if signed else ''},.{decimals}f}"
-    return text.replace("-", MINUS)
+    return plain_number(value, signed=signed).replace("-", MINUS)
 
 
 def column(about: Mapping[str, str]) -> str:

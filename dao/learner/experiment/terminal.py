@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import rich.table
-from rich.markup import escape
 
 from dao.learner.command import show_tables
 from dao.learner.experiment import tables
@@ -50,8 +49,8 @@ def titled(title: str, columns: Iterable[str]) -> rich.table.Table:
 
 def _shown(table: Table) -> rich.table.Table:
     """The columns that fit into a terminal."""
-    shown = titled(escape(table.caption), SHOWN)
+    shown = titled(table.caption, SHOWN)
     for row in table.rows:
         cells = dict(zip(table.head, row, strict=True))
-        shown.add_row(*(escape(cells[name]) for name in SHOWN))
+        shown.add_row(*(cells[name] for name in SHOWN))
     return shown

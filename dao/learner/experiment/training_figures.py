@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from dao.learner.experiment.arms import label, single
 from dao.learner.experiment.figures import INK, NARROW, Panel, arm_style, task_style
 from dao.learner.experiment.runs import Run, Runs
+from dao.learner.numbers import number
 
 __all__ = ["dao_panels", "growth_marks", "loss_panels", "validation_panels"]
 
@@ -62,7 +63,7 @@ Curve = Sequence[Point]
 
 def _panel(title: str, curves: Mapping[str, Curve], name: str, runs: Runs) -> Panel:
     shown = {arm: curve for arm, curve in curves.items() if curve}
-    told = "; ".join(f"{label(a)} ends at {curve[-1].mean:.4f}" for a, curve in shown.items())
+    told = "; ".join(f"{label(a)} ends at {number(curve[-1].mean)}" for a, curve in shown.items())
     marks = growth_marks({arm: runs[arm] for arm in shown})
     marked = "".join(
         f" {words[0].upper()}{words[1:]}: after step {', '.join(map(str, steps))}."
@@ -181,7 +182,8 @@ def dao_panels(runs: Runs, tasks: Sequence[str]) -> list[Panel]:
             bands = {task: band for task, band in bands.items() if band}
             if not bands:
                 continue
-            told = "; ".join(f"{t} {b[0][1]:.3f} to {b[-1][1]:.3f}" for t, b in bands.items())
+            ends = {t: [number(b[i][1], decimals=3) for i in (0, -1)] for t, b in bands.items()}
+            told = "; ".join(f"{task} {first} to {last}" for task, (first, last) in ends.items())
             panels.append(
                 Panel(
                     partial(
