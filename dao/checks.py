@@ -73,11 +73,10 @@ def scalar_losses(losses: Mapping[str, Tensor | None], tasks: Sequence[str]) -> 
                 f"The loss `{task}` should be a tensor of shape (). Found {shape}. "
                 "Reduce it, e.g. with `.mean()`; give None for an absent task."
             )
-        if loss.is_complex() or loss.layout != torch.strided or loss.is_meta:
-            kind = "meta" if loss.is_meta else f"{loss.dtype}, {loss.layout}"
+        if loss.is_complex() or loss.layout != torch.strided:
             raise UserError(
-                f"The loss `{task}` should be a real, dense number. Found {kind}. Give its "
-                "absolute value, or `.to_dense()`; the meta device has no numbers."
+                f"The loss `{task}` should be a real, dense number. Found {loss.dtype}, "
+                f"{loss.layout}. Give its absolute value, or `.to_dense()`."
             )
     return given
 

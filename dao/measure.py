@@ -57,6 +57,9 @@ def survey(
         trusted: Take all as finite without looking, and so without waiting for the device; for a
             single rank.
 
+    Raises:
+        UserError: A loss is on the meta device.
+
     Returns:
         The losses that count, and the tasks that were NaN or infinite on some rank.
 
@@ -71,6 +74,11 @@ def survey(
     if trusted:
         known = {task: loss.detach().double() for task, loss in losses.items()}
         return Batch(losses, dict.fromkeys(losses, 1), known), []
+    if meta := [task for task, loss in losses.items() if loss.is_meta]:
+        raise UserError(
+            f"The loss `{meta[0]}` should be a real, dense number. Found meta, a device without "
+            "numbers. Move the model to a device first."
+        )
     numbers = [loss.detach().double() for loss in losses.values()]
     # One synchronisation for all losses: 0 * NaN is NaN, so a NaN has to stay out of the graph.
     values = torch.stack([n.to(numbers[0].device) for n in numbers]).tolist() if numbers else []

@@ -22,7 +22,7 @@ def metrics(accuracy=0.6, mse=0.1, dendrites=None) -> dict:
         "best_reachable": {}, "loss_weights": {}, "dendrites": dendrites,
         "training": {"steps": 9, "selected_after_step": 9, "seconds": 1.0},
         "parameters": {"trainable": 7},
-        "provenance": {"scratch": None, "encoder": {"name": "e"}},
+        "provenance": {"scratch": None, "encoder": {"name": "e", "origin": "hub"}},
     }  # fmt: skip
 
 

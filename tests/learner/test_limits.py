@@ -10,11 +10,11 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from dao.errors import UserError
-from dao.learner import run
 from dao.learner.config import load_config
 from dao.learner.limits import check_ids, check_vocabulary, embeddings, most_tokens, token_limit
 from dao.learner.model import build
 from dao.learner.predictor import predictor_of
+from dao.learner.preflight import check
 from dao.learner.sections import Encoder
 from dao.learner.tokens import tokenize
 
@@ -66,11 +66,11 @@ def test_a_run_is_refused_before_there_is_a_folder(folder: Path, added):
     name = added.convert_ids_to_tokens(66)
     cfg = load_config(flags={"encoder.name": str(folder), "tasks": "cls", "device": "cpu"})
     frame = pd.DataFrame({"text": ["profit rose", f"{name} rose"], "cls": ["a", "b"]})
-    table = SimpleNamespace(frame=frame, report={})
+    table = SimpleNamespace(frame=frame, report={}, rows=lambda split: frame)
     with pytest.raises(UserError, match=rf"the tokens '{name}' \(66\)\."):
-        run.check(cfg, table, {"cls": None})
+        check(cfg, table, {"cls": None})
     table.frame = frame[:1]
-    run.check(cfg, table, {"cls": None})
+    check(cfg, table, {"cls": None})
 
 
 def test_a_text_to_predict_is_refused_as_well(folder: Path, added):
