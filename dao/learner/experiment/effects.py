@@ -180,7 +180,7 @@ def _tasks(arms: Mapping[str, Sequence[Run]]) -> dict[str, Recorded]:
     """Of the arms that have all of them; where there are only arms of one each, of those."""
     found: dict[str, Recorded] = {}
     for runs in sorted((r for r in arms.values() if r), key=lambda runs: -len(runs[0].tasks)):
-        found = {**runs[0].tasks, **found}
+        found |= {name: task for name, task in runs[0].tasks.items() if name not in found}
     return found
 
 
