@@ -291,7 +291,7 @@ def _merge(
 ) -> None:
     from dao.learner.command import show_tables
     from dao.learner.expert_merging import merge_and_measure
-    from dao.learner.report import variants_table
+    from dao.learner.result_tables import main_of_tasks, variants_tables
     from train import load_table
 
     table = load_table(folder.config())
@@ -299,8 +299,7 @@ def _merge(
     tasks, predictor, _ = load()
     rows = table.rows("test")
     found, lines = merge_and_measure(folder, predictor, tasks, rows, rule, weights, output)
-    shown = variants_table("test", {name: task.headline for name, task in tasks.items()}, found)
-    show_tables(found, [shown], lines, style)
+    show_tables(found, variants_tables("test", main_of_tasks(tasks), found), lines, style)
 
 
 def _export(folder: RunFolder, load: Load, path: Path) -> None:

@@ -24,7 +24,8 @@ from dao.learner.console import as_markdown, plain_console, printable, styled
 from dao.learner.dendrites import DendriteError
 from dao.learner.files import csv_text, write_atomically
 from dao.learner.record import RunFolder
-from dao.learner.report import WIDE, markdown, results_table, routing_table, slices_table, summary
+from dao.learner.report import WIDE, markdown, summary
+from dao.learner.result_tables import results_tables, routing_tables, slices_tables
 from dao.learner.sampling import sampling_counts, sampling_line
 from dao.learner.scratch import planned_encoder
 from dao.learner.sections import Train
@@ -124,8 +125,8 @@ def show(metrics: Mapping[str, Any], lines: Sequence[str], style: str = "termina
     """Print figures as `terminal` tables, `markdown` or `json`."""
     tables = []
     for split in (s for s in metrics["splits"] if s != "validation"):
-        details = slices_table(metrics, split), routing_table(metrics, split)
-        tables += [results_table(metrics, split), *(detail for detail in details if detail)]
+        tables += results_tables(metrics, split)
+        tables += [*slices_tables(metrics, split), *routing_tables(metrics, split)]
     show_tables(metrics, tables, lines, style)
 
 

@@ -17,6 +17,7 @@ from dao.learner.kinds import Task
 from dao.learner.predictor import Predictor
 from dao.learner.quantizing import quantize_run, quantized_lines
 from dao.learner.record import RunFolder
+from dao.learner.result_tables import TOGETHER, figures_across, main_of_tasks
 from dao.learner.sizes import disk_bytes
 from dao.learner.speed import compare_engines
 from dao.learner.speed_report import engines_lines, engines_table
@@ -35,7 +36,7 @@ def print_engines(
 ) -> None:
     """Compare all engines on labelled rows; progress goes to stderr."""
     result = compare_engines(predictor, tasks, rows, _tell, saved=disk_bytes(folder))
-    show_tables(result, [_engines(result, tasks)], engines_lines(result), style)
+    show_tables(result, _engines(result, tasks), engines_lines(result), style)
 
 
 def print_quantized(
@@ -50,7 +51,7 @@ def print_quantized(
     _make_folder(place)
     result = quantize_run(folder, predictor, tasks, rows, place, _tell)
     lines = [*quantized_lines(result), *engines_lines(result)]
-    show_tables(result, [_engines(result, tasks)], lines, style)
+    show_tables(result, _engines(result, tasks), lines, style)
 
 
 def print_sweep(
@@ -90,8 +91,13 @@ def _make_folder(place: Path) -> None:
         ) from None
 
 
-def _engines(result: Mapping[str, Any], tasks: Mapping[str, Task]) -> Table:
-    return engines_table(result, {name: task.headline for name, task in tasks.items()})
+def _engines(result: Mapping[str, Any], tasks: Mapping[str, Task]) -> list[Table]:
+    """Speed and figures of each engine; of many tasks the main figures, in a table of their own."""
+    headline = main_of_tasks(tasks)
+    if len(headline) <= TOGETHER:
+        return [engines_table(result, headline)]
+    figures = {row["engine"]: row["figures"] for row in result["rows"] if "reason" not in row}
+    return [engines_table(result, {}), *figures_across("test, by engine", headline, figures)]
 
 
 def _tell(line: str) -> None:

@@ -1,9 +1,9 @@
-"""What a person reads: the table of results, the progress of a run, the model card."""
+"""What a person reads: the progress of a run, a summary, the model card."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,31 +11,28 @@ import rich.box
 from huggingface_hub import EvalResult, ModelCardData
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from rich.text import Text
 
 from dao.learner.config import Config
-from dao.learner.console import as_markdown, plain_console, styled
+from dao.learner.console import as_markdown, plain_console
 from dao.learner.dendrite_share import share_lines
 from dao.learner.encoder import hub_id
-from dao.learner.kinds.recorded import headlines
-from dao.learner.numbers import aligned, number
+from dao.learner.numbers import number
 from dao.learner.plain_models import worse_than_plain
 from dao.learner.plan import Plan
+from dao.learner.result_tables import TOGETHER, left_out_slices, main_columns, results_tables
 
 __all__ = [
     "RichProgress",
     "markdown",
     "model_card",
-    "results_table",
     "routing_lines",
-    "routing_table",
-    "slices_table",
     "summary",
-    "variants_table",
+    "weights_note",
 ]
 
 TASK_TYPES = {"regression": "text-regression"}  # the hub's words; all else is classification
 WIDE = 200  # columns of a table that goes to a file
+FEW = 4  # tasks whose loss weights fit into a line
 UNWRAPPED = 2000  # of one in Markdown, where a wrapped cell would be another row
 
 
@@ -74,7 +71,7 @@ class RichProgress:
 
     def step(self, row: Mapping[str, Any], plan: Plan) -> None:
         """Move the bar."""
-        weights = " ".join(f"{task} x{v['weight']:.3g}" for task, v in row["tasks"].items())
+        weights = weights_note({task: v["weight"] for task, v in row["tasks"].items()})
         loss = number(row["loss"], decimals=3)
         note = f"loss {loss}  {weights}  {row['tokens_per_s']:,.0f} tokens/s"
         self._bar.update(
@@ -91,69 +88,6 @@ class RichProgress:
             f"{number(row['score'])}{marks}",
             highlight=False,
         )
-
-
-def results_table(metrics: Mapping[str, Any], split: str) -> Table:
-    """The model's row, the baselines' and the best reachable, one column per headline figure.
-
-    Args:
-        metrics: the content of metrics.json, which names the figures to show per task.
-        split: which part of the data the rows are about.
-    """
-    figures = metrics["splits"][split]
-    columns = [(t, m, a) for t, shown in headlines(metrics).items() for m, a in shown]
-    counts = ", ".join(f"{task} n={values['n']}" for task, values in figures.items())
-    table = _table(f"{split} ({counts})", [f"{t} {m} {a}" for t, m, a in columns])
-    _fill(table, _rows(metrics, split, figures), columns)
-    return table
-
-
-def slices_table(metrics: Mapping[str, Any], split: str) -> Table | None:
-    """The model's headline figures, broken down by the values of other columns."""
-    slices = metrics["slices"].get(split)
-    if not slices:
-        return None
-    headline = {task: [("n", ""), *shown] for task, shown in headlines(metrics).items()}
-    columns = [(t, m, a) for t, shown in headline.items() for m, a in shown]
-    table = _table(f"{split}, by column", [f"{t} {m} {a}" for t, m, a in columns])
-    rows = (
-        (f"{column} = {value}", row)
-        for column, groups in slices.items()
-        for value, row in groups.items()
-    )
-    _fill(table, rows, columns)
-    return table
-
-
-def routing_table(metrics: Mapping[str, Any], split: str) -> Table | None:
-    """The headline figures with soft and with hard routing, over all rows and per domain."""
-    routing = metrics.get("routing", {}).get(split)
-    if not routing:
-        return None
-    variants = {name: routing[name] for name in ("soft", "hard")}
-    return variants_table(f"{split}, by routing", headlines(metrics), variants)
-
-
-def variants_table(
-    title: str, headline: Mapping[str, Any], variants: Mapping[str, Mapping[str, Any]]
-) -> Table:
-    """Headline figures of several ways to run a model, over all rows and per domain.
-
-    Args:
-        title: of the table.
-        headline: as in metrics.json.
-        variants: name of the way -> figures of `all` rows and of the `domains`, task by task.
-    """
-    counted = {task: [("n", ""), *shown] for task, shown in headline.items()}
-    columns = [(t, m, a) for t, shown in counted.items() for m, a in shown]
-    table = _table(title, [f"{t} {m} {a}" for t, m, a in columns])
-    rows = (
-        (f"{name}, {group}", row)
-        for name, figures in variants.items()
-        for group, row in {"all": figures["all"], **figures["domains"]}.items()
-    )
-    _fill(table, rows, columns)
-    return table
 
 
 def routing_lines(metrics: Mapping[str, Any], split: str) -> list[str]:
@@ -174,51 +108,11 @@ def routing_lines(metrics: Mapping[str, Any], split: str) -> list[str]:
     ]
 
 
-def _table(title: str, columns: Iterable[str]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("")
-    for column in columns:
-        table.add_column(column.strip(), justify="right")
-    return table
-
-
-def _fill(
-    table: Table,
-    rows: Iterable[tuple[str | Text, Mapping[str, Any]]],
-    columns: Sequence[tuple[str, str, str]],
-) -> None:
-    """Add labelled rows of figures; `columns` are of task, figure and arrow."""
-    kept = list(rows)
-    cells = [aligned([row.get(t, {}).get(m) for _, row in kept]) for t, m, _ in columns]
-    for place, (label, _) in enumerate(kept):
-        table.add_row(label, *(column[place] for column in cells))
-
-
-def _rows(
-    metrics: Mapping[str, Any], split: str, figures: Mapping[str, Any]
-) -> Iterable[tuple[str | Text, Mapping[str, Any]]]:
-    dendrites = metrics["dendrites"]
-    none_kept = ", no dendrites kept" if dendrites and not dendrites["dendrites_kept"] else ""
-    yield styled(f"{metrics['arm']} (this model{none_kept})", "bold"), figures
-    merged: dict[str, dict[str, Any]] = {}
-    for task, rows in metrics["baselines"].get(split, {}).items():
-        for label, values in rows.items():
-            merged.setdefault(label, {})[task] = values
-    yield from merged.items()
-    best = metrics["best_reachable"].get(split)
-    if best:
-        yield "best reachable (noise of known size)", best
-
-
 def summary(metrics: Mapping[str, Any]) -> list[str]:
     """Where a plain model is better, and what DAO and dendrites did, in a few plain lines."""
     lines = [line for split in _tested(metrics) for line in worse_than_plain(metrics, split)]
-    weights = metrics["loss_weights"]
-    moves = ", ".join(
-        f"{task} {number(w['first'], decimals=3)} → {number(w['last'], decimals=3)}"
-        for task, w in weights.items()
-    )
-    lines += [f"loss weights, first → last step: {moves}"] if moves else []
+    lines += [line for split in _tested(metrics) for line in left_out_slices(metrics, split)]
+    lines += _moves(metrics["loss_weights"])
     dendrites = metrics["dendrites"]
     if dendrites:
         sham = "sham " if dendrites.get("control") == "sham" else ""
@@ -248,12 +142,45 @@ def summary(metrics: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _moves(weights: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """How the loss weights moved; of many tasks, those that end with the lowest and the highest."""
+    ends = sorted(weights, key=lambda task: weights[task]["last"])
+    few = len(ends) <= FEW
+    shown = list(weights) if few else [ends[0], ends[-1]]
+    moves = ", ".join(
+        f"{task} {number(weights[task]['first'], decimals=3)} → "
+        f"{number(weights[task]['last'], decimals=3)}"
+        for task in shown
+    )
+    of = "" if few else f", the lowest and the highest of {len(ends)} tasks in the end"
+    return [f"loss weights, first → last step{of}: {moves}"] if moves else []
+
+
+def weights_note(weights: Mapping[str, float | None]) -> str:
+    """The loss weights of a step in a few words; of many tasks the smallest and the largest.
+
+    Example:
+        >>> weights_note({"topic": 1.25, "churn": 0.75})
+        'topic x1.25 churn x0.75'
+        >>> weights_note(dict(zip("abcde", [1.0, 0.5, 2.0, 1.0, 0.5])))
+        '5 weights, b x0.5 to c x2'
+    """
+    known = {task: weight for task, weight in weights.items() if weight is not None}
+    if len(known) <= FEW:
+        return " ".join(f"{task} x{weight:.3g}" for task, weight in known.items())
+    low, high = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
+    return f"{len(known)} weights, {low} x{known[low]:.3g} to {high} x{known[high]:.3g}"
+
+
 def _tested(metrics: Mapping[str, Any]) -> list[str]:
     return [split for split in metrics["splits"] if split != "validation"]
 
 
 def markdown(table: Table) -> str:
-    """The same table as Markdown; a cell is one line and shows its text as it is."""
+    """The same table as Markdown; a cell is one line and shows its text as it is.
+
+    A caption is a paragraph below the table.
+    """
     found = Table(title=_marked(table.title or ""), title_justify="left", box=rich.box.MARKDOWN)
     for column in table.columns:
         found.add_column(_marked(column.header), justify=column.justify)
@@ -261,27 +188,35 @@ def markdown(table: Table) -> str:
         found.add_row(*map(_marked, cells))
     paper = plain_console(width=UNWRAPPED, file=io.StringIO(), record=True)
     paper.print(found)
-    return paper.export_text()
+    below = f"\n{_marked(table.caption)}\n" if table.caption else ""
+    return paper.export_text() + below
 
 
 def _marked(cell: object) -> str:
     return as_markdown(str(cell))
 
 
-def model_card(cfg: Config, metrics: Mapping[str, Any]) -> str:
-    """README.md of a run folder: front matter for the hub, the results, how to use the files."""
-    results = [
+def _results(metrics: Mapping[str, Any]) -> list[EvalResult]:
+    """The test figures for the hub; of many tasks the main ones, named after their tasks."""
+    test, headline = metrics["splits"]["test"], main_columns(metrics)
+    return [
         EvalResult(
             task_type=TASK_TYPES.get(metrics["tasks"][task]["kind"], "text-classification"),
             dataset_type="table",
             dataset_name=metrics["name"],
             metric_type=metric,
-            metric_value=figures[metric],
+            metric_value=test[task][metric],
+            metric_name=f"{task} {metric}" if len(headline) > TOGETHER else None,
         )
-        for task, figures in metrics["splits"]["test"].items()
-        for metric, _ in headlines(metrics)[task]
-        if figures[metric] is not None
+        for task in test
+        for metric, _ in headline[task]
+        if test[task][metric] is not None
     ]
+
+
+def model_card(cfg: Config, metrics: Mapping[str, Any]) -> str:
+    """README.md of a run folder: front matter for the hub, the results, how to use the files."""
+    results = _results(metrics)
     adapted = cfg.encoder.tune == "lora"
     part = "experts" if cfg.routed else "adapter" if adapted else "encoder"
     provenance = metrics["provenance"]
@@ -299,7 +234,7 @@ def model_card(cfg: Config, metrics: Mapping[str, Any]) -> str:
         model_name=cfg.arm,
         eval_results=results,
     )
-    table = markdown(results_table(metrics, "test"))
+    table = "\n".join(markdown(table) for table in results_tables(metrics, "test"))
     kept = metrics["dendrites"] and metrics["dendrites"]["dendrites_kept"]
     worse = "".join(f"**{line}.**\n\n" for line in worse_than_plain(metrics, "test"))
     shares = "".join(

@@ -20,6 +20,7 @@ Labels = Mapping[str, npt.ArrayLike]
 """Per task a (rows,) mask of the rows that have a label of it."""
 
 GOLDEN = 0.6180339887498949  # its multiples, without their whole part, spread evenly over [0, 1)
+FEW = 4  # tasks whose rows fit into a line
 
 
 def parse_sampling(text: str) -> float:
@@ -170,17 +171,21 @@ def sampling_counts(labels: Labels, sampling: str) -> dict[str, Any]:
 
 
 def sampling_line(counts: Mapping[str, Any]) -> str:
-    """`sampling_counts` for a person.
+    """`sampling_counts` for a person; of many tasks, those with the fewest and the most rows.
 
     Example:
         >>> sampling_line(sampling_counts({"a": [1, 1, 1, 0], "b": [0, 0, 0, 1]}, "equal"))
         'sampling equal: an epoch of 4 rows has a 2 (of 3 labelled), b 2 (of 1 labelled)'
     """
-    parts = []
-    for task, found in counts["tasks"].items():
+    parts, tasks = [], counts["tasks"]
+    few = len(tasks) <= FEW
+    if not few:
+        ordered = sorted(tasks, key=lambda task: tasks[task]["rows_per_epoch"])
+        tasks = {task: tasks[task] for task in (ordered[0], ordered[-1])}
+    for task, found in tasks.items():
         drawn = f"{found['rows_per_epoch']:,.1f}".removesuffix(".0")
         parts.append(f"{task} {drawn} (of {found['rows']:,} labelled)")
     return (
         f"sampling {counts['setting']}: an epoch of {counts['epoch_rows']:,} rows has "
-        f"{', '.join(parts)}"
+        f"{', '.join(parts) if few else f'from {parts[0]} to {parts[1]}'}"
     )

@@ -7,7 +7,8 @@ from rich.progress import Progress, TextColumn
 from rich.table import Table
 
 from dao.learner.console import as_markdown, plain_console, printable, styled
-from dao.learner.report import markdown, results_table, slices_table
+from dao.learner.report import markdown
+from dao.learner.result_tables import results_tables, slices_tables
 
 LABELS = ["[/INST]", "[bold]", "[red]x[/red]", "[link=https://example.org]y[/link]", ":warning:"]
 
@@ -64,8 +65,8 @@ METRICS = {
 
 def test_the_tables_of_a_report_show_every_label():
     shown = paper()
-    shown.print(results_table(METRICS, "test"))
-    shown.print(slices_table(METRICS, "test"))
+    shown.print(*results_tables(METRICS, "test"))
+    shown.print(*slices_tables(METRICS, "test"))
     text = shown.file.getvalue()
     for label in LABELS:
         assert f"always {label}" in text

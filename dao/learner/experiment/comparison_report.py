@@ -13,6 +13,7 @@ from dao.learner.experiment.comparison import compare
 from dao.learner.experiment.tables import column
 from dao.learner.experiment.terminal import titled
 from dao.learner.numbers import aligned
+from dao.learner.result_tables import TOGETHER
 
 __all__ = ["comparison_lines", "comparison_tables", "print_comparison"]
 
@@ -27,13 +28,16 @@ def comparison_tables(found: Mapping[str, Any]) -> list[Table]:
     """Test figures of both sides; differences over seeds, where there are several; over rows."""
     about = found["metrics"]
     labels = {m: column(described) for m, described in about.items()}
-    figures = titled("test", ["", *labels.values()])
     columns = [aligned([found[name]["mean"][metric] for name in "ab"]) for metric in about]
-    for place, name in enumerate("ab"):
-        side = found[name]
-        seeds = f"seed{'s' * (len(side['seeds']) > 1)} {', '.join(map(str, side['seeds']))}"
-        means = (column[place] for column in columns)
-        figures.add_row(f"{name.upper()}: {side['arm']}, {seeds}", *means)
+    sides = [_side(name, found[name]) for name in "ab"]
+    if len({described["task"] for described in about.values()} - {None}) > TOGETHER:
+        figures = titled("test", ["", *sides])
+        for label, cells in zip(labels.values(), columns, strict=True):
+            figures.add_row(label, *cells)
+    else:
+        figures = titled("test", ["", *labels.values()])
+        for place, side in enumerate(sides):
+            figures.add_row(side, *(column[place] for column in columns))
     tables = [figures]
     if found["effects"]:
         heads = ["A - B", "n", "mean", "t 95 %", "BCa 95 %", "p t", "p Holm", "p permutation"]
@@ -51,6 +55,11 @@ def comparison_tables(found: Mapping[str, Any]) -> list[Table]:
         ps = map(_p, (test["p"], test["p_holm"]))
         tables[-1].add_row(*about_test, *shown, *ps, test["verdict"])
     return tables
+
+
+def _side(name: str, side: Mapping[str, Any]) -> str:
+    seeds = f"seed{'s' * (len(side['seeds']) > 1)} {', '.join(map(str, side['seeds']))}"
+    return f"{name.upper()}: {side['arm']}, {seeds}"
 
 
 def comparison_lines(found: Mapping[str, Any]) -> list[str]:

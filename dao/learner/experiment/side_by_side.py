@@ -21,6 +21,7 @@ from dao.learner.kinds import Task
 from dao.learner.numbers import aligned
 from dao.learner.predictor import Predictor
 from dao.learner.record import RunFolder
+from dao.learner.result_tables import TOGETHER, figures_across
 from dao.learner.scoring import measure
 from dao.learner.sizes import disk_bytes
 from dao.learner.speed import BATCH, Timed, inputs, outputs, single_rows, take_turns, times
@@ -108,17 +109,22 @@ def beside_tables(found: Mapping[str, Any]) -> list[Table]:
     rare = any(metric.startswith("rare_") for _, metric, _ in shown)
     classes = sorted({repr(c) for side in sides.values() for c in side["positive"].values()})
     title = f"test; rare: {' or '.join(classes)}" if rare else "test"
+    cost = titled("cost", ["", "parameters ↓", "MB on disk ↓", *SPEED.values()])
+    for label, side in sides.items():
+        size = f"{side['parameters']:,}", f"{side['disk_megabytes']:.2f}"
+        cost.add_row(label, *size, *(f"{side[key]:,.2f}" for key in SPEED))
+    if len({task for task, _, _ in shown}) > TOGETHER:
+        headline = {t: [(m, a) for of, m, a in shown if of == t] for t, _, _ in shown}
+        models = {label: side["figures"] for label, side in sides.items()}
+        return [*figures_across(title, headline, models), cost]
     heads = (f"{task} {metric} {arrow}" for task, metric, arrow in shown)
     figures = titled(title, ["", *heads])
-    cost = titled("cost", ["", "parameters ↓", "MB on disk ↓", *SPEED.values()])
     columns = [
         aligned([side["figures"].get(task, {}).get(metric) for side in sides.values()])
         for task, metric, _ in shown
     ]
-    for place, (label, side) in enumerate(sides.items()):
+    for place, label in enumerate(sides):
         figures.add_row(label, *(column[place] for column in columns))
-        size = f"{side['parameters']:,}", f"{side['disk_megabytes']:.2f}"
-        cost.add_row(label, *size, *(f"{side[key]:,.2f}" for key in SPEED))
     return [figures, cost]
 
 
