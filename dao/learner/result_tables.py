@@ -37,6 +37,8 @@ ALIKE = 4
 """Tasks of one kind above which each is a row of one table."""
 SLICED = 12
 """Tasks up to which figures by the values of a column are shown."""
+COLUMNS = 4
+"""Columns by whose values the figures of more than `TOGETHER` tasks are shown."""
 ACROSS = 6
 """Groups of rows that stand beside each other in a table."""
 BEST = "best reachable (noise of known size)"
@@ -66,16 +68,20 @@ def results_tables(metrics: Mapping[str, Any], split: str) -> list[Table]:
         split: Which part of the data the rows are about.
     """
     dendrites = metrics["dendrites"]
-    none_kept = ", no dendrites kept" if dendrites and not dendrites["dendrites_kept"] else ""
+    this = "this model" + (
+        ", no dendrites kept" if dendrites and not dendrites["dendrites_kept"] else ""
+    )
+    # Many tasks make a long name, which here would take the room of the figures.
+    few = len(metrics["splits"][split]) <= TOGETHER
     part = _Split(
         split,
-        f"{metrics['arm']} (this model{none_kept})",
+        f"{metrics['arm']} ({this})" if few else this,
         metrics["splits"][split],
         metrics["baselines"].get(split, {}),
         metrics["best_reachable"].get(split) or {},
     )
     headline = {t: shown for t, shown in headlines(metrics).items() if t in part.figures}
-    if len(headline) <= TOGETHER:
+    if few:
         counts = ", ".join(f"{task} n={values['n']}" for task, values in part.figures.items())
         return [_full(part, f"{split} ({counts})", headline, prefixed=True)]
     tables = []
@@ -157,15 +163,18 @@ def _by_task(part: _Split, kind: str, headline: Headline, metrics: Mapping[str, 
         columns.append((f"{metric} {sign}", aligned(values)))
         if metric == main and known:
             figures = aligned([known[n][1] if n in known else None for n in names])
-            marks = ["* " if _beats(known.get(n), v, arrow) else "" for n, v in zip(names, values, strict=True)]
-            columns.append((f"plain {main}", [m + f for m, f in zip(marks, figures, strict=True)]))
+            beaten = [_beats(known.get(n), v, arrow) for n, v in zip(names, values, strict=True)]
+            cells = [f"* {f}" if better else f for f, better in zip(figures, beaten, strict=True)]
+            columns.append((f"plain {main}", cells))
     if any(name in part.reachable for name in names):
         best = [part.reachable.get(name, {}).get(main) for name in names]
         columns.append((f"best {main}", aligned(best)))
-    title = f"{part.name}: {len(names)} tasks of the kind {kind}, {part.model}"
-    table = _table(title, [heading for heading, _ in columns])
+    title = f"{part.name}: {len(names)} tasks of the kind {kind}; {part.model}"
+    # Headings of two lines leave the room for names, of which none may lose its end.
+    table = _table(title, [heading.replace(" ", "\n") for heading, _ in columns])
+    table.columns[0].overflow = "fold"
     for place, name in enumerate(names):
-        table.add_row(name, *(cells[place] for _, cells in columns))
+        table.add_row(name, *(column[place] for _, column in columns))
     if known:
         who = listed(list(dict.fromkeys(name for name, _ in known.values())), most=6)
         table.caption = f"plain: the best of {who}; * better than this model"
@@ -182,7 +191,8 @@ def _beats(plain: tuple[str, float] | None, value: float | None, arrow: str) -> 
 def slices_tables(metrics: Mapping[str, Any], split: str) -> list[Table]:
     """The model's figures, broken down by the values of other columns.
 
-    Of more than `TOGETHER` tasks only the main figures are shown, and of more than `SLICED` none.
+    Of more than `TOGETHER` tasks only the main figures are shown, by the first columns; of more
+    than `SLICED` tasks none.
     """
     slices = metrics["slices"].get(split)
     if not slices:
@@ -195,19 +205,19 @@ def slices_tables(metrics: Mapping[str, Any], split: str) -> list[Table]:
         return []
     return [
         table
-        for column, groups in slices.items()
+        for column, groups in list(slices.items())[:COLUMNS]
         for table in figures_across(f"{split}, main figures by {column}", headline, groups)
     ]
 
 
 def left_out_slices(metrics: Mapping[str, Any], split: str) -> list[str]:
     """Where breakdowns are that `slices_tables` does not show."""
-    slices = metrics["slices"].get(split)
-    tasks = len(headlines(metrics))
-    if not slices or tasks <= SLICED:
+    slices, tasks = list(metrics["slices"].get(split) or ()), len(headlines(metrics))
+    left_out = slices if tasks > SLICED else slices[COLUMNS:] if tasks > TOGETHER else []
+    if not left_out:
         return []
     return [
-        f"{split}, by {listed(list(slices))}: the figures of {tasks} tasks are under `slices` in "
+        f"{split}, by {listed(left_out)}: the figures of the {tasks} tasks are under `slices` in "
         f"metrics.json, and in what evaluate.py prints with --format json"
     ]
 
