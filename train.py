@@ -43,7 +43,8 @@ def main(
         bool | None, typer.Option("--dao/--no-dao", help="Balance the losses; --weighting dao.")
     ] = None,
     weighting: Annotated[
-        str | None, typer.Option(help="dao, equal, fixed:1,30, gls, uw, torchjd:UPGrad, ...")
+        str | None,
+        typer.Option(help="dao, equal, fixed:1,30 or fixed:TASK=30, gls, uw, torchjd:UPGrad, ..."),
     ] = None,
     dendrites: Annotated[bool | None, typer.Option(help="Grow dendrites.")] = None,
     data: Annotated[

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -36,7 +35,7 @@ from dao.learner.kinds.declared import (
 )
 from dao.learner.sampling import parse_sampling
 from dao.learner.sections import Dao, Dendrites, Encoder, Experts, Train
-from dao.learner.weighting_spec import accumulates, parse_weighting
+from dao.learner.weighting_spec import accumulates, folder_part, parse_weighting
 from dao.learner.words import Typed, as_text, read_value, read_yaml, settled
 
 __all__ = ["Config", "load_config", "parse_overrides"]
@@ -61,8 +60,9 @@ class Config(Settings):
     """Tasks whose targets decide the split of the data, where these are not the run's own: in an
     experiment, one task alone then has the rows that it has among the others."""
     weighting: str = "equal"
-    """Of the losses: dao, equal, fixed:W,W,... (a weight per task), gls, uw, uw_so[:T], dwa[:T],
-    rlw, gradnorm[:ALPHA], famo, dbmtl[:BETA], imtl_l, torchjd:AGGREGATOR."""
+    """Of the losses: dao, equal, fixed:W,W,... (a weight per task) or fixed:TASK=W,... (1 for the
+    others), gls, uw, uw_so[:T], dwa[:T], rlw, gradnorm[:ALPHA], famo, dbmtl[:BETA], imtl_l,
+    torchjd:AGGREGATOR."""
     seed: int = Field(0, ge=0, lt=2**32)
     device: str = "auto"
     output: str = ""
@@ -178,7 +178,7 @@ class Config(Settings):
     @property
     def arm(self) -> str:
         """The arm's name: tasks, then what is switched on, for example cls+reg-dao."""
-        weighting = [] if self.weighting == "equal" else [re.sub(r"[^\w.]+", "_", self.weighting)]
+        weighting = [] if self.weighting == "equal" else [folder_part(self.weighting)]
         kind = "dendrites" if self.dendrites.control == "none" else self.dendrites.control
         dendrites = [kind] if self.dendrites.enabled else []
         experts = ["experts" if self.routed else "single"] if self.experts.names else []

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import ast
+import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Spec", "accumulates", "parse_weighting"]
+from dao.learner.wording import listed
+
+__all__ = ["Spec", "accumulates", "folder_part", "parse_weighting"]
+
+LONGEST = 60
+"""Characters of a weighting up to which it names a folder as it is."""
 
 # Name -> its one number: what it is and what it is by default; None where there is none to give.
 NAMES: dict[str, tuple[str, float] | None] = {
@@ -46,8 +53,15 @@ class Spec:
 def parse_weighting(text: str, tasks: Sequence[str]) -> Spec:
     """Read `dao`, `uw_so:2`, `fixed:1,30`, `torchjd:UPGrad`, `torchjd:GradVac(beta=0.3)`, ...
 
+    The weights of `fixed` stand in the order of the tasks, or behind their names; a task that is
+    not named then has the weight 1.
+
     Raises:
         ValueError: there is no such weighting, or its numbers do not fit.
+
+    Example:
+        >>> parse_weighting("fixed:churn=30", ["topic", "churn"]).numbers
+        (1.0, 30.0)
     """
     name, _, rest = text.partition(":")
     if name == "fixed":
@@ -55,7 +69,7 @@ def parse_weighting(text: str, tasks: Sequence[str]) -> Spec:
     if name == "torchjd":
         return _torchjd(rest)
     if name not in NAMES:
-        known = ", ".join([*NAMES, "fixed:W,W,...", "torchjd:NAME"])
+        known = ", ".join([*NAMES, "fixed:W,W,... or fixed:TASK=W,...", "torchjd:NAME"])
         raise ValueError(f"should be one of {known}")
     number = NAMES[name]
     if number is None:
@@ -76,19 +90,54 @@ def accumulates(text: str) -> bool:
 
 
 def _weights(text: str, tasks: Sequence[str]) -> tuple[float, ...]:
+    if "=" in text:
+        return _named_weights(text, tasks)
     weights = tuple(_number(part, "fixed", "weight") for part in text.split(","))
     if len(weights) != len(tasks):
         raise ValueError(f"`fixed` should have a weight for each of {', '.join(tasks)}, in order")
     return weights
 
 
-def _number(text: str, name: str, what: str) -> float:
+def _named_weights(text: str, tasks: Sequence[str]) -> tuple[float, ...]:
+    pairs = [part.strip().partition("=") for part in text.split(",")]
+    given: dict[str, float] = {}
+    for name, equals, weight in pairs:
+        if not equals:
+            raise ValueError(
+                f"`fixed` should have weights in the order of the tasks (fixed:1,30) or all behind "
+                f"names (fixed:{tasks[-1]}=30), not both"
+            )
+        if name not in tasks:
+            raise ValueError(
+                f"`fixed` should name tasks, of {listed(list(tasks))}; {name!r} is none of them"
+            )
+        if name in given:
+            raise ValueError(f"`fixed` should name each task once; {name} is there twice")
+        given[name] = _number(weight, f"fixed:{name}", "weight", "=")
+    return tuple(given.get(task, 1.0) for task in tasks)
+
+
+def folder_part(weighting: str) -> str:
+    """The weighting as part of a folder's name, short however many weights it has.
+
+    Example:
+        >>> folder_part("fixed:topic=1,churn=30"), folder_part("torchjd:GradVac(beta=0.3)")
+        ('fixed_topic_1_churn_30', 'torchjd_GradVac_beta_0.3_')
+    """
+    name = re.sub(r"[^\w.]+", "_", weighting)
+    if len(name) <= LONGEST:
+        return name
+    digest = hashlib.sha256(weighting.encode()).hexdigest()[:8]
+    return f"{weighting.partition(':')[0]}_{digest}"
+
+
+def _number(text: str, name: str, what: str, before: str = ":") -> float:
     try:
         number = float(text)
     except ValueError:
         number = -1.0
     if not 0 < number < float("inf"):
-        raise ValueError(f"`{name}` should have a {what} > 0, for example {name}:1.5")
+        raise ValueError(f"`{name}` should have a {what} > 0, for example {name}{before}1.5")
     return number
 
 
