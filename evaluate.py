@@ -224,7 +224,8 @@ def _report(folder: RunFolder, load: Load, columns: Columns, data: list[str], st
         lines.append(f"not applied to these rows: data.where of the run, {dict(cfg.data.where)}")
     tasks = {name: task for name, task in tasks.items() if name in table.tasks}
     further = table.frame.drop(columns=list(tasks))
-    slices = slice_columns(None if data else cfg.data.slices, further, cfg.target_columns)
+    chosen = None if data else cfg.data.slices
+    slices = slice_columns(chosen, further, cfg.target_columns, cfg.tasks)
     rows = table.rows("test")
     outputs = predictor(rows["text"].tolist())
     lines += notes

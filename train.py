@@ -44,7 +44,7 @@ def main(
     ] = None,
     weighting: Annotated[
         str | None,
-        typer.Option(help="dao, equal, fixed:1,30 or fixed:TASK=30, gls, uw, torchjd:UPGrad, ..."),
+        typer.Option(help="dao, equal, fixed:1,30 or fixed:TASK=W, gls, torchjd:UPGrad, ..."),
     ] = None,
     dendrites: Annotated[bool | None, typer.Option(help="Grow dendrites.")] = None,
     data: Annotated[
@@ -133,8 +133,10 @@ def _main(
 ) -> None:  # fmt: skip
     from dao.learner.command import print_plan, print_results
     from dao.learner.config import load_config
+    from dao.learner.kinds.told import notes_of_tasks
     from dao.learner.ranks import is_first
     from dao.learner.record import RunFolder
+    from tasks.data import notes
 
     cfg = RunFolder(resume).config() if resume else load_config(path, overrides, flags)
     if not dry_run:
@@ -142,9 +144,9 @@ def _main(
         if is_first():
             print_results(RunFolder(resume or cfg.folder))
         return
-    cfg, table, _ = checked_data(ask_hub=False)(cfg)
+    cfg, table, tasks = checked_data(ask_hub=False)(cfg)
     if is_first():
-        print_plan(cfg, table)
+        print_plan(cfg, table, notes(table.report) + notes_of_tasks(tasks))
 
 
 def load_table(cfg: Config) -> Table:
@@ -196,13 +198,14 @@ def run(cfg: Config, *, resume: Path | None = None, overwrite: bool = False) -> 
     """Train one model in a new run folder, or continue in an interrupted one; its metrics."""
     from dao.learner import ranks
     from dao.learner import run as learner
+    from dao.learner.kinds.told import notes_of_tasks
     from dao.learner.report import RichProgress
     from tasks.data import ceilings, notes
 
     cfg, table, tasks = load_data(cfg) if resume else checked_data()(cfg)
     best = {split: ceilings(table, tasks, split) for split in ("validation", "test")}
     folder = ranks.run_folder(resume or cfg.folder)
-    lines = notes(table.report) + [line for task in tasks.values() for line in task.notes()]
+    lines = notes(table.report) + notes_of_tasks(tasks)
     shown = RichProgress(lines) if ranks.is_first() else ranks.Silence()
     with folder.locked(), shown as progress:
         if resume:

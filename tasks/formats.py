@@ -18,8 +18,6 @@ from tasks.table import Columns
 __all__ = ["FORMATS", "Rows", "as_columns", "other_separator"]
 
 Rows = dict[str, list[Any]]
-TARGETS = tuple(Columns().targets)
-
 
 # The default refuses cells above 128 KiB.
 csv.field_size_limit(2**31 - 1)
@@ -42,7 +40,7 @@ def _separated(separator: str) -> Callable[[bytes, Columns], Rows]:
 def _columns(reader: Any, separator: str) -> Rows:  # noqa: ANN401  (csv's type has no public name)
     header = next((row for row in reader if row), [])
     _refuse_twice([name for name in header if name.strip()], header)
-    clean = unguarded if is_guarded(header, TARGETS) else str
+    clean = unguarded if is_guarded(header) else str
     columns: list[list[Any]] = [[] for _ in header]
     for row in ticking(reader, "reading"):
         # A separator at the end of a line makes an empty cell without a column.

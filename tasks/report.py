@@ -17,6 +17,7 @@ from tasks.sources import Raw
 
 GIVEN = "given"
 MOST = 12  # classes that are listed
+FEW = 2  # tasks up to which each has lines of its own
 
 __all__ = ["GIVEN", "described", "digest", "notes"]
 
@@ -83,10 +84,7 @@ def notes(report: Mapping[str, Any]) -> list[str]:
     lines = [f"{part['source']}: {count(part['rows'])}" for part in report["sources"]]
     lines += _kinds(report.get("kinds", {}))
     lines.append(f"rows: {_per_split(report['rows'])}")
-    lines += [
-        f"labelled for {task}: {_per_split(splits)}" for task, splits in report["labelled"].items()
-    ]
-    lines += [f"{task} in train: {_named(found)}" for task, found in report["targets"].items()]
+    lines += _labels(report["labelled"], report["targets"])
     lines += [line for task, about in report.get("cut", {}).items() for line in _cut(task, about)]
     for task, found in report["targets"].items():
         lines += doubts(task, found)
@@ -107,16 +105,33 @@ def _kinds(kinds: Mapping[str, Mapping[str, str]]) -> list[str]:
     if all(about["reason"] == GIVEN for about in kinds.values()):
         return []
     rows = [("task", "column", "kind", "why"), *((t, *k.values()) for t, k in kinds.items())]
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
-    lines = [
-        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]])
-        for row in rows
-    ]
     named = ",".join(f"{task}:{about['kind']}" for task, about in kinds.items())
     return [
-        *lines,
+        *_aligned(rows),
         f"kinds were proposed from the training rows ({RULE}); --tasks {named} sets them",
     ]
+
+
+def _labels(
+    labelled: Mapping[str, Mapping[str, int]], targets: Mapping[str, Mapping[str, float]]
+) -> list[str]:
+    """How many labels each task has, and which; of more than a few tasks as a table."""
+    if len(labelled) <= FEW:
+        lines = [f"labelled for {task}: {_per_split(rows)}" for task, rows in labelled.items()]
+        return lines + [f"{task} in train: {_named(found)}" for task, found in targets.items()]
+    head = ("labels of", *next(iter(labelled.values())), "in train")
+    rows = [
+        (task, *map(str, splits.values()), _named(targets[task]))
+        for task, splits in labelled.items()
+    ]
+    return _aligned([head, *rows])
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines whose columns are aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)) for row in rows)
+    return [line.rstrip() for line in lines]
 
 
 def _cut(task: str, about: Mapping[str, Any]) -> list[str]:

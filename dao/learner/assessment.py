@@ -11,6 +11,7 @@ from torch import Tensor
 from dao.errors import UserError
 from dao.learner.kinds import Task
 from dao.learner.scoring import baselines, breakdown, measure
+from dao.learner.spreadsheets import predicted_columns
 
 __all__ = ["TableLike", "assess", "slice_columns"]
 
@@ -66,7 +67,10 @@ def assess(
 
 
 def slice_columns(
-    chosen: tuple[str, ...] | None, frame: pd.DataFrame, targets: Collection[str] = ()
+    chosen: tuple[str, ...] | None,
+    frame: pd.DataFrame,
+    targets: Collection[str] = (),
+    tasks: Collection[str] = (),
 ) -> tuple[str, ...]:
     """Columns to break the figures down by: those chosen, or every further one of few values.
 
@@ -74,12 +78,14 @@ def slice_columns(
         chosen: names; None for what suits.
         frame: the rows.
         targets: columns that say what is to be predicted, which suit only where they are chosen.
+        tasks: names of tasks; the same holds for columns with predictions of them.
 
     Raises:
         UserError: the data have no such column.
     """
     if chosen is None:
-        suitable = (c for c in frame.columns if not _own(c) and c not in targets)
+        taken = {*targets, *predicted_columns(frame.columns, tasks)}
+        suitable = (c for c in frame.columns if not _own(c) and c not in taken)
         return tuple(c for c in suitable if _few(frame[c]))
     missing = [c for c in chosen if c not in frame]
     if missing:

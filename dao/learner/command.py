@@ -84,10 +84,15 @@ def _explain(error: Exception) -> str | None:
     return message if known else None
 
 
-def print_plan(cfg: Config, table: TableLike) -> None:
+def print_plan(cfg: Config, table: TableLike, notes: Sequence[str] = ()) -> None:
     """What `--dry-run` shows of a run that `preflight.check` lets pass.
 
     That is the effective settings, the folder, the encoder and the data.
+
+    Args:
+        cfg: The settings, with every task's kind.
+        table: The data.
+        notes: What a training prints of the data and the tasks before its first step.
     """
     encoder = planned_encoder(cfg.encoder)
     console = plain_console(soft_wrap=True)
@@ -103,7 +108,8 @@ def print_plan(cfg: Config, table: TableLike) -> None:
     console.print(f"# optimizer step: {_step(cfg.train)}", highlight=False)
     labels: dict[str, Any] = {task: table.rows("train")[task].notna() for task in cfg.tasks}
     line = sampling_line(sampling_counts(labels, cfg.train.sampling))
-    console.print(f"# {line}", highlight=False)
+    for note in [line, *notes]:
+        console.print(f"# {note}", highlight=False)
     console.print(f"# data: {json.dumps(table.report, ensure_ascii=False)}", highlight=False)
 
 

@@ -95,7 +95,7 @@ def slices(cfg: Config, table: TableLike, tasks: Mapping[str, Task]) -> tuple[st
         UserError: the data have no such column.
     """
     further = table.frame.drop(columns=list(tasks))
-    found = slice_columns(cfg.data.slices, further, cfg.target_columns)
+    found = slice_columns(cfg.data.slices, further, cfg.target_columns, tasks)
     return found if "domain" in found or not cfg.experts.names else (*found, "domain")
 
 

@@ -7,15 +7,15 @@ A spreadsheet takes text that begins with = + - @, a tab or a carriage return fo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-__all__ = ["guarded", "is_guarded", "unguarded"]
+__all__ = ["guarded", "is_guarded", "predicted_columns", "unguarded"]
 
 # With any apostrophes in front: a text that has one itself gets another, and so keeps its own.
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 SIGNS = ("+", "-")
-TARGET, PROBABILITY = "_target", "_p_"
+TARGET, PROBABILITY, ROW_SCORE = "_target", "_p_", "_row_score"
 
 
 def guarded(text: str) -> str:
@@ -39,23 +39,43 @@ def unguarded(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and _risky(cell[1:]) else cell
 
 
-def is_guarded(columns: Iterable[str], tasks: Iterable[str]) -> bool:
+def is_guarded(columns: Iterable[str]) -> bool:
     """Whether a CSV with these columns has predictions, and so was written by this project.
 
-    The column of a task then stands beside one of its targets (`cls_target`) or of the probability
-    of a class (`cls_p_up`).
+    It then has a column X of predictions, and beside it X_row_score, or the probabilities of two
+    classes (X_p_up, X_p_down), or X_target directly in front of X, in the order in which runs
+    write them. A table of somebody else may well have a label and a label_target.
 
     Example:
-        >>> is_guarded(["text", "cls", "cls_p_up"], ["cls"]), is_guarded(["text", "cls"], ["cls"])
+        >>> is_guarded(["text", "topic", "topic_p_a", "topic_p_b"]), is_guarded(["text", "topic"])
+        (True, False)
+        >>> is_guarded(["text", "price_target", "price"]), is_guarded(["price", "price_target"])
         (True, False)
     """
     names = list(columns)
-    return any(
-        name == f"{task}{TARGET}" or name.startswith(f"{task}{PROBABILITY}")
-        for task in tasks
-        if task in names
-        for name in names
-    )
+    return any(_is_prediction(name, place, names) for place, name in enumerate(names))
+
+
+def _is_prediction(name: str, place: int, names: Sequence[str]) -> bool:
+    classes = sum(other.startswith(f"{name}{PROBABILITY}") for other in names)
+    targeted = place > 0 and names[place - 1] == f"{name}{TARGET}"
+    return bool(name) and (f"{name}{ROW_SCORE}" in names or classes > 1 or targeted)
+
+
+def predicted_columns(columns: Iterable[str], tasks: Iterable[str]) -> set[str]:
+    """The columns that hold predictions of these tasks, or what was predicted.
+
+    Args:
+        columns: Of a table.
+        tasks: Names of tasks.
+
+    Example:
+        >>> sorted(predicted_columns(["text", "topic_p_up", "topic_2", "topics"], ["topic"]))
+        ['topic_2', 'topic_p_up']
+    """
+    ends = f"{TARGET}|{ROW_SCORE}|{PROBABILITY}.*"
+    made = [re.compile(rf"{re.escape(task)}({ends})?(_\d+)?", re.DOTALL) for task in tasks]
+    return {column for column in columns if any(form.fullmatch(column) for form in made)}
 
 
 def _risky(text: str) -> bool:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dao.learner.experiment.results_csv import _cell
 from dao.learner.files import csv_text
-from dao.learner.spreadsheets import guarded, unguarded
+from dao.learner.spreadsheets import guarded, is_guarded, predicted_columns, unguarded
 from tasks.formats import FORMATS
 from tasks.table import Columns
 
@@ -74,3 +74,56 @@ def test_files_of_others_are_read_as_they_are():
     )
     content = frame.to_csv(index=False).encode()
     assert FORMATS[".csv"](content, Columns()) == frame.to_dict("list")
+
+
+OURS = [
+    ["id", "text", "topic_target", "topic", "topic_p_a", "topic_p_b", "topic_row_score"],
+    ["id", "text", "price_target", "price", "price_row_score"],
+    ["id", "text", "price_target", "price"],  # of a run before there were row scores
+    ["text", "cls_target", "cls", "cls_p_+"],
+    ["headline", "region", "topic", "topic_p_a", "topic_p_b"],  # evaluate.py --input
+    ["topic", "topic_2", "topic_p_a", "topic_p_b"],  # of a file that has a topic already
+]
+OTHERS = [
+    ["text", "label", "label_target"],
+    ["text", "label_target", "note", "label"],
+    ["text", "test", "test_p_value"],
+    ["text", "topic_p_a", "topic_p_b"],
+    ["text", "", "_target"],
+    ["text", "label"],
+]
+
+
+@pytest.mark.parametrize("columns", OURS)
+def test_a_table_with_predictions_of_any_task_is_known(columns: list[str]):
+    assert is_guarded(columns)
+    frame = pd.DataFrame({name: ["+1 a", "-"] for name in columns})
+    assert parsed(frame) == frame.to_dict("list")
+
+
+@pytest.mark.parametrize("columns", OTHERS)
+def test_a_table_of_somebody_else_is_no_table_with_predictions(columns: list[str]):
+    assert not is_guarded(columns)
+    content = pd.DataFrame({name: ["'+1", "b"] for name in columns}).to_csv(index=False).encode()
+    assert FORMATS[".csv"](content, Columns())["text"] == ["'+1", "b"]
+
+
+def test_what_runs_write_is_known_whatever_the_kind():
+    import torch
+
+    from dao.learner.kinds import KINDS
+
+    tasks = {
+        "binary": KINDS["binary"]("x", "x", ["no", "yes"]),
+        "classification": KINDS["classification"]("x", "x", ["a", "b", "c"]),
+        "multilabel": KINDS["multilabel"]("x", "x", ["a", "b"]),
+        "ordinal": KINDS["ordinal"]("x", "x", ["1", "2", "3"]),
+        "regression": KINDS["regression"]("x", "x", 0.0, 1.0),
+    }
+    assert set(tasks) == set(KINDS)
+    for kind, task in tasks.items():
+        made = list(task.predict(torch.zeros(1, task.outputs)))
+        assert is_guarded(["id", "text", "x_target", *made, "x_row_score"]), kind
+        assert predicted_columns([*made, "x_target", "x_row_score", "x_2", "region"], ["x"]) == {
+            *made, "x_target", "x_row_score", "x_2",
+        }  # fmt: skip
