@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from tasks import TASKS, Classification, Regression, baselines
-from tasks.data import Columns, load
+from dao.learner.kinds import baselines
+from dao.learner.kinds.classification import Classification
+from dao.learner.kinds.regression import Regression
+from tasks.data import Columns, fit, load
 
 UP = ["profit rose", "profit soared", "sales rose", "sales soared", "orders rose", "orders soared"]
 DOWN = [text.replace("rose", "fell").replace("soared", "sank") for text in UP]
@@ -13,7 +15,7 @@ def test_classification_rows():
     task = Classification("cls", "label", ["bad", "good"])
     train = (UP + DOWN, task.encode(["good"] * 6 + ["bad"] * 5 + [None]))
     test = (["margin rose", "margin fell", "unlabelled"], task.encode(["good", "bad", None]))
-    rows = task.baselines(train, test)
+    rows = task.baselines(train, test, test)
     assert rows["majority class"]["accuracy"] == 0.5
     assert rows["majority class"]["n"] == 2
     assert rows["TF-IDF + logistic regression"]["accuracy"] == 1.0
@@ -22,21 +24,22 @@ def test_classification_rows():
 def test_regression_rows():
     task = Regression("reg", "score")
     train = (UP + DOWN, task.encode([1.0] * 6 + [-1.0] * 6))
-    rows = task.baselines(train, (["margin rose", "margin fell"], task.encode([1.0, -1.0])))
+    test = ["margin rose", "margin fell"], task.encode([1.0, -1.0])
+    rows = task.baselines(train, test, test)
     assert rows["mean predictor"]["mse"] == pytest.approx(1.0)
     assert rows["mean predictor"]["pearson"] == 0.0
     assert rows["TF-IDF + ridge regression"]["r2"] > 0.3
 
 
 def test_rare_words_count_only_where_nothing_repeats():
-    _, seen = baselines.features(["shares rose", "shares fell"])
+    _, seen = baselines.features(("shares rose", "shares fell"))
     assert seen.shape[1] == 1  # "shares" alone is in two texts
-    _, seen = baselines.features(["one two", "three four"])
+    _, seen = baselines.features(("one two", "three four"))
     assert seen.shape[1] == 6  # four words, two pairs
 
 
 def test_text_without_spaces_uses_characters():
-    vectorizer, seen = baselines.features(["利润上升了", "利润下降了", "销售上升了"])
+    vectorizer, seen = baselines.features(("利润上升了", "利润下降了", "销售上升了"))
     assert seen.shape[1] > 5
     assert vectorizer.transform(["利润上升"]).nnz > 3
 
@@ -58,23 +61,25 @@ def test_a_second_split_is_not_fitted_again():
     baselines._regressor.cache_clear()
     task = Regression("reg", "score")
     for part in (UP, DOWN):
-        task.baselines((UP + DOWN, torch.linspace(-1, 1, 12)), (part, torch.linspace(-1, 1, 6)))
+        rows = part, torch.linspace(-1, 1, 6)
+        task.baselines((UP + DOWN, torch.linspace(-1, 1, 12)), rows, rows)
     assert baselines._regressor.cache_info().misses == 1
 
 
 def test_baselines_repeat_exactly():
     task = Regression("reg", "score")
     targets = torch.linspace(-1, 1, 12)
-    once, twice = (task.baselines((UP + DOWN, targets), (UP, targets[:6])) for _ in range(2))
+    rows = UP, targets[:6]
+    once, twice = (task.baselines((UP + DOWN, targets), rows, rows) for _ in range(2))
     assert once == twice
 
 
-def test_the_default_headlines_are_hard_for_a_bag_of_words():
-    table = load([], Columns(), tasks=("cls", "reg"))
+def test_the_default_headlines_are_hard_for_a_bag_of_words(asked):
+    table = load([], Columns(), tasks=asked(cls={}, reg={}))
     rows = {}
-    for name, kind in TASKS.items():
-        task, train, test = kind.fit(name, table), table.rows("train"), table.rows("test")
-        parts = [(part["text"].tolist(), task.encode(part[name])) for part in (train, test)]
+    train, test = table.rows("train"), table.rows("test")
+    for name, task in fit(table).items():
+        parts = [(part["text"].tolist(), task.encode(part[name])) for part in (train, test, test)]
         rows |= task.baselines(*parts)
     assert 0.35 < rows["majority class"]["accuracy"] < 0.5
     assert 0.68 < rows["TF-IDF + logistic regression"]["accuracy"] < 0.8

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from dao.errors import UserError
-from tasks import TASKS, Regression
+from dao.learner.kinds.recorded import restored_tasks
+from dao.learner.kinds.regression import Regression
 
 
 def test_encode_keeps_the_unit_and_marks_missing():
@@ -27,10 +28,10 @@ def test_encode_refuses_what_is_no_number(value):
         Regression("reg", "grade").encode([0.5, value])
 
 
-def test_fit_takes_mean_and_sd_of_the_training_rows(table):
-    task = Regression.fit("reg", table("reg", [1.0, 3.0, None, 99.0], "tr tr tr te"))
+def test_fit_takes_mean_and_sd_of_the_training_rows(fitted):
+    task = fitted("reg", [1.0, 3.0, None, 99.0], "tr tr tr te")
     assert (task.mean, task.sd) == (2.0, 1.0)
-    plain = Regression.fit("reg", table("reg", [1.0, 3.0]), standardize=False)
+    plain = fitted("reg", [1.0, 3.0], standardize=False)
     assert (plain.mean, plain.sd) == (0.0, 1.0)
 
 
@@ -95,25 +96,25 @@ def test_metrics_without_any_score():
     assert task.score(metrics) is None
 
 
-def test_fit_refuses_no_scores(table):
-    with pytest.raises(UserError, match=r"`score` should have scores .* Found none.*data\.reg="):
-        Regression.fit("reg", table("reg", [None, 1.0], "tr te"))
+def test_fit_refuses_no_scores(fitted):
+    with pytest.raises(UserError, match=r"`score` should have scores .* Found none.*reg\.column="):
+        fitted("reg", [None, 1.0], "tr te")
 
 
-def test_fit_refuses_equal_scores(table):
+def test_fit_refuses_equal_scores(fitted):
     with pytest.raises(UserError, match=r"`score` should vary .* Found 0\.5 in all 2 rows"):
-        Regression.fit("reg", table("reg", [0.5, 0.5]))
+        fitted("reg", [0.5, 0.5])
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, math.inf])
-def test_fit_refuses_a_scale_that_is_not_positive(table, scale):
-    with pytest.raises(UserError, match="`scale` should be"):
-        Regression.fit("reg", table("reg", [0.0, 1.0]), scale=scale)
+def test_fit_refuses_a_scale_that_is_not_positive(fitted, scale):
+    with pytest.raises(ValueError, match=r"`reg\.scale`: Input should be .*\. Found"):
+        fitted("reg", [0.0, 1.0], scale=scale)
 
 
-def test_state_survives_json(table):
-    task = Regression.fit("reg", table("reg", [0.0, 1.0, 4.0]), scale=3.0)
-    again = TASKS["reg"].from_dict(json.loads(json.dumps(task.to_dict())))
+def test_state_survives_json(fitted):
+    task = fitted("reg", [0.0, 1.0, 4.0], scale=3.0)
+    again = restored_tasks({"reg": json.loads(json.dumps(task.to_dict()))})["reg"]
     assert again.to_dict() == task.to_dict()
     outputs = torch.tensor([[0.3]])
     assert again.predict(outputs) == task.predict(outputs)
