@@ -4,18 +4,21 @@ import math
 import pytest
 
 from dao.errors import UserError
+from dao.learner.kinds.classification import Classification
+from dao.learner.kinds.regression import Regression
 from tasks import unseen
 from tasks.sources import read
 from tasks.table import Columns
 from tasks.unseen import load_unseen, overlap, read_texts
 
-BOTH = ("cls", "reg")
+CLS = {"cls": Classification("cls", "label", ["down", "up"])}
+BOTH = {**CLS, "reg": Regression("reg", "score")}
 ROWS = "text,label,score\na,up,0.5\nb,down,\n"
 
 
 def test_every_row_is_for_test(csv):
     table = load_unseen([csv(ROWS)], Columns(), tasks=BOTH)
-    assert table.tasks == ["cls", "reg"]
+    assert list(table.report["labelled"]) == ["cls", "reg"]
     assert table.report["rows"] == {"train": 0, "validation": 0, "test": 2}
     assert table.report["labelled"]["reg"]["test"] == 1
 
@@ -29,7 +32,7 @@ def test_columns_that_training_had_may_be_absent(csv, name):
 @pytest.mark.parametrize("name", ["split", "fold"])
 def test_words_of_the_split_column_do_not_count(csv, name):
     path = csv(f"text,label,{name}\na,up,holdout\nb,down,\nc,up,train\n")
-    table = load_unseen([path], Columns(split=name), tasks=["cls"])
+    table = load_unseen([path], Columns(split=name), tasks=CLS)
     assert table.frame["split"].tolist() == ["test"] * 3
     assert name == "split" or name not in table.frame
 
@@ -37,7 +40,7 @@ def test_words_of_the_split_column_do_not_count(csv, name):
 @pytest.mark.parametrize("content", [ROWS.replace("0.5", ""), "text,label\na,up\nb,down\n"])
 def test_a_task_without_any_target_takes_no_part(csv, content):
     table = load_unseen([csv(content)], Columns(), tasks=BOTH)
-    assert table.tasks == ["cls"]
+    assert "reg" not in table.frame
     assert list(table.report["labelled"]) == ["cls"]
 
 
@@ -76,8 +79,8 @@ def test_each_source_is_read_once(csv, monkeypatch):
 
 
 def test_overlap_counts_known_texts(csv):
-    one = load_unseen([csv(ROWS)], Columns(), tasks=["cls"])
-    two = load_unseen([csv("text,label\nA!,up\nz,up\n", "b.csv")], Columns(), tasks=["cls"])
+    one = load_unseen([csv(ROWS)], Columns(), tasks=CLS)
+    two = load_unseen([csv("text,label\nA!,up\nz,up\n", "b.csv")], Columns(), tasks=CLS)
     one.frame["split"] = "train"
     assert overlap(one, two) == 1
 
