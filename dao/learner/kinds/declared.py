@@ -11,7 +11,7 @@ from torch import nn
 
 from dao.learner.kinds import KINDS
 from dao.learner.kinds.base import TaskSettings
-from dao.learner.wording import listed
+from dao.learner.wording import listed, shown
 
 __all__ = ["BUILT_IN", "Undecided", "check_names", "declarations", "task_settings", "with_columns"]
 
@@ -21,7 +21,7 @@ BUILT_IN: Mapping[str, Mapping[str, Any]] = {
 }
 """Tasks that need no declaration."""
 
-NAME = re.compile(r"[^\W\d][\w-]*")
+NAME = re.compile(r"[^\W\d_][\w-]*")
 LONGEST = 60  # characters; it becomes part of folder names
 TABLE = ("id", "text", "split", "domain")
 ARMS = ("base", "dao", "dendrites", "sham", "capacity", "restart", "experts", "single", "selection")
@@ -115,7 +115,7 @@ def task_settings(name: str, given: Mapping[str, Any]) -> TaskSettings:
         **{key: said.get(key, known.get(key, "")) for key in ("kind", "column")},
     }
     kind = asked["kind"]
-    if kind and kind not in KINDS:
+    if kind and not (isinstance(kind, str) and kind in KINDS):
         raise ValueError(f"`tasks.{name}.kind` should be one of {', '.join(KINDS)}. Found {kind!r}")
     model: type[TaskSettings] = KINDS[kind].options if kind else Undecided
     try:
@@ -157,8 +157,9 @@ def check_names(names: Sequence[str], taken: Sequence[str]) -> None:
     for name in names:
         if not NAME.fullmatch(name) or len(name) > LONGEST:
             raise ValueError(
-                f"`tasks` should have names of letters, digits, _ and -, that begin with a letter. "
-                f"Found {name!r}. Choose such a name and give its column with NAME.column=COLUMN"
+                f"`tasks` should have names of at most {LONGEST} letters, digits, _ and -, that "
+                f"begin with a letter. Found {shown(name)}. Choose such a name and give its column "
+                f"with NAME.column=COLUMN"
             )
         owner = _owner(name, taken)
         if owner:
@@ -170,7 +171,7 @@ def check_names(names: Sequence[str], taken: Sequence[str]) -> None:
         clashing = [
             other
             for other in names
-            if other.startswith(f"{name}_p_") or other in [name + end for end in SUFFIXES]
+            if f"{other}_".startswith(f"{name}_p_") or other in [name + end for end in SUFFIXES]
         ]
         if clashing:
             raise ValueError(

@@ -229,7 +229,7 @@ def _cells(values: Tensor, low: float, high: float, number: int) -> Tensor:
 
 def _density_weights(scores: Array, gamma: float) -> dict[str, Any]:
     """`dao.label_density_weights` by cell; a cell without a training row has the largest."""
-    values = torch.from_numpy(scores)
+    values = torch.from_numpy(scores).float().double()  # as encoded targets have them
     weights = label_density_weights(values, gamma=gamma)
     low, high = float(values.min()), float(values.max())
     table = torch.full((CELLS,), float(weights.max()), dtype=torch.float64)
