@@ -5,7 +5,9 @@ from decimal import Decimal
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
+from dao.data_weights import label_density_weights
 from dao.errors import UserError
 from dao.learner.kinds.recorded import restored_tasks
 from dao.learner.kinds.regression import Regression
@@ -124,3 +126,95 @@ def test_half_precision_outputs_are_accepted():
     task = Regression("reg", "score", mean=1.0)
     assert task.loss(torch.ones(2, 1, dtype=torch.bfloat16), torch.tensor([2.0, 2.0])).item() == 0.0
     assert task.predict(torch.ones(1, 1, dtype=torch.bfloat16)) == {"reg": [2.0]}
+
+
+SCORES = [1.0, 3.0, -2.0, 2.5, 2.0]
+OUTPUTS = [[0.5], [-0.3], [2.0], [0.1], [0.75]]
+
+
+def error_of(kind, difference):
+    size = abs(difference)
+    if kind == "huber":  # with delta 1: half the square up to 1, beyond it |d| - 1/2
+        return difference**2 / 2 if size < 1 else size - 0.5
+    return size if kind == "mae" else difference**2
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", ["mse", "mae", "huber"])
+def test_losses_by_hand(agrees, kind, weighted):
+    # Cells from -2 to 3 are [-2, -0.75), [-0.75, 0.5), [0.5, 1.75) and [1.75, 3].
+    table = {"low": -2.0, "high": 3.0, "weights": [4.0, 9.0, 2.0, 0.5]}
+    weights = [2.0, 0.5, 4.0, 0.5, 0.5] if weighted else [1.0] * 5
+    task = Regression(
+        "reg", "x", 1.0, 2.0, 3.0, loss_kind=kind, row_weight=table if weighted else None
+    )
+
+    def reference(rows):
+        seen = [(y - 1.0) / 2.0 * 3.0 for y in SCORES]
+        errors = [error_of(kind, z - y) for (z,), y in zip(rows, seen, strict=True)]
+        return sum(w * e for w, e in zip(weights, errors, strict=True)) / sum(weights)
+
+    agrees(task, OUTPUTS, torch.tensor(SCORES), reference)
+    assert task.row_weights(torch.tensor([*SCORES, math.nan])).tolist() == [*weights, 0.0]
+
+
+def skewed():
+    generator = torch.Generator().manual_seed(0)
+    # Steps of 0.01 lie on the borders of cells, where 32 and 64 bits may disagree.
+    return [round(float(x), 2) for x in torch.rand(400, generator=generator) ** 3 * 4.1]
+
+
+def test_weights_by_density_are_those_of_the_plug_in(fitted):
+    scores = skewed()
+    task = fitted("reg", scores, density=0.5)
+    targets = task.encode(scores)
+    expected = label_density_weights(targets.double(), gamma=0.5)
+    assert torch.equal(task.row_weights(targets), expected)
+    assert expected.max() / expected.min() > 3
+    outputs = torch.zeros(400, 1)
+    squares = ((targets.double() - task.mean) / task.sd) ** 2
+    mean = (expected * squares).sum() / expected.sum()
+    assert task.loss(outputs, targets).item() == pytest.approx(mean.item(), rel=1e-5)
+    assert fitted("reg", scores).row_weight is None
+    json.dumps(task.to_dict(), allow_nan=False)
+
+
+def test_targets_that_training_never_shows_have_a_weight(fitted):
+    task = fitted("reg", [0.0] * 50 + [0.1] * 50 + [10.0], density=1.0)
+    inside, below, above = task.row_weights(torch.tensor([5.0, -99.0, 99.0])).tolist()
+    rare = task.row_weights(torch.tensor([10.0])).item()
+    assert inside == above == rare  # as rare as the rarest
+    assert below == task.row_weights(torch.tensor([0.0])).item() < rare
+
+
+def test_weights_by_density_of_missing_targets_disturb_nothing(fitted):
+    task = fitted("reg", [0.0, 0.0, 0.0, 1.0], density=0.5)
+    weights = task.row_weights(torch.tensor([math.nan, 0.0, 1.0]))
+    assert weights[0] == 0
+    assert 0 < weights[1] < weights[2]
+
+
+def test_spearman_is_pearson_of_ranks():
+    predicted, actual = np.array([0.1, 0.4, 0.4, 9.0]), np.array([1.0, 3.0, 2.0, 4.0])
+    # Ranks 1, 2.5, 2.5, 4 and 1, 3, 2, 4 have covariance 4.5 and variances 4.5 and 5.
+    found = Regression("reg", "x").compare(predicted, actual)
+    assert found["spearman"] == pytest.approx(4.5 / math.sqrt(4.5 * 5))
+    assert found["spearman"] == pytest.approx(spearmanr(predicted, actual).statistic)
+    assert Regression("reg", "x").compare(np.zeros(4), actual)["spearman"] == 0.0
+    assert Regression("reg", "x").compare(predicted[:1], actual[:1])["spearman"] == 0.0
+
+
+def test_which_figures_are_shown_follows_the_settings(fitted):
+    assert fitted("reg", [0, 1]).headline == [("r2", "↑"), ("mse", "↓")]
+    shown = fitted("reg", [0, 1], show=["spearman", "mae"])
+    assert shown.headline == [("spearman", "↑"), ("mae", "↓")]
+    assert [figure["key"] for figure in shown.described()["figures"]] == ["spearman", "mae"]
+    assert fitted("reg", [0, 1], show="mae").headline == [("mae", "↓")]
+    with pytest.raises(ValueError, match=r"`reg\.show` .*regression: r2, mse, .*Found 'f1'"):
+        fitted("reg", [0, 1], show=["mae", "f1"])
+
+
+@pytest.mark.parametrize("cell", ["1_000", "1e39", 10**400, "0x10", "½"])
+def test_other_ways_to_write_numbers(cell):
+    with pytest.raises(UserError, match="`x` should be a (finite )?number"):
+        Regression("reg", "x").encode([cell])
