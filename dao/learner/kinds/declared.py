@@ -182,7 +182,7 @@ def check_names(names: Sequence[str], taken: Sequence[str]) -> None:
 
 def _owner(name: str, taken: Sequence[str]) -> str | None:
     places = {
-        "a section of the settings": taken,
+        "a setting": taken,
         "a column of the table": TABLE,
         "an arm of the experiment": ARMS,
         "an input of the model": INPUTS,
