@@ -163,7 +163,7 @@ def test_weights_of_the_training_rows(fitted):
 @pytest.mark.parametrize(
     ("cells", "splits", "options", "message"),
     [
-        (["a", "b", "c"], "", {}, r"two classes .* the binary task t\. Found 3: a, b, c\. .*:class"),
+        (["a", "b", "c"], "", {}, r"two classes .* t\. Found 3: a, b, c\. .* t:classification"),
         (["a", "a"], "", {}, r"`t` should have two classes in the train split.* Found 1: a\. "),
         ([None], "", {}, r"Found 0: none\."),
         (["a", "b", "c"], "tr tr va", {},

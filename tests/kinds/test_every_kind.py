@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from itertools import pairwise
 
 import pytest
 import torch
@@ -69,7 +70,7 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_parts_by_row_weights(sample: str
     task, outputs, targets = encoded(sample)
     known = task.labelled(targets)
     outputs, targets = outputs[known], targets[known]
-    parts = [slice(*pair) for pair in zip(ends, ends[1:], strict=False)]
+    parts = [slice(*pair) for pair in pairwise(ends)]
     shares = [task.row_weights(targets[part]).sum().item() for part in parts]
     losses = [task.loss(outputs[part], targets[part]).item() for part in parts]
     whole = sum(s * loss for s, loss in zip(shares, losses, strict=True)) / sum(shares)

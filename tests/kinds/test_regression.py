@@ -216,5 +216,5 @@ def test_which_figures_are_shown_follows_the_settings(fitted):
 
 @pytest.mark.parametrize("cell", ["1_000", "1e39", 10**400, "0x10", "½"])
 def test_other_ways_to_write_numbers(cell):
-    with pytest.raises(UserError, match="`x` should be a (finite )?number"):
+    with pytest.raises(UserError, match=r"`x` should be a (finite )?number"):
         Regression("reg", "x").encode([cell])
