@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -122,7 +123,22 @@ def task_settings(name: str, given: Mapping[str, Any]) -> TaskSettings:
         found = model.model_validate(asked)
     except ValidationError as error:
         raise ValueError("; ".join(_explained(name, kind, e) for e in error.errors())) from None
-    return found if not kind else _checked(name, found)
+    if isinstance(found, Undecided):
+        _check_plain(name, found.model_extra or {})
+        return found
+    return _checked(name, found)
+
+
+def _check_plain(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse options that a settings file cannot hold, whatever the kind will be."""
+    for key, value in options.items():
+        try:
+            json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"`{name}.{key}` should be text, a finite number, or a list of these. "
+                f"Found {shown(value)}"
+            ) from None
 
 
 def _checked(name: str, found: TaskSettings) -> TaskSettings:
