@@ -1,5 +1,7 @@
 """Tasks as a person declares them: spellings, options, names, YAML."""
 
+from datetime import date
+
 import pytest
 import yaml
 from hypothesis import assume, example, given
@@ -105,13 +107,19 @@ def test_a_kind_that_is_not_given_is_undecided_with_its_options():
         ({"kind": "binary", "positive": "a\0"}, r"`t\.positive`: text should have no NUL"),
     ],
 )  # fmt: skip
-def test_wrong_settings_are_one_line(given_settings, message):
+def test_wrong_settings_of_a_kind_are_one_line(given_settings, message):
     with pytest.raises(ValueError, match=message) as caught:
         task_settings("t", given_settings)
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError) as told:  # and reach a person as they are
         load_config(flags={"tasks": {"t": given_settings}})
     assert str(told.value) == str(caught.value)
+
+
+@pytest.mark.parametrize("value", [float("inf"), [float("nan")], date(2020, 1, 1), "\ud800"])
+def test_options_that_no_file_can_hold(value):
+    with pytest.raises(ValueError, match=r"`t\.levels` should be text, a finite number, or a list"):
+        task_settings("t", {"levels": value})
 
 
 @pytest.mark.parametrize(
