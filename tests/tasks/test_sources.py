@@ -162,7 +162,8 @@ def test_a_file_goes_before_a_hub_data_set_of_its_name(monkeypatch, tmp_path):
         read("owner/name-1.0", Columns())
 
 
-def test_a_path_is_never_asked_of_the_hub(monkeypatch):
+def test_a_path_is_never_asked_of_the_hub(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # beside a project there may be a folder `data`
     monkeypatch.setattr(datasets, "load_dataset", None)
     for source in ("folder/data.csv", "folder/data.JSONL", "./data", "a/b/c", "../data", "a.xls"):
         with pytest.raises(UserError, match="Found nothing there"):
