@@ -13,7 +13,9 @@ python evaluate.py compare RUN_A RUN_B
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
+    from dao.learner.elsewhere import RunElsewhere
     from dao.learner.expert_merging import Rule
     from dao.learner.inference import EngineName
     from dao.learner.kinds import Task
@@ -30,9 +33,9 @@ if TYPE_CHECKING:
 
     Load = Callable[[], tuple[dict[str, Task], Predictor, list[str]]]
 
-NEED_OUTPUT = ("--input", "--merge-experts")
-TAKE_OUTPUT = ("--quantize", "--threshold-sweep")
-COLUMNS = ("text", "split", "domain", "id")
+TAKE_OUTPUT = ("--input", "--merge-experts", "--quantize", "--threshold-sweep")
+ENCODER = "encoder.name="
+COLUMNS = ("text", "cls", "reg", "split", "domain", "id", "encoding", "missing")
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -43,8 +46,9 @@ def main(
         list[str] | None,
         typer.Argument(
             metavar="[KEY=VALUE]... or RUN_A RUN_B",
-            help="Columns of new data: data.text=NAME, ...; or the two to compare, each a run or "
-            "a folder with runs in seed=N.",
+            help="Columns of new data: data.text=NAME, ..., their data.encoding and data.missing; "
+            "encoder.name=FOLDER, where the encoder of the run is now; or the two to compare, each "
+            "a run or a folder with runs in seed=N.",
         ),
     ] = None,
     data: Annotated[
@@ -56,13 +60,14 @@ def main(
     ] = None,
     text: Annotated[list[str] | None, typer.Option(help="Predict this; repeat for more.")] = None,
     source: Annotated[
-        Path | None, typer.Option("--input", help="Predict every row of this file.")
+        Path | None,
+        typer.Option("--input", help="Predict every row of this file; its columns stay."),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            help="CSV of the predictions of --input; folder for the files of --threshold-sweep and "
-            "--quantize, else the run's."
+            help="CSV of --input with the predictions, else printed; folder for the files of "
+            "--threshold-sweep and --quantize, else the run's."
         ),
     ] = None,
     engine: Annotated[
@@ -116,25 +121,26 @@ def main(
         others = (*chosen, output, engine, expert_weights, device)
         _compare(overrides or [], style, any(others))
         return
-    _check_usage(chosen, output, bool(engine or overrides), style, expert_weights)
+    columns, encoder = _sorted(overrides or [])
+    _check_usage(chosen, output, bool(engine or columns), style, expert_weights)
     with user_errors():
-        from dao.learner.record import RunFolder
+        from dao.learner.elsewhere import RunElsewhere
 
-        folder, style = RunFolder(run), style or "terminal"
+        folder, style = RunElsewhere(run, encoder), style or "terminal"
         folder.check_finished()
         load = partial(_load, folder, device, engine or "eager")
         if merge_experts and output:
             _merge(folder, load, merge_experts, expert_weights, output, style)
         elif benchmark or quantize or threshold_sweep or compare_to:
-            other = RunFolder(compare_to) if compare_to else None
+            other = RunElsewhere(compare_to) if compare_to else None
             mode = "sweep" if threshold_sweep else "quantize" if quantize else "benchmark"
             _measure(folder, load, style, mode, output or run, other, device)
         elif export:
             _export(folder, load, export)
         elif text or source:
-            _predict(load, _columns(folder, overrides), text or [], source, output)
+            _predict(load, _columns(folder, columns), text or [], source, output)
         else:
-            _report(folder, load, _columns(folder, overrides), data or [], style)
+            _report(folder, load, _columns(folder, columns), data or [], style)
 
 
 def _check_usage(
@@ -143,10 +149,10 @@ def _check_usage(
     if len(chosen) > 1:
         raise typer.BadParameter(f"{' and '.join(chosen)} exclude each other.")
     mode = chosen[0] if chosen else ""
-    if output is None and mode in NEED_OUTPUT:
-        raise typer.BadParameter(f"{mode} goes together with --output.")
-    if output is not None and mode not in (*NEED_OUTPUT, *TAKE_OUTPUT):
-        raise typer.BadParameter(f"--output goes with {', '.join((*NEED_OUTPUT, *TAKE_OUTPUT))}.")
+    if output is None and mode == "--merge-experts":
+        raise typer.BadParameter("--merge-experts goes together with --output.")
+    if output is not None and mode not in TAKE_OUTPUT:
+        raise typer.BadParameter(f"--output goes with {', '.join(TAKE_OUTPUT)}.")
     if weights and mode != "--merge-experts":
         raise typer.BadParameter("--expert-weights goes with --merge-experts.")
     if more and mode not in ("", "--data", "--text", "--input"):
@@ -166,17 +172,27 @@ def _compare(paths: list[str], style: str | None, others: bool) -> None:
         print_comparison(Path(paths[0]), Path(paths[1]), style or "terminal")
 
 
-def _columns(folder: RunFolder, overrides: list[str] | None) -> Columns:
-    from dao.learner.kinds.declared import BUILT_IN
+def _sorted(overrides: list[str]) -> tuple[list[str], str]:
+    """The columns of new data, and where the encoder is."""
+    known = tuple(f"data.{name}=" for name in COLUMNS)
+    columns = [o for o in overrides if not o.startswith(ENCODER)]
+    if refused := [o for o in columns if not o.startswith(known)]:
+        raise typer.BadParameter(
+            f"only what new data are like (data.NAME=VALUE, of {', '.join(COLUMNS)}) and "
+            f"{ENCODER}FOLDER can be set: {refused[0]}"
+        )
+    places = [o.removeprefix(ENCODER) for o in overrides if o.startswith(ENCODER)]
+    return columns, next(reversed(places), "")
+
+
+def _columns(folder: RunElsewhere, overrides: list[str]) -> Columns:
     from tasks.data import Columns
 
-    names = list(dict.fromkeys((*COLUMNS, *folder.config().tasks, *BUILT_IN)))
-    known = tuple(f"data.{name}=" for name in names)
-    if refused := [o for o in overrides or [] if not o.startswith(known)]:
-        raise typer.BadParameter(
-            f"only columns (data.NAME=COLUMN, of {', '.join(names)}) can be set here: {refused[0]}"
-        )
-    cfg = folder.config(overrides or [])
+    # New data are not in the encoding of the run's, and a run from before them has no markers.
+    own = ["data.encoding=utf-8", *overrides]
+    if any(o.startswith("data.missing=") for o in own):
+        own.append("data.rules=2")
+    cfg = folder.config(own)
     return Columns.named(cfg.data, cfg.columns)
 
 
@@ -206,12 +222,12 @@ def _report(folder: RunFolder, load: Load, columns: Columns, data: list[str], st
         lines = [f"{overlap(trained, table)} of these rows were in the training data"]
     if data and cfg.data.where:
         lines.append(f"not applied to these rows: data.where of the run, {dict(cfg.data.where)}")
-    lines += notes
-    tasks = {name: task for name, task in tasks.items() if name in table.frame}
+    tasks = {name: task for name, task in tasks.items() if name in table.tasks}
     further = table.frame.drop(columns=list(tasks))
     slices = slice_columns(None if data else cfg.data.slices, further, cfg.target_columns)
     rows = table.rows("test")
     outputs = predictor(rows["text"].tolist())
+    lines += notes
     parts = assess(outputs, tasks, rows, learnt, ceilings(table, tasks, "test"), slices)
     for part, content in parts.items():
         metrics[part] = {**({} if data else metrics[part]), "test": content}
@@ -224,21 +240,28 @@ def _report(folder: RunFolder, load: Load, columns: Columns, data: list[str], st
 def _predict(
     load: Load, columns: Columns, texts: list[str], source: Path | None, output: Path | None
 ) -> None:
-    from dao.learner.command import print_predictions
+    from dao.learner.command import beside_input, print_predictions
     from dao.learner.record import check_writable
     from tasks.unseen import read_texts
 
     if any(not text.strip() for text in texts):
         raise typer.BadParameter("--text should not be empty.")
-    if source and output:
+    if output:
         check_writable(output)
-        texts = read_texts(str(source), columns)
+    rows = None
+    if source:
+        rows, texts = read_texts(str(source), columns)
     tasks, predictor, notes = load()
-    print_predictions(predictor.table(texts, tasks), notes, output)
+    table = predictor.table(texts, tasks)
+    if rows is not None:
+        table, renamed = beside_input(rows, table.drop(columns="text"))
+        notes += renamed
+    piped = rows is not None and not sys.stdout.isatty()
+    print_predictions(table, notes, output, piped=piped)
 
 
 def _measure(
-    folder: RunFolder, load: Load, style: str, mode: str, place: Path, other: RunFolder | None,
+    folder: RunFolder, load: Load, style: str, mode: str, place: Path, other: RunElsewhere | None,
     device: str | None,
 ) -> None:  # fmt: skip
     from dao.learner import evaluation
@@ -289,7 +312,7 @@ def _export(folder: RunFolder, load: Load, path: Path) -> None:
 
 
 def _load(
-    folder: RunFolder, device: str | None, engine: EngineName
+    folder: RunElsewhere, device: str | None, engine: EngineName
 ) -> tuple[dict[str, Task], Predictor, list[str]]:
     from dao.learner.inference import make_engine
     from dao.learner.kinds.recorded import restored_tasks
@@ -299,7 +322,9 @@ def _load(
     outputs = {name: task.outputs for name, task in tasks.items()}
     predictor = reload(folder, outputs, pick_device(device or folder.config().device))
     predictor, merged = make_engine(engine, predictor)
-    return tasks, predictor, [f"engine {engine}: {merged}"] if merged else []
+    notes = folder.told() + ([f"engine {engine}: {merged}"] if merged else [])
+    # Filled by predictions, and read after them.
+    return tasks, replace(predictor, note=notes.append), notes
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ python train.py --tasks cls --grid train.lr=1e-4,1e-3 --grid train.epochs=2,4
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from dao.learner.config import Config
     from dao.learner.kinds import Task
     from tasks.table import Table
+
+    Loaded = tuple[Config, Table, dict[str, Task]]
 
 grid = partial(typer.Option, rich_help_panel="The experiment: DAO x dendrites, and controls")
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
@@ -113,10 +116,12 @@ def main(
         if search:
             from dao.learner.experiment.search import read_grid, run_search
 
-            run_search(settings, read_grid(search), jobs, command, load_data, dry_run=dry_run)
+            read = checked_data(ask_hub=not dry_run)
+            run_search(settings, read_grid(search), jobs, command, read, dry_run=dry_run)
             return
         if experiment:
-            run_factorial(settings, experiment, command, load_data, dry_run=dry_run)
+            read = checked_data(ask_hub=not dry_run)
+            run_factorial(settings, experiment, command, read, dry_run=dry_run)
         else:
             _main(config, overrides or [], flags, resume, overwrite, dry_run)
 
@@ -135,8 +140,9 @@ def _main(
         run(cfg, resume=resume, overwrite=overwrite)
         if is_first():
             print_results(RunFolder(resume or cfg.folder))
-    elif is_first():
-        cfg, table, _ = load_data(cfg)
+        return
+    cfg, table, _ = checked_data(ask_hub=False)(cfg)
+    if is_first():
         print_plan(cfg, table)
 
 
@@ -155,12 +161,33 @@ def load_table(cfg: Config) -> Table:
     )
 
 
-def load_data(cfg: Config) -> tuple[Config, Table, dict[str, Task]]:
+def load_data(cfg: Config) -> Loaded:
     """The settings with every task's kind, the table, and the tasks fitted to its training rows."""
     from tasks.data import fit
 
     table = load_table(cfg)
     return cfg.with_tasks(table.tasks), table, fit(table)
+
+
+def checked_data(*, ask_hub: bool = True) -> Callable[[Config], Loaded]:
+    """What `load_data` gives, or the error for which a run of these settings would be refused.
+
+    Runs that read the same data share them.
+    """
+    from dao.learner.preflight import check
+
+    known: dict[str, Loaded] = {}
+
+    def read(cfg: Config) -> Loaded:
+        key = cfg.model_dump_json(include={"tasks", "data"})
+        if key not in known:
+            known[key] = load_data(cfg)
+        decided, table, tasks = known[key]
+        cfg = cfg.with_tasks(decided.tasks)
+        check(cfg, table, tasks, ask_hub=ask_hub)
+        return cfg, table, tasks
+
+    return read
 
 
 def run(cfg: Config, *, resume: Path | None = None, overwrite: bool = False) -> dict[str, Any]:
@@ -170,10 +197,8 @@ def run(cfg: Config, *, resume: Path | None = None, overwrite: bool = False) -> 
     from dao.learner.report import RichProgress
     from tasks.data import ceilings, notes
 
-    cfg, table, tasks = load_data(cfg)
+    cfg, table, tasks = load_data(cfg) if resume else checked_data()(cfg)
     best = {split: ceilings(table, tasks, split) for split in ("validation", "test")}
-    if not resume:
-        learner.check(cfg, table, tasks)
     folder = ranks.run_folder(resume or cfg.folder)
     lines = notes(table.report) + [line for task in tasks.values() for line in task.notes()]
     shown = RichProgress(lines) if ranks.is_first() else ranks.Silence()

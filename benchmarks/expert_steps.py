@@ -23,7 +23,6 @@ from typing import Annotated, Any, Literal
 
 import torch
 import typer
-from rich.console import Console
 from torch import Tensor
 from torch.nn import functional
 
@@ -32,6 +31,7 @@ from benchmarks.report import cell, grid, hardware, spread
 from benchmarks.timing import Stopwatch
 from dao.learner.command import user_errors
 from dao.learner.config import Config
+from dao.learner.console import plain_console
 from dao.learner.controls import arm_encoder
 from dao.learner.experts import train_only
 from dao.learner.files import write_atomically
@@ -175,7 +175,7 @@ def main(
         figures = measure(options)
         if output is not None:
             write_atomically(output, json.dumps(figures, indent=2) + "\n")
-    console = Console(width=WIDE)
+    console = plain_console(width=WIDE)
     title = "a training step; medians (quartiles) of the rounds"
     table = grid(title, "", "ms", *(f"x {reference}" for reference in REFERENCES))
     for name, text in ABOUT.items():

@@ -24,13 +24,13 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from rich.console import Console
 
 from benchmarks.quality import interval
 from benchmarks.runs import ended, failure, made, train_all
 from dao.errors import UserError
 from dao.learner.command import user_errors
 from dao.learner.config import Config, load_config
+from dao.learner.console import plain_console
 from dao.learner.experiment.comparable import check_same_test
 from dao.learner.experiment.runs import read_run
 from dao.learner.files import write_atomically
@@ -196,7 +196,7 @@ def _main(
     path: Path | None, overrides: list[str], data: list[str], seeds: int, jobs: int, output: Path,
     runs: Path,
 ) -> None:  # fmt: skip
-    console = Console()
+    console = plain_console()
     shared = [*([f"data.sources={json.dumps(data)}"] if data else []), *overrides]
     first = load_config(path, shared)
     if not first.experts.names:
@@ -215,7 +215,7 @@ def _main(
     lines += document(_models(found), _plain(first), headline)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(output, "\n".join(lines).rstrip() + "\n")
-    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+    console.print("\n".join(lines), highlight=False, soft_wrap=True)
 
 
 def _found(

@@ -27,12 +27,12 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import torch
 import typer
-from rich.console import Console
 
 from benchmarks.runs import ended, failure, made, train_all
 from dao.errors import UserError
 from dao.learner.command import user_errors
 from dao.learner.config import Config, load_config
+from dao.learner.console import plain_console
 from dao.learner.experiment.comparable import check_same_test
 from dao.learner.experiment.runs import read_run
 from dao.learner.experiment.statistics import t_interval
@@ -186,7 +186,7 @@ def _main(
     overrides: list[str], data: list[str], seeds: int, jobs: int, setting: str, names: str,
     output: Path, runs: Path,
 ) -> None:  # fmt: skip
-    console = Console()
+    console = plain_console()
     shared = [f"data.sources={json.dumps(data)}", *overrides]
     chosen = [s for s in SETTINGS if setting in ("both", s)]
     if not chosen:
@@ -218,7 +218,7 @@ def _main(
             for (name, seed), cfg in stopped.items()
         ]
         _document(output / f"{s}.md", lines)
-        console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+        console.print("\n".join(lines), highlight=False, soft_wrap=True)
 
 
 def _caption(

@@ -64,7 +64,8 @@ def ended(cfg: Config) -> bool:
 
 def _same_settings(cfg: Config) -> bool:
     """Whether the folder's settings are these, but for where files go."""
-    ignored = {"output", "cache", "device"}
+    # What `data.rules` changes shows in the data's fingerprint.
+    ignored = {**dict.fromkeys(("output", "cache", "device"), True), "data": {"rules"}}
     found = RunFolder(cfg.folder).config()
     return found.model_dump(exclude=ignored) == cfg.model_dump(exclude=ignored)
 
@@ -78,7 +79,7 @@ def train_all(todo: Sequence[Config], jobs: int, threads: int, console: Console)
             cfg = started[future]
             reason = failure(cfg).read_text().strip() if failure(cfg).exists() else ""
             line = f"{done}/{len(todo)} {cfg.output} {reason}"
-            console.print(line, highlight=False, markup=False)
+            console.print(line, highlight=False)
 
 
 def made(cfg: Config) -> bool:

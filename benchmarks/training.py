@@ -30,7 +30,6 @@ from typing import Annotated, Any, Literal
 
 import torch
 import typer
-from rich.console import Console
 
 from benchmarks.arms import ARMS, DEFAULT
 from benchmarks.flops import step_flops
@@ -40,6 +39,7 @@ from benchmarks.timing import Arm, interleave, matmul_peak, peak_mib
 from benchmarks.work import Options, Work, prepare
 from dao.errors import UserError
 from dao.learner.command import user_errors
+from dao.learner.console import plain_console
 from dao.learner.encoder import precision
 from dao.learner.predictor import pick_device
 from dao.learner.report import WIDE, markdown
@@ -194,7 +194,7 @@ def main(
     elif style == "markdown":
         print("\n\n".join([*lines(figures), *map(markdown, tables(figures, about))]))
     else:
-        console = Console(width=WIDE)
+        console = plain_console(width=WIDE)
         for line in lines(figures):
             console.print(line, highlight=False, soft_wrap=True)
         for table in tables(figures, about):

@@ -16,7 +16,8 @@ from benchmarks.encoders import encoder_settings, spec_of
 from dao.learner import sections as settings
 from dao.learner.batching import Examples
 from dao.learner.controls import meta_base
-from dao.learner.encoder import add_lora, load_tokenizer, locate, pooling_of, token_limit
+from dao.learner.encoder import add_lora, load_tokenizer, locate, pooling_of
+from dao.learner.limits import token_limit
 from dao.learner.model import MultiTaskModel, save_weights
 from dao.learner.tokens import pad_id
 

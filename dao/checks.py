@@ -1,21 +1,49 @@
 """Refusals of :class:`dao.DAOLoss`, each naming the value, what was found, and the remedy."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from dao.errors import UserError
+from dao.importance import TOTALS
 
-__all__ = ["check_data_weights", "check_names", "check_options", "check_some", "scalar_losses"]
+__all__ = [
+    "check_data_weights",
+    "check_names",
+    "check_options",
+    "check_some",
+    "scalar_losses",
+    "task_names",
+]
 
 _CHOICES = {
     "source": ("params", "rep", "last"),
     "rep_norm": ("adapter", "frobenius"),
-    "total": ("tasks", "one"),
+    "total": TOTALS,
     "absent": ("hold", "renormalize"),
     "check_finite": ("always", "measured"),
 }
+
+
+def task_names(tasks: Iterable[str]) -> tuple[str, ...]:
+    """The names in their order, which all ranks have to share; refuses what has none.
+
+    A generator or the keys of a mapping will do; a set will not, as its order differs from process
+    to process.
+    """
+    unordered = isinstance(tasks, str | set | frozenset) or not isinstance(tasks, Iterable)
+    names = () if unordered else tuple(tasks)
+    strings = all(isinstance(name, str) for name in names)
+    if not names or not strings or len(set(names)) != len(names):
+        found = tasks if unordered else list(names)
+        raise UserError(
+            f"`tasks` should be a list of distinct names, each a string. Found {found!r}. "
+            "Give at least one, and each once, in the same order on all ranks."
+        )
+    return names
 
 
 def check_names(what: str, names: Iterable[str], tasks: Sequence[str]) -> None:
@@ -36,26 +64,37 @@ def scalar_losses(losses: Mapping[str, Tensor | None], tasks: Sequence[str]) -> 
             f"Name them, e.g. `{{{tasks[0]!r}: loss}}`."
         )
     check_names("losses", losses, tasks)
-    given = {task: loss for task in tasks if (loss := losses.get(task)) is not None}
+    found = {task: losses.get(task) for task in tasks}
+    given = {task: loss for task, loss in found.items() if loss is not None}
     for task, loss in given.items():
         if not isinstance(loss, Tensor) or loss.ndim != 0:
-            found = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+            shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
             raise UserError(
-                f"The loss `{task}` should be a tensor of shape (). Found {found}. "
+                f"The loss `{task}` should be a tensor of shape (). Found {shape}. "
                 "Reduce it, e.g. with `.mean()`; give None for an absent task."
+            )
+        if loss.is_complex() or loss.layout != torch.strided:
+            raise UserError(
+                f"The loss `{task}` should be a real, dense number. Found {loss.dtype}, "
+                f"{loss.layout}. Give its absolute value, or `.to_dense()`."
             )
     return given
 
 
 def check_data_weights(weights: Mapping[str, Tensor | float], tasks: Sequence[str]) -> None:
     """Refuses what is no task, no scalar, or a number that no loss can be multiplied with."""
+    if not isinstance(weights, Mapping):
+        raise UserError(
+            "`data_weights` should be a mapping of task names to scalars. Found "
+            f"{type(weights).__name__}. Name them, e.g. `{{{tasks[0]!r}: 0.5}}`."
+        )
     check_names("data_weights", weights, tasks)
     for task, weight in weights.items():
         if isinstance(weight, Tensor):  # its value is on a device that is not waited for
             fits = weight.numel() == 1
             found: object = tuple(weight.shape)
         else:
-            fits, found = 0 <= weight < float("inf"), weight
+            fits, found = _is_number(weight) and 0 <= weight < float("inf"), weight
         _require(fits, f"data_weights[{task!r}]", "a finite scalar >= 0", found, "Reduce it.")
 
 
@@ -72,25 +111,36 @@ def check_options(
     tasks: Sequence[str], priors: Mapping[str, float], options: Mapping[str, Any]
 ) -> None:
     """Refuses options that are out of range or do not go together."""
-    if isinstance(tasks, str) or not tasks or len(set(tasks)) != len(tasks):
+    if not isinstance(priors, Mapping):
         raise UserError(
-            f"`tasks` should be a list of distinct names. Found {tasks!r}. "
-            "Give at least one, and each once."
+            f"`priors` should be a mapping of task names to numbers. Found {priors!r}. "
+            f"Name them, e.g. `{{{tasks[0]!r}: 2.0}}`."
         )
     check_names("priors", priors, tasks)
     for task, value in priors.items():
-        _require(0 < value < float("inf"), f"priors[{task!r}]", "> 0", value, "Leave it out for 1.")
+        fits = _is_number(value) and 0 < value < float("inf")
+        _require(fits, f"priors[{task!r}]", "> 0", value, "Leave it out for 1.")
     for name, choices in _CHOICES.items():
         value = options[name]
-        _require(value in choices, name, f"one of {choices}", value, "Choose one of them.")
+        fits = isinstance(value, str) and value in choices
+        _require(fits, name, f"one of {choices}", value, "Choose one of them.")
     alpha, ema, ratio = options["alpha"], options["ema"], options["max_ratio"]
-    _require(0 <= alpha <= 1, "alpha", "in [0, 1]", alpha, "Use 1 to even the gradients out.")
-    _require(0 <= ema < 1, "ema", "in [0, 1)", ema, "Use 0 for no smoothing.")
-    _require(ratio is None or ratio >= 1, "max_ratio", ">= 1 or None", ratio, "None: no bound.")
+    fits = _is_number(alpha) and 0 <= alpha <= 1
+    _require(fits, "alpha", "in [0, 1]", alpha, "Use 1 to even the gradients out.")
+    fits = _is_number(ema) and 0 <= ema < 1
+    _require(fits, "ema", "in [0, 1)", ema, "Use 0 for no smoothing.")
+    fits = ratio is None or (_is_number(ratio) and ratio >= 1)
+    _require(fits, "max_ratio", ">= 1 or None", ratio, "None: no bound.")
     for name, least in (("refresh_every", 1), ("accumulate", 1), ("calibrate_every", 0)):
         value = options[name]
-        fits = isinstance(value, int) and value >= least
+        fits = isinstance(value, int) and _is_number(value) and value >= least
         _require(fits, name, f"an integer >= {least}", value, "It counts steps.")
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, Tensor):
+        return value.ndim == 0
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _require(fits: bool, name: str, range_: str, value: object, remedy: str) -> None:

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from dao.importance import adapter_norm, frobenius_norm, gradient_norm
+from dao.importance import adapter_norm, flat_numbers, frobenius_norm, gradient_norm
 
 __all__ = [
     "keep_alive",
@@ -25,6 +25,8 @@ __all__ = [
     "sum_over_ranks",
     "world_size",
 ]
+
+_DOUBLE = (torch.float64, torch.complex128)
 
 
 def world_size() -> int:
@@ -102,9 +104,11 @@ def mean_gradient_norm(
     if world_size() == 1:
         return gradient_norm(gradients)
     home = parameters[0].device
+    dtype = torch.float64 if any(p.dtype in _DOUBLE for p in parameters) else torch.float32
+    # Dense also where it is sparse: the ranks have different rows of an embedding.
     flat = torch.cat(
         [
-            (p.new_zeros(p.numel()) if g is None else g.reshape(-1)).to(home, torch.float32)
+            flat_numbers(torch.zeros_like(p) if g is None else g.to_dense()).to(home, dtype)
             for g, p in zip(gradients, parameters, strict=True)
         ]
     )

@@ -1,25 +1,19 @@
 """Named task losses in, one balanced loss out."""
 
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, Self, cast
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
 
-from dao.checks import check_data_weights, check_options, check_some, scalar_losses
+from dao.checks import check_data_weights, check_options, check_some, scalar_losses, task_names
 from dao.distributed import world_size
 from dao.importance import inverse_norm_weights
-from dao.measure import (
-    Batch,
-    Parameters,
-    deferred,
-    parameter_norms,
-    representation_norms,
-    survey,
-    trainable,
-)
+from dao.measure import Batch, depends, parameter_norms, representation_norms, survey
+from dao.notices import PLACES, beyond_the_bound, constant
 from dao.records import TaskRecord, numbers, records, scaled
+from dao.shared import Parameters, Shared, Tapped, exporting, parameters_of, warn_of_frozen
 from dao.state import RunningNorms, due
 
 __all__ = ["DAOLoss"]
@@ -40,12 +34,12 @@ class DAOLoss(nn.Module):
     - :math:`s_k`: running mean of :math:`\log n_k`, with :math:`n_k` the norm of the gradient of
       :math:`L_k` alone (so a data weight cannot cancel out);
     - :math:`w_k`: optional data weight of the batch, default 1; :math:`p_k`: prior, default 1;
-    - :math:`S`: the number of tasks, or 1. :math:`\lambda` and :math:`w` carry no gradient.
+    - :math:`S`: set by `total`. :math:`\lambda` and :math:`w` carry no gradient.
 
     The rule is that of DAO (arXiv 2408.11856) as published summaries of the paper give it; they
     agree with each other, but leave open which norm is meant, over which parameters, and the
     formula of :math:`w_k`. For two tasks it equals IMTL-G (ICLR 2021). Logarithms, running means,
-    bounds, and the treatment of absent tasks are additions; :meth:`paper` is the bare rule.
+    totals other than 1, and the treatment of absent tasks are ours; :meth:`paper` is the bare rule.
 
     **When norms are measured.** At a task's steps 0, 1, 4, 16, ... below `refresh_every`, then
     every `refresh_every` steps, counting only steps that have the task (so batches that alternate
@@ -58,26 +52,38 @@ class DAOLoss(nn.Module):
     n-th measurement enters with weight ``max(1 - ema, 1 / n)``, so the young mean is a plain mean
     and the first batch has no privilege.
 
+    **While nothing shared trains**, e.g. with a frozen encoder, weights stand as they are, and what
+    is due for measurement stays due. All ranks have to freeze together.
+
+    **Copies.** A deep copy, or pickle, of a model that holds this loss trains by itself. A `params`
+    that is a lambda cannot follow (give ``encoder.parameters``) or be pickled. A deep copy of the
+    loss alone goes on with the parameters of the original; to save it alone, save its state.
+
     **Cost beside that.** A training call waits for the losses, to see which are finite: a NaN can
     only be kept out of the graph by not adding it (`check_finite` is the way around). With several
     ranks, one message of 3 K numbers.
 
     Args:
-        tasks: Names of the tasks.
+        tasks: Names of the tasks, in an order that is the same on all ranks: no set.
         source: Where the norm is taken: ``"params"``, the shared parameters (exact);
             ``"rep"``, the representation given to :meth:`tap` (nearly free, and the only choice
-            with a compiled encoder, reentrant checkpointing, FSDP or DeepSpeed);
+            with a compiled encoder, reentrant checkpointing or DeepSpeed; with ``fully_shard``
+            see docs/dao.md);
             ``"last"``, the parameters of `module`, e.g. the last block.
         params: Shared parameters, or a function that returns them, asked again at every
-            measurement (for a model that grows). Duplicates and frozen ones are skipped.
+            measurement (for a model that grows, or is sharded or loaded after this was built).
+            Duplicates and frozen ones are skipped. Sparse gradients are measured as well.
         module: The module for ``"last"``.
         rep_norm: :func:`dao.adapter_norm` or :func:`dao.frobenius_norm`, for ``"rep"``.
         alpha: 1 evens gradients out fully, 0 gives equal weights (and the same telemetry).
         ema: Smoothing of log norms, see above; 0 keeps only the last measurement.
         priors: What tasks are worth, by name, > 0. Part of the state: loading one restores its
             priors.
-        max_ratio: Upper bound of largest / smallest weight; None for none.
-        total: The weights of all tasks sum to their number (``"tasks"``) or to 1 (``"one"``).
+        max_ratio: Upper bound of largest / smallest weight, told of where it binds; None for none.
+        total: The weights sum to the number of tasks (``"tasks"``) or to 1 (``"one"``): one tiny
+            loss then makes the whole step tiny, which Adam divides out. Or weighted norms sum to 1
+            (``"unit"``: they depend on no loss's scale) or to the sum of all norms (``"keep"``, as
+            with equal weights): for SGD; see docs/dao.md. Norms are the means in force.
         refresh_every: Optimizer steps between measurements; 1 measures always.
         accumulate: Micro-batches per optimizer step. Weights are frozen within a step, as its first
             micro-batch left them, and `ema` acts per micro-batch as ``ema ** (1 / accumulate)``.
@@ -107,7 +113,7 @@ class DAOLoss(nn.Module):
 
     def __init__(
         self,
-        tasks: Sequence[str],
+        tasks: Iterable[str],
         *,
         source: Literal["params", "rep", "last"] = "params",
         params: Parameters | None = None,
@@ -116,8 +122,8 @@ class DAOLoss(nn.Module):
         alpha: float = 1.0,
         ema: float = 0.9,
         priors: Mapping[str, float] | None = None,
-        max_ratio: float | None = 1e4,
-        total: Literal["tasks", "one"] = "tasks",
+        max_ratio: float | None = None,
+        total: Literal["tasks", "one", "keep", "unit"] = "tasks",
         refresh_every: int = 50,
         accumulate: int = 1,
         calibrate_every: int = 0,
@@ -129,21 +135,20 @@ class DAOLoss(nn.Module):
         self.alpha, self.ema, self.max_ratio = alpha, ema, max_ratio
         self.refresh_every, self.accumulate = refresh_every, accumulate
         self.calibrate_every, self.check_finite = calibrate_every, check_finite
-        check_options(tasks, priors or {}, vars(self))
-        self.tasks = tuple(tasks)
-        # Kept as functions: a module or parameter held here would be registered a second time.
-        self._params = deferred("params", params, source == "params" or calibrate_every > 0)
-        last = None if module is None else module.parameters
-        self._last = deferred("module", last, source == "last")
-        prior = [(priors or {}).get(task, 1.0) for task in self.tasks]
+        self.tasks = task_names(tasks)
+        priors = {} if priors is None else priors
+        check_options(self.tasks, priors, vars(self))
+        self._params = Shared("params", params, source == "params" or calibrate_every > 0)
+        self._last = Shared("module", parameters_of(module), source == "last")
+        prior = [float(priors.get(task, 1.0)) for task in self.tasks]
         self.state = RunningNorms(self.tasks, ema=ema ** (1 / accumulate), prior=prior)
         self.measured = False
-        self._warned_of_constants = False
-        self._tapped: Tensor | None = None
+        self._warned_of_frozen = False
+        self._tapped = Tapped()
         self._records: dict[str, TaskRecord] = {}
 
     @classmethod
-    def paper(cls, tasks: Sequence[str], params: Parameters) -> Self:
+    def paper(cls, tasks: Iterable[str], params: Parameters) -> Self:
         """The published rule: weights from this batch's norms over `params`, summing to 1.
 
         It measures at every step and keeps nothing but the last norms, which stand in when a
@@ -165,9 +170,10 @@ class DAOLoss(nn.Module):
         Call it inside the model's forward, before the heads: wrappers (DDP, mixed precision) copy
         or cast what a model returns, and a copy is not in the graph of the losses.
         """
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() and self._learning():
             return cast(Tensor, _uncompiled(self.tap)(z))
-        self._tapped = z if self.training and z.requires_grad else None
+        if not torch.compiler.is_compiling():
+            self._tapped.see(z, self.training)
         return z
 
     def forward(
@@ -186,9 +192,9 @@ class DAOLoss(nn.Module):
             data_weights: A scalar per task, applied after the weights were chosen; see
                 :func:`dao.weighted_loss`.
         """
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() and self._learning():
             return cast(Tensor, _uncompiled(self.forward)(losses, data_weights))
-        check_data_weights(data_weights or {}, self.tasks)
+        check_data_weights({} if data_weights is None else data_weights, self.tasks)
         batch, lam = self._choose(losses, data_weights or {})
         ranks = world_size() if self._learning() else 1
         terms = [
@@ -212,8 +218,9 @@ class DAOLoss(nn.Module):
 
     def is_due(self, losses: Mapping[str, Tensor | None]) -> bool:
         """Whether the next training call, with these losses, measures norms."""
+        self.state.ensure()
         present = [t for t, loss in losses.items() if loss is not None and loss.requires_grad]
-        return any(self._due(self.state.turns_of(present)))
+        return any(self._due(self.state.turns_of(present))) and not self._nothing_trains()
 
     @property
     def last(self) -> dict[str, TaskRecord]:
@@ -234,7 +241,8 @@ class DAOLoss(nn.Module):
     def reset(self) -> None:
         """Forgets all measurements; options and priors stay."""
         self.state.reset()
-        self._tapped, self._records, self.measured = None, {}, False
+        self._tapped.forget()
+        self._records, self.measured = {}, False
 
     def extra_repr(self) -> str:
         """The options that decide the weights."""
@@ -242,18 +250,27 @@ class DAOLoss(nn.Module):
         options = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
         return f"{list(self.tasks)}, {options}"
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A copy of its own; see "Copies" above for whose gradients it measures."""
+        if not memo:  # copied alone: nobody would train a copy of the parameters
+            memo |= {id(kept): kept for kept in (self._params, self._last)}
+        copied = memo[id(self)] = self.__class__.__new__(self.__class__)
+        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return copied
+
     def _learning(self) -> bool:
-        return self.training and torch.is_grad_enabled()
+        return self.training and torch.is_grad_enabled() and not exporting()
 
     def _choose(
         self, losses: Mapping[str, Tensor | None], data_weights: Mapping[str, Tensor | float]
     ) -> tuple[Batch, dict[str, Tensor]]:
         """The losses that count and their weights; in training, after learning from them."""
+        self.state.ensure()
         given = scalar_losses(losses, self.tasks)
         if not self._learning():
             check_some(given, self.tasks)
             return Batch(given, dict.fromkeys(given, 1), {}), self._lambda(list(given))
-        self._warn_of_constants(given)
+        self.state.tell("constant", constant(given))
         lone = self.check_finite == "measured" and world_size() == 1
         trusted = lone and not self.is_due(given)
         batch, broken = survey(given, self.tasks, trusted=trusted)
@@ -265,15 +282,11 @@ class DAOLoss(nn.Module):
         self._records = records(self.state, batch, lam, data_weights)
         return batch, lam
 
-    def _warn_of_constants(self, given: Mapping[str, Tensor]) -> None:
-        constant = [task for task, loss in given.items() if not loss.requires_grad]
-        if constant and not self._warned_of_constants:
-            warnings.warn(
-                f"The loss of {constant} requires no grad, and counts as absent. Was it detached? "
-                "Give None for a task that the batch lacks.",
-                stacklevel=4,
-            )
-            self._warned_of_constants = True
+    def _nothing_trains(self) -> bool:
+        """Whether all that norms are taken over is frozen now."""
+        if self.source == "rep":
+            return self._tapped.frozen
+        return not (self._last if self.source == "last" else self._params).trainable()
 
     def _due(self, turns: Mapping[str, int]) -> tuple[list[str], list[str]]:
         """Of tasks with so many turns behind them: whose norm is due, and which are compared."""
@@ -285,36 +298,51 @@ class DAOLoss(nn.Module):
 
     def _learn(self, batch: Batch) -> Batch:
         """Measures the tasks whose time it is, moves the state, and drops broken gradients."""
-        turns, step = self.state.tick(list(batch.ranks))
-        chosen, compared = self._due(turns)
+        present = list(batch.ranks)
+        chosen, compared = self._due(self.state.turns_of(present))
+        if chosen and self._nothing_trains():
+            if not self._warned_of_frozen and not self.state.count.any():
+                self._warned_of_frozen = True
+                warn_of_frozen(self.source)
+            chosen, compared, present = [], [], []  # what is due stays due
+        _, step = self.state.tick(present)
         norms = self._measure(batch.only(chosen)) if chosen else {}
-        if compared:
+        if compared and (shared := self._params.trainable()):
             part = batch.only(compared)
-            full = parameter_norms(part.live, part.ranks, trainable(self._params()))
+            full = parameter_norms(part.live, part.ranks, shared)
             self.state.calibrate(full, norms)
-        broken = self.state.observe(norms)
+        broken = self.state.observe(
+            norms, lambda task: depends(batch.live.get(task), self._inputs()), PLACES[self.source]
+        )
         self.state.drop(broken)
         self.state.put_in_force(everything=step % self.accumulate == 0)
-        self.measured, self._tapped = bool(chosen), None
+        self.measured = bool(chosen)
+        self._tapped.forget()
         return batch.only([task for task in batch.ranks if task not in broken])
 
     def _measure(self, batch: Batch) -> dict[str, Tensor]:
         if self.source == "rep":
-            return representation_norms(batch.live, batch.ranks, self._tapped, self.rep_norm)
-        shared = self._last if self.source == "last" else self._params
-        return parameter_norms(batch.live, batch.ranks, trainable(shared()))
+            return representation_norms(batch.live, batch.ranks, self._tapped.z, self.rep_norm)
+        return parameter_norms(batch.live, batch.ranks, self._inputs())
+
+    def _inputs(self) -> list[Tensor]:
+        """What norms are taken over."""
+        if self.source == "rep":
+            return [] if self._tapped.z is None else [self._tapped.z]
+        return (self._last if self.source == "last" else self._params).trainable()
 
     def _lambda(self, present: list[str]) -> dict[str, Tensor]:
         """Weights in force for the tasks that are present."""
         among = list(self.tasks) if self.absent == "hold" else present
         index = torch.tensor([self.tasks.index(task) for task in among])
         index = index.to(self.state.prior.device)
+        log_norms, prior = self.state.log_norms()[index], self.state.prior[index]
         lam = inverse_norm_weights(
-            self.state.log_norms()[index],
-            alpha=self.alpha,
-            prior=self.state.prior[index],
-            max_ratio=self.max_ratio,
-            total=1.0 if self.total == "one" else None,
+            log_norms, alpha=self.alpha, prior=prior, max_ratio=self.max_ratio, total=self.total
         )
+        # Looked at where norms were measured: the calls between do not wait for the device.
+        if self.max_ratio is not None and self.measured and self._learning():
+            said = beyond_the_bound(among, log_norms, self.alpha, prior, self.max_ratio)
+            self.state.tell("max_ratio", said)
         by_name = dict(zip(among, lam.unbind(), strict=True))
         return {task: by_name[task] for task in present}

@@ -5,11 +5,11 @@ stays usable for the backward that follows.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dao.distributed import (
     mean_adapter_norms,
@@ -18,11 +18,12 @@ from dao.distributed import (
     sum_over_ranks,
 )
 from dao.errors import UserError
+from dao.half import half_gradients, holds_half
 from dao.importance import task_gradients
 
-__all__ = ["Batch", "Parameters", "parameter_norms", "representation_norms", "survey", "trainable"]
+__all__ = ["Batch", "depends", "parameter_norms", "representation_norms", "survey"]
 
-Parameters = Iterable[Tensor] | Callable[[], Iterable[Tensor]]
+_FSDP1 = "torch.distributed.fsdp._runtime_utils"
 
 
 class Batch(NamedTuple):
@@ -56,6 +57,9 @@ def survey(
         trusted: Take all as finite without looking, and so without waiting for the device; for a
             single rank.
 
+    Raises:
+        UserError: A loss is on the meta device.
+
     Returns:
         The losses that count, and the tasks that were NaN or infinite on some rank.
 
@@ -70,6 +74,11 @@ def survey(
     if trusted:
         known = {task: loss.detach().double() for task, loss in losses.items()}
         return Batch(losses, dict.fromkeys(losses, 1), known), []
+    if meta := [task for task, loss in losses.items() if loss.is_meta]:
+        raise UserError(
+            f"The loss `{meta[0]}` should be a real, dense number. Found meta, a device without "
+            "numbers. Move the model to a device first."
+        )
     numbers = [loss.detach().double() for loss in losses.values()]
     # One synchronisation for all losses: 0 * NaN is NaN, so a NaN has to stay out of the graph.
     values = torch.stack([n.to(numbers[0].device) for n in numbers]).tolist() if numbers else []
@@ -84,57 +93,6 @@ def survey(
     return Batch({task: losses[task] for task in finite}, counts, means), broken
 
 
-def deferred(name: str, given: Parameters | None, needed: bool) -> Callable[[], Iterable[Tensor]]:
-    """A function that returns the parameters now; refuses their absence where they are needed."""
-    if given is None and needed:
-        raise UserError(
-            f"`{name}` should be given for this `source` or `calibrate_every`. Found None. "
-            "Give what the tasks share, or use `source='rep'` without calibration."
-        )
-    if isinstance(given, nn.Module):
-        raise UserError(
-            f"`{name}` should be parameters or a function that returns them. Found the module "
-            f"{type(given).__name__}. Give its `.parameters` (no brackets: they may change later)."
-        )
-    if isinstance(given, Tensor):
-        given = [given]
-    if callable(given):
-        return given
-    kept = list(given or [])
-    return lambda: kept
-
-
-def trainable(source: Parameters) -> list[Tensor]:
-    """The parameters that can receive a gradient, each once.
-
-    Args:
-        source: Parameters, or a function that returns them.
-
-    Raises:
-        UserError: None requires grad.
-
-    Example:
-        >>> import torch
-        >>> layer = torch.nn.Linear(2, 2)
-        >>> _ = layer.bias.requires_grad_(False)
-        >>> len(trainable(lambda: [*layer.parameters(), layer.weight]))
-        1
-    """
-    given = list(source() if callable(source) else source)
-    if odd := [p for p in given if not isinstance(p, Tensor)]:
-        raise UserError(
-            f"`params` should be parameters. Found {type(odd[0]).__name__}s. "
-            "Give `.parameters`, not `.named_parameters` or `.state_dict()`."
-        )
-    found = list({id(p): p for p in given if p.requires_grad}.values())
-    if not found:
-        raise UserError(
-            f"`params` should hold a tensor that requires grad. Found {len(given)}, none trainable."
-            " Give the shared trainable parameters, e.g. those of the LoRA adapter."
-        )
-    return found
-
-
 def parameter_norms(
     losses: Mapping[str, Tensor], ranks: Mapping[str, int], parameters: list[Tensor]
 ) -> dict[str, Tensor]:
@@ -143,7 +101,7 @@ def parameter_norms(
     Args:
         losses: The losses of this rank.
         ranks: For each task that some rank has, how many have it; the same on every rank.
-        parameters: As :func:`trainable` gives them.
+        parameters: As :meth:`dao.shared.Shared.trainable` gives them.
 
     Returns:
         A float64 scalar per task of `ranks`.
@@ -159,19 +117,38 @@ def parameter_norms(
     """
     norms: dict[str, Tensor] = {}
     reached = not losses
+    gradients_of = half_gradients if holds_half(losses.values()) else task_gradients
     for task, count in ranks.items():
         gradients: list[Tensor | None] = [None] * len(parameters)
         if task in losses:
-            gradients = task_gradients(losses[task], parameters)
+            gradients = gradients_of(losses[task], parameters)
             reached = reached or any(g is not None for g in gradients)
         norms[task] = mean_gradient_norm(gradients, parameters, count)
     if not reached:
         raise RuntimeError(
             "The losses should depend on `params`. Found no gradient for any of them. Either these "
             "are not the parameters the losses came from, or reentrant gradient checkpointing "
-            "hides them: checkpoint with `use_reentrant=False`, or use `source='rep'`."
+            "hides them: checkpoint with `use_reentrant=False`, or use `source='rep'`. Parameters "
+            "that were replaced or copied since are found through `encoder.parameters` (no "
+            "brackets); a lambda still returns those of the original."
         )
     return norms
+
+
+def depends(loss: Tensor | None, inputs: Sequence[Tensor]) -> bool:
+    """Whether a loss depends on any of the inputs; True for a loss that this rank lacks.
+
+    A head that starts at zero passes a gradient of zero on, and so depends all the same.
+
+    Example:
+        >>> import torch
+        >>> a, b = torch.ones(1, requires_grad=True), torch.ones(1, requires_grad=True)
+        >>> depends((0 * a).sum(), [a]), depends((0 * a).sum(), [b])
+        (True, False)
+    """
+    if loss is None:
+        return True
+    return any(gradient is not None for gradient in task_gradients(loss, inputs))
 
 
 def representation_norms(
@@ -193,6 +170,7 @@ def representation_norms(
 
     Raises:
         RuntimeError: Nothing was tapped, or the losses do not come from it.
+        UserError: The representation cannot be measured.
 
     Example:
         >>> import torch
@@ -202,10 +180,12 @@ def representation_norms(
     """
     if z is None:
         raise RuntimeError(
-            "`source='rep'` should see the representation of every training batch. Found none that "
-            "requires grad. Call `z = balance.tap(z)` inside the model's forward, in train mode."
+            "`source='rep'` should see the representation of every training batch. Found none. "
+            "Call `z = balance.tap(z)` inside the model's forward, in train mode."
         )
-    found = {t: task_gradients(loss, [z])[0] for t, loss in losses.items()}
+    _check_representation(z)
+    gradients_of = half_gradients if holds_half(losses.values()) else task_gradients
+    found = {t: gradients_of(loss, [z])[0] for t, loss in losses.items()}
     if losses and all(g is None for g in found.values()):
         raise RuntimeError(
             "The losses should depend on the tapped representation. Found no gradient. Tap it "
@@ -219,3 +199,18 @@ def representation_norms(
     else:
         norms = mean_adapter_norms(gradients, z, counts)
     return dict(zip(ranks, norms, strict=True))
+
+
+def _check_representation(z: Tensor) -> None:
+    if z.is_complex() or z.is_nested or z.layout != torch.strided or z.ndim == 0:
+        kind = "nested" if z.is_nested else f"{tuple(z.shape)} {z.dtype} {z.layout}"
+        raise UserError(
+            "The tapped representation should be real and dense, shape (..., H). Found "
+            f"{kind}. Tap a padded or pooled one, or use `source='params'`."
+        )
+    hooks = (getattr(hook, "func", hook) for hook in (z._backward_hooks or {}).values())
+    if any(getattr(hook, "__module__", "") == _FSDP1 for hook in hooks):
+        raise UserError(
+            "The tapped representation should not come out of FullyShardedDataParallel, which frees"
+            " its parameters after one backward. Shard with `torch.distributed.fsdp.fully_shard`."
+        )

@@ -1,6 +1,7 @@
 """What :class:`dao.DAOLoss` remembers between steps."""
 
 import json
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
@@ -9,13 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from dao.errors import UserError
+from dao.notices import PLACES, Seen, far_from_mean, silent
 
 __all__ = ["RunningNorms", "due"]
 
 _VERSION = 1
-
-# Steps before a task whose gradient is always zero is suspicious: heads may start at zero.
-SILENT_AFTER = 8
 
 
 class RunningNorms(nn.Module):
@@ -69,7 +68,9 @@ class RunningNorms(nn.Module):
         super().__init__()
         self.tasks = list(tasks)
         self.ema = ema
-        self._told = False
+        self._prior = tuple(prior)
+        self._replaced = False
+        self._told: set[tuple[str, str]] = set()
         self._warned = False
         size = len(self.tasks)
         for name in ("log_ema", "log_used", "offset", "norm"):
@@ -87,28 +88,62 @@ class RunningNorms(nn.Module):
                 buffer.zero_()
         self.norm.fill_(torch.nan)
 
-    def observe(self, norms: Mapping[str, Tensor]) -> list[str]:
-        """Takes in measured norms by task, except 0, NaN and infinity; returns the last two."""
+    def ensure(self) -> None:
+        """Starts afresh where a loader has put uninitialised memory in place of the buffers.
+
+        Hugging Face's ``from_pretrained`` does so with what a checkpoint lacks, for example with
+        all of this when the encoder alone was saved.
+        """
+        if self._replaced:
+            self._replaced = False
+            if not _plausible(dict(self.named_buffers())):
+                self._start()
+
+    def _start(self) -> None:
+        self.reset()
+        self.prior.copy_(torch.tensor(self._prior, dtype=torch.float64))
+
+    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401
+        buffer = self.__dict__.get("_buffers", {}).get(name)
+        if isinstance(value, Tensor) and buffer is not None and value is not buffer:
+            self._replaced = True
+            value = value.to(buffer.dtype)
+        super().__setattr__(name, value)
+
+    def observe(
+        self,
+        norms: Mapping[str, Tensor],
+        reaches: Callable[[str], bool] = lambda _: True,
+        place: str = PLACES["params"],
+    ) -> list[str]:
+        """Takes in measured norms by task, except 0, NaN and infinity; returns the last two.
+
+        Args:
+            norms: Float64 scalars.
+            reaches: Whether a task's loss depends on what the norms are taken over; asked for
+                a norm of zero as long as the task was never warned of.
+            place: What the norms are taken over, in words.
+        """
         if not norms:
             return []
         found = self._row(norms)
         self.norm.copy_(torch.where(found.isfinite(), found, self.norm))
         _blend(self.log_ema, self.count, found.log(), self.ema)
-        self._tell_silent((found == 0) & (self.count == 0) & (self.turns > SILENT_AFTER))
-        finite = found.isfinite().tolist()
-        return [t for t, good in zip(self.tasks, finite, strict=True) if t in norms and not good]
+        # One synchronisation for all that is looked at.
+        columns = [column.to(found) for column in (found, self.log_ema, self.count, self.turns)]
+        table = zip(self.tasks, torch.stack(columns, dim=1).tolist(), strict=True)
+        seen = {task: Seen(*row) for task, row in table if task in norms}
+        zero = [t for t, row in seen.items() if row.norm == 0 and ("silent", t) not in self._told]
+        self.tell("silent", silent(seen, [t for t in zero if not reaches(t)], place))
+        self.tell("far", far_from_mean(seen, self.ema))
+        return [task for task, row in seen.items() if not math.isfinite(row.norm)]
 
-    def _tell_silent(self, silent: Tensor) -> None:
-        """Warns once of tasks that never sent a gradient: the parameters may be the wrong ones."""
-        names = [t for t, never in zip(self.tasks, silent.tolist(), strict=True) if never]
-        if names and not self._told:
-            warnings.warn(
-                f"The gradient of {names} has been exactly zero at every measurement, so it is not "
-                "balanced. Check that `params`, `module` or the tapped representation is shared by "
-                "all tasks.",
-                stacklevel=2,
-            )
-            self._told = True
+    def tell(self, kind: str, said: Mapping[str, str]) -> None:
+        """Warns of each task, or other subject, once per kind of trouble."""
+        for subject, text in said.items():
+            if (kind, subject) not in self._told:
+                self._told.add((kind, subject))
+                warnings.warn(text, stacklevel=3)
 
     def calibrate(self, full: Mapping[str, Tensor], cheap: Mapping[str, Tensor]) -> None:
         """Takes in one comparison of the norm over all parameters with the cheap one."""
@@ -171,7 +206,13 @@ class RunningNorms(nn.Module):
             moved = self._buffers[name]
             if moved is not None and moved.dtype != buffer.dtype:
                 self._buffers[name] = buffer.to(moved.device)
+        if before["prior"].is_meta and not self.prior.is_meta:
+            self._start()  # that device keeps no numbers
         return self
+
+    def _save_to_state_dict(self, *given: Any) -> None:  # noqa: ANN401
+        self.ensure()
+        super()._save_to_state_dict(*given)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: object) -> None:
         extra = state_dict.get(prefix + "_extra_state")
@@ -209,6 +250,21 @@ def due(step: int, every: int) -> bool:
     """
     power_of_four = step & (step - 1) == 0 and step.bit_length() % 2 == 1
     return step % every == 0 or (step < every and power_of_four)
+
+
+def _plausible(state: Mapping[str, Tensor]) -> bool:
+    """Whether buffers can be a state: no chance contents of memory pass all of this."""
+    counts = [t for t in state.values() if not t.is_floating_point()]
+    logs = [state[name] for name in ("log_ema", "log_used", "offset")]
+    prior, norm, unseen = state["prior"], state["norm"], state["turns"] == 0
+    fresh = [state[name][unseen] for name in ("count", "in_force", "log_ema", "log_used")]
+    return (
+        all(bool(((t >= 0) & (t < 2**40)).all()) for t in counts)
+        and all(bool((t.abs() < 1e3).all()) for t in logs)
+        and bool(((prior > 1e-100) & (prior < 1e100)).all())
+        and bool((norm.isnan() | (norm >= 0)).all() and norm[unseen].isnan().all())
+        and not any(t.any() for t in fresh)
+    )
 
 
 def _blend(mean: Tensor, count: Tensor, value: Tensor, ema: float) -> None:

@@ -8,7 +8,9 @@ import pandas as pd
 from dao.errors import UserError
 from dao.learner.kinds import KINDS, Task, TaskSettings
 from dao.learner.kinds.base import SPLITS, Parser, Recoding
+from dao.learner.kinds.classification import ClassificationSettings
 from dao.learner.wording import shown
+from tasks.absent import Missing, refuse_no_classes
 from tasks.decide import decided
 from tasks.filters import Where, matching
 from tasks.report import GIVEN, described, digest, notes
@@ -47,8 +49,8 @@ def load(
     without any target are dropped, and so are splits of hub data sets that are neither train,
     validation nor test. Rows without a split are split by text, each class alike; a task
     that then has no row in validation or test gets 10 % of its training texts there. A text in
-    two splits leaves the one it was to be learned in. The report counts all of it, and `notes`
-    puts it into words.
+    two splits leaves the one it was to be learned in. A row that two sources share counts once. The
+    report counts all of it, and `notes` puts it into words.
 
     Args:
         sources: Files or hub data sets (see `tasks.sources.read`); none for the synthetic
@@ -77,8 +79,13 @@ def load(
     for task in tasks:
         if frame[task].isna().all():
             raise nothing([task], columns)
-    strata = {name: kind.stratum for name, kind in kinds.items()}
-    frame, made = make_splits(frame, strata, split_seed, fractions)
+    if columns.rules > 1:
+        for name, settings in tasks.items():
+            if isinstance(settings, ClassificationSettings) and settings.cut is None:
+                refuse_no_classes(frame, columns, name)
+    frame, made = make_splits(
+        frame, kinds, split_seed, fractions, names=columns.targets, rules=columns.rules
+    )
     made["split"] = left_out + made["split"]
     recodings = _recoded(frame, tasks)
     report = described(raw, frame, list(tasks)) | dropped | made
@@ -111,6 +118,7 @@ def fit(table: Table) -> dict[str, Task]:
             settings,
             {split: table.values(name, split) for split in SPLITS},
             table.recodings.get(name),
+            table.report["duplicates"]["rows removed from train"],
         )
         for name, settings in table.tasks.items()
     }
@@ -124,7 +132,42 @@ def assemble(
     Raises:
         UserError: A cell cannot be used.
     """
-    return _usable(_stack([standard(part, columns, targets) for part in raw]), list(targets))
+    missing = Missing(columns.missing)
+    parts = [standard(part, columns, targets, missing) for part in raw]
+    repeated: dict[str, int] = {}
+    if columns.rules > 1:
+        parts, repeated = _once(raw, parts, columns, list(targets))
+    frame, dropped = _usable(_stack(parts), list(targets))
+    further = {"missing": missing.counts, "repeated": repeated}
+    return frame, dropped | {name: found for name, found in further.items() if found}
+
+
+def _once(
+    raw: Sequence[Raw], parts: list[pd.DataFrame], columns: Columns, tasks: Sequence[str]
+) -> tuple[list[pd.DataFrame], dict[str, int]]:
+    """The sources without rows that an earlier source has as well, and how many these were.
+
+    Rows are the same in text, targets, split, domain, and the user's own id if there is one. A row
+    that one source has twice and another once counts twice.
+    """
+    keys = ["text", "split", "domain", *tasks]
+    rows = pd.concat([part[keys] for part in parts], keys=range(len(parts)), names=["part", "row"])
+    given = [
+        part["id"] if columns.id in own.frame else part["text"]
+        for own, part in zip(raw, parts, strict=True)
+    ]
+    rows["id"] = pd.concat(given).to_numpy()
+    rows = rows.reset_index("part")
+    rows["copy"] = rows.groupby([*keys, "id", "part"], dropna=False, sort=False).cumcount()
+    repeats = rows.duplicated([*keys, "id", "copy"]).to_numpy()
+    kept, counts, start = [], {}, 0
+    for own, part in zip(raw, parts, strict=True):
+        again = repeats[start : start + len(part)]
+        start += len(part)
+        kept.append(part[~again].reset_index(drop=True) if again.any() else part)
+        if again.any():
+            counts[own.source] = counts.get(own.source, 0) + int(again.sum())
+    return kept, counts
 
 
 def _recoded(frame: pd.DataFrame, tasks: Mapping[str, TaskSettings]) -> dict[str, Recoding]:

@@ -1,6 +1,7 @@
 """The rows of a source that are wanted, by what a column holds."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
@@ -8,8 +9,10 @@ from dao.errors import UserError
 from dao.learner.wording import shown
 from tasks.sources import Raw
 
-__all__ = ["Where", "matching"]
+__all__ = ["Where", "matching", "one_of"]
 
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+TYPED = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?")  # not 010
 Value = str | float | bool
 Where = Mapping[str, Value | Sequence[Value]]
 """Column -> the value that it should hold, or several of which it should hold one."""
@@ -17,7 +20,7 @@ LISTED = 6  # values that an error names
 
 
 def matching(raw: Sequence[Raw], where: Where) -> tuple[list[Raw], dict[str, int]]:
-    """The rows that hold what every condition asks for; numbers are compared as numbers.
+    """The rows that hold what every condition asks for, as `one_of` says.
 
     Args:
         raw: What was read. A source without one of the columns has no such row.
@@ -46,18 +49,35 @@ def matching(raw: Sequence[Raw], where: Where) -> tuple[list[Raw], dict[str, int
 def _rows(part: Raw, column: str, values: Sequence[Value]) -> pd.DataFrame:
     if column not in part.frame:
         return part.frame.iloc[:0]
-    wanted = {_plain(value) for value in values}
-    right = [_plain(cell) in wanted for cell in part.frame[column].tolist()]
+    right = list(map(one_of(values), part.frame[column].tolist()))
     return part.frame[right].reset_index(drop=True)
 
 
-def _plain(cell: object) -> float | str:
-    """A number as such, also where it was written as text; all else as text."""
+def one_of(values: Sequence[Value]) -> Callable[[object], bool]:
+    """Whether a cell is one of these values; numbers are compared as numbers.
+
+    A value that is not how numbers are written, such as 010 or 1_000, is a code and has to be the
+    cell's own text. An empty value stands for an empty cell.
+
+    Example:
+        >>> [one_of(["1", "010", ""])(cell) for cell in ("1.0", "010", 10, "8", None)]
+        [True, True, False, False, True]
+    """
+    words = set(map(_text, values))
+    numbers = {float(word) for word in words if TYPED.fullmatch(word)}
+
+    def is_one(cell: object) -> bool:
+        text = _text(cell)
+        return text in words or bool(numbers and NUMBER.fullmatch(text) and float(text) in numbers)
+
+    return is_one
+
+
+def _text(cell: object) -> str:
+    if cell is None or cell != cell:  # NaN alone differs from itself
+        return ""
     text = str(cell).strip()
-    try:
-        return float(text)
-    except ValueError:
-        return text.lower() if text.lower() in ("true", "false") else text
+    return text.lower() if text.lower() in ("true", "false") else text
 
 
 def _require(column: str, raw: Sequence[Raw]) -> None:

@@ -7,15 +7,18 @@ stays a NaN.
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from dao.learner.spreadsheets import is_guarded, unguarded
+from dao.learner.wording import short
 from tasks.progress import ticking
 from tasks.table import Columns
 
-__all__ = ["FORMATS", "Rows", "as_columns"]
+__all__ = ["FORMATS", "Rows", "as_columns", "other_separator"]
 
 Rows = dict[str, list[Any]]
+TARGETS = tuple(Columns().targets)
 
 
 # The default refuses cells above 128 KiB.
@@ -23,36 +26,70 @@ csv.field_size_limit(2**31 - 1)
 
 
 def _separated(separator: str) -> Callable[[bytes, Columns], Rows]:
-    def parse(content: bytes, _: Columns) -> Rows:
+    def parse(content: bytes, columns: Columns) -> Rows:
         # Not pandas: it makes one missing value of an empty cell and "nan", and pads short rows.
         # Strict, because a quote that nobody closes would otherwise swallow all rows behind it.
-        stream = io.StringIO(_text(content), newline="")
+        stream = io.StringIO(_text(content, columns.encoding), newline="")
         reader = csv.reader(stream, delimiter=separator, strict=True)
         try:
-            return _columns(reader)
+            return _columns(reader, separator)
         except csv.Error as error:
             raise ValueError(f"{error}, up to line {reader.line_num}") from None
 
     return parse
 
 
-def _columns(reader: Any) -> Rows:  # noqa: ANN401  (csv's type has no public name)
+def _columns(reader: Any, separator: str) -> Rows:  # noqa: ANN401  (csv's type has no public name)
     header = next((row for row in reader if row), [])
-    if len(set(header)) < len(header):
-        raise ValueError(f"two columns of one name among {', '.join(header)}")
+    _refuse_twice([name for name in header if name.strip()], header)
+    clean = unguarded if is_guarded(header, TARGETS) else str
     columns: list[list[Any]] = [[] for _ in header]
     for row in ticking(reader, "reading"):
-        if row and len(row) != len(header):
+        # A separator at the end of a line makes an empty cell without a column.
+        if row and (len(row) < len(header) or any(row[len(header) :])):
             raise ValueError(
                 f"{len(row)} cells in line {reader.line_num} under {len(header)} column names"
+                f"{other_separator(header, separator)}"
             )
         for column, cell in zip(columns, row, strict=False):
-            column.append(cell)
-    return dict(zip(header, columns, strict=True))
+            column.append(clean(cell))
+    pairs = list(zip(map(clean, header), columns, strict=True))
+    if len(set(header)) < len(header):
+        pairs = [(name, cells) for name, cells in pairs if name.strip() or any(cells)]
+        _refuse_twice([name for name, _ in pairs], header)
+    return dict(pairs)
 
 
-def _text(content: bytes) -> str:
-    text = content.decode("utf-8-sig")
+def _refuse_twice(names: Sequence[str], header: Sequence[str]) -> None:
+    if len(set(names)) < len(names):
+        raise ValueError(f"two columns of one name among {', '.join(map(short, header))}")
+
+
+def other_separator(header: Sequence[str], separator: str = "") -> str:
+    """A hint where a header seems to be separated by another character; else nothing.
+
+    Example:
+        >>> other_separator(["text;label"])
+        "; the first line seems to be separated by ';', where a .csv file should have commas and a \
+.tsv file tabs"
+    """
+    for mark, said in ((";", "';'"), ("\t", "tabs"), ("|", "'|'"), (",", "commas")):
+        if mark != separator and len(header) == 1 and mark in header[0]:
+            return (
+                f"; the first line seems to be separated by {said}, where a .csv file should have "
+                f"commas and a .tsv file tabs"
+            )
+    return ""
+
+
+def _decoded(content: bytes, encoding: str) -> str:
+    if encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
+        return content.decode("utf-8-sig")
+    return content.decode(encoding).removeprefix("\ufeff")
+
+
+def _text(content: bytes, encoding: str) -> str:
+    text = _decoded(content, encoding)
     if (place := text.find("\0")) >= 0:
         raise ValueError(f"a NUL character at position {place}; is it UTF-16?")
     return text
@@ -73,16 +110,16 @@ def _parquet(content: bytes, _: Columns) -> Rows:
     return rows
 
 
-def _json(content: bytes, _: Columns) -> Rows:
-    records = _loads(content.decode("utf-8-sig"))
+def _json(content: bytes, columns: Columns) -> Rows:
+    records = _loads(_decoded(content, columns.encoding))
     if not isinstance(records, list):
         raise ValueError("no list of rows at the top")
     return as_columns(records)
 
 
-def _json_lines(content: bytes, _: Columns) -> Rows:
+def _json_lines(content: bytes, columns: Columns) -> Rows:
     records = []
-    lines = content.decode("utf-8-sig").split("\n")
+    lines = _decoded(content, columns.encoding).split("\n")
     for number, line in enumerate(ticking(lines, "reading"), start=1):
         if line.strip():
             try:
@@ -128,8 +165,10 @@ def as_columns(records: list[Any]) -> Rows:
 def _sentences(content: bytes, columns: Columns) -> Rows:
     """Financial PhraseBank: a sentence, `@` and its class on each line, mostly in Latin-1."""
     try:
-        lines = content.decode("utf-8-sig").split("\n")
+        lines = _decoded(content, columns.encoding).split("\n")
     except UnicodeDecodeError:
+        if columns.encoding != "utf-8":
+            raise
         lines = content.decode("latin-1").split("\n")
     sentences, labels = [], []
     for number, line in enumerate(lines, start=1):

@@ -9,7 +9,9 @@ import pandas as pd
 
 from dao.learner.kinds.base import SPLITS
 from dao.learner.kinds.proposal import RULE
+from dao.learner.numbers import told_apart
 from dao.learner.wording import count
+from tasks.absent import doubts
 from tasks.progress import ticking
 from tasks.sources import Raw
 
@@ -86,6 +88,13 @@ def notes(report: Mapping[str, Any]) -> list[str]:
     ]
     lines += [f"{task} in train: {_named(found)}" for task, found in report["targets"].items()]
     lines += [line for task, about in report.get("cut", {}).items() for line in _cut(task, about)]
+    for task, found in report["targets"].items():
+        lines += doubts(task, found)
+    for column, words in report.get("missing", {}).items():
+        listed = ", ".join(f"{word} in {count(rows)}" for word, rows in words.items())
+        lines.append(f"missing in `{column}`: {listed}; data.missing says what counts")
+    for source, rows in report.get("repeated", {}).items():
+        lines.append(f"{source}: {count(rows)} left out that an earlier source has as well")
     dropped = [f"{count(rows)} {why}" for why, rows in report["dropped"].items() if rows]
     lines += [f"dropped: {', '.join(dropped)}"] if dropped else []
     lines += _removed(report.get("duplicates", {}))
@@ -112,16 +121,16 @@ def _kinds(kinds: Mapping[str, Mapping[str, str]]) -> list[str]:
 
 def _cut(task: str, about: Mapping[str, Any]) -> list[str]:
     """Where classes come from that no column holds."""
-    ends = ", ".join(f"{threshold:.4g}" for threshold in about["thresholds"])
+    ends = ", ".join(told_apart(about["thresholds"]))
     unused = "".join(f"; column `{name}` is not used" for name in about["unused"])
     return [f"{task}: cut from `{about['column']}` at {ends}{unused}"]
 
 
 def _named(targets: Mapping[str, float]) -> str:
-    shown = [
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in list(targets.items())[:MOST]
-    ]
+    first = dict(list(targets.items())[:MOST])
+    scores = told_apart([value for value in first.values() if isinstance(value, float)])
+    values = scores or map(str, first.values())
+    shown = [f"{name} {value}" for name, value in zip(first, values, strict=True)]
     return ", ".join(shown) + (f", and {len(targets) - MOST} more" if len(targets) > MOST else "")
 
 

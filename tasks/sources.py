@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,13 +13,15 @@ import pandas as pd
 
 from dao.errors import UserError
 from tasks.formats import FORMATS, Rows, as_columns
+from tasks.hints import headless, not_decoded
 from tasks.table import Columns
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["Raw", "read"]
+__all__ = ["SEPARATED", "Raw", "read"]
 
+SEPARATED = (".csv", ".tsv")
 HUB_NAME = re.compile(r"[\w-]+(/[\w.-]+)?(:[\w.-]+)?")
 
 
@@ -95,13 +98,22 @@ def _parse(path: Path, content: bytes, columns: Columns) -> Rows:
     try:
         return FORMATS[suffix](content, columns)
     except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path} should be UTF-8 text. Found byte 0x{error.object[error.start]:02x} at "
-            f"position {error.start}. Save it as UTF-8."
-        ) from None
+        hint = _first_line(suffix, content, columns)
+        raise UserError(not_decoded(path, error) + (hint and f" {hint}")) from None
     except (ValueError, OSError) as error:  # what the parsers raise
         reason = " ".join(str(error).split())
         raise UserError(f"{path} should be valid {suffix[1:].upper()}. Found: {reason}.") from None
+
+
+def _first_line(suffix: str, content: bytes, columns: Columns) -> str:
+    """A hint at a missing header in a file that the encoding does not fit."""
+    if suffix not in SEPARATED:
+        return ""
+    try:
+        rows = FORMATS[suffix](content, replace(columns, encoding="latin-1"))
+    except ValueError:
+        return ""
+    return "" if columns.text in rows else headless(rows)
 
 
 def _hub(source: str, split_column: str) -> Rows:

@@ -1,49 +1,46 @@
 """Train, validation and test without a text in two of them."""
 
 import hashlib
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import pandas as pd
 
 from dao.errors import UserError
+from dao.learner.kinds import Task
 from dao.learner.kinds.base import SPLITS
+from dao.learner.kinds.text import former_key, group_key
 from dao.learner.wording import count
 from tasks.progress import ticking
+from tasks.shares import choose, choose_one
 
 __all__ = ["FRACTIONS", "group_key", "make_splits"]
 
-Stratum = Callable[[object], str]
 FRACTIONS = (0.8, 0.1, 0.1)
 """Train, validation and test, of texts that nobody has put anywhere."""
 
 
-def group_key(text: str) -> str:
-    """What two copies of a text share: lower case, everything but letters and digits a space.
-
-    Example:
-        >>> group_key("Profit ROSE, by 4 %!") == group_key("profit rose by 4")
-        True
-    """
-    return re.sub(r"[\W_]+", " ", text.lower()).strip() or text
-
-
 def make_splits(
     frame: pd.DataFrame,
-    tasks: Mapping[str, Stratum],
+    tasks: Mapping[str, type[Task]],
     seed: int,
     fractions: Sequence[float] = FRACTIONS,
+    *,
+    names: Mapping[str, str] | None = None,
+    rules: int = 2,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Complete the splits and rid them of duplicates.
 
     Args:
         frame: Columns `text`, `split` (None where nobody has decided) and one per task.
-        tasks: By name, what gives a target value the word of its stratum.
+        tasks: The kind of each task, by name.
         seed: Seed of the decisions made here.
         fractions: Shares of train, validation and test among the texts without a split; their
             sum is 1.
+        names: The user's name of each task's column, for errors.
+        rules: 1 splits as before shares held over all classes together.
 
     Returns:
         The rows that remain, each with a split, and the entries for the report.
@@ -53,7 +50,7 @@ def make_splits(
     """
     keys = [group_key(text) for text in ticking(frame["text"].tolist(), "comparing texts")]
     groups = pd.Series(keys, index=frame.index, dtype=object)
-    texts = _Texts(groups, _strata(frame, tasks), seed)
+    texts = _Texts(groups, _marks(frame, tasks), _held(frame, tasks), seed, rules)
     undecided = frame["split"].isna()
     notes = []
     if not undecided.all():
@@ -69,7 +66,12 @@ def make_splits(
         for task in tasks:
             labelled = frame[task].notna()
             if not (labelled & (frame["split"] == to)).any():
-                frame["split"], moved = texts.fill(frame["split"], labelled, to)
+                filled = texts.fill(frame["split"], labelled, to)
+                if filled is None:
+                    rows = frame.index[labelled]
+                    about = frame["split"][rows], texts.marks[task][rows], texts.groups[rows]
+                    raise _too_few(*about, to, (names or {}).get(task, task), len(tasks) > 1)
+                frame["split"], moved = filled
                 notes.append(f"{to} for {task}: {moved}, seed {seed}")
     return frame.reset_index(drop=True), {"duplicates": duplicates, "split": notes}
 
@@ -79,42 +81,52 @@ class _Texts:
     """Which rows move together (their group), and what keeps its share (their stratum).
 
     What moves depends on the texts and the seed, not on the order of the rows.
+
+    Args:
+        groups: The group of each row.
+        marks: Of each row, a column per task: its class, or "number"; None without a target.
+        held: Of each row, a column per task, or per label of it: that of which the last text has to
+            stay in training; None without it.
+        seed: Seed of the decisions.
+        rules: 1: every stratum's share is rounded by itself, nothing more. 2: `tasks.shares`.
     """
 
     groups: pd.Series
-    strata: pd.Series
+    marks: pd.DataFrame
+    held: pd.DataFrame
     seed: int
+    rules: int
+
+    @cached_property
+    def strata(self) -> pd.Series:
+        """The stratum of each row: its marks for all tasks."""
+        columns = (self.marks[task].fillna("") for task in self.marks)
+        rows = ["/".join(row) for row in zip(*columns, strict=True)]
+        return pd.Series(rows, index=self.marks.index)
 
     def divide(self, split: pd.Series, among: pd.Series, fractions: Sequence[float]) -> pd.Series:
         """Move these shares of the texts `among` these rows to test and to validation."""
         _, validation, test = fractions
         for to, share in (("test", test), ("validation", validation / (1 - test))):
-            members = self._training(split, among)
-            split = self._move(split, members, _quota(members, share), to)
+            chosen = self._chosen(split, self._training(split, among), share, to)
+            split = self._move(split, chosen, to)
         return split
 
-    def fill(self, split: pd.Series, among: pd.Series, to: str) -> tuple[pd.Series, str]:
+    def fill(self, split: pd.Series, among: pd.Series, to: str) -> tuple[pd.Series, str] | None:
         """Move a tenth of the training texts `among` these rows, at least one.
 
         Returns:
-            The splits, and what moved in words.
-
-        Raises:
-            UserError: There is no training text to spare.
+            The splits, and what moved in words; None if there is no training text to spare.
         """
         members = self._training(split, among)
         texts = sum(map(len, members.values()))
-        quota = _quota(members, 1 / 10)
-        if not any(quota.values()):
-            largest = max(members, key=lambda name: len(members[name]), default="")
-            if len(members.get(largest, ())) < 2:
-                raise UserError(
-                    f"The data should have enough texts to take a {to} split from train. "
-                    f"Found {texts}. Add rows, or mark some as {to} in the split column."
-                )
-            quota[largest] = 1
-        filled = self._move(split, members, quota, to)
-        rows, share = count((filled != split).sum()), 100 * sum(quota.values()) / texts
+        chosen = self._chosen(split, members, 1 / 10, to)
+        if not chosen:
+            chosen = choose_one(members, partial(self._order, to), self._held(split))
+        if not chosen:
+            return None
+        filled = self._move(split, chosen, to)
+        rows, share = count((filled != split).sum()), 100 * len(chosen) / texts
         return filled, f"{rows} moved from train ({share:.0f} % of its texts)"
 
     def _training(self, split: pd.Series, among: pd.Series) -> dict[str, list[str]]:
@@ -123,30 +135,65 @@ class _Texts:
         stratum = self.strata[rows].groupby(self.groups[rows]).min()
         return {name: list(part.index) for name, part in stratum.groupby(stratum)}
 
-    def _move(
-        self, split: pd.Series, members: dict[str, list[str]], quota: dict[str, int], to: str
-    ) -> pd.Series:
-        """Move so many groups of each stratum, each with all its training rows."""
-        chosen: set[str] = set()
-        for name, keys in members.items():
-            chosen.update(sorted(keys, key=lambda key: self._order(key, to))[: quota[name]])
+    def _chosen(
+        self, split: pd.Series, members: dict[str, list[str]], share: float, to: str
+    ) -> set[str]:
+        order = partial(self._order, to)
+        if self.rules > 1:
+            return choose(members, share, order, self._held(split))
+        parts = [sorted(keys, key=order)[: round(share * len(keys))] for keys in members.values()]
+        return {key for keys in parts for key in keys}
+
+    def _held(self, split: pd.Series) -> pd.DataFrame:
+        """What the training rows hold, as `tasks.shares` takes it."""
+        rows = split.index[split == "train"]
+        return self.held.loc[rows].assign(key=self.groups[rows])
+
+    def _move(self, split: pd.Series, chosen: set[str], to: str) -> pd.Series:
+        """Move these groups, each with all its training rows."""
         return split.mask((split == "train") & self.groups[split.index].isin(chosen), to)
 
-    def _order(self, key: str, to: str) -> str:
-        return hashlib.sha256(f"{self.seed}/{to}/{key}".encode()).hexdigest()
+    def _order(self, to: str, key: str) -> str:
+        order = hashlib.sha256(f"{self.seed}/{to}/{former_key(key)}".encode())
+        return f"{order.hexdigest()} {key}"
 
 
-def _quota(members: dict[str, list[str]], share: float) -> dict[str, int]:
-    return {name: round(share * len(keys)) for name, keys in members.items()}
+def _marks(frame: pd.DataFrame, tasks: Mapping[str, type[Task]]) -> pd.DataFrame:
+    """A class counts by its name, a score by its presence."""
+    marks = {
+        task: [None if value is None else kind.stratum(value) for value in frame[task]]
+        for task, kind in tasks.items()
+    }
+    return pd.DataFrame(marks, index=frame.index, dtype=object)
 
 
-def _strata(frame: pd.DataFrame, tasks: Mapping[str, Stratum]) -> pd.Series:
-    """The strata of all targets of a row; a missing one counts as one of its own."""
-    marks = [
-        ["" if value is None else stratum(value) for value in frame[task]]
-        for task, stratum in tasks.items()
-    ]
-    return pd.Series(["/".join(row) for row in zip(*marks, strict=True)], index=frame.index)
+def _held(frame: pd.DataFrame, tasks: Mapping[str, type[Task]]) -> pd.DataFrame:
+    """What training texts have alone: a column per task, one per label where there are several."""
+    held: dict[str, list[str | None]] = {}
+    for task, kind in tasks.items():
+        parts = [() if value is None else kind.parts(value) for value in frame[task]]
+        if all(len(own) < 2 for own in parts):
+            held[task] = [own[0] if own else None for own in parts]
+            continue
+        for label in dict.fromkeys(label for own in parts for label in own):
+            held[f"{task}/{label}"] = [label if label in own else None for own in parts]
+    return pd.DataFrame(held, index=frame.index, dtype=object)
+
+
+def _too_few(
+    split: pd.Series, marks: pd.Series, groups: pd.Series, to: str, column: str, others: bool
+) -> UserError:
+    """The error for a task of which no training text can move; of its labelled rows."""
+    train = split == "train"
+    texts, left = groups.nunique(), groups[train].nunique()
+    one = "one score" if set(marks) == {"number"} else "one text of each class"
+    classes = marks[train].nunique()
+    of = f" of {classes} classes" if classes > 1 else ""
+    return UserError(
+        f"`{column}` should have enough texts to take a {to} split from train, which keeps {one}. "
+        f"Found {count(texts, 'text')} with a value, {left}{of} in train. Add rows, or mark some "
+        f"as {to} in the split column{', or leave this task out' if others else ''}."
+    )
 
 
 def _remove_duplicates(

@@ -1,18 +1,24 @@
 """A source under the user's column names to rows under the table's own."""
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from dao.errors import UserError
 from dao.learner.kinds.base import Parser
-from dao.learner.wording import count, shown
+from dao.learner.wording import count, short, shown
+from tasks.absent import DOUBTFUL, Missing
+from tasks.formats import other_separator
+from tasks.hints import headless
 from tasks.progress import ticking
-from tasks.sources import Raw
+from tasks.sources import SEPARATED, Raw
 from tasks.table import Columns
 
 __all__ = [
+    "hint",
+    "parse_prose",
     "parse_split",
     "parse_text",
     "require_named",
@@ -21,6 +27,7 @@ __all__ = [
     "without_other_splits",
 ]
 
+UNNAMED = re.compile(r"\s*|Unnamed: \d+(_level_\d+)?|__index_level_\d+__")  # of pandas
 ALIASES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "dev", "eval"), "validation"),
@@ -39,6 +46,19 @@ def parse_text(cell: object) -> str | None:
     if isinstance(cell, bytes):
         raise ValueError("text, not bytes")
     return str(cell).strip() or None
+
+
+def parse_prose(cell: object) -> str | None:
+    """Turn a cell of the text column into a text, None where it is empty.
+
+    Raises:
+        ValueError: The cell holds a number, a date, a list or anything else that is no text.
+    """
+    if cell is None or cell is pd.NaT or (isinstance(cell, float) and cell != cell):
+        return None
+    if not isinstance(cell, str):
+        raise ValueError("text, or empty where it is missing")
+    return parse_text(cell)
 
 
 def parse_split(cell: object) -> str | None:
@@ -85,9 +105,27 @@ def _absent(parts: Sequence[str], raw: Sequence[Raw], columns: Columns) -> UserE
     sources = " or ".join(part.source for part in raw)
     found = dict.fromkeys(str(name) for part in raw for name in part.frame.columns)
     return UserError(
-        f"{names} should be a column of {sources}. Found: {', '.join(found)}. "
-        f"Add it, or {columns.advice(parts)}"
+        f"{names} should be a column of {sources}. Found: {', '.join(map(short, found))}"
+        f"{hint(raw)} Add it, or {columns.advice(parts)}"
     )
+
+
+def hint(raw: Sequence[Raw]) -> str:
+    """What may be wrong with the first line of a source, and the end of the sentence before it.
+
+    Example:
+        >>> hint([Raw("a.csv", pd.DataFrame({"text": ["rose"]}), "")])
+        '.'
+    """
+    files = [part.frame for part in raw if Path(part.source).suffix.lower() in SEPARATED]
+    found = [other_separator(list(frame.columns)) for frame in files]
+    found += [
+        ". " + said
+        for frame in files
+        if (said := headless({str(n): frame[n].tolist() for n in frame}))
+    ]
+    said = next(filter(None, found), "")
+    return said if said.endswith(".") else f"{said}."
 
 
 def without_other_splits(raw: Sequence[Raw], columns: Columns) -> tuple[list[Raw], list[str]]:
@@ -125,51 +163,62 @@ def _is_other_split(word: object) -> bool:
     return False
 
 
-def standard(raw: Raw, columns: Columns, targets: Mapping[str, Parser]) -> pd.DataFrame:
+def standard(
+    raw: Raw, columns: Columns, targets: Mapping[str, Parser], missing: Missing | None = None
+) -> pd.DataFrame:
     """One source under the table's own column names, its cells parsed.
 
     Columns without a part in this keep their names, unless the name is one of the table's own.
+    Those without a name, such as the row numbers that pandas writes, are passed over.
 
     Args:
         raw: The source.
-        columns: The user's names of its columns.
+        columns: The user's names.
         targets: Task -> what turns a cell of its column into a target value.
+        missing: Tells and counts the cells of targets, split and domain that stand for nothing.
 
     Raises:
         UserError: A cell cannot be used.
     """
     parsers: dict[str, Parser] = {
         "id": parse_text,
-        "text": parse_text,
+        "text": parse_prose,
         "split": parse_split,
         "domain": parse_text,
         **targets,
     }
     index = raw.frame.index
+    missing = missing or Missing(columns.missing)
     frame = pd.DataFrame(index=index)
     for part, parse in parsers.items():
-        frame[part] = pd.Series(_parsed(raw, columns, part, parse), index=index, dtype=object)
+        values = _parsed(raw, columns, part, parse, missing)
+        frame[part] = pd.Series(values, index=index, dtype=object)
     stem = Path(raw.source).stem
     ids = enumerate(frame["id"].tolist(), start=1)
     frame["id"] = pd.Series([given or f"{stem}-{row}" for row, given in ids], index, dtype=object)
     used = {*parsers, *map(columns.column, parsers)}
-    return frame.join(raw.frame[[name for name in raw.frame.columns if name not in used]])
+    others = [name for name in raw.frame.columns if name not in used]
+    if columns.rules > 1:
+        others = [name for name in others if not UNNAMED.fullmatch(str(name))]
+    return frame.join(raw.frame[others])
 
 
-def _parsed(
-    raw: Raw, columns: Columns, part: str, parse: Callable[[object], object]
-) -> list[object]:
+def _parsed(raw: Raw, columns: Columns, part: str, parse: Parser, missing: Missing) -> list[object]:
     column = columns.column(part)
     if not column or column not in raw.frame:
         return [None] * len(raw.frame)
-    values = []
+    values: list[object] = []
+    may_lack = part not in ("id", "text")
     cells = ticking(raw.frame[column].tolist(), f"column {column}")
     for row, cell in enumerate(cells, start=1):
         try:
-            values.append(parse(cell))
+            lacks = may_lack and missing(column, cell)
+            values.append(None if lacks else parse(cell))
         except ValueError as error:
+            doubtful = columns.settable and may_lack and str(cell).strip().lower() in DOUBTFUL
+            word = f"If it means missing, name it in data.missing=[{cell},...]. "
             raise UserError(
                 f"`{column}` of {raw.source} should be {error}. Found {shown(cell)} in row {row}. "
-                f"Correct it, or {columns.advice([part])}"
+                f"{word if doubtful else ''}Correct it, or {columns.advice([part])}"
             ) from None
     return values

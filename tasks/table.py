@@ -10,10 +10,13 @@ from dao.learner.kinds.base import Recoding, TaskSettings
 
 __all__ = ["Columns", "Table"]
 
+MISSING = ("N/A", "n/a", "#N/A", "<NA>", "NaN", "nan")
+"""Words that stand for nothing and hardly ever for a class: "none" or "NA" may well be a class."""
+
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns in the user's files.
+    """Names of the columns in the user's files, and how these files are read.
 
     Args:
         text: The text to learn from.
@@ -23,6 +26,11 @@ class Columns:
         domain: Column naming the origin of a row; may be absent.
         id: Column naming the row; may be absent.
         settable: Whether the user can give these names as settings, which errors then advise.
+        missing: What a cell of a target, a split or a domain holds where the value is missing,
+            beside empty cells; numbers count as numbers.
+        encoding: Of text files.
+        rules: 1 reads tables as before `missing` came: only empty cells are missing, and rows that
+            two sources share count twice.
     """
 
     text: str = "text"
@@ -31,11 +39,18 @@ class Columns:
     domain: str = "domain"
     id: str = "id"
     settable: bool = True
+    missing: Sequence[str] = MISSING
+    encoding: str = "utf-8"
+    rules: int = 2
 
     @classmethod
     def named(cls, settings: Any, targets: Mapping[str, str]) -> Self:  # noqa: ANN401
         """The names that `settings` gives in its attributes, and the column of each task."""
-        return cls(settings.text[0], targets, settings.split, settings.domain, settings.id)
+        return cls(
+            settings.text[0], targets, settings.split, settings.domain, settings.id,
+            missing=settings.missing if settings.rules > 1 else (), encoding=settings.encoding,
+            rules=settings.rules,
+        )  # fmt: skip
 
     def column(self, part: str) -> str:
         """Name of the column of a part: text, split, domain, id or a task."""

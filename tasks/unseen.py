@@ -9,11 +9,12 @@ import pandas as pd
 
 from dao.errors import UserError
 from dao.learner.kinds import Task
+from dao.learner.wording import short, shown
 from tasks.data import assemble, nothing
 from tasks.report import described
 from tasks.sources import read
 from tasks.splits import group_key
-from tasks.standard import parse_text, require_text_and_target
+from tasks.standard import hint, parse_prose, require_text_and_target
 from tasks.table import Columns, Table
 
 __all__ = ["load_unseen", "overlap", "read_texts"]
@@ -54,28 +55,33 @@ def overlap(trained: Table, table: Table) -> int:
     return int(table.rows("test")["text"].map(group_key).isin(known).sum())
 
 
-def read_texts(source: str, columns: Columns) -> list[str]:
-    """The texts of a file, in order; labels are not needed.
+def read_texts(source: str, columns: Columns) -> tuple[pd.DataFrame, list[str]]:
+    """A file as it is, and the text of every row, in order; labels are not needed.
 
     Raises:
         UserError: The file cannot be used, or a row has no text.
     """
-    frame = read(source, columns).frame
+    raw = read(source, columns)
+    frame = raw.frame
     if columns.text not in frame:
         raise UserError(
-            f"`{columns.text}` should be a column of {source}. Found: {', '.join(frame.columns)}. "
-            f"Rename the column that holds the text."
+            f"`{columns.text}` should be a column of {source}. Found: "
+            f"{', '.join(map(short, frame.columns))}{hint([raw])} Rename the column that holds the "
+            f"text, or name it with data.text=COLUMN."
         )
     texts = []
     for row, cell in enumerate(frame[columns.text].tolist(), start=1):
         try:
-            text = parse_text(cell)
+            text = parse_prose(cell)
         except ValueError:
-            text = None
+            raise UserError(
+                f"`{columns.text}` of {source} should be text. Found {shown(cell)} in row {row}. "
+                f"Correct it, or name another column with data.text=COLUMN."
+            ) from None
         if text is None:
             raise UserError(
                 f"`{columns.text}` of {source} should have a text in every row. "
                 f"Found none in row {row}. Remove or fill it."
             )
         texts.append(text)
-    return texts
+    return frame, texts

@@ -83,6 +83,36 @@ def test_one_door_each_to_perforatedai_and_bitsandbytes():
     assert found == {"dao/learner/encoder.py"}
 
 
+def consoles(source: str) -> set[str]:
+    """What makes or borrows a console of rich, and text that rich would read as markup."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func).split(".")[-1]
+            markup = [ast.unparse(k.value) for k in node.keywords if k.arg == "markup"]
+            if name in ("Console", "get_console", "from_markup", "RichHandler"):
+                found.add(name)
+            if (name == "TextColumn" and markup != ["False"]) or "True" in markup:
+                found.add(f"{name}, markup")
+    named = set(imports(source))
+    found |= {"rich.print"} if {"rich", "rich.print"} & named else set()
+    return found | {"rich.markup"} & named
+
+
+def test_every_console_is_plain():
+    places = [*LEARNERS, *TASKS, *(ROOT / "benchmarks").glob("*.py"), *ROOT.glob("*.py")]
+    found = {ids(path): consoles(path.read_text()) for path in places}
+    assert {path for path, names in found.items() if names} == set()
+    assert "PlainConsole(" in (ROOT / "dao/learner/console.py").read_text()
+
+
+def test_the_search_for_consoles_can_fail():
+    assert consoles("from rich.console import Console\nshown = Console(stderr=True)") == {"Console"}
+    assert consoles("from rich.markup import escape") == {"rich.markup"}
+    assert consoles("TextColumn('x')") == {"TextColumn, markup"}
+    assert consoles("import rich\nrich.print('x')") == {"rich.print"}
+
+
 def test_these_tests_can_fail():
     assert list(imports("import dao.learner.model\nfrom tasks import data")) == [
         "dao.learner.model", "tasks", "tasks.data",

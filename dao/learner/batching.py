@@ -22,6 +22,7 @@ __all__ = [
     "collate",
     "epoch_batches",
     "fingerprint",
+    "micro_batches",
     "send",
     "sorted_batches",
 ]
@@ -83,13 +84,20 @@ def fingerprint(rows: Sequence[int]) -> str:
 
 
 def epoch_batches(
-    lengths: Sequence[int], batch_size: int, seed: int, epoch: int, batch_tokens: int | None = None
+    lengths: Sequence[int],
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    batch_tokens: int | None = None,
+    *,
+    accumulate: int = 1,
+    drawn: Numbers | None = None,
 ) -> list[tuple[int, ...]]:
-    """Row numbers of each batch of one epoch, decided by the arguments alone.
+    """Row numbers of each optimizer step of one epoch, decided by the arguments alone.
 
-    Rows are shuffled, cut into windows of 50 batches, sorted by length within each window, cut
-    into batches, and the batches shuffled again. Every row occurs once; only the last window may
-    end in a smaller batch.
+    Rows are shuffled, cut into windows of 50 steps, sorted by length within each window, cut
+    into steps, and the steps shuffled again. Every row occurs once, or as often as it was drawn;
+    only the last window may end in a smaller step.
 
     Args:
         lengths: tokens per row.
@@ -98,29 +106,54 @@ def epoch_batches(
         epoch: from 0.
         batch_tokens: in place of `batch_size`, the most that rows times the longest of them may
             come to; every window may then end in a smaller batch.
+        accumulate: batches per step, which `micro_batches` cuts a step into.
+        drawn: the rows of this epoch, in ascending order, some several times; None: each once.
 
     Raises:
         UserError: a row is longer than `batch_tokens`.
     """
     sizes = np.asarray(lengths, dtype=np.int64)
+    chosen = np.arange(len(sizes)) if drawn is None else drawn
     if batch_tokens is not None:
         _check_budget(sizes, batch_tokens)
-        batch_size = max(1, batch_tokens * len(sizes) // max(1, int(sizes.sum())))
+        batch_size = max(1, batch_tokens * len(chosen) // max(1, int(sizes[chosen].sum())))
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    order = torch.randperm(len(sizes), generator=generator).numpy()
-    window = SORT_WINDOW * batch_size
+    order = chosen[torch.randperm(len(chosen), generator=generator).numpy()]
+    step = batch_size * accumulate
+    window = SORT_WINDOW * step
     batches: list[tuple[int, ...]] = []
     for start in range(0, len(order), window):
         rows = order[start : start + window]
         rows = rows[np.argsort(sizes[rows], kind="stable")]
-        if batch_tokens is None:
-            cuts = [*range(0, len(rows), batch_size), len(rows)]
-        else:
-            cuts = _cuts(sizes[rows], batch_tokens)
+        if drawn is not None:
+            rows = _apart(rows, step)
+        cuts = _cuts(sizes[rows], batch_size, batch_tokens)
+        cuts = [*cuts[:-1:accumulate], cuts[-1]]
         listed = rows.tolist()
         batches += [tuple(listed[a:b]) for a, b in pairwise(cuts)]
     shuffled = torch.randperm(len(batches), generator=generator).tolist()
     return [batches[i] for i in shuffled]
+
+
+def micro_batches(
+    rows: Sequence[int], lengths: Sequence[int], batch_size: int, batch_tokens: int | None = None
+) -> list[tuple[int, ...]]:
+    """The rows of a step of `epoch_batches` as the batches that the step is made of."""
+    sizes = np.fromiter((lengths[row] for row in rows), np.int64, len(rows))
+    return [tuple(rows[a:b]) for a, b in pairwise(_cuts(sizes, batch_size, batch_tokens))]
+
+
+def _apart(rows: Numbers, distance: int) -> Numbers:
+    """Rows in order of length, the copies of each moved back by about `distance` places.
+
+    Copies are equally long, so that sorting has brought them side by side, into one batch.
+    """
+    order = np.argsort(rows, kind="stable")
+    firsts = np.flatnonzero(np.diff(rows[order], prepend=-1))
+    copy = np.empty_like(order)
+    copy[order] = np.arange(len(rows)) - np.repeat(firsts, np.diff(firsts, append=len(rows)))
+    moved: Numbers = rows[np.argsort(np.arange(len(rows)) + copy * distance, kind="stable")]
+    return moved
 
 
 def _check_budget(sizes: Numbers, batch_tokens: int) -> None:
@@ -133,12 +166,18 @@ def _check_budget(sizes: Numbers, batch_tokens: int) -> None:
         )
 
 
-def _cuts(sizes: Numbers, batch_tokens: int) -> list[int]:
-    """Where batches begin and, last, end, in ascending `sizes`: each as many rows as fit."""
+def _cuts(sizes: Numbers, batch_size: int, batch_tokens: int | None) -> list[int]:
+    """Where batches of rows of these `sizes` begin and, last, end.
+
+    By rows, or by tokens: each as many rows as fit, one after another.
+    """
+    if batch_tokens is None:
+        return [*range(0, len(sizes), batch_size), len(sizes)]
     cuts = [0]
     while cuts[-1] < len(sizes):
         part = sizes[cuts[-1] :][: batch_tokens // sizes[cuts[-1]]]
-        fits = np.arange(1, len(part) + 1) * part <= batch_tokens
+        longest = np.maximum.accumulate(part)
+        fits = np.arange(1, len(part) + 1) * longest <= batch_tokens
         cuts.append(cuts[-1] + int(fits.sum()))
     return cuts
 

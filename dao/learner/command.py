@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,27 +13,26 @@ from typing import Any
 import pandas as pd
 import torch
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 from safetensors import SafetensorError
 
 from dao.errors import UserError
-from dao.learner.assessment import TableLike, slice_columns
+from dao.learner.assessment import TableLike
 from dao.learner.config import Config
-from dao.learner.controls import check_encoder
+from dao.learner.console import as_markdown, plain_console, printable, styled
 from dao.learner.dendrites import DendriteError
-from dao.learner.domains import domain_codes
 from dao.learner.files import csv_text, write_atomically
-from dao.learner.predictor import pick_device
 from dao.learner.record import RunFolder
 from dao.learner.report import WIDE, markdown, results_table, routing_table, slices_table, summary
+from dao.learner.sampling import sampling_counts, sampling_line
 from dao.learner.scratch import planned_encoder
-from dao.learner.weighting import make_weighting
+from dao.learner.sections import Train
 
 OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 
 __all__ = [
+    "beside_input",
     "print_plan",
     "print_predictions",
     "print_results",
@@ -48,18 +48,19 @@ def user_errors() -> Iterator[None]:
 
     Any other exception is a bug and keeps its traceback.
     """
-    console = Console(stderr=True, soft_wrap=True)
+    console = plain_console(stderr=True, soft_wrap=True)
     try:
         yield
     except (UserError, DendriteError, OSError, SafetensorError, RuntimeError, MemoryError) as error:
         message = _explain(error)
         if message is None:
             raise
-        console.print(f"[bold red]error:[/bold red] {escape(message)}", highlight=False)
+        line = Text.assemble(styled("error:", "bold red"), f" {printable(message)}")
+        console.print(line, highlight=False)
         raise typer.Exit(1) from None
     except KeyboardInterrupt as stop:
         how = str(stop) or "train.py --resume continues a run that has a checkpoint"
-        console.print(f"stopped; {how}", markup=False, highlight=False)
+        console.print(f"stopped; {how}", highlight=False)
         raise typer.Exit(130) from None
 
 
@@ -74,35 +75,43 @@ def _explain(error: Exception) -> str | None:
     ):
         return (
             f"The memory should be enough. Found it exhausted: {message[:120] or 'MemoryError'}. "
-            f"Lower train.batch_size or encoder.max_length, set encoder.gradient_checkpointing="
-            f"true, or quantise with --quantize nf4; then start again with --overwrite."
+            f"Lower train.batch_size (and raise train.accumulate) or encoder.max_length, set "
+            f"encoder.gradient_checkpointing=true, or quantise with --quantize nf4; then start "
+            f"again with --overwrite."
         )
     known = isinstance(error, UserError | DendriteError | OSError | SafetensorError)
     return message if known else None
 
 
 def print_plan(cfg: Config, table: TableLike) -> None:
-    """What `--dry-run` shows: the effective settings, the data and the encoder.
+    """What `--dry-run` shows of a run that `preflight.check` lets pass.
 
-    Raises:
-        UserError: the run would be refused for its device, encoder, weighting, slices or domains.
-            The hub is not asked about an encoder.
+    That is the effective settings, the folder, the encoder and the data.
     """
-    pick_device(cfg.device)
-    further = table.frame.drop(columns=list(cfg.tasks))
-    slice_columns(cfg.data.slices, further, cfg.target_columns)
-    if cfg.experts.names:
-        domain_codes(cfg, table)
-    make_weighting(cfg, list(cfg.tasks), shared=list, trainable=list, device=torch.device("cpu"))
     encoder = planned_encoder(cfg.encoder)
-    check_encoder(cfg.encoder, ask_hub=False)
-    console = Console(soft_wrap=True)
-    console.print(cfg.to_yaml(), markup=False, highlight=False)
-    console.print(f"# run folder: {cfg.folder}", markup=False, highlight=False)
-    console.print(f"# encoder: {encoder}", markup=False, highlight=False)
-    console.print(
-        f"# data: {json.dumps(table.report, ensure_ascii=False)}", markup=False, highlight=False
-    )
+    console = plain_console(soft_wrap=True)
+    console.print(cfg.to_yaml(), highlight=False)
+    taken = "; holds a run already, see --resume, --overwrite, --output"
+    used = taken if RunFolder(cfg.folder).started else ""
+    console.print(f"# run folder: {cfg.folder}{used}", highlight=False)
+    console.print(f"# encoder: {encoder}", highlight=False)
+    if cfg.dendrites.enabled and cfg.dendrites.control == "none":
+        times, rate = cfg.dendrites.lr, cfg.dendrites.lr * cfg.train.lr
+        told = f"# dendrites: learning rate {times:g} x train.lr = {rate:g} at most"
+        console.print(told, highlight=False)
+    console.print(f"# optimizer step: {_step(cfg.train)}", highlight=False)
+    labels: dict[str, Any] = {task: table.rows("train")[task].notna() for task in cfg.tasks}
+    line = sampling_line(sampling_counts(labels, cfg.train.sampling))
+    console.print(f"# {line}", highlight=False)
+    console.print(f"# data: {json.dumps(table.report, ensure_ascii=False)}", highlight=False)
+
+
+def _step(cfg: Train) -> str:
+    """How much an optimizer step takes, in words."""
+    each = f"{cfg.batch_size} rows"
+    if cfg.batch_tokens is not None:
+        each = f"at most {cfg.batch_tokens} tokens with padding"
+    return f"{cfg.accumulate} x {each}"
 
 
 def print_results(folder: RunFolder) -> None:
@@ -128,22 +137,58 @@ def show_tables(
         print(json.dumps(content, indent=2, ensure_ascii=False))
         return
     if style == "markdown":
-        print("\n".join([*map(markdown, tables), *(f"- {line}" for line in lines)]))
+        print("\n".join([*map(markdown, tables), *(f"- {as_markdown(line)}" for line in lines)]))
         return
-    console = Console(width=None if sys.stdout.isatty() else WIDE)
+    console = plain_console(width=None if sys.stdout.isatty() else WIDE)
     for table in tables:
         console.print(table)
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True)
 
 
-def print_predictions(table: pd.DataFrame, notes: Sequence[str], output: Path | None) -> None:
-    """A JSON line per row, or a CSV file; notes go to stderr, so that stdout can be piped."""
+def print_predictions(
+    table: pd.DataFrame, notes: Sequence[str], output: Path | None, *, piped: bool = False
+) -> None:
+    """A CSV file; without one a JSON line per row, or CSV where stdout is `piped` to a program.
+
+    Notes go to stderr, so that stdout holds the predictions alone.
+    """
     for note in notes:
-        print(note, file=sys.stderr)
+        print(printable(note), file=sys.stderr)
     if output:
         write_atomically(output, csv_text(table))
         print(f"{len(table)} predictions in {output}")
+    elif piped:
+        sys.stdout.write(csv_text(table))
     else:
         for row in table.to_dict("records"):
-            print(json.dumps(row, ensure_ascii=False))
+            print(json.dumps(row, ensure_ascii=False, default=str))
+
+
+def beside_input(rows: pd.DataFrame, found: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Predictions appended to the rows of the input, and a note on each that had to be renamed.
+
+    Args:
+        rows: of the input, all columns in their order.
+        found: one row of predictions per row, in the same order.
+
+    Returns:
+        A prediction whose name is taken by a column of the input is called NAME_2, NAME_3, ...
+
+    Example:
+        >>> table, notes = beside_input(pd.DataFrame({"cls": ["up"]}), pd.DataFrame({"cls": ["-"]}))
+        >>> list(table), notes
+        (['cls', 'cls_2'], ['`cls` is a column of the input: the predictions are in `cls_2`'])
+    """
+    taken = {*rows.columns, *found.columns}
+    names = {
+        name: next(new for i in itertools.count(2) if (new := f"{name}_{i}") not in taken)
+        for name in found.columns
+        if name in rows
+    }
+    notes = [
+        f"`{name}` is a column of the input: the predictions are in `{new}`"
+        for name, new in names.items()
+    ]
+    found = found.rename(columns=names).set_axis(rows.index)
+    return pd.concat([rows, found], axis="columns"), notes

@@ -21,6 +21,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from dao.errors import UserError
+from dao.learner.data_section import Data
+from dao.learner.folders import absolute
 from dao.learner.frozen import Settings
 from dao.learner.kinds import TaskSettings
 from dao.learner.kinds.declared import (
@@ -28,13 +30,18 @@ from dao.learner.kinds.declared import (
     Undecided,
     check_names,
     declarations,
+    settled_task,
     task_settings,
     with_columns,
 )
-from dao.learner.sections import Dao, Data, Dendrites, Encoder, Experts, Train
-from dao.learner.weighting_spec import parse_weighting
+from dao.learner.sampling import parse_sampling
+from dao.learner.sections import Dao, Dendrites, Encoder, Experts, Train
+from dao.learner.weighting_spec import accumulates, parse_weighting
+from dao.learner.words import Typed, as_text, read_value, read_yaml, settled
 
 __all__ = ["Config", "load_config", "parse_overrides"]
+
+COLUMN = "data.where."
 
 
 LONGEST = 60
@@ -103,6 +110,16 @@ class Config(Settings):
                 raise ValueError(f"`{key}` names {unknown}, which is not among `tasks`")
         if any(weight <= 0 for weight in self.train.select_weights.values()):
             raise ValueError("`train.select_weights` should be above 0. Leave a task out for 1")
+        try:
+            parse_sampling(self.train.sampling)
+        except ValueError as error:
+            raise ValueError(f"`train.sampling` {error}. Found {self.train.sampling!r}") from None
+        if self.train.accumulate > 1 and not accumulates(self.weighting):
+            raise ValueError(
+                f"`weighting` should be dao, equal or fixed with train.accumulate above 1. Found "
+                f"{self.weighting!r}, which needs the losses of all rows of a step at once. Set "
+                f"train.accumulate to 1, and raise train.batch_size instead"
+            )
         _check_tuning(self.encoder, self.dendrites)
         if self.experts.names:
             _check_experts(self)
@@ -252,7 +269,7 @@ def _gathered(given: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(own, Mapping):
             raise ValueError(f"`{name}` should have settings below it. Found {own!r}")
         if data is not None and name in data and name not in Data.model_fields:
-            columns[name] = data.pop(name)
+            columns[name] = as_text(data.pop(name))
         if name in tasks:
             tasks[name] |= own
     found["tasks"] = with_columns(tasks, columns)
@@ -260,50 +277,76 @@ def _gathered(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_config(
-    path: Path | None = None, overrides: Iterable[str] = (), flags: Mapping[str, Any] | None = None
+    path: Path | None = None,
+    overrides: Iterable[str] = (),
+    flags: Mapping[str, Any] | None = None,
+    before: Mapping[str, Any] | None = None,
 ) -> Config:
     """Merge defaults <- YAML file <- `KEY=VALUE` overrides <- flags (dotted key to value).
+
+    The encoder's folder, where it is one, gets its full path.
+
+    Args:
+        path: The YAML file.
+        overrides: As they were typed.
+        flags: Dotted keys to values.
+        before: The same, for what the file leaves out, in place of the defaults.
 
     Raises:
         UserError: naming every key that is unknown or has an unusable value.
     """
-    merged = _read_yaml(path) if path else {}
+    merged: dict[str, Any] = {}
+    for key, value in (before or {}).items():
+        _set(merged, key, value)
+    for key, value in (_read_yaml(path) if path else {}).items():
+        old = merged.get(key)
+        merged[key] = old | value if isinstance(old, dict) and isinstance(value, dict) else value
     for key, value in [*parse_overrides(overrides), *(flags or {}).items()]:
         if key == "tasks":
             merged[key] = _selected(merged.get(key), value)
         else:
             _set(merged, key, value)
     try:
-        return Config.model_validate(merged)
+        merged = _gathered(merged)
+        tasks = {name: settled_task(name, given) for name, given in merged.pop("tasks").items()}
+        cfg = Config.model_validate({**settled(Config, merged), "tasks": tasks})
+    except UserError:
+        raise
+    except RecursionError:
+        raise UserError("A setting should have an end. Found one that contains itself.") from None
     except ValidationError as error:
         explained = "; ".join(_explain(e) for e in error.errors())
         raise UserError(" ".join(explained.split())) from None
+    except ValueError as error:
+        raise UserError(f"{' '.join(str(error).split())}.") from None
+    encoder = cfg.encoder.model_copy(update={"name": absolute(cfg.encoder.name)})
+    return cfg if encoder == cfg.encoder else cfg.model_copy(update={"encoder": encoder})
 
 
 def parse_overrides(overrides: Iterable[str]) -> Iterator[tuple[str, Any]]:
-    """Split `KEY=VALUE` strings; values are read as YAML (1e-3, true, [0.3, 0.6], null)."""
+    """Split `KEY=VALUE` strings; values are YAML (1e-3, true, [0.3, 0.6], null) or text.
+
+    The setting decides which: names and cells of the user's data stay as they were typed.
+    """
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise UserError(f"An override should look like KEY=VALUE. Found {text!r}.")
-        try:
-            yield key, yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError, RecursionError):  # no such date, for one
-            yield key, value
+        yield key, read_value(value)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"The config file should exist. Found nothing at {path}.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The config file {path} cannot be read: {error}.") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # no such date, for one
+    except (yaml.YAMLError, RecursionError) as error:
         message = " ".join(str(error).split())
         raise UserError(f"The config file {path} should be YAML. Found: {message}.") from None
     if not isinstance(content, dict | None):
-        found = repr(content)[:80]
+        found = repr(getattr(content, "value", content))[:80]
         raise UserError(f"The config file {path} should hold KEY: VALUE pairs. Found {found}.")
     return content or {}
 
@@ -320,9 +363,12 @@ def _selected(declared: object, named: object) -> object:
 
 
 def _set(tree: dict[str, Any], dotted: str, value: Any) -> None:  # noqa: ANN401
-    *parents, leaf = dotted.split(".")
+    # A column's name may have dots of its own.
+    *parents, leaf = dotted.split(".", 2) if dotted.startswith(COLUMN) else dotted.split(".")
     for parent in parents:
         child = tree.setdefault(parent, {})
+        if isinstance(child, Typed):
+            child = tree[parent] = child.value
         if not isinstance(child, dict):
             where = " ".join(dotted.split())
             raise UserError(f"`{where}` cannot be set: `{parent}` has no settings below it.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,9 +19,11 @@ from dao.learner.encoder import (
     add_lora,
     attends_causally,
     load_config_of,
+    load_tokenizer,
     locate,
     lora_config,
 )
+from dao.learner.limits import check_vocabulary, embeddings, token_limit
 from dao.learner.model import MultiTaskModel
 from dao.learner.router import Router, router_width
 from dao.learner.sections import Encoder
@@ -106,14 +108,15 @@ def added_parameters(targets: Iterable[Any], sets: int, rank: int | None = None)
     return total
 
 
-def check_encoder(cfg: Encoder, *, ask_hub: bool = True) -> None:
+def check_encoder(cfg: Encoder, *, ask_hub: bool = True, texts: Sequence[str] = ()) -> None:
     """Refuse what the encoder that is named cannot be given, before its weights are read.
 
     Nothing is said of one that is made from scratch, or may be, or without `ask_hub` is on the hub.
 
     Raises:
-        UserError: there is no such model; as `lora_config`; or `first` as the pooling of a causal
-            model, whose first token sees nothing else of the text.
+        UserError: there is no such model; as `lora_config`; `first` as the pooling of a causal
+            model, whose first token sees nothing else of the text; or a token of the `texts` that
+            the model has no embedding for.
     """
     if cfg.scratch.when == "always":
         return
@@ -133,6 +136,9 @@ def check_encoder(cfg: Encoder, *, ask_hub: bool = True) -> None:
         )
     if cfg.tune == "lora":
         lora_config(base, cfg.lora)
+    tokenizer = load_tokenizer(location)
+    limit = token_limit(cfg.max_length, tokenizer, base)
+    check_vocabulary(tokenizer, embeddings(base), texts, limit)
 
 
 def meta_base(location: Location) -> Any:  # noqa: ANN401

@@ -31,6 +31,7 @@ from transformers.utils import logging
 from dao.errors import UserError
 from dao.learner import sections as settings
 from dao.learner.folded import FoldedLinear
+from dao.learner.folders import check_folder
 from dao.learner.gated import Gate, GatedLinear
 from dao.learner.layers import layer_list
 
@@ -41,6 +42,7 @@ __all__ = [
     "attends_causally",
     "cast_frozen",
     "fuse_activations",
+    "hub_id",
     "load_base",
     "load_config_of",
     "load_tokenizer",
@@ -53,7 +55,6 @@ __all__ = [
     "precision",
     "quantization",
     "token_index",
-    "token_limit",
 ]
 
 EMBEDDED = "all-MiniLM-L6-v2"
@@ -84,15 +85,17 @@ def locate(name: str) -> Location:
     """Find an encoder: a folder, the embedded all-MiniLM-L6-v2, or else an id on the hub.
 
     Raises:
-        UserError: there is no such folder, or the embedded weights do not have the published
-            digest.
+        UserError: there is no such folder, it holds an adapter or a run in place of a model, or the
+            embedded weights do not have the published digest.
     """
     if Path(name).is_dir():
+        check_folder(name)
         return Location(name, name, "folder")
     if name.startswith(("/", ".", "~")) or name.count("/") > 1:
         raise UserError(
             f"`encoder.name` should be a folder or a hub id (owner/name). Found {name!r}, which is "
-            f"no folder here. Correct the path."
+            f"no folder here. Correct the path: --encoder FOLDER of train.py, encoder.name=FOLDER "
+            f"of evaluate.py."
         )
     if name not in (EMBEDDED, EMBEDDED_HUB_ID):
         return Location(name, name, "hub")
@@ -106,6 +109,11 @@ def locate(name: str) -> Location:
             f"Found {found}. Reinstall the package."
         )
     return Location(name, str(weights.parent), f"package {EMBEDDED_PACKAGE}, sha256 checked")
+
+
+def hub_id(name: str) -> str:
+    """The name by which other libraries load an encoder, of the embedded one its id on the hub."""
+    return EMBEDDED_HUB_ID if name == EMBEDDED and not Path(name).is_dir() else name
 
 
 @cache
@@ -153,17 +161,6 @@ def load_tokenizer(location: Location) -> PreTrainedTokenizerBase:
     """The tokenizer that comes with the encoder."""
     tokenizer: PreTrainedTokenizerBase = _from_pretrained(AutoTokenizer, location)
     return tokenizer
-
-
-def token_limit(wanted: int, tokenizer: PreTrainedTokenizerBase, base: PreTrainedModel) -> int:
-    """Tokens at which texts are cut: as wanted, but no more than the model has positions for."""
-    limits = [wanted, int(tokenizer.model_max_length)]
-    positions = getattr(base.config, "max_position_embeddings", None)
-    if positions and positions > 0:
-        # Models that number positions themselves start behind the id of the padding.
-        spent = 0 if numbers_positions(base) else (base.config.pad_token_id or 0) + 1
-        limits.append(int(positions) - spent)
-    return min(limits)
 
 
 def load_base(cfg: settings.Encoder, location: Location, device: torch.device) -> PreTrainedModel:
@@ -272,7 +269,7 @@ def _from_pretrained(factory: Any, location: Location, **options: Any) -> Any:  
             advice = (
                 f" Where the hub cannot be reached, download the model's folder (config.json, "
                 f"tokenizer, *.safetensors) from huggingface.co/{location.name} elsewhere and give "
-                f"it with --encoder FOLDER."
+                f"it with --encoder FOLDER (evaluate.py: encoder.name=FOLDER)."
             )
         raise UserError(
             f"`encoder.name` should be a text model in a folder or on the hub. "

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from dao.errors import UserError
+from dao.learner.encoder import hub_id
 from dao.learner.experts import MERGED
 from dao.learner.files import replace_folder, write_tensors
 from dao.learner.gated import GatedLinear
@@ -157,4 +158,4 @@ def _base_name(folder: RunFolder) -> str:
     """What the merged adapter stands on: its encoder's name, or where the run keeps its own."""
     cfg = folder.config()
     scratch = folder.read("metrics.json", "provenance")["provenance"].get("scratch")
-    return made_encoder(folder.path.resolve(), cfg) if scratch else cfg.encoder.name
+    return made_encoder(folder.path.resolve(), cfg) if scratch else hub_id(cfg.encoder.name)

@@ -21,6 +21,7 @@ from dao.learner.model import MultiTaskModel
 from dao.learner.onnx import INPUTS, OnnxEngine, export
 from dao.learner.predictor import Predictor
 from dao.learner.record import RunFolder, check_writable
+from dao.learner.spreadsheets import unguarded
 
 __all__ = ["export_run", "write_onnx"]
 
@@ -40,7 +41,7 @@ def export_run(
     predictions = pd.read_csv(folder.path / "predictions.csv", keep_default_na=False)
     encoder = folder.read("metrics.json", "provenance")["provenance"]["encoder"]["name"]
     about = {"arm": cfg.arm, "seed": cfg.seed, "encoder": encoder}
-    texts = predictions["text"].astype(str).tolist()[:TEXTS]
+    texts = [unguarded(str(text)) for text in predictions["text"].tolist()[:TEXTS]]
     done = write_onnx(predictor, tasks, texts, path, about)
     return [
         f"{path}: {', '.join(done['inputs'])} (batch, length) to {', '.join(done['outputs'])}; "

@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dao.errors import UserError
+from dao.learner.spreadsheets import guarded
 
 __all__ = [
     "PARTIAL",
@@ -29,6 +31,7 @@ __all__ = [
     "digest",
     "read_tensors",
     "replace_folder",
+    "share",
     "sync",
     "write_atomically",
     "write_tensors",
@@ -37,8 +40,6 @@ __all__ = [
 PARTIAL = ".partial"
 # Directories of some network file systems cannot be synced, and need not be.
 UNSYNCED = (errno.EINVAL, errno.ENOTSUP)
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 CHUNK = 1 << 20
 # How torch.save words a write that failed.
 TORCH_WRITES = re.compile(r"inline_container|PytorchStreamWriter|Parent directory")
@@ -62,6 +63,7 @@ def write_atomically(
     with _removed_on_failure(temporary), _named(path):
         if callable(content):
             content(temporary)
+            share(temporary)
         else:
             with open(temporary, "wb") as file:
                 file.write(content.encode() if isinstance(content, str) else content)
@@ -83,11 +85,33 @@ def replace_folder(path: Path, fill: Callable[[Path], object]) -> None:
         _remove(temporary)
         temporary.mkdir(parents=True)
         fill(temporary)
+        share(temporary)
         for part in (*temporary.rglob("*"), temporary):
             sync(part)
         _remove(path)
         os.replace(temporary, path)
         sync(path.parent)
+
+
+def share(path: Path) -> None:
+    """Give a file, or every file in a folder, the permissions of a new file: those of the umask.
+
+    Libraries write some files, weights among them, for their owner alone.
+
+    Raises:
+        OSError: the permissions could not be changed.
+    """
+    probe = (path if path.is_dir() else path.parent) / f".{uuid.uuid4().hex}{PARTIAL}"
+    # Asked of a file: os.umask() tells the umask by changing it, for all threads.
+    descriptor = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    try:
+        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
+        probe.unlink()
+    for file in path.rglob("*") if path.is_dir() else (path,):
+        if file.is_file() and stat.S_IMODE(file.stat().st_mode) != mode:
+            file.chmod(mode)
 
 
 def append_line(path: Path, line: str) -> None:
@@ -158,8 +182,7 @@ def sync(path: Path) -> None:
 def csv_text(table: pd.DataFrame) -> str:
     r"""A table as CSV that a spreadsheet shows and never runs.
 
-    Text that begins with = + - @, a tab or a carriage return gets an apostrophe in front, unless it
-    is a number.
+    Text is written as `dao.learner.spreadsheets.guarded` has it.
 
     Example:
         >>> csv_text(pd.DataFrame({"text": ["=1+1", "-4", "up"]}))
@@ -174,8 +197,7 @@ def csv_text(table: pd.DataFrame) -> str:
 
 
 def _harmless(cell: Any) -> Any:  # noqa: ANN401  (a cell may be anything)
-    risky = isinstance(cell, str) and cell.startswith(FORMULA) and not NUMBER.fullmatch(cell)
-    return f"'{cell}" if risky else cell
+    return guarded(cell) if isinstance(cell, str) else cell
 
 
 @contextmanager

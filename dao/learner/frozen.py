@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args, get_origin
+from typing import ClassVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
@@ -20,6 +20,8 @@ class Settings(BaseModel):
         coerce_numbers_to_str=True,
         allow_inf_nan=False,
     )
+    null_words: ClassVar[frozenset[str]] = frozenset()
+    """Settings for which `null`, `~` and nothing at all are text as well."""
 
     @field_validator("*", mode="before")
     @classmethod

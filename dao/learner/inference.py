@@ -67,7 +67,8 @@ def make_engine(
     if name.startswith("onnx"):
         with nullcontext(folder) if folder else TemporaryDirectory() as place:
             engine = export_and_run(model, Path(place), int8=name == "onnx-int8")
-        return Predictor(engine, predictor.tokenizer, predictor.limit), note
+        known = predictor.most, predictor.embeddings
+        return Predictor(engine, predictor.tokenizer, predictor.limit, None, *known), note
     if name == "bf16":
         # Buffers keep their type: rotary frequencies in bf16 would shift positions.
         for parameter in model.encoder.parameters():

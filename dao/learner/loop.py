@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dao.errors import UserError
 from dao.learner import dendritic, ranks
-from dao.learner.batching import Batch, Examples, collate, fingerprint, send
+from dao.learner.batching import Batch, Examples, collate, fingerprint
 from dao.learner.checkpoint import ADVICE, check_fit, check_optimizer, load_checkpoint
 from dao.learner.config import Config
 from dao.learner.dendrites import DendriteError, Dendrites, target_modules
@@ -24,9 +24,11 @@ from dao.learner.interrupt import deferred_interrupt
 from dao.learner.kinds import Task
 from dao.learner.model import MultiTaskModel
 from dao.learner.packing_check import check_packing
+from dao.learner.parameter_groups import in_order, own_rates, parameter_groups
 from dao.learner.plan import Plan, make_plan
 from dao.learner.record import RunFolder
-from dao.learner.scoring import measure, predict, selection_score
+from dao.learner.scoring import labels_of, measure, predict, selection_score
+from dao.learner.step import StepRecord, parts_of, router_losses, task_losses
 from dao.learner.weighting import make_weighting
 
 __all__ = ["DOMAIN", "Fitted", "Job", "Progress", "check_settings", "decisive", "fit"]
@@ -154,7 +156,8 @@ class _Loop:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.model, self.tasks, self.cfg = job.model, job.tasks, job.cfg
-        self.plan = make_plan(job.train.lengths, job.cfg, job.steps, job.validations)
+        labels = labels_of(job.tasks, job.train)
+        self.plan = make_plan(job.train.lengths, job.cfg, job.steps, job.validations, labels)
         if job.line_limit is not None:
             check_packing(job.model, job.line_limit)
         self.dendrites = self._wrap() if job.cfg.dendrites.grown else None
@@ -199,21 +202,13 @@ class _Loop:
         ranks.check_equal(self._trainable(), DendriteError if self.dendrites else UserError)
         self.parallel = ranks.parallel(self.model)
         cfg = self.cfg.train
+        own = own_rates(self.cfg, self.dendrites, self.model.experts)
+        groups = parameter_groups([*self._trainable().values()], own)
         self.optimizer = torch.optim.AdamW(
-            self._groups(), lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True
+            groups, lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True
         )
         if self.dendrites:
             self.dendrites.set_optimizer(self.optimizer)
-
-    def _groups(self) -> list[dict[str, Any]]:
-        """Parameters, those of the router last and with a learning rate of their own."""
-        own = () if self.model.experts is None else self.model.experts.parameters()
-        router = {id(p) for p in own}
-        found = list(self._trainable().values())
-        rest = {"params": [p for p in found if id(p) not in router], "times": 1.0}
-        times = self.cfg.experts.router_lr / self.cfg.train.lr
-        last = {"params": [p for p in found if id(p) in router], "times": times}
-        return [group for group in (rest, last) if group["params"]]
 
     def _trainable(self) -> dict[str, nn.Parameter]:
         return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
@@ -221,9 +216,9 @@ class _Loop:
     # -- one step ------------------------------------------------------------------------------
 
     def train_step(self, step: int, epoch: int, rows: tuple[int, ...]) -> None:
-        """One batch: forward, losses, weights, backward, optimizer, a row of history.
+        """The batches of one step: forward, losses, weights, backward; optimizer, history.
 
-        Each rank takes its share of the rows; losses, gradients and the row are of them all.
+        Each rank takes its share of every batch; losses, gradients and the row are of them all.
         """
         self.history.begin()
         ranks.seed_step(self.cfg.seed, step)
@@ -231,40 +226,20 @@ class _Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("times", 1.0)  # earlier checkpoints have none
         self.model.train()
-        job = self.job
-        # A rank for which no row is left computes the first one as well, which counts as nothing.
-        own = ranks.share(rows) or rows[:1]
-        batch = collate(job.train, own, job.pad, self.model.device, job.line_limit)
-        losses = self._losses(batch, rows)
-        named = {f"The loss of `{n}`": loss for n, loss in losses.items() if loss is not None}
-        router = self._router_loss(batch)
-        named |= {"The loss of the router": router["loss"]} if router else {}
-        if self._skips(step, epoch, named, rows):
-            return
-        self.history.watch(step, named, rows)
-        if ranks.several():
-            self.history.check()  # for a task that is left out here the other ranks would wait
-        if self.weighting.is_due(losses):
-            self.history.flush()  # a measurement waits for the device anyway
         before = copy.deepcopy(self.weighting.state_dict()) if self._skipping else {}
-        loss = self.weighting.backward(losses)
-        if router:  # after the tasks, whose weighting may set gradients instead of adding to them
-            torch.autograd.backward(router["loss"])
-            loss = loss + router["loss"].detach()
-        if ranks.several():
-            self._clear_absent(losses)
-        broken = {f"The gradient of `{n}`": torch.tensor(math.nan) for n in self.weighting.broken}
-        norm = {**broken, "The gradient": self._clip()}
-        if self._skips(step, epoch, norm, rows):
+        done = StepRecord()
+        parts = self.plan.micro_batches(rows)
+        finite = all(self._add_batch(step, epoch, rows, part, done) for part in parts)
+        if not finite or self._breaks(step, epoch, rows, done):
             self.weighting.load_state_dict(before)
             self.history.drop(step)
             return
-        self.history.watch(step, norm, rows)
+        self.weighting.end_step()
         if self.dendrites:
             self.dendrites.record_gradients()
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.weighting.after_step(lambda: self._losses(batch, rows))
+        self.weighting.after_step(lambda: self._losses(self._batch(rows), rows))
         row = {
             "step": step,
             "epoch": epoch,
@@ -272,20 +247,53 @@ class _Loop:
             "rows": len(rows),
             "tokens": sum(self.plan.lengths[row] for row in rows),
             "lr": rate,
-            "measured": self.weighting.measured,
+            "measured": done.measured,
         }
-        figures = {name: value.detach() for name, value in router.items()}
-        self.history.add(row, loss, self.weighting.last, rows, figures)
+        self.history.add(row, done.loss, done.tasks, rows, done.router)
 
-    def _router_loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The weighted loss of a router that trains, and what it is made of."""
-        if not self.job.router:
-            return {}
-        assert self.model.experts is not None
-        found = self.model.experts.loss(batch.targets[DOMAIN])
-        cfg = self.cfg.experts
-        total = cfg.router_weight * found.domain + cfg.balance_weight * found.balance
-        return {"loss": total, **found._asdict()}
+    def _batch(self, rows: tuple[int, ...]) -> Batch:
+        """This rank's share of the rows."""
+        # A rank for which no row is left computes the first one as well, which counts as nothing.
+        own = ranks.share(rows) or rows[:1]
+        return collate(self.job.train, own, self.job.pad, self.model.device, self.job.line_limit)
+
+    def _add_batch(
+        self, step: int, epoch: int, rows: tuple[int, ...], some: tuple[int, ...], done: StepRecord
+    ) -> bool:
+        """Add the gradients of `some` rows of a step to the others'; False if it is left out."""
+        batch = self._batch(some)
+        losses = self._losses(batch, some)
+        named = {f"The loss of `{n}`": loss for n, loss in losses.items() if loss is not None}
+        router = {}
+        if self.job.router and self.model.experts:
+            domains, part = batch.targets[DOMAIN], len(some) / len(rows)
+            router = router_losses(self.model.experts, self.cfg.experts, domains, part)
+        named |= {"The loss of the router": router["loss"]} if router else {}
+        if self._skips(step, epoch, named, some):
+            return False
+        self.history.watch(step, named, some)
+        if ranks.several():
+            self.history.check()  # for a task that is left out here the other ranks would wait
+        if self.weighting.is_due(losses):
+            self.history.flush()  # a measurement waits for the device anyway
+        parts = {} if some == rows else parts_of(self.row_weights, rows, some)
+        loss = self.weighting.accumulate(losses, parts)
+        if router:  # after the tasks, whose weighting may set gradients instead of adding to them
+            torch.autograd.backward(router["loss"])
+            loss = loss + router["loss"].detach()
+        done.add(loss, self.weighting, parts, router)
+        return True
+
+    def _breaks(self, step: int, epoch: int, rows: tuple[int, ...], done: StepRecord) -> bool:
+        """Clip the gradient of all batches; whether the step is left out because of it."""
+        if ranks.several():
+            self._clear_absent(rows)
+        broken = {f"The gradient of `{n}`": torch.tensor(math.nan) for n in done.broken}
+        norm = {**broken, "The gradient": self._clip()}
+        if self._skips(step, epoch, norm, rows):
+            return True
+        self.history.watch(step, norm, rows)
+        return False
 
     def _clip(self) -> Tensor:
         """Scale the gradient down where it is too large; its norm as it was."""
@@ -330,31 +338,16 @@ class _Loop:
             segments=batch.segments,
             prefix=batch.prefix,
         )
-        losses: dict[str, Tensor | None] = {}
-        for name, task in self.tasks.items():
-            # Looked up on the host: a mask on the device would make it wait there.
-            known = self.row_weights[name][list(batch.rows)].nonzero()[:, 0]
-            known = send(known, self.model.device)
-            found, targets = outputs[name][known], batch.targets[name][known]
-            losses[name] = task.loss(found, targets) if len(known) else None
+        losses = task_losses(self.tasks, outputs, batch, self.row_weights)
         if ranks.several():
-            losses = ranks.of_whole_batch(losses, outputs, self._parts(rows))
+            parts = parts_of(self.row_weights, rows, ranks.share(rows))
+            losses = ranks.of_whole_batch(losses, outputs, parts)
         return losses
 
-    def _parts(self, rows: tuple[int, ...]) -> dict[str, float]:
-        """Per task that the batch has, the part of its mean that is this rank's."""
-        parts = {}
-        for name, weights in self.row_weights.items():
-            whole = float(weights[list(rows)].sum())
-            if whole:
-                parts[name] = float(weights[list(ranks.share(rows))].sum()) / whole
-        return parts
-
-    def _clear_absent(self, losses: Mapping[str, Tensor | None]) -> None:
+    def _clear_absent(self, rows: tuple[int, ...]) -> None:
         """No gradient in place of zeros for tasks without a label: AdamW then leaves them alone."""
-        for name, loss in losses.items():
-            if loss is None:
-                self.model.heads[name].zero_grad()
+        for name in self.tasks.keys() - parts_of(self.row_weights, rows, rows).keys():
+            self.model.heads[name].zero_grad()
 
     def diverged(self, what: str, found: float, step: int, rows: Sequence[int] = ()) -> UserError:
         """What a user is told of a number that is not finite."""
@@ -468,7 +461,8 @@ class _Loop:
         check_fit(tensors.get(WEIGHTS, {}), shapes, place / f"{WEIGHTS}.safetensors", ADVICE)
         _copy_into(trainable, tensors[WEIGHTS])
         self._prepare()
-        check_optimizer(saved["optimizer"], self._trainable(), place)
+        counted = in_order(self.optimizer.param_groups, self._trainable().items())
+        check_optimizer(saved["optimizer"], counted, place)
         self.optimizer.load_state_dict(saved["optimizer"])
         try:
             self.weighting.load_state_dict(saved["weighting"])
@@ -524,6 +518,7 @@ class _Loop:
         return {
             **report,
             "control": self.cfg.dendrites.control,
+            "lr": self.cfg.dendrites.lr,
             "dendrites_kept": max(description["dendrites"].values(), default=0),
             "parameters_kept": sum(tensor.numel() for tensor in kept),
             "epochs_run": self.cfg.train.epochs,
@@ -533,9 +528,9 @@ class _Loop:
 
 def decisive(cfg: Config) -> dict[str, Any]:
     """The settings that the course of a run depends on."""
-    settings = cfg.model_dump(mode="json", exclude={"name", "output", "device", "cache"})
-    del settings["train"]["keep_checkpoint"]
-    return settings
+    places = dict.fromkeys(("name", "output", "device", "cache"), True)
+    within = {"train": {"keep_checkpoint"}, "data": {"rules"}}  # the data have a fingerprint
+    return cfg.model_dump(mode="json", exclude={**places, **within})
 
 
 def _completed(found: Mapping[str, Any]) -> Mapping[str, Any]:

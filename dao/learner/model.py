@@ -28,13 +28,13 @@ from dao.learner.encoder import (
     pooling_of,
     precision,
     token_index,
-    token_limit,
 )
 from dao.learner.experts import EXPERTS, Experts, load_experts, save_experts
 from dao.learner.files import read_tensors, replace_folder, write_tensors
 from dao.learner.gated import Gate
 from dao.learner.last_layer import at_tokens, positionwise
 from dao.learner.layers import Boundary, handed
+from dao.learner.limits import token_limit
 from dao.learner.packing import Segments, positions, separating_mask, unpack
 from dao.learner.router import check_varies, router_width
 

@@ -8,7 +8,7 @@ from dao.errors import UserError
 from dao.learner.batching import Examples, collate
 from dao.learner.model import MultiTaskModel
 
-__all__ = ["check_packing"]
+__all__ = ["check_packing", "check_positions"]
 
 # How far packed outputs may be from plain ones, relative to the largest.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
@@ -24,14 +24,28 @@ def check_packing(model: MultiTaskModel, limit: int) -> None:
     Raises:
         UserError: the outputs differ, or the encoder does not take these inputs.
     """
-    reason = _obstacle(model) or _difference(model, limit)
-    if reason:
-        kind = model.encoder.config.model_type
-        raise UserError(
-            f"`train.packing` should have an encoder that takes positions and a mask for every "
-            f"pair of tokens. Found {kind}, which {reason}. Leave it out; train.batch_tokens "
-            f"also saves padding."
-        )
+    check_positions(model)
+    if reason := _difference(model, limit):
+        raise _refusal(model, reason)
+
+
+def check_positions(model: MultiTaskModel) -> None:
+    """Refuse an encoder whose architecture alone rules packed rows out; weights are not needed.
+
+    Raises:
+        UserError: as `check_packing`.
+    """
+    if reason := _obstacle(model):
+        raise _refusal(model, reason)
+
+
+def _refusal(model: MultiTaskModel, reason: str) -> UserError:
+    kind = model.encoder.config.model_type
+    return UserError(
+        f"`train.packing` should have an encoder that takes positions and a mask for every "
+        f"pair of tokens. Found {kind}, which {reason}. Leave it out; train.batch_tokens "
+        f"also saves padding."
+    )
 
 
 def _obstacle(model: MultiTaskModel) -> str | None:

@@ -20,6 +20,7 @@ from torch.utils.hooks import RemovableHandle
 
 from dao.errors import UserError
 from dao.learner.dendritic import LowRank, has_lora
+from dao.learner.files import share
 from dao.learner.ranks import first_rank_first
 
 __all__ = [
@@ -259,3 +260,5 @@ def guarded(run_dir: Path, seed: int) -> Iterator[None]:
             yield
         finally:
             pdb.set_trace, builtins.input, sys.exit = saved
+        if Path(FOLDER).is_dir():
+            share(Path(FOLDER))

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from dao.errors import UserError
-from dao.learner.batching import epoch_batches
+from dao.learner.batching import epoch_batches, micro_batches
 from dao.learner.config import Config
+from dao.learner.sampling import Draws, Labels, make_draws
 
 __all__ = ["Plan", "make_plan"]
 
@@ -21,9 +22,12 @@ class Plan:
 
     `steps` has those of each epoch; they differ where batches are cut by tokens.
 
-    Everything follows from the data's lengths, the seed and the settings, and neither weighting
-    nor dendrites change it: every arm sees the same batches at the same learning rate, except
-    for the short warm-up that follows a growth.
+    A step is one of the optimizer; it takes `accumulate` batches, and fewer where rows run out.
+    `draws` says which rows an epoch has; without, it has each row once.
+
+    Everything follows from the data's lengths and labels, the seed and the settings, and neither
+    weighting nor dendrites change it: every arm sees the same batches at the same learning rate,
+    except for the short warm-up that follows a growth.
     """
 
     lengths: tuple[int, ...]
@@ -38,6 +42,8 @@ class Plan:
     schedule: str = "linear"
     step_size: int = 1
     gamma: float = 1.0
+    accumulate: int = 1
+    draws: Draws | None = None
 
     def batches(self, done: int = 0) -> Iterator[tuple[int, int, tuple[int, ...]]]:
         """(step, epoch, rows) for every step after the first `done`."""
@@ -45,12 +51,18 @@ class Plan:
         for epoch, steps in enumerate(self.steps):
             skipped = max(0, done - before)
             if skipped < steps:
+                drawn = self.draws.rows(epoch) if self.draws else None
                 batches = epoch_batches(
-                    self.lengths, self.batch_size, self.seed, epoch, self.batch_tokens
-                )
+                    self.lengths, self.batch_size, self.seed, epoch, self.batch_tokens,
+                    accumulate=self.accumulate, drawn=drawn,
+                )  # fmt: skip
                 for position in range(skipped, steps):
                     yield before + position + 1, epoch + 1, batches[position]
             before += steps
+
+    def micro_batches(self, rows: Sequence[int]) -> list[tuple[int, ...]]:
+        """The rows of a step as the batches that it takes, one after another."""
+        return micro_batches(rows, self.lengths, self.batch_size, self.batch_tokens)
 
     def ends_epoch(self, step: int) -> bool:
         """Whether an epoch's last batch is trained in this step."""
@@ -83,19 +95,25 @@ class Plan:
 
 
 def make_plan(
-    lengths: Sequence[int], cfg: Config, limit: int | None = None, validations: int | None = None
+    lengths: Sequence[int],
+    cfg: Config,
+    limit: int | None = None,
+    validations: int | None = None,
+    labels: Labels | None = None,
 ) -> Plan:
     """The timetable for training rows of these lengths.
 
     With a `limit`, it has exactly so many steps, whatever the number of epochs that takes; with
-    `validations`, so many, evenly spaced, instead of some in each epoch.
+    `validations`, so many, evenly spaced, instead of some in each epoch. `labels` says which rows
+    have a label of each task, for `train.sampling`; without, each row comes once per epoch.
 
     Raises:
         UserError: two growths, or a growth and the end, fall on the same validation; or a row does
             not fit into a batch.
     """
     lengths = tuple(lengths)
-    steps = _steps(lengths, cfg, limit)
+    draws = None if labels is None else make_draws(labels, cfg.train.sampling, cfg.seed)
+    steps = _steps(lengths, cfg, limit, draws)
     total = sum(steps)
     whole = steps if limit is None else steps[:-1] or steps  # the last one may be cut short
     each = len(steps) * min(cfg.train.validations_per_epoch, *whole)
@@ -125,17 +143,25 @@ def make_plan(
         schedule=cfg.train.schedule,
         step_size=cfg.train.step_size,
         gamma=cfg.train.gamma,
+        accumulate=cfg.train.accumulate,
+        draws=draws,
     )
 
 
-def _steps(lengths: Sequence[int], cfg: Config, limit: int | None) -> tuple[int, ...]:
+def _steps(
+    lengths: Sequence[int], cfg: Config, limit: int | None, draws: Draws | None
+) -> tuple[int, ...]:
     """Steps of each epoch; counted where batches are cut by tokens, because rows meet by chance."""
-    size, tokens = cfg.train.batch_size, cfg.train.batch_tokens
+    size, tokens, accumulate = cfg.train.batch_size, cfg.train.batch_tokens, cfg.train.accumulate
 
     def of(epoch: int) -> int:
         if tokens is None:
-            return -(-len(lengths) // size)
-        return len(epoch_batches(lengths, size, cfg.seed, epoch, tokens))
+            return -(-len(lengths) // (size * accumulate))
+        drawn = draws.rows(epoch) if draws else None
+        steps = epoch_batches(
+            lengths, size, cfg.seed, epoch, tokens, accumulate=accumulate, drawn=drawn
+        )
+        return len(steps)
 
     if limit is None:
         return tuple(of(epoch) for epoch in range(cfg.train.epochs))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic
 
@@ -18,15 +18,16 @@ from dao.learner.batching import Examples
 from dao.learner.experts import EXPERTS, expert_columns
 from dao.learner.files import read_tensors
 from dao.learner.kinds import Task
+from dao.learner.limits import check_ids, embeddings, most_tokens
 from dao.learner.model import MultiTaskModel, build, load_weights
 from dao.learner.record import RunFolder
 from dao.learner.scoring import Engine, predict
 from dao.learner.scratch import made_encoder
 from dao.learner.sections import Lora
 from dao.learner.token_cache import TokenCache
-from dao.learner.tokens import Tokens, pad_id, tokenize
+from dao.learner.tokens import Tokens, cut_line, pad_id, tokenize
 
-__all__ = ["DENDRITES", "Predictor", "pick_device", "reload"]
+__all__ = ["DENDRITES", "Predictor", "pick_device", "predictor_of", "reload"]
 
 DENDRITES = "dendrites.safetensors"
 
@@ -37,13 +38,18 @@ Model = TypeVar("Model", bound=Engine, default=MultiTaskModel)
 class Predictor(Generic[Model]):
     """Texts in, outputs per task out; texts are cut at `limit` tokens.
 
-    With a `cache`, the token ids of all texts are kept on disk.
+    With a `cache`, the token ids of all texts are kept on disk. `most` is the number of tokens
+    that the encoder takes, and `embeddings` the number of token ids, where that is known. `note`
+    is told how many texts were cut.
     """
 
     model: Model
     tokenizer: PreTrainedTokenizerBase
     limit: int
     cache: TokenCache | None = None
+    most: int | None = None
+    embeddings: int | None = None
+    note: Callable[[str], None] | None = None
 
     @property
     def pad(self) -> int:
@@ -64,7 +70,12 @@ class Predictor(Generic[Model]):
             if not text.isascii() and text.encode("utf-8", "replace").decode() != text:
                 raise UserError(f"A text should be Unicode. Found {text[:40]!r}, text {row}.")
         make = tokenize if self.cache is None else self.cache.tokenize
-        return make(texts, self.tokenizer, self.limit)
+        tokens = make(texts, self.tokenizer, self.limit)
+        check_ids(tokens, self.tokenizer, self.embeddings)
+        line = cut_line({"": tokens.cut}, {"": len(texts)}, self.limit, self.most)
+        if self.note and line:
+            self.note(line)
+        return tokens
 
     def table(self, texts: Sequence[str], tasks: Mapping[str, Task]) -> pd.DataFrame:
         """A row per text: the text, then what each task makes of it."""
@@ -81,6 +92,17 @@ class Predictor(Generic[Model]):
         if experts is None or EXPERTS not in outputs:
             return {}
         return expert_columns(outputs[EXPERTS], experts.names)
+
+
+def predictor_of(
+    model: MultiTaskModel,
+    tokenizer: PreTrainedTokenizerBase,
+    limit: int,
+    cache: TokenCache | None = None,
+) -> Predictor:
+    """A predictor that knows what its encoder takes."""
+    most, known = most_tokens(tokenizer, model.base), embeddings(model.base)
+    return Predictor(model, tokenizer, limit, cache, most, known)
 
 
 def pick_device(name: str) -> torch.device:
@@ -131,4 +153,4 @@ def reload(folder: RunFolder, outputs: Mapping[str, int], device: torch.device) 
         dendritic.attach(model, folder.read("dendrites.json")["twin"])
         dendritic.load(model, read_tensors(folder.path / DENDRITES))
     folder.check_unchanged()
-    return Predictor(model.to(device), tokenizer, limit)
+    return predictor_of(model.to(device), tokenizer, limit)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dao.errors import UserError
 from dao.learner.batching import Batch, Examples, collate, sorted_batches
@@ -20,7 +20,7 @@ from dao.learner.model import MultiTaskModel
 from dao.learner.prefix_key import encoder_digest, rows_key
 from dao.learner.prefix_store import PrefixStates, StateFile
 
-__all__ = ["cache_prefix", "find_boundary"]
+__all__ = ["cache_prefix", "find_boundary", "frozen_layers"]
 
 # As in `scoring.predict`: validation rows then get, to the bit, what they get uncached.
 BATCH_SIZE = 64
@@ -83,14 +83,12 @@ def _fill(file: StateFile, states: Iterator[Tensor], rows: int, note: Note) -> b
     return False
 
 
-def find_boundary(model: MultiTaskModel, sample: Batch) -> Boundary:
-    """Where the frozen part of the encoder ends, tried out on `sample`.
+def frozen_layers(base: nn.Module) -> tuple[str, int]:
+    """Path of the list of layers, and how many lie below the first adapted one.
 
     Raises:
-        UserError: no layer is frozen below the adapters, or the layers above need more than the
-            states of those below.
+        UserError: there is none below.
     """
-    base = model.base
     path, layers = layer_list(base)
     count = first_adapted(base, path)
     if not count:
@@ -99,6 +97,18 @@ def find_boundary(model: MultiTaskModel, sample: Batch) -> Boundary:
             f"something to train in the first of {len(layers)} layers or outside of them. "
             f"Lower encoder.lora.last_layers."
         )
+    return path, count
+
+
+def find_boundary(model: MultiTaskModel, sample: Batch) -> Boundary:
+    """Where the frozen part of the encoder ends, tried out on `sample`.
+
+    Raises:
+        UserError: no layer is frozen below the adapters, or the layers above need more than the
+            states of those below.
+    """
+    base = model.base
+    path, count = frozen_layers(base)
     with _evaluating(model):
         output = _output(model, path, count, sample)
         states, *rest = output if isinstance(output, tuple) else (output,)

@@ -33,7 +33,7 @@ __all__ = ["RunFolder", "check_writable", "provenance"]
 WRITTEN = {
     "PAI", "README.md", "adapter", "base", "checkpoints", "config.yaml", "data.json",
     "dendrites.json", "dendrites.safetensors", "encoder", "experts", "experts.json",
-    "heads.safetensors", "history.jsonl", "metrics.json", "model-int8.onnx",
+    "heads.safetensors", "history.jsonl", "machine.json", "metrics.json", "model-int8.onnx",
     "model-int8.onnx.data", "model-int8.onnx.json", "precision_recall.png", "predictions.csv",
     "router.safetensors", "skipped.jsonl", "stages", "start", "tasks.json", "threshold.json",
     "tokenizer", "validation.jsonl",
@@ -227,7 +227,7 @@ class RunFolder:
                 f"A run folder should hold config.yaml. Found none in {self.path}. "
                 f"Give the folder that train.py wrote."
             )
-        return load_config(path, overrides)
+        return load_config(path, overrides, before={"data.rules": 1})
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file, whole or not at all."""

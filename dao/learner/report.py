@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import rich.box
 from huggingface_hub import EvalResult, ModelCardData
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from dao.learner.config import Config
+from dao.learner.console import as_markdown, plain_console, styled
+from dao.learner.dendrite_share import share_lines
+from dao.learner.encoder import hub_id
 from dao.learner.kinds.recorded import headlines
+from dao.learner.numbers import aligned, number
+from dao.learner.plain_models import worse_than_plain
 from dao.learner.plan import Plan
 
 __all__ = [
@@ -39,13 +43,13 @@ class RichProgress:
     """A bar with loss, weights, tokens/s and time left on stderr; a line per validation."""
 
     def __init__(self, notes: Iterable[str] = ()) -> None:
-        self.console = Console(stderr=True, soft_wrap=True)
+        self.console = plain_console(stderr=True, soft_wrap=True)
         for note in notes:
             self.note(note)
         self._bar = Progress(
-            TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("step {task.completed:.0f}/{task.total:.0f}", markup=False),
             BarColumn(bar_width=20),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
@@ -66,12 +70,13 @@ class RichProgress:
 
     def note(self, text: str) -> None:
         """Print one line."""
-        self.console.print(text, markup=False, highlight=False)
+        self.console.print(text, highlight=False)
 
     def step(self, row: Mapping[str, Any], plan: Plan) -> None:
         """Move the bar."""
-        weights = " ".join(f"{task} x{v['weight']:.2f}" for task, v in row["tasks"].items())
-        note = f"loss {row['loss']:.3f}  {weights}  {row['tokens_per_s']:,.0f} tokens/s"
+        weights = " ".join(f"{task} x{v['weight']:.3g}" for task, v in row["tasks"].items())
+        loss = number(row["loss"], decimals=3)
+        note = f"loss {loss}  {weights}  {row['tokens_per_s']:,.0f} tokens/s"
         self._bar.update(
             self._task, completed=row["step"], total=plan.total, note=note, visible=True
         )
@@ -82,7 +87,8 @@ class RichProgress:
             "  dendrites added" if row["grown"] else ""
         )
         self.console.print(
-            f"epoch {row['epoch']}, step {row['step']}: validation score {row['score']:.4f}{marks}",
+            f"epoch {row['epoch']}, step {row['step']}: validation score "
+            f"{number(row['score'])}{marks}",
             highlight=False,
         )
 
@@ -98,8 +104,7 @@ def results_table(metrics: Mapping[str, Any], split: str) -> Table:
     columns = [(t, m, a) for t, shown in headlines(metrics).items() for m, a in shown]
     counts = ", ".join(f"{task} n={values['n']}" for task, values in figures.items())
     table = _table(f"{split} ({counts})", [f"{t} {m} {a}" for t, m, a in columns])
-    for label, row in _rows(metrics, split, figures):
-        table.add_row(label, *(_cell(row.get(task, {}).get(metric)) for task, metric, _ in columns))
+    _fill(table, _rows(metrics, split, figures), columns)
     return table
 
 
@@ -111,10 +116,12 @@ def slices_table(metrics: Mapping[str, Any], split: str) -> Table | None:
     headline = {task: [("n", ""), *shown] for task, shown in headlines(metrics).items()}
     columns = [(t, m, a) for t, shown in headline.items() for m, a in shown]
     table = _table(f"{split}, by column", [f"{t} {m} {a}" for t, m, a in columns])
-    for column, groups in slices.items():
-        for value, row in groups.items():
-            cells = (_cell(row.get(task, {}).get(metric)) for task, metric, _ in columns)
-            table.add_row(escape(f"{column} = {value}"), *cells)
+    rows = (
+        (f"{column} = {value}", row)
+        for column, groups in slices.items()
+        for value, row in groups.items()
+    )
+    _fill(table, rows, columns)
     return table
 
 
@@ -140,11 +147,12 @@ def variants_table(
     counted = {task: [("n", ""), *shown] for task, shown in headline.items()}
     columns = [(t, m, a) for t, shown in counted.items() for m, a in shown]
     table = _table(title, [f"{t} {m} {a}" for t, m, a in columns])
-    for name, figures in variants.items():
-        groups = {"all": figures["all"], **figures["domains"]}
-        for group, row in groups.items():
-            cells = (_cell(row.get(task, {}).get(metric)) for task, metric, _ in columns)
-            table.add_row(escape(f"{name}, {group}"), *cells)
+    rows = (
+        (f"{name}, {group}", row)
+        for name, figures in variants.items()
+        for group, row in {"all": figures["all"], **figures["domains"]}.items()
+    )
+    _fill(table, rows, columns)
     return table
 
 
@@ -174,18 +182,24 @@ def _table(title: str, columns: Iterable[str]) -> Table:
     return table
 
 
-def _cell(value: float | None) -> str:
-    if value is None:
-        return ""
-    return str(value) if isinstance(value, int) else f"{value:.4f}"
+def _fill(
+    table: Table,
+    rows: Iterable[tuple[str | Text, Mapping[str, Any]]],
+    columns: Sequence[tuple[str, str, str]],
+) -> None:
+    """Add labelled rows of figures; `columns` are of task, figure and arrow."""
+    kept = list(rows)
+    cells = [aligned([row.get(t, {}).get(m) for _, row in kept]) for t, m, _ in columns]
+    for place, (label, _) in enumerate(kept):
+        table.add_row(label, *(column[place] for column in cells))
 
 
 def _rows(
     metrics: Mapping[str, Any], split: str, figures: Mapping[str, Any]
-) -> Iterable[tuple[str, Mapping[str, Any]]]:
+) -> Iterable[tuple[str | Text, Mapping[str, Any]]]:
     dendrites = metrics["dendrites"]
     none_kept = ", no dendrites kept" if dendrites and not dendrites["dendrites_kept"] else ""
-    yield f"[bold]{metrics['arm']} (this model{none_kept})[/bold]", figures
+    yield styled(f"{metrics['arm']} (this model{none_kept})", "bold"), figures
     merged: dict[str, dict[str, Any]] = {}
     for task, rows in metrics["baselines"].get(split, {}).items():
         for label, values in rows.items():
@@ -197,10 +211,14 @@ def _rows(
 
 
 def summary(metrics: Mapping[str, Any]) -> list[str]:
-    """What DAO and dendrites did, in a few plain lines."""
+    """Where a plain model is better, and what DAO and dendrites did, in a few plain lines."""
+    lines = [line for split in _tested(metrics) for line in worse_than_plain(metrics, split)]
     weights = metrics["loss_weights"]
-    moves = ", ".join(f"{t} {w['first']:.3f} → {w['last']:.3f}" for t, w in weights.items())
-    lines = [f"loss weights, first → last step: {moves}"] if moves else []
+    moves = ", ".join(
+        f"{task} {number(w['first'], decimals=3)} → {number(w['last'], decimals=3)}"
+        for task, w in weights.items()
+    )
+    lines += [f"loss weights, first → last step: {moves}"] if moves else []
     dendrites = metrics["dendrites"]
     if dendrites:
         sham = "sham " if dendrites.get("control") == "sham" else ""
@@ -212,6 +230,7 @@ def summary(metrics: Mapping[str, Any]) -> list[str]:
             f"{dendrites['received_gradient']} received a gradient; "
             f"{dendrites['dendrites_kept']} kept in the selected model"
         )
+        lines += share_lines(dendrites)
     lines += routing_lines(metrics, "test")
     training = metrics["training"]
     left_out = training.get("skipped_steps")
@@ -229,12 +248,24 @@ def summary(metrics: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _tested(metrics: Mapping[str, Any]) -> list[str]:
+    return [split for split in metrics["splits"] if split != "validation"]
+
+
 def markdown(table: Table) -> str:
-    """The same table as Markdown."""
-    table.box = rich.box.MARKDOWN
-    console = Console(width=UNWRAPPED, file=io.StringIO(), record=True)
-    console.print(table)
-    return console.export_text()
+    """The same table as Markdown; a cell is one line and shows its text as it is."""
+    found = Table(title=_marked(table.title or ""), title_justify="left", box=rich.box.MARKDOWN)
+    for column in table.columns:
+        found.add_column(_marked(column.header), justify=column.justify)
+    for cells in zip(*(column.cells for column in table.columns), strict=True):
+        found.add_row(*map(_marked, cells))
+    paper = plain_console(width=UNWRAPPED, file=io.StringIO(), record=True)
+    paper.print(found)
+    return paper.export_text()
+
+
+def _marked(cell: object) -> str:
+    return as_markdown(str(cell))
 
 
 def model_card(cfg: Config, metrics: Mapping[str, Any]) -> str:
@@ -254,14 +285,15 @@ def model_card(cfg: Config, metrics: Mapping[str, Any]) -> str:
     adapted = cfg.encoder.tune == "lora"
     part = "experts" if cfg.routed else "adapter" if adapted else "encoder"
     provenance = metrics["provenance"]
-    scratch, name = provenance["scratch"], provenance["encoder"]["name"]
+    scratch, name = provenance["scratch"], hub_id(provenance["encoder"]["name"])
     name = f"`base/` ({name})" if scratch and adapted else name
     what = f"a peft adapter of {name}" if adapted else f"{name} as trained"
     if cfg.routed:
         names = ", ".join(cfg.experts.names)
         what = f"{what} for each of {names}, `router.safetensors` what mixes them"
     data = ModelCardData(
-        base_model=None if scratch else cfg.encoder.name,
+        # A folder of this machine is no model of the hub.
+        base_model=None if scratch or provenance["encoder"]["origin"] == "folder" else name,
         library_name="peft" if adapted else "transformers",
         tags=["multi-task", "lora"] if adapted else ["multi-task"],
         model_name=cfg.arm,
@@ -269,8 +301,12 @@ def model_card(cfg: Config, metrics: Mapping[str, Any]) -> str:
     )
     table = markdown(results_table(metrics, "test"))
     kept = metrics["dendrites"] and metrics["dendrites"]["dendrites_kept"]
+    worse = "".join(f"**{line}.**\n\n" for line in worse_than_plain(metrics, "test"))
+    shares = "".join(
+        f"{line[0].upper()}{line[1:]}.\n\n" for line in share_lines(metrics["dendrites"])
+    )
     return (
-        f"---\n{data.to_yaml()}\n---\n\n# {cfg.arm}, seed {cfg.seed}\n\n{table}\n"
+        f"---\n{data.to_yaml()}\n---\n\n# {cfg.arm}, seed {cfg.seed}\n\n{worse}{table}\n{shares}"
         f"`{part}/` is {what}, `heads.safetensors` the task heads"
         f"{', `dendrites.safetensors` the dendrites' if kept else ''}. "
         f"`evaluate.py` loads them together"

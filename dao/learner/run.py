@@ -7,31 +7,35 @@ from dataclasses import replace
 from typing import Any
 
 import pandas as pd
-import torch
 from torch import Tensor
 
 from dao.learner import dendritic, ranks
-from dao.learner.assessment import TableLike, assess, slice_columns
+from dao.learner.assessment import TableLike, assess
+from dao.learner.batching import Examples
 from dao.learner.config import Config
-from dao.learner.controls import arm_encoder, check_encoder
-from dao.learner.domains import check_labels, domain_codes, with_domains
+from dao.learner.controls import arm_encoder
+from dao.learner.dendrite_share import shares_of_sets
+from dao.learner.domains import with_domains
 from dao.learner.files import csv_text, write_atomically, write_tensors
 from dao.learner.kinds import Task
 from dao.learner.loop import Fitted, Job, Progress, fit
+from dao.learner.machine import Machine, forget_machine, settle
 from dao.learner.model import build, save_weights
-from dao.learner.predictor import DENDRITES, Predictor, pick_device
+from dao.learner.predictor import DENDRITES, Predictor, predictor_of
 from dao.learner.prefix import cache_prefix
+from dao.learner.preflight import domains, slices
 from dao.learner.record import RunFolder, provenance
 from dao.learner.report import model_card
 from dao.learner.routing import routing_figures
-from dao.learner.scoring import predict
+from dao.learner.sampling import sampling_counts, sampling_line
+from dao.learner.scoring import labels_of, predict
 from dao.learner.scratch import BASE, Found, find_encoder, forget_start
 from dao.learner.sections import Encoder
-from dao.learner.stages import check_one_process, fit_stages, steps_of_stages
+from dao.learner.stages import fit_stages, steps_of_stages
 from dao.learner.token_cache import TokenCache
-from dao.learner.weighting import make_weighting
+from dao.learner.tokens import Tokens, cut_line
 
-__all__ = ["check", "run"]
+__all__ = ["run"]
 
 
 def run(
@@ -64,30 +68,37 @@ def run(
         folder.check_same_data(table.report)
     folder.write("data.json", table.report)
     # Before training: an error in these settings should not wait for hours.
-    columns = _slices(cfg, table, tasks)
-    domains = _domains(cfg, table, tasks)
-    device = pick_device(cfg.device)
+    columns = slices(cfg, table, tasks)
+    codes = domains(cfg, table, tasks)
+    machine = settle(cfg, folder, progress.note, resume=resume)
+    device = machine.device
     outputs = {name: task.outputs for name, task in tasks.items()}
     cache = TokenCache(cfg.cache_folder / "tokens", progress.note)
     texts = table.rows("train")["text"].tolist()
     found = find_encoder(cfg, texts, folder.path, device, progress.note, resume=resume)
-    encoder = arm_encoder(cfg.model_copy(update={"encoder": found.encoder}), outputs)
+    settled = found.encoder.model_copy(update={"precision": machine.precision})
+    encoder = arm_encoder(cfg.model_copy(update={"encoder": settled}), outputs)
     experts = cfg.experts if cfg.routed else None
-    predictor = Predictor(*build(encoder, outputs, device, cfg.seed, experts), cache)
+    predictor = predictor_of(*build(encoder, outputs, device, cfg.seed, experts), cache)
+    model = predictor.model
     parameters = predictor.model.count()
     progress.note(predictor.model.describe())
     train, validation = (predictor.examples(table.rows(s), tasks) for s in ("train", "validation"))
+    cut = _tell_of_cut_texts(predictor, table, (train, validation), progress)
     train, validation = (
-        with_domains(train, domains, "train"),
-        with_domains(validation, domains, "validation"),
+        with_domains(train, codes, "train"),
+        with_domains(validation, codes, "validation"),
     )
+    counts = sampling_counts(labels_of(tasks, train), cfg.train.sampling)
+    progress.note(sampling_line(counts))
     cached: dict[str, Any] = {}
     if cfg.encoder.prefix_cache:
         place = cfg.cache_folder / "prefix"
         splits = train, validation
-        model, pad = predictor.model, predictor.pad
         with ranks.first_rank_first():
-            (train, validation), spent = cache_prefix(model, splits, pad, place, progress.note)
+            (train, validation), spent = cache_prefix(
+                model, splits, predictor.pad, place, progress.note
+            )
         cached = {"prefix_cache": spent}
     line_limit = predictor.limit if cfg.train.packing else None
     names = table.rows("train")["id"].tolist()
@@ -106,7 +117,8 @@ def run(
         shares = dendritic.output_shares(
             fitted.model, lambda: predict(fitted.model, validation, predictor.pad)
         )
-        report = {**report, "output_shares": shares}
+        sets = shares_of_sets([shares])
+        report = {**report, "output_shares": shares, "output_shares_of_sets": sets}
         folder.write("dendrites.json", {**report, "twin": fitted.description})
     tasks = _tuned(tasks, predictor, table)
     folder.write("tasks.json", {name: task.to_dict() for name, task in tasks.items()})
@@ -134,52 +146,20 @@ def run(
         "dendrites": report,
         "experts": staged,
         "parameters": parameters,
-        "training": {**_training(cfg, fitted, staged, folder), **cached},
+        "training": {**_training(cfg, fitted, staged, folder), "sampling": counts, **cached},
         "data": table.report,
+        "texts": cut,
         "files": folder.model_digests(),
-        "provenance": {**provenance(device), **_compute(found, encoder, predictor)},
+        "provenance": {**provenance(device), **_compute(found, encoder, predictor, machine)},
     }
     write_atomically(folder.path / "README.md", model_card(cfg, metrics))
     folder.write("metrics.json", metrics)
     forget_start(folder.path)
+    forget_machine(folder)
     if not cfg.train.keep_checkpoint:
         folder.remove_checkpoints()
         folder.remove_stage_weights()
     return metrics
-
-
-def check(cfg: Config, table: TableLike, tasks: Mapping[str, Task]) -> None:
-    """Refuse what the data or the encoder make impossible, before there is a run folder.
-
-    Raises:
-        UserError: slices or domains that the data do not have; a device that is not there; a
-            weighting that cannot be made; an encoder that cannot be had, or not with these adapters
-            or this pooling.
-    """
-    _slices(cfg, table, tasks)
-    _domains(cfg, table, tasks)
-    pick_device(cfg.device)
-    make_weighting(cfg, list(cfg.tasks), shared=list, trainable=list, device=torch.device("cpu"))
-    check_encoder(cfg.encoder)
-
-
-def _slices(cfg: Config, table: TableLike, tasks: Mapping[str, Task]) -> tuple[str, ...]:
-    """Columns to break figures down by; with experts the domain is always among them."""
-    further = table.frame.drop(columns=list(tasks))
-    found = slice_columns(cfg.data.slices, further, cfg.target_columns)
-    return found if "domain" in found or not cfg.experts.names else (*found, "domain")
-
-
-def _domains(cfg: Config, table: TableLike, tasks: Mapping[str, Task]) -> dict[str, Tensor]:
-    """Split -> the number of each row's expert, where there are experts or the arm beside them."""
-    if not cfg.experts.names:
-        return {}
-    codes = domain_codes(cfg, table)
-    if cfg.routed:
-        check_one_process()
-        split = "validation"
-        check_labels(cfg.experts.names, codes[split], table.rows(split), tasks)
-    return codes
 
 
 def _fit(job: Job, resume: bool) -> tuple[Fitted, dict[str, Any] | None]:
@@ -192,6 +172,19 @@ def _fit(job: Job, resume: bool) -> tuple[Fitted, dict[str, Any] | None]:
     total = sum(steps.values())
     fitted = fit(replace(job, steps=total), resume=resume)
     return fitted, {"control": job.cfg.experts.control, "steps": total, "steps_of_stages": steps}
+
+
+def _tell_of_cut_texts(
+    predictor: Predictor, table: TableLike, known: tuple[Examples, Examples], progress: Progress
+) -> dict[str, Any]:
+    """Count the texts that are longer than the token limit, before training; for the record."""
+    test = predictor.examples(table.rows("test"), {})
+    parts = {"train": known[0].ids, "validation": known[1].ids, "test": test.ids}
+    cut = {split: ids.cut for split, ids in parts.items() if isinstance(ids, Tokens)}
+    rows = {split: len(ids) for split, ids in parts.items()}
+    if line := cut_line(cut, rows, predictor.limit, predictor.most):
+        progress.note(line)
+    return {"token_limit": predictor.limit, "encoder_takes": predictor.most, "cut": cut}
 
 
 def _training(
@@ -223,7 +216,9 @@ def _routed(
     return {"routing": {s: routing_figures(predictor, tasks, table.rows(s)) for s in splits}}
 
 
-def _compute(found: Found, encoder: Encoder, predictor: Predictor) -> dict[str, Any]:
+def _compute(
+    found: Found, encoder: Encoder, predictor: Predictor, machine: Machine
+) -> dict[str, Any]:
     """Which encoder in which precision it really was, and LoRA as this arm has it."""
     config = predictor.model.encoder.config
     return {
@@ -235,6 +230,8 @@ def _compute(found: Found, encoder: Encoder, predictor: Predictor) -> dict[str, 
         "scratch": found.made,
         "lora": encoder.lora.model_dump(mode="json") if encoder.tune == "lora" else None,
         "precision": predictor.model.precision,
+        "attention": predictor.model.attention,
+        "machines": list(machine.history),
     }
 
 

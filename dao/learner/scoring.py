@@ -17,6 +17,7 @@ __all__ = [
     "Engine",
     "baselines",
     "breakdown",
+    "labels_of",
     "measure",
     "predict",
     "selection_score",
@@ -53,6 +54,11 @@ class Engine(Protocol):
 
         `cached` is only given with examples that have states of frozen layers.
         """
+
+
+def labels_of(tasks: Mapping[str, Task], examples: Examples) -> dict[str, Tensor]:
+    """Per task a (rows,) mask of the rows that have a label of it."""
+    return {name: task.labelled(examples.targets[name]) for name, task in tasks.items()}
 
 
 @torch.no_grad()

@@ -12,13 +12,11 @@ from dao.learner.frozen import Settings
 
 __all__ = [
     "Dao",
-    "Data",
     "Dendrites",
     "Encoder",
     "Experts",
     "Lora",
     "Scratch",
-    "Synthetic",
     "Train",
 ]
 
@@ -26,7 +24,6 @@ EXPERT = re.compile(r"[\w-]+")
 # By figures of all rows, peft, the stages, merging.
 TAKEN = ("all", "default", "heads", "joint", "merged", "router")
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-Value = str | float | bool
 
 
 class Lora(Settings):
@@ -85,11 +82,11 @@ class Encoder(Settings):
     """The shared text encoder."""
 
     name: str = "all-MiniLM-L6-v2"
-    """Hub id, folder, or the embedded all-MiniLM-L6-v2."""
+    """Hub id, folder (kept by its full path), or the embedded all-MiniLM-L6-v2."""
     pooling: Literal["auto", "mean", "last", "first"] = "auto"
     """How token states become one vector; auto: last token of a causal model, else mean."""
     max_length: int = Field(128, ge=4)
-    """Tokens per text; longer texts are cut."""
+    """Tokens per text; longer texts are cut, and counted before training."""
     quantize: Literal["none", "nf4", "int8"] = "none"
     """Frozen weights through bitsandbytes."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -110,58 +107,6 @@ class Encoder(Settings):
         return precision
 
 
-class Synthetic(Settings):
-    """The embedded headlines (used when no data is given)."""
-
-    rows: int = Field(6000, ge=200)
-    seed: int = 0
-    label_noise: float = Field(0.03, ge=0, le=0.5)
-    """Probability that the annotator picked another class."""
-    score_noise: float = Field(0.08, ge=0, le=0.3)
-    """Standard deviation of the annotator's error on the score."""
-
-
-class Data(Settings):
-    """Which tables, and what their columns are called."""
-
-    sources: tuple[str, ...] = ()
-    """CSV, TSV, Parquet, JSON, JSONL files or a hub data set; empty: the embedded headlines."""
-    text: tuple[str, ...] = ("text",)
-    """Column of the text; two columns, such as [premise,hypothesis]: a pair of texts."""
-    split: str = "split"
-    """Column that says train, validation or test; empty or null: ignore such a column and split."""
-    domain: str = "domain"
-    id: str = "id"
-    slices: tuple[str, ...] | None = None
-    """Columns to break the results down by; null: every other column of 2 to 12 values."""
-    where: dict[str, Value | tuple[Value, ...]] = Field(default_factory=dict)
-    """Train and test on rows that hold this value, or one of these, in a column: {agree: 1.0}."""
-    split_seed: int = 0
-    """Decides the split where the data has none; the same in every arm and seed."""
-    fractions: tuple[Fraction, Fraction, Fraction] = (0.8, 0.1, 0.1)
-    """Shares of train, validation and test where the data has no split; they sum to 1."""
-    synthetic: Synthetic = Synthetic()
-
-    @field_validator("split", mode="before")
-    @classmethod
-    def _null_is_empty(cls, split: object) -> object:
-        return "" if split is None else split
-
-    @field_validator("text")
-    @classmethod
-    def _one_or_two(cls, text: tuple[str, ...]) -> tuple[str, ...]:
-        if len(text) not in (1, 2) or len(set(text)) < len(text):
-            raise ValueError("should be one column, or two different ones for pairs of texts")
-        return text
-
-    @field_validator("fractions")
-    @classmethod
-    def _whole(cls, fractions: tuple[float, float, float]) -> tuple[float, float, float]:
-        if abs(sum(fractions) - 1) > 1e-6:
-            raise ValueError(f"should be three shares with a sum of 1, not {sum(fractions):g}")
-        return fractions
-
-
 class Dao(Settings):
     """Options of `weighting: dao`; `equal` and `fixed` measure every `refresh_every` steps, too."""
 
@@ -171,8 +116,11 @@ class Dao(Settings):
     alpha: float = Field(1.0, ge=0, le=1)
     ema: float = Field(0.9, ge=0, lt=1)
     refresh_every: int = Field(50, ge=1)
-    max_ratio: float | None = Field(1e4, gt=1)
-    total: Literal["tasks", "one"] = "tasks"
+    max_ratio: float | None = Field(None, gt=1)
+    """Upper bound of largest / smallest weight; none for no bound."""
+    total: Literal["tasks", "one", "keep", "unit"] = "tasks"
+    """The weights sum to the number of tasks or to 1; or the weighted gradient norms sum to what
+    the norms sum to (`keep`) or to 1 (`unit`), for optimizers that follow the gradient's size."""
     absent: Literal["hold", "renormalize"] = "hold"
     priors: dict[str, float] = Field(default_factory=dict)
 
@@ -198,6 +146,9 @@ class Dendrites(Settings):
     """Sets to add at most; with `patience` only."""
     activation: Literal["sigmoid", "relu", "tanh"] = "sigmoid"
     init_scale: float = Field(0.01, gt=0)
+    lr: float = Field(1.0, gt=0)
+    """Learning rate of the dendrites' own weights and gates, as a multiple of the model's rate at
+    every step; without effect in the controls, which train no dendrites."""
     graph: bool = True
     """Draw perforatedai's own picture, PAI/PAI.png, at the end (a few seconds)."""
 
@@ -252,7 +203,8 @@ class Experts(Settings):
     routing: Literal["soft", "hard"] = "soft"
     """In predictions: all experts by their weights, or the heaviest alone. Training is soft."""
     router_weight: float = Field(1.5, ge=0)
-    """Of the router's cross-entropy with the true domain, beside the tasks' losses."""
+    """Of the router's cross-entropy with the true domain, beside the tasks' losses, whose weights
+    are as large as `dao.total` makes them."""
     balance_weight: float = Field(0.05, ge=0)
     """Of the divergence of the experts' mean weights from the batch's own mix of domains."""
     router_lr: float = Field(0.01, gt=0)
@@ -300,6 +252,10 @@ class Train(Settings):
     """Rows per batch."""
     batch_tokens: int | None = Field(None, ge=1)
     """Padded tokens per batch in place of a row count: rows times the longest of them."""
+    accumulate: int = Field(1, ge=1)
+    """Batches per optimizer step: gradients add up to those of one batch of all their rows."""
+    sampling: str = "proportional"
+    """How often each task's rows come: proportional, temperature:T, equal."""
     packing: bool = False
     """Rows of a batch share lines, kept apart by the attention mask, in place of padding."""
     lr: float = Field(1.5e-3, gt=0)

@@ -7,6 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
+from dao.learner.numbers import aligned
+
 __all__ = ["engines_lines", "engines_table"]
 
 COLUMNS = {
@@ -40,17 +42,16 @@ def engines_table(
     for task, metric, arrow in figures:
         # Spaces, at which a narrow terminal can break the heading.
         table.add_column(f"{task} {metric.replace('_', ' ')} {arrow}", justify="right")
-    for row in result["rows"]:
-        if "reason" not in row:
-            table.add_row(*_cells(row, figures))
+    rows = [row for row in result["rows"] if "reason" not in row]
+    columns = [aligned([row["figures"].get(t, {}).get(m) for row in rows]) for t, m, _ in figures]
+    for place, row in enumerate(rows):
+        table.add_row(row["engine"], *_times(row), *(column[place] for column in columns))
     return table
 
 
-def _cells(row: Mapping[str, Any], figures: Sequence[tuple[str, str, str]]) -> list[str]:
+def _times(row: Mapping[str, Any]) -> list[str]:
     shown = [(row[key], form) for key, (_, form) in COLUMNS.items()]
-    times = ["" if value is None else form.format(value) for value, form in shown]
-    values = [row["figures"].get(task, {}).get(metric) for task, metric, _ in figures]
-    return [row["engine"], *times, *("" if v is None else f"{v:.4f}" for v in values)]
+    return ["" if value is None else form.format(value) for value, form in shown]
 
 
 def engines_lines(result: Mapping[str, Any]) -> list[str]:

@@ -34,7 +34,7 @@ from dao.learner.plan import make_plan
 from dao.learner.record import STAGE, STAGE_WEIGHTS
 from dao.learner.router import check_varies
 from dao.learner.routing import routed_right
-from dao.learner.scoring import predict
+from dao.learner.scoring import labels_of, predict
 
 __all__ = ["check_one_process", "fit_stages", "steps_of_stages"]
 
@@ -126,8 +126,10 @@ def steps_of_stages(job: Job) -> dict[str, int]:
     steps = {}
     for number, name in enumerate(names):
         own = rows_of(job.train, number)[0]
-        steps[name] = make_plan(own.lengths, _stage_one(job.cfg)).total
-    joint = make_plan(job.train.lengths, job.cfg).total
+        labels = labels_of(job.tasks, own)
+        steps[name] = make_plan(own.lengths, _stage_one(job.cfg), labels=labels).total
+    labels = labels_of(job.tasks, job.train)
+    joint = make_plan(job.train.lengths, job.cfg, labels=labels).total
     return {**steps, ROUTER: job.cfg.experts.router_warmup_steps, JOINT: joint}
 
 

@@ -11,6 +11,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from dao.errors import UserError
 from dao.learner.kinds.thresholds import Marks, Scores, best_threshold
+from dao.learner.numbers import aligned
 
 __all__ = ["Part", "curve", "f1", "sweep", "sweep_lines"]
 
@@ -131,9 +132,10 @@ def _verdict(interval: Sequence[float]) -> str:
 
 def sweep_lines(found: Mapping[str, Any]) -> list[str]:
     """What to keep in mind of a sweep, in plain lines."""
-    low, high = found["difference"]["interval95"]
+    difference = found["difference"]
+    f1, low, high = aligned([difference["f1"], *difference["interval95"]], signed=True)
     return [
-        f"{found['verdict']}: F1 {found['difference']['f1']:+.4f}, 95 % interval {low:+.4f} to "
-        f"{high:+.4f} over {found['difference']['resamples']} resamples of the test rows",
+        f"{found['verdict']}: F1 {f1}, 95 % interval {low} to {high} over "
+        f"{difference['resamples']} resamples of the test rows",
         "the interval is about this model on further rows of this kind, not about other seeds",
     ]

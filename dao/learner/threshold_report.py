@@ -12,7 +12,6 @@ import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from dao.errors import UserError
 from dao.learner.assessment import TableLike
 from dao.learner.files import write_atomically
 from dao.learner.kinds import Task
+from dao.learner.numbers import aligned, number
 from dao.learner.predictor import Predictor
 from dao.learner.threshold import Part, curve, sweep
 
@@ -75,8 +75,8 @@ def sweep_run(
 
 def sweep_table(found: Mapping[str, Any]) -> Table:
     """Figures of the class on both splits, as usual and at the chosen threshold."""
-    title = f"{found['positive']}: threshold {found['threshold']:.4f}, chosen on validation"
-    table = Table(title=escape(title), title_justify="left", title_style="bold")
+    title = f"{found['positive']}: threshold {number(found['threshold'])}, chosen on validation"
+    table = Table(title=title, title_justify="left", title_style="bold")
     for name in ("", "n", "of the class", "called so", *(f"{name} ↑" for name in FIGURES)):
         table.add_column(name, justify="right" if name else "left")
     for split in SPLITS:
@@ -90,7 +90,7 @@ def _add_rows(table: Table, found: Mapping[str, Any], split: str, label: str) ->
     for key, by in (("usual", found["usual"]), ("chosen", f"from {found['threshold']:.4g} on")):
         row = part[key]
         numbers = (str(part["n"]), str(part["positive"]), str(row["called"]))
-        table.add_row(f"{label}, {by}", *numbers, *(f"{row[name]:.4f}" for name in FIGURES))
+        table.add_row(f"{label}, {by}", *numbers, *aligned([row[name] for name in FIGURES]))
 
 
 def _marked(

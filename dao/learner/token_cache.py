@@ -17,9 +17,10 @@ from dao.learner.tokens import Tokens, pad_id, tokenize
 
 __all__ = ["TokenCache", "cache_key", "read_tokens", "write_tokens"]
 
-LAYOUT = "1"  # to be raised when the way in which ids are made or laid out changes
+LAYOUT = "2"  # to be raised when the way in which ids are made or laid out changes
 FIELD = pa.field("ids", pa.large_list(pa.int32()))
 CHECKSUM = b"crc32"
+CUT = b"cut"
 
 
 class TokenCache:
@@ -104,8 +105,10 @@ def read_tokens(path: Path, rows: int) -> Tokens | None:
     if list(table.schema) != [FIELD] or len(table) != rows or table.column(0).num_chunks != 1:
         return None
     array = table.column(0).chunk(0)
-    stated = (table.schema.metadata or {}).get(CHECKSUM)
-    return Tokens(array) if stated == _checksum(array) else None
+    stated = table.schema.metadata or {}
+    cut = stated.get(CUT, b"")
+    whole = stated.get(CHECKSUM) == _checksum(array, cut) and cut.isdigit()
+    return Tokens(array, int(cut)) if whole else None
 
 
 def write_tokens(path: Path, tokens: Tokens) -> None:
@@ -114,7 +117,8 @@ def write_tokens(path: Path, tokens: Tokens) -> None:
     Raises:
         OSError: the folder cannot be made or written, or the disk is full.
     """
-    schema = pa.schema([FIELD], {CHECKSUM: _checksum(tokens.array)})
+    cut = str(tokens.cut).encode()
+    schema = pa.schema([FIELD], {CHECKSUM: _checksum(tokens.array, cut), CUT: cut})
     batch = pa.record_batch([tokens.array], schema=schema)
 
     def fill(place: Path) -> None:
@@ -125,6 +129,6 @@ def write_tokens(path: Path, tokens: Tokens) -> None:
     write_atomically(path, fill, unique=True)
 
 
-def _checksum(array: pa.LargeListArray) -> bytes:
-    lengths = zlib.crc32(array.offsets.to_numpy())
+def _checksum(array: pa.LargeListArray, cut: bytes) -> bytes:
+    lengths = zlib.crc32(array.offsets.to_numpy(), zlib.crc32(cut))
     return str(zlib.crc32(array.values.to_numpy(), lengths)).encode()

@@ -14,7 +14,6 @@ from dao import DAOLoss, TaskRecord
 from dao.errors import UserError
 from dao.learner import ranks
 from dao.learner.config import Config
-from dao.learner.sections import Dao
 from dao.learner.weighting_spec import Spec, parse_weighting
 
 __all__ = [
@@ -57,6 +56,24 @@ class Weighting(nn.Module, ABC):
             losses: a scalar per task, None where the batch has no label of it.
         """
 
+    def accumulate(self, losses: Losses, parts: Mapping[str, float]) -> Tensor:
+        """As `backward`, of one batch of several: what it sends is added to `.grad`.
+
+        Args:
+            losses: of this batch.
+            parts: per task, what its loss counts in its mean over all rows of the optimizer step;
+                none where the batch is all of it.
+
+        Raises:
+            UserError: there are parts, and this weighting takes one batch per step.
+        """
+        if parts:
+            raise UserError(
+                f"`train.accumulate` should be 1 with this weighting. Found several batches per "
+                f"step for {type(self).__name__}. Raise train.batch_size instead."
+            )
+        return self.backward(losses)
+
     def tap(self, z: Tensor) -> Tensor:
         """Sees the shared representation (batch, width) on its way to the heads."""
         return z
@@ -64,6 +81,9 @@ class Weighting(nn.Module, ABC):
     def is_due(self, losses: Losses) -> bool:  # noqa: ARG002
         """Whether the next `backward` waits for the device in any case."""
         return False
+
+    def end_step(self) -> None:
+        """After the last batch of an optimizer step, before that step."""
 
     def after_step(self, again: Callable[[], Losses]) -> None:
         """After the optimizer's step; `again` gives the losses of the same batch anew."""
@@ -81,9 +101,15 @@ class Balanced(Weighting):
 
     def backward(self, losses: Losses) -> Tensor:
         """One backward of the balanced sum; NaN and none if every task is broken."""
+        return self.accumulate(losses, {})
+
+    def accumulate(self, losses: Losses, parts: Mapping[str, float]) -> Tensor:
+        """See `Weighting.accumulate`; norms are measured of the losses without their parts."""
         before = self.loss.state.dropped.tolist()
+        # As tensors: a float would be rounded to 32 bits.
+        exact = {task: torch.tensor(part, dtype=torch.float64) for task, part in parts.items()}
         try:
-            loss: Tensor = self.loss(losses)
+            loss: Tensor = self.loss(losses, exact)
         except UserError:
             self.broken = self._dropped_since(before)
             if not self.broken:
@@ -94,8 +120,15 @@ class Balanced(Weighting):
         torch.autograd.backward(loss)
         self.last, self.measured = self.loss.last, self.loss.measured
         if ranks.several():  # `loss` is of this rank's rows alone
-            return torch.stack([task.weight * task.loss for task in self.last.values()]).sum()
+            terms = [r.weight * r.loss * parts.get(task, 1.0) for task, r in self.last.items()]
+            return torch.stack(terms).sum()
         return loss.detach()
+
+    def end_step(self) -> None:
+        """Count a step with fewer batches, or a task that some of them lack, as one whole step."""
+        state, batches = self.loss.state, self.loss.accumulate
+        state.turns += -state.turns % batches
+        state.step += -state.step % batches
 
     def _dropped_since(self, before: list[int]) -> list[str]:
         """Tasks that `DAOLoss` has left out and counted; its state is on the CPU."""
@@ -134,7 +167,7 @@ def make_weighting(
     spec = parse_weighting(cfg.weighting, tasks)
     if spec.name in ("dao", "equal", "fixed"):
         # Left on the CPU: its counters then decide without waiting for the device.
-        return Balanced(_dao_loss(cfg.dao, spec, tasks, shared))
+        return Balanced(_dao_loss(cfg, spec, tasks, shared))
     if ranks.several():
         raise UserError(
             f"`weighting` should be dao, equal or fixed on several processes. Found "
@@ -149,10 +182,11 @@ def make_weighting(
     return Scalarized(spec, tasks, lr=cfg.train.lr).to(device)
 
 
-def _dao_loss(cfg: Dao, spec: Spec, tasks: Sequence[str], shared: Parameters) -> DAOLoss:
+def _dao_loss(settings: Config, spec: Spec, tasks: Sequence[str], shared: Parameters) -> DAOLoss:
+    cfg = settings.dao
     # A run stops at a loss that is not finite, and the history looks for one.
     common: dict[str, Any] = {"params": shared, "check_finite": "measured"}
-    common["refresh_every"] = cfg.refresh_every
+    common |= {"refresh_every": cfg.refresh_every, "accumulate": settings.train.accumulate}
     if spec.name != "dao":
         # The same object with alpha 0: constant weights, the same telemetry, the same work per
         # step, so that the arms differ in the weights alone.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Spec", "parse_weighting"]
+__all__ = ["Spec", "accumulates", "parse_weighting"]
 
 # Name -> its one number: what it is and what it is by default; None where there is none to give.
 NAMES: dict[str, tuple[str, float] | None] = {
@@ -63,6 +63,16 @@ def parse_weighting(text: str, tasks: Sequence[str]) -> Spec:
             raise ValueError(f"`{name}` takes no number")
         return Spec(name)
     return Spec(name, (_number(rest, name, number[0]) if rest else number[1],))
+
+
+def accumulates(text: str) -> bool:
+    """Whether the weights are known before the losses of all batches of an optimizer step are.
+
+    Example:
+        >>> accumulates("fixed:1,30"), accumulates("gradnorm:1.5")
+        (True, False)
+    """
+    return text.partition(":")[0] in ("dao", "equal", "fixed")
 
 
 def _weights(text: str, tasks: Sequence[str]) -> tuple[float, ...]:

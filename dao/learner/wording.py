@@ -1,6 +1,6 @@
 """Numbers and cells in sentences."""
 
-__all__ = ["count", "listed", "shown"]
+__all__ = ["count", "listed", "short", "shown"]
 
 
 def count(number: int, thing: str = "row") -> str:
@@ -22,6 +22,17 @@ def shown(cell: object) -> str:
     """
     text = repr(cell)
     return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def short(name: object) -> str:
+    """A column's name in a message, cut where it is long.
+
+    Example:
+        >>> short("label"), len(short("x" * 99))
+        ('label', 41)
+    """
+    text = " ".join(str(name).split())
+    return text if len(text) <= 40 else f"{text[:40]}…"
 
 
 def listed(names: list[str], most: int = 12) -> str:

@@ -52,7 +52,7 @@ def readers_folder(
     """A working directory that holds what the README's reader is supposed to have."""
     rows = pd.read_csv(tiny_csv)
     rows = rows.assign(headline=rows["text"], sentiment=rows["label"], agree=1.0)
-    for name in ("classes.csv", "new.csv"):
+    for name in ("classes.csv", "scores.csv", "new.csv"):
         rows.to_csv(tmp_path / name, index=False)
     rows.assign(domain=["news", "forum"] * (len(rows) // 2)).to_csv(
         tmp_path / "my.csv", index=False

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from dao.errors import UserError
+
 GOOD = "text,label,score,split\n"
 ROWS = "".join(
     f"profit {verb} in quarter {i},{label},{score},{split}\n"
@@ -59,7 +61,7 @@ def train_on(tmp_path: Path, folder: Path, tiny_phi: Path):
         ("text,other\n" + "a,b\n" * 9, (), ("`label`", "`score`", "text, other")),
         (GOOD + ROWS.replace(",up,", ",,").replace(",down,", ",,"), (), ("`label`", "empty")),
         (GOOD + ROWS + "sales,sideways,0.1,test\n", (), ("sideways", "test")),
-        (GOOD + ROWS + "sales,up,nan,train\n", (), ("`score`", "nan", "29")),
+        (GOOD + ROWS + "sales,up,inf,train\n", (), ("`score`", "inf", "29")),
         (GOOD + ROWS + "sales,up,many,train\n", (), ("`score`", "many")),
         (GOOD + ROWS + "sales,up,1,someday\n", (), ("someday", "split")),
         (b"text,label\n\xff\xfe\x00,a\n", (), ("data.csv",)),
@@ -73,7 +75,7 @@ def train_on(tmp_path: Path, folder: Path, tiny_phi: Path):
     ],
     ids=[
         "empty file", "no rows", "no text column", "no class column", "no task column",
-        "all labels missing", "class only in test", "nan score", "score is no number",
+        "all labels missing", "class only in test", "infinite score", "score is no number",
         "unknown split", "not utf-8", "unknown key", "bad value", "unknown task", "no such device",
         "no such encoder", "no such slice", "growth at the end",
     ],
@@ -226,9 +228,15 @@ def test_an_encoder_that_cannot_be_built_is_refused_by_loading(train_on, tiny_be
     refused(train_on(GOOD + ROWS, "--encoder", broken), "broken", "not a multiple")
 
 
-def test_a_run_that_failed_before_training_is_simply_started_again(train, tmp_path: Path):
-    cached = ("encoder.prefix_cache=true", "encoder.lora.last_layers=2", f"cache={tmp_path}")
-    refused(train(tmp_path / "run", *cached), "Lower encoder.lora.last_layers")
+def test_a_run_that_failed_before_training_is_simply_started_again(
+    train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: object) -> None:
+        raise UserError("no room for the states")
+
+    monkeypatch.setattr("dao.learner.run.cache_prefix", fail)
+    cached = ("encoder.prefix_cache=true", "encoder.lora.last_layers=1", f"cache={tmp_path}")
+    refused(train(tmp_path / "run", *cached), "no room for the states")
     assert (tmp_path / "run" / "config.yaml").exists()
     assert train(tmp_path / "run").exit_code == 0
 

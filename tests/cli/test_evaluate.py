@@ -107,7 +107,7 @@ def test_only_columns_can_be_set(full_run: Path, setting: str):
     result = evaluate(full_run, "--data", "new.csv", "data.text=t", setting)
     assert result.exit_code == 2
     said = " ".join(result.stderr.replace("│", " ").split())
-    assert "only columns (data.NAME=COLUMN, of text, cls, reg, split, domain, id)" in said
+    assert "only what new data are like (data.NAME=VALUE, of text, cls, reg, split," in said
 
 
 def test_new_data_are_not_filtered_as_the_training_data_were(
@@ -159,7 +159,7 @@ def test_a_batch_of_one_predicts_as_a_batch_of_many(full_run: Path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--input", "x.csv"], "--input goes together with --output."),
+        (["--merge-experts", "cat"], "--merge-experts goes together with --output."),
         (["--text", "a", "--data", "b.csv"], "exclude each other"),
         (["--benchmark", "--text", "a"], "exclude each other"),
         (["--benchmark", "--export", "m.onnx"], "exclude each other"),

@@ -62,8 +62,7 @@ def test_formulas_are_defused_in_what_is_written(start, tmp_path: Path):
     assert CliRunner().invoke(app, arguments).exit_code == 0
     with output.open(newline="") as file:
         found = [row["text"] for row in csv.DictReader(file)]
-    # Space around a text is not part of it, so a tab or a return never stands in front.
-    assert found == [*(f"'{text}" for text in FORMULAS), "tab", "return", "-4.5e3", "plain"]
+    assert found == [*(f"'{text}" for text in texts[:5]), "return", "-4.5e3", "plain"]
 
 
 def test_a_tab_or_a_return_in_front_is_defused():
@@ -72,7 +71,7 @@ def test_a_tab_or_a_return_in_front_is_defused():
     frame = pd.DataFrame({"=name": ["\t=1", "\r=1", "", "1", "-"], "n": [-1.5, 2, 3, 4, 5]})
     header, *rows = csv.reader(io.StringIO(csv_text(frame), newline=""))
     assert header == ["'=name", "n"]
-    assert [row[0] for row in rows] == ["'\t=1", "'\r=1", "", "1", "'-"]
+    assert [row[0] for row in rows] == ["'\t=1", "'\r=1", "", "1", "-"]
     assert [row[1] for row in rows] == ["-1.5", "2.0", "3.0", "4.0", "5.0"]
 
 
@@ -132,3 +131,27 @@ def test_many_rows_take_bounded_memory_and_show_progress(tiny_bert: Path, tmp_pa
     assert after - before < (3 * 1024 - 600) / 10, result.stdout  # MiB
     for words in ("reading: ", "comparing texts: ", "fingerprint: ", "token ids: "):
         assert words in result.stderr, result.stderr
+
+
+def test_a_file_in_windows_1252_with_missing_labels(start, tmp_path: Path):
+    from evaluate import app
+
+    data = table(tmp_path / "data.csv", text=["Mäkinen sagte nein"], label=["N/A", "none"])
+    data.write_bytes(data.read_text().encode("windows-1252"))
+    said = start(data, "--tasks", "cls")
+    assert said.exit_code == 1
+    assert "give data.encoding=windows-1252" in said.stderr
+    result = start(data, "--tasks", "cls", "data.encoding=windows-1252", "data.missing=[N/A,none]")
+    assert result.exit_code == 0, result.output
+    assert "missing in `label`: N/A in 1 row, none in 1 row" in result.stderr
+    assert json.loads((tmp_path / "run" / "tasks.json").read_text())["cls"]["classes"] == [
+        "down", "up",
+    ]  # fmt: skip
+    new, run = table(tmp_path / "new.csv", label=["?"]), str(tmp_path / "run")
+    new.write_bytes(("\ufeff" + new.read_text()).encode("utf-16-le"))
+    again = CliRunner().invoke(app, [run, "--data", str(new), "--format", "json"])
+    assert "Give data.encoding=utf-16" in again.stderr
+    settings = ["data.encoding=utf-16", "data.missing=[?]", "--format", "json"]
+    again = CliRunner().invoke(app, [run, "--data", str(new), *settings])
+    assert again.exit_code == 0, again.output
+    assert json.loads(again.stdout)["splits"]["test"]["cls"]["n"] == 39

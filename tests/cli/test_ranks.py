@@ -73,7 +73,7 @@ def weights(folder: Path) -> dict[str, Any]:
     return {f"{p.name}:{k}": v for p in present for k, v in load_file(p).items() if v.numel()}
 
 
-def assert_equal_but_for_rounding(one: Path, other: Path) -> None:
+def assert_equal_but_for_rounding(one: Path, other: Path, bound: float = 1e-5) -> None:
     for a, b in zip(rows(one), rows(other), strict=True):
         for key in ("step", "epoch", "batch", "rows", "tokens", "lr", "measured"):
             assert a[key] == b[key]
@@ -89,7 +89,7 @@ def assert_equal_but_for_rounding(one: Path, other: Path) -> None:
         assert a["score"] == pytest.approx(b["score"], abs=1e-4)
     a, b = weights(one), weights(other)
     assert a.keys() == b.keys()
-    assert max((a[name] - b[name]).abs().max() for name in a) < 1e-5
+    assert max((a[name] - b[name]).abs().max() for name in a) < bound
 
 
 def test_two_processes_train_the_model_of_one(train, two: Path, tmp_path: Path):
@@ -99,6 +99,15 @@ def test_two_processes_train_the_model_of_one(train, two: Path, tmp_path: Path):
     figures = [json.loads((f / "metrics.json").read_text()) for f in (two, tmp_path / "one")]
     assert figures[0]["splits"]["test"]["cls"] == figures[1]["splits"]["test"]["cls"]
     assert figures[0]["training"]["prefix_cache"]["warm"] is False
+
+
+def test_dendrites_at_their_own_rate_stay_equal_on_two_ranks(pair: Pair, train, tmp_path: Path):
+    settings = (*BOTH, *EXACT, "dendrites.lr=5", f"cache={tmp_path / 'cache'}")
+    result = pair("compare_every_step", tmp_path / "two", *settings)
+    assert result.returncode == 0, result.stderr
+    assert train(tmp_path / "one", *settings).exit_code == 0
+    # Five times the rate, five times the rounding.
+    assert_equal_but_for_rounding(tmp_path / "one", tmp_path / "two", bound=5e-5)
 
 
 def test_one_rank_speaks(two: Path):

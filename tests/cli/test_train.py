@@ -319,6 +319,11 @@ def test_nothing_asks_the_network(train, tmp_path: Path, monkeypatch: pytest.Mon
     result = train(tmp_path / "run", *BOTH, "--encoder", "all-MiniLM-L6-v2", "train.epochs=1")
     assert result.exit_code == 0, result.output
     assert asked == []
+    # By this id peft finds the base on another machine.
+    adapter = json.loads((tmp_path / "run" / "adapter" / "adapter_config.json").read_text())
+    assert adapter["base_model_name_or_path"] == "sentence-transformers/all-MiniLM-L6-v2"
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "base_model: sentence-transformers/all-MiniLM-L6-v2\n" in card
 
 
 def test_packing_and_token_budgets_train_the_same_model(train, tmp_path: Path):

@@ -71,6 +71,36 @@ def test_uneven_rows_are_joined_exactly(ranks):
         torch.testing.assert_close(rank["found"]["uneven"], rank["expected"]["uneven"])
 
 
+def test_sparse_complex_and_float64_gradients_are_joined_exactly(ranks):
+    for rank in ranks:
+        found, expected = rank["found"]["unusual"], rank["expected"]["unusual"]
+        assert (expected > 0).all()
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
+
+
+def test_a_loss_too_small_for_float16_keeps_its_weight_over_ranks(ranks):
+    first, second = (rank["found"]["half"] for rank in ranks)
+    assert torch.equal(first, second)
+    torch.testing.assert_close(first, ranks[0]["expected"]["half"], rtol=0.01, atol=0)
+
+
+def test_a_sharded_model_has_the_weights_of_a_whole_one_or_is_refused(ranks):
+    for rank in ranks:
+        found, expected = rank["found"]["sharded"], rank["expected"]["sharded"]
+        for name in ("rep", "rep, frobenius", "params, whole"):
+            torch.testing.assert_close(found[name], expected[name], rtol=1e-5, atol=0)
+        for name, option in (("params, parts", "params"), ("last, parts", "module")):
+            assert f"`{option}` should be whole parameters" in found[name]
+            assert "Use `source='rep'` with `fully_shard`" in found[name]
+
+
+def test_fully_sharded_data_parallel_is_refused(ranks):
+    for rank in ranks:
+        said = rank["found"]["FSDP1"]
+        assert len(said) == 4
+        assert all("fully_shard`" in text for text in said)
+
+
 def test_a_batch_without_tasks_is_refused_everywhere_and_half_of_one_nowhere(ranks):
     first, second = (rank["found"]["nothing"] for rank in ranks)
     assert "usable loss" in first["said"]

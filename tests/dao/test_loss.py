@@ -153,9 +153,10 @@ def test_priors_and_max_ratio(toy, losses):
     tilted = DAOLoss(TASKS, params=toy.shared(), priors={"reg": 4.0}).weights(losses)
     ratio = (tilted["reg"] / tilted["cls"]) / (plain["reg"] / plain["cls"])
     assert ratio.item() == pytest.approx(4)
-    bounded = DAOLoss(TASKS, params=toy.shared(), max_ratio=10).weights(
-        losses | {"reg": losses["reg"] * 1e6}
-    )
+    with pytest.warns(UserWarning, match="`max_ratio=10` holds the weight of reg up"):
+        bounded = DAOLoss(TASKS, params=toy.shared(), max_ratio=10).weights(
+            losses | {"reg": losses["reg"] * 1e6}
+        )
     assert (bounded["cls"] / bounded["reg"]).item() == pytest.approx(10)
 
 
@@ -209,7 +210,7 @@ def test_parameters_that_a_task_never_reaches_are_told_once():
         for _ in range(steps):
             balance({"cls": own.sum() + shared.sum(), "reg": shared.square().sum()})
 
-    with pytest.warns(UserWarning, match=r"\['reg'\] has been exactly zero") as told:
+    with pytest.warns(UserWarning, match="'reg' does not depend on `params`") as told:
         train(20)
     assert len(told) == 1
 
@@ -218,7 +219,8 @@ def test_a_zero_gradient_does_not_move_the_state_and_its_head_still_learns(toy, 
     balance = DAOLoss(TASKS, params=toy.shared(), refresh_every=1)
     balance.weights(losses)
     held = balance.state.log_ema.clone()
-    balance(losses | {"reg": losses["reg"] * 0}).backward(retain_graph=True)
+    with pytest.warns(UserWarning, match="'reg' at `params` is exactly zero in this batch"):
+        balance(losses | {"reg": losses["reg"] * 0}).backward(retain_graph=True)
     assert balance.state.log_ema[1] == held[1]
     assert balance.state.count.tolist() == [2, 1]
     assert (

@@ -93,6 +93,113 @@ def uneven_rows(rank):
     return torch.cat(found)
 
 
+class Words(nn.Module):
+    """Rows of a sparse embedding, some of them several times; ranks share some and not others."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.shared = nn.Embedding(9, 4, sparse=True)
+        self.phase = nn.Parameter(torch.randn(4, dtype=torch.complex64))
+        self.bias = nn.Parameter(torch.randn(4, dtype=torch.float64))
+
+    def losses(self, ids):
+        z = self.shared(ids).mean(1) * self.phase.real + self.phase.imag + self.bias
+        return {"cls": 1e-30 * z.square().mean(), "reg": 1e-60 * z.exp().mean()}
+
+
+def unusual_gradients(rank):
+    """Norms over a sparse, a complex and a float64 parameter."""
+    ids = torch.tensor([[1, 1, 2], [3, 1, 3], [4, 4, 4], [1, 5, 2]])
+    words = Words()
+    balance = DAOLoss(TASKS, params=words.parameters())
+    balance(words.losses(ids[{None: slice(0, 4), 0: slice(0, 2), 1: slice(2, 4)}[rank]]))
+    return torch.tensor([row["norm"] for row in balance.telemetry().values()], dtype=torch.float64)
+
+
+def half_precision(rank):
+    """Weights where one loss is too small for float16."""
+    from conftest import Toy, batch
+
+    toy = Toy(scale=1e-8)
+    x, label, score = (part[HALVES[rank]] for part in batch(16, 3))
+    balance = DAOLoss(TASKS, params=toy.shared(), max_ratio=None)
+    with torch.autocast("cpu", torch.float16):
+        losses = toy.losses(toy.encoder(x), label, score)
+    return torch.stack(list(balance.weights(losses).values()))
+
+
+SHARDED = {
+    "rep": ({"source": "rep"}, {}),
+    "rep, frobenius": ({"source": "rep", "rep_norm": "frobenius"}, {}),
+    "params, whole": ({"source": "params"}, {"reshard_after_forward": False}),
+    "params, parts": ({"source": "params"}, {}),
+    "last, parts": ({"source": "last"}, {}),
+}
+
+
+def sharded(rank):
+    """Two steps with `fully_shard`, the encoder a unit of its own; or what is said to it."""
+    from conftest import Toy, batch
+
+    found = {}
+    for name, (options, keep) in SHARDED.items():
+        torch.manual_seed(0)
+        toy = Toy()
+        shared = {"params": toy.encoder.parameters, "module": toy.encoder}
+        balance = DAOLoss(TASKS, refresh_every=1, **shared, **options)
+        model = Model(toy, balance)
+        if rank is not None:
+            from torch.distributed.device_mesh import init_device_mesh
+            from torch.distributed.fsdp import fully_shard
+
+            mesh = init_device_mesh("cpu", (2,))
+            fully_shard(toy.encoder, mesh=mesh, **keep)
+            fully_shard(model, mesh=mesh)
+        optimizer = torch.optim.SGD(toy.parameters(), lr=0.1)
+        weights = []
+        try:
+            for seed in range(2):
+                x, label, score = (part[HALVES[rank]] for part in batch(16, seed))
+                logits, guess = model(x)
+                losses = {
+                    "cls": nn.functional.cross_entropy(logits, label),
+                    "reg": (guess - score).square().mean(),
+                }
+                balance(losses).backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                weights += [row["weight"] for row in balance.telemetry().values()]
+            found[name] = torch.tensor(weights)
+        except ValueError as error:
+            found[name] = str(error)
+    return found
+
+
+def freely_sharded(_):
+    """What is said to FullyShardedDataParallel, around the model and around the encoder."""
+    from conftest import Toy, batch
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    said = []
+    for source in ("rep", "params"):
+        for whole in (True, False):
+            toy = Toy()
+            balance = DAOLoss(TASKS, source=source, params=toy.encoder.parameters)
+            model = Model(toy, balance)
+            device = torch.device("cpu")
+            if whole:
+                model = FullyShardedDataParallel(model, device_id=device)
+            else:
+                toy.encoder = FullyShardedDataParallel(toy.encoder, device_id=device)
+            logits, guess = model(batch(8)[0])
+            try:
+                balance({"cls": logits.square().mean(), "reg": guess.square().mean()})
+            except (ValueError, RuntimeError) as error:
+                said.append(str(error))
+    return said
+
+
 def nothing_anywhere(rank):
     """What a rank says to a batch without any task, and to one where only it has none."""
     p = torch.ones(1, requires_grad=True)
@@ -105,16 +212,26 @@ def nothing_anywhere(rank):
     return {"said": said, "total": total.item(), "weight": balance.telemetry()["cls"]["weight"]}
 
 
+OTHERS = {
+    "uneven": uneven_rows,
+    "unusual": unusual_gradients,
+    "half": half_precision,
+    "sharded": sharded,
+}
+ALONE = {"nothing": nothing_anywhere, "FSDP1": freely_sharded}
+
+
 def main(rank, folder):
     torch.set_num_threads(1)
     expected = {name: two_steps(None, **case) for name, case in CASES.items()}
-    expected["uneven"] = uneven_rows(None)
+    for name, case in OTHERS.items():
+        expected[name] = case(None)
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=len(HALVES) - 1
     )
     found = {name: two_steps(rank, **case) for name, case in CASES.items()}
-    found["uneven"] = uneven_rows(rank)
-    found["nothing"] = nothing_anywhere(rank)
+    for name, case in (OTHERS | ALONE).items():
+        found[name] = case(rank)
     torch.save({"expected": expected, "found": found}, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 

@@ -22,7 +22,9 @@ def text(board: Board) -> str:
 @pytest.fixture
 def board(tmp_path: Path) -> Board:
     """One run done before the start, one a quarter through its 40 steps, one failed."""
-    shared = load_config(None, [f"output={tmp_path}", "train.epochs=4", "train.batch_size=10"])
+    shared = load_config(
+        None, [f"output={tmp_path}", "train.epochs=4", "train.batch_size=5", "train.accumulate=2"]
+    )
     cells = grid(shared, 1, ["base/0", "dao/0", "sham/0", "reg/0"])
     done, running = (tmp_path / arm / "seed=0" for arm in ("base", "dao"))
     done.mkdir(parents=True)

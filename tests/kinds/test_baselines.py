@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from dao.learner.kinds import baselines
 from dao.learner.kinds.classification import Classification
@@ -36,6 +37,34 @@ def test_rare_words_count_only_where_nothing_repeats():
     assert seen.shape[1] == 1  # "shares" alone is in two texts
     _, seen = baselines.features(("one two", "three four"))
     assert seen.shape[1] == 6  # four words, two pairs
+
+
+def test_words_in_european_letters_are_those_of_scikit_learn():
+    texts = [
+        "Don't sell x-ray units_2, Größe 4.5 % of \u00a35m (a 10\u00b0 drop)!",
+        "profit rose and rose again; EBIT-margin 12,3 of \u00a35m",
+        "Größe, Don't; profit of 4.5 %",
+    ]
+    ours, found = baselines.features(tuple(texts))
+    plain = TfidfVectorizer(sublinear_tf=True, min_df=2, ngram_range=(1, 2))
+    expected = plain.fit_transform(texts)
+    assert ours.vocabulary_ == plain.vocabulary_
+    assert (found != expected).nnz == 0
+
+
+def test_marks_and_emoji_are_parts_of_words_and_words():
+    analyse = baselines.features(("लाभ कमी है", "लाभ कमी थी"))[0].build_analyzer()
+    assert analyse("मुनाफ़ा बढ़ा")[:2] == ["मुनाफ़ा".replace("\u095e", "फ\u093c"), "बढ\u093cा"]
+    assert analyse("good 👍🏽👎 day")[:4] == ["good", "👍🏽", "👎", "day"]
+    assert analyse("Cafe\u0301")[:1] == ["caf\u00e9"]
+
+
+@pytest.mark.parametrize("pair", [("तेज़ी", "मंदी"), ("कमी", "कम"), ("👍", "👎")])
+def test_classes_told_by_marks_or_emoji_are_learned(pair):
+    texts = [f"stock {i % 5} today {pair[i % 2]}" for i in range(40)]
+    classes = np.array([i % 2 for i in range(40)])
+    found = baselines.classify(texts, classes, [f"other {word}" for word in pair], outputs=2)
+    assert found.argmax(1).tolist() == [0, 1]
 
 
 def test_text_without_spaces_uses_characters():

@@ -7,6 +7,7 @@ import pytest
 from dao.errors import UserError
 from dao.learner.kinds.classification import Classification
 from dao.learner.kinds.cuts import class_names, classes_of
+from dao.learner.kinds.declared import task_settings
 from dao.learner.kinds.regression import Regression
 from tasks.data import Columns, ceilings, fit, load, notes
 from tasks.unseen import load_unseen
@@ -219,3 +220,27 @@ def test_shares_of_the_splits(csv, asked):
         assert classes["up"] == classes["down"]
     assert any("(70/15/15 by text, seed 0)" in note for note in table.report["split"])
     assert "split" in table.frame
+
+
+@pytest.mark.parametrize(
+    ("value", "rows"),
+    [("010", 10), ("10", 20), ("8", 10), ("8.0", 10), ("NO", 10), ("no", 0), ("", 10),
+     ("12:30", 10), ("1_000", 10), ("1000", 10), ("1e3", 10),
+     (("NO", "010"), 20), ("TRUE", 10), ("yes", 0)],
+)  # fmt: skip
+def test_conditions_compare_text_as_typed_and_numbers_as_numbers(csv, value, rows):
+    held = ["010", "10", "8", "NO", "", "12:30", "1_000", "1000", "True"]
+    lines = [f"text {n} {cell},{'ab'[n % 2]},{cell}" for cell in held for n in range(10)]
+    path = csv("text,label,code\n" + "\n".join(lines) + "\n")
+    if not rows:
+        with pytest.raises(UserError, match="should leave some rows"):
+            load([path], Columns(), tasks={"cls": task_settings("cls", {})}, where={"code": value})
+        return
+    assert (
+        len(
+            load(
+                [path], Columns(), tasks={"cls": task_settings("cls", {})}, where={"code": value}
+            ).frame
+        )
+        == rows
+    )

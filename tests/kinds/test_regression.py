@@ -15,7 +15,7 @@ from dao.learner.kinds.regression import Regression
 
 def test_encode_keeps_the_unit_and_marks_missing():
     targets = Regression("reg", "score", mean=5.0, sd=2.0).encode(["1.5", None, -2, " "])
-    assert targets.dtype == torch.float32
+    assert targets.dtype == torch.float64
     assert targets[[0, 2]].tolist() == [1.5, -2.0]
     assert Regression("reg", "score").labelled(targets).tolist() == [True, False, True, False]
 
@@ -112,6 +112,69 @@ def test_fit_refuses_equal_scores(fitted):
 def test_fit_refuses_a_scale_that_is_not_positive(fitted, scale):
     with pytest.raises(ValueError, match=r"`reg\.scale`: Input should be .*\. Found"):
         fitted("reg", [0.0, 1.0], scale=scale)
+
+
+SECONDS = 1.7e9  # since 1970, where 32 bits tell two minutes apart
+
+
+@pytest.mark.parametrize("values", [[0.0, 45.0, 90.0, 30.0], [-1e-6, 3e-6, 2e-6, 5e-6]])
+def test_a_constant_added_to_the_targets_changes_what_is_learned_by_rounding_alone(fitted, values):
+    unit = max(map(abs, values)) / 90
+    moved = [value + SECONDS * unit for value in values]
+    one, other = (fitted("reg", list(v)) for v in (values, moved))
+    outputs = torch.tensor([[0.3], [-1.0], [0.9], [0.0]])
+    losses = [t.loss(outputs, t.encode(v)) for t, v in ((one, values), (other, moved))]
+    assert losses[1].item() == pytest.approx(losses[0].item(), rel=1e-5)
+    found = [t.metrics(outputs, t.encode(v)) for t, v in ((one, values), (other, moved))]
+    for figure in ("r2", "pearson", "mse", "mae"):
+        assert found[1][figure] == pytest.approx(found[0][figure], rel=1e-5)
+    assert other.predict(outputs)["reg"][0] - SECONDS * unit == pytest.approx(
+        one.predict(outputs)["reg"][0], rel=1e-5
+    )
+
+
+def test_loss_and_mse_of_large_numbers_by_hand():
+    task = Regression("reg", "score", mean=SECONDS, sd=2.0)
+    targets = task.encode([SECONDS - 1, SECONDS + 3])
+    # z is -0.5 and 1.5; outputs of 0 predict the mean, one and three seconds off.
+    assert task.loss(torch.zeros(2, 1), targets).item() == (0.25 + 2.25) / 2
+    assert task.metrics(torch.zeros(2, 1), targets)["mse"] == (1 + 9) / 2
+
+
+def test_scores_around_0_are_learned_to_the_bit_as_in_32_bits():
+    task = Regression("reg", "score", mean=0.1056, sd=0.3517)
+    scores = torch.linspace(-1, 1, 200, dtype=torch.float64).round(decimals=3)
+    outputs = torch.linspace(-2, 2, 200)[:, None]
+    expected = (scores.float() - 0.1056) / 0.3517
+    loss = task.loss(outputs, scores)
+    assert loss.item() == torch.nn.functional.mse_loss(outputs[:, 0], expected).item()
+
+
+def test_baselines_do_not_depend_on_a_constant_added_to_the_targets():
+    texts = [f"{word} {i % 5}" for i, word in enumerate(["up", "down", "flat"] * 10)]
+    values = [{"up": 60.0, "down": -60.0, "flat": 0.0}[text.split()[0]] for text in texts]
+    task = Regression("reg", "score")
+    rows, moved = (texts, task.encode(values)), (texts, task.encode([v + SECONDS for v in values]))
+    found, other = (task.baselines(part, part, part) for part in (rows, moved))
+    for name, figures in found.items():
+        assert other[name]["r2"] == pytest.approx(figures["r2"], abs=1e-5)
+        assert other[name]["mse"] == pytest.approx(figures["mse"], rel=1e-5)
+
+
+def test_correlation_of_tiny_numbers_counts():
+    actual = np.array([1.0, 2.0, 6.0])
+    metrics = Regression("reg", "score").compare(actual * 1e-12, actual * 1e-12)
+    assert metrics["pearson"] == pytest.approx(1.0)
+    constant = Regression("reg", "score").compare(np.full(3, SECONDS / 3), actual + SECONDS)
+    assert constant["pearson"] == 0.0
+
+
+def test_seconds_that_32_bits_hold_for_equal_are_learned_where_they_are_standardised(fitted):
+    close = [SECONDS, SECONDS + 1, SECONDS + 2]
+    task = fitted("reg", close)
+    assert (task.mean, task.sd) == (SECONDS + 1, pytest.approx(math.sqrt(2 / 3)))
+    with pytest.raises(UserError, match=r"should vary in 32 bits .*1700000000 to 1700000002"):
+        fitted("reg", close, standardize=False)
 
 
 def test_state_survives_json(fitted):

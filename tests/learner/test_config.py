@@ -22,7 +22,7 @@ def test_snapshot_reads_back_equal():
 
 
 def test_exponent_without_a_dot_is_a_number():
-    assert dict(parse_overrides(["train.lr=2e-4"])) == {"train.lr": "2e-4"}
+    assert [key for key, _ in parse_overrides(["train.lr=2e-4"])] == ["train.lr"]
     assert load_config(overrides=["train.lr=2e-4"]).train.lr == 2e-4
 
 
@@ -100,3 +100,12 @@ def test_cached_states_and_packed_rows_exclude_each_other():
     overrides = ["encoder.prefix_cache=true", "encoder.lora.last_layers=1", "train.packing=true"]
     with pytest.raises(UserError, match="exclude each other"):
         load_config(overrides=overrides)
+
+
+def test_a_settings_file_keeps_the_bound_that_it_states(tmp_path):
+    """Runs of the time when 1e4 was the default have it in their config.yaml."""
+    path = tmp_path / "config.yaml"
+    path.write_text("weighting: dao\ndao:\n  max_ratio: 10000.0\n  total: tasks\n")
+    assert load_config(path).dao.max_ratio == 1e4
+    assert load_config(path, overrides=["dao.max_ratio=null"]).dao.max_ratio is None
+    assert load_config(overrides=["weighting=dao"]).dao.max_ratio is None

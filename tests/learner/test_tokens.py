@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from dao.learner import token_cache, tokens
 from dao.learner.config import Config, load_config
 from dao.learner.token_cache import TokenCache, cache_key, read_tokens, write_tokens
-from dao.learner.tokens import Tokens, tokenize
+from dao.learner.tokens import Tokens, cut_line, tokenize
 
 TEXTS = ["profit rose", "", "profit rose sharply [EOS]", "loss"]
 
@@ -31,6 +31,29 @@ def test_texts_are_cut_and_never_empty(tokenizer):
     assert listed(found) == [[3, 8], [tokenizer.eos_token_id], [3, 8, 12], [4]]
     assert found.lengths.tolist() == [2, 1, 3, 1]
     assert len(tokenize([], tokenizer, 3)) == 0
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 10])
+def test_texts_that_are_cut_are_counted(tokenizer, monkeypatch: pytest.MonkeyPatch, chunk: int):
+    monkeypatch.setattr(tokens, "CHUNK", chunk)
+    texts = ["profit rose", "profit rose sharply", "profit rose sharply loss", "", "loss " * 50]
+    assert tokenize(texts, tokenizer, 3).cut == 2
+    assert tokenize(texts, tokenizer, 50).cut == 0
+    assert tokenize(texts, tokenizer, 49).cut == 1
+    assert tokenize([], tokenizer, 3).cut == 0
+
+
+def test_a_line_says_how_many_texts_were_cut_and_what_to_set():
+    rows = {"train": 192, "validation": 24, "test": 24}
+    assert cut_line(rows, rows, 128, 512) == (
+        "240 of 240 texts were cut at 128 tokens (train 192, validation 24, test 24); to use more "
+        "of each, train with encoder.max_length above 128 (this encoder takes at most 512)"
+    )
+    assert cut_line({"": 1}, {"": 2}, 64, 64) == (
+        "1 of 2 texts was cut at 64 tokens, the most that this encoder takes"
+    )
+    assert cut_line({"": 2}, {"": 2}, 64, None).endswith("(this encoder names no maximum)")
+    assert cut_line({"train": 0, "test": 0}, {"train": 9, "test": 9}, 64, 512) == ""
 
 
 def test_chunks_change_nothing(tokenizer, monkeypatch: pytest.MonkeyPatch):
@@ -73,6 +96,7 @@ def test_texts_are_tokenised_once(tokenizer, counting: Counting):
     again = counting.cache.tokenize(TEXTS, tokenizer, 3)
     assert counting.texts == 4
     assert listed(first) == listed(again) == listed(tokenize(TEXTS, tokenizer, 3))
+    assert first.cut == again.cut == 1
     assert counting.notes == []
     (path,) = counting.cache.folder.iterdir()
     assert path.name == cache_key(TEXTS, tokenizer, 3) + ".arrow"
@@ -167,10 +191,11 @@ def test_a_tokenizer_in_python_is_not_cached(tokenizer, counting: Counting):
         pad_token_id, eos_token_id = None, 2
 
         def __call__(self, texts, **options):
-            return tokenizer(texts, **options)
+            return {"input_ids": tokenizer(texts, **options)["input_ids"]}
 
     found = counting.cache.tokenize(TEXTS, Slow(), 3)
     assert listed(found) == listed(tokenize(TEXTS, tokenizer, 3))
+    assert found.cut == 1
     assert len(counting.notes) == 1
     assert not counting.cache.folder.exists()
 

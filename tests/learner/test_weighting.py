@@ -39,8 +39,8 @@ class Toy(nn.Module):
         return {task: loss if task in tasks else None for task, loss in found.items()}
 
 
-def make(name: str, toy: Toy) -> Weighting:
-    cfg = load_config(flags={"weighting": name})
+def make(name: str, toy: Toy, *overrides: str) -> Weighting:
+    cfg = load_config(overrides=overrides, flags={"weighting": name})
     return make_weighting(
         cfg,
         TASKS,
@@ -143,6 +143,35 @@ def test_first_weights_by_hand(name: str, expected):
         for pair in zip(*gradients, strict=True)
     ]
     torch.testing.assert_close([p.grad for p in toy.shared.parameters()], sums)
+
+
+@pytest.mark.parametrize("total", ["tasks", "one", "keep", "unit"])
+def test_every_total_reaches_the_loss(total: str):
+    toy = Toy()
+    weighting = make("dao", toy, f"dao.total={total}")
+    weighting.backward(toy.losses())
+    rows = weighting.last.values()
+    weights = sum(row.weight.item() for row in rows)
+    norms = sum(row.norm.item() for row in rows)
+    sizes = sum((row.weight * row.norm).item() for row in rows)
+    found = {"tasks": weights / 2, "one": weights, "keep": sizes / norms, "unit": sizes}
+    assert found[total] == pytest.approx(1)
+    assert [name for name, value in found.items() if value == pytest.approx(1)] == [total]
+    assert [row.share.item() for row in rows] == pytest.approx([0.5, 0.5])
+
+
+def test_weights_are_bounded_only_where_settings_say_so():
+    assert load_config().dao.max_ratio is None
+    toy = Toy()
+    free, bounded = make("dao", toy), make("dao", toy, "dao.max_ratio=1e4")
+    losses = toy.losses()
+    free.backward(losses | {"reg": 1e8 * losses["reg"]})
+    losses = toy.losses()
+    with pytest.warns(UserWarning, match=r"`max_ratio=10000` holds the weight of reg up"):
+        bounded.backward(losses | {"reg": 1e8 * losses["reg"]})
+    ratios = [w.last["cls"].weight / w.last["reg"].weight for w in (free, bounded)]
+    assert ratios[0] > 1e6
+    assert ratios[1].item() == pytest.approx(1e4)
 
 
 def test_dwa_follows_the_ratio_of_epoch_means():

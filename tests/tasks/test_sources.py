@@ -8,8 +8,12 @@ import pytest
 from pyarrow import parquet
 
 from dao.errors import UserError
+from dao.learner.kinds.classification import Classification
+from dao.learner.kinds.declared import task_settings
+from tasks.data import load
 from tasks.sources import read
 from tasks.table import Columns
+from tasks.unseen import load_unseen, read_texts
 
 ROWS = {"text": ["Profit, rose", 'He said "no"'], "label": ["up", ""], "score": ["0.5", "nan"]}
 
@@ -100,7 +104,9 @@ def test_unusable_files(csv, name, content, message):
 
 
 def test_undecodable_bytes(csv):
-    with pytest.raises(UserError, match=r"should be UTF-8 text\. Found byte 0xe4 at position 6"):
+    with pytest.raises(
+        UserError, match=r"should be UTF-8 text\. Found byte 0xe4 in line 2, which "
+    ):
         read(csv("text\nMäki\n", encoding="latin-1"), Columns())
 
 
@@ -163,7 +169,7 @@ def test_a_file_goes_before_a_hub_data_set_of_its_name(monkeypatch, tmp_path):
 
 
 def test_a_path_is_never_asked_of_the_hub(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)  # beside a project there may be a folder `data`
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(datasets, "load_dataset", None)
     for source in ("folder/data.csv", "folder/data.JSONL", "./data", "a/b/c", "../data", "a.xls"):
         with pytest.raises(UserError, match="Found nothing there"):
@@ -173,3 +179,68 @@ def test_a_path_is_never_asked_of_the_hub(monkeypatch, tmp_path):
 def test_frames_hold_plain_objects(csv):
     frame = read(csv("text,label\na,1\n"), Columns()).frame
     assert set(map(str, frame.dtypes)) == {"object"}
+
+
+@pytest.mark.parametrize("encoding", ["windows-1252", "latin-1", "utf-16", "utf-16-le", "cp1251"])
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "json", "jsonl"])
+def test_another_encoding(tmp_path, encoding, suffix):
+    word = "прибыль" if encoding == "cp1251" else "Mäkinen"
+    rows = {
+        "csv": f"text,label\n{word},up\n", "tsv": f"text\tlabel\n{word}\tup\n",
+        "json": f'[{{"text": "{word}", "label": "up"}}]',
+        "jsonl": f'{{"text": "{word}", "label": "up"}}',
+    }  # fmt: skip
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(("\ufeff" * (encoding == "utf-16-le") + rows[suffix]).encode(encoding))
+    found = cells(str(path), Columns(encoding=encoding))
+    assert found == {"text": [word], "label": ["up"]}
+
+
+def test_a_phrase_bank_in_another_encoding(csv):
+    path = csv("прибыль@up\n", "a.txt", encoding="cp1251")
+    assert cells(path, Columns(encoding="cp1251"))["text"] == ["прибыль"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("text\na\nMäki\n".encode("latin-1"), r"byte 0xe4 in line 3, which Windows-1252 "),
+        ("text\nMäki\n".encode("latin-1"), r"'ä' in 'Mäki'.* give data\.encoding=windows-1252"),
+        (b"text\n\x81\n", r"byte 0x81 in line 2, which Latin-1 reads .* data\.encoding=latin-1"),
+        ("text\na\n".encode("utf-16"), r"as UTF-16 begins\. Give data\.encoding=utf-16"),
+    ],
+)  # fmt: skip
+def test_the_byte_that_is_not_utf_8_is_placed(tmp_path, content, message):
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        read(str(path), Columns())
+    with pytest.raises(UserError, match=r"should be ASCII text\. Found byte"):
+        read(str(path), Columns(encoding="ascii"))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_a_first_line_of_data_is_pointed_out(csv, name):
+    mark = "," if name == "a.csv" else "\t"
+    path = csv(f"up{mark}profit rose\ndown{mark}sales fell\nup{mark}profit grew\n", name)
+    said = (
+        r"The first line \('up', 'profit rose'\) looks like data: put the columns' names above it\."
+    )
+    with pytest.raises(UserError, match=said):
+        load([path], Columns(), tasks={"cls": task_settings("cls", {})})
+    with pytest.raises(UserError, match=said):
+        read_texts(path, Columns())
+    with pytest.raises(UserError, match=said):
+        load_unseen(
+            [path], Columns(), tasks={"cls": Classification("cls", "label", ["down", "up"])}
+        )
+
+
+def test_names_are_not_taken_for_data(csv):
+    with pytest.raises(UserError) as caught:
+        load(
+            [csv("body,mood\nprofit rose,up\nsales fell,down\n")],
+            Columns(),
+            tasks={"cls": task_settings("cls", {})},
+        )
+    assert "looks like" not in str(caught.value)

@@ -1,15 +1,19 @@
 import math
+import re
 
 import pandas as pd
 import pytest
 
 from dao.errors import UserError
 from dao.learner.kinds import Task
+from dao.learner.kinds.classification import Classification
+from dao.learner.kinds.regression import Regression
+from dao.learner.kinds.text import _key_parts, former_key
 from tasks.splits import group_key, make_splits
 from tasks.standard import parse_split
 
-CLS = {"cls": Task.stratum}
-BOTH = {**CLS, "reg": Task.stratum}
+CLS: dict[str, type[Task]] = {"cls": Classification}
+BOTH = {**CLS, "reg": Regression}
 
 
 def frame(texts, labels=None, splits=None):
@@ -51,6 +55,51 @@ def test_group_key_ignores_case_space_and_marks():
     assert group_key("Größe") == "größe"
     assert group_key("利润。上升") == "利润 上升"
     assert group_key("!!!") == "!!!"
+    assert group_key("Nokia\u00ae | ~ `x\u00b4") == group_key("nokia x")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("टीम हारी", "टीम हर"), ("लाभ कम है", "लाभ कमी है"), ("किला", "कला"),
+        ("गया 👍", "गया 👎"), ("📈", "📉"), ("up 👍🏻", "up 👍🏿"), ("Rating +1", "Rating -1"),
+        ("by \u22125 %", "by 5 %"), ("at -.5", "at .5"), ("rated A+", "rated A"),
+        ("€5", "₹5"), ("x < 5", "x > 5"), ("நல்லது", "நல்ல"), ("\u2713 done", "\u2717 done"),
+    ],
+)  # fmt: skip
+def test_texts_that_differ_in_a_sign_are_no_copies(one, other):
+    assert group_key(one) != group_key(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Cafe\u0301 rose", "caf\u00e9 rose"), ("2010-2011", "2010 2011"), ("x-ray", "x ray"),
+        ("\u2764\ufe0f good", "\u2764 good"), ("क\u094d\u200dष", "क\u094dष"), ("लाभ।", "लाभ"),
+    ],
+)  # fmt: skip
+def test_spellings_of_one_text_are_copies(one, other):
+    assert group_key(one) == group_key(other)
+
+
+def test_the_order_of_drawing_is_that_of_earlier_versions():
+    for text in ("Profit-ROSE, 4 %!", "by -5 % 👍", "लाभ कमी है।", "A+ (€5)"):
+        former = re.sub(r"[\W_]+", " ", text.lower()).strip()
+        assert former_key(text) == former_key(group_key(text)) == former
+
+
+@pytest.mark.parametrize("text", ["Profit-ROSE_2, 4 %!", "a  b\t_c", "?!", "x - y", "don't~^`|"])
+def test_plain_texts_have_the_same_key_by_the_short_way(text):
+    assert group_key(text) == (" ".join(_key_parts().findall(text.lower())) or text)
+
+
+def test_rows_that_differ_in_signs_alone_all_remain():
+    texts = ["मूल्य बढ़ा", "मूल्य बढ़ी", "मूल्य बढ़े", "news 👍", "news 👎", "news", "+1", "-1", "1"]
+    frame = pd.DataFrame({"text": texts, "split": ["train", "validation", "test"] * 3})
+    frame["cls"] = pd.Series(["a", "b", "a"] * 3, dtype=object)
+    kept, report = make_splits(frame, CLS, seed=0)
+    assert len(kept) == 9
+    assert set(report["duplicates"].values()) == {0}
 
 
 def test_shares_are_80_10_10_in_every_class():
@@ -163,12 +212,106 @@ def test_few_rows_still_fill_every_split():
 
 
 def test_too_few_rows():
-    with pytest.raises(UserError, match=r"enough texts to take a validation split .* Found 1\."):
+    with pytest.raises(
+        UserError, match=r"enough texts to take a validation split .* with a value, 1 in train\."
+    ):
         make_splits(numbered(2), CLS, 0)
 
 
 def test_nothing_to_train_on():
     rows = numbered(3)
     rows["split"] = "test"
-    with pytest.raises(UserError, match=r"enough texts to take a validation .* Found 0\."):
+    with pytest.raises(
+        UserError, match=r"enough texts to take a validation .* with a value, 0 in train\."
+    ):
         make_splits(rows, CLS, 0)
+
+
+def shares(rows):
+    return tuple(rows["split"].value_counts().get(to, 0) for to in ("train", "validation", "test"))
+
+
+def classed(sizes):
+    labels = [f"class {i}" for i, size in enumerate(sizes) for _ in range(size)]
+    return numbered(len(labels), labels)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([4] * 77, (246, 31, 31)),
+        ([2] * 100, (160, 20, 20)),
+        ([3] * 10 + [40] * 2, (88, 11, 11)),
+        ([14] * 150, (1680, 210, 210)),
+        ([4] * 5, (16, 2, 2)),
+    ],
+)
+def test_shares_hold_over_all_classes_of_few_texts(sizes, expected):
+    rows, _ = make_splits(classed(sizes), CLS, 0)
+    assert shares(rows) == expected
+    for to, share in (("test", 0.1), ("validation", 0.1)):
+        per = (
+            rows[rows["split"] == to]["cls"].value_counts().reindex(rows["cls"].unique()).fillna(0)
+        )
+        whole = rows["cls"].value_counts()
+        assert (abs(per - share * whole) <= 1).all()
+    assert set(rows[rows["split"] == "train"]["cls"]) == set(rows["cls"])
+
+
+def test_other_shares_hold_too_and_the_seed_decides():
+    rows, _ = make_splits(classed([4] * 77), CLS, 0, (0.5, 0.3, 0.2))
+    assert shares(rows) == (154, 92, 62)
+    one, two, other = (make_splits(classed([4] * 77), CLS, seed)[0] for seed in (5, 5, 6))
+    assert one["split"].tolist() == two["split"].tolist() != other["split"].tolist()
+
+
+@pytest.mark.parametrize("fractions", [(0.8, 0.1, 0.1), (0.2, 0.2, 0.6), (0.05, 0.05, 0.9)])
+@pytest.mark.parametrize("sizes", [[1] * 30 + [20] * 3, [1, 1, 2, 3, 5, 8, 13, 21], [2] * 9 + [30]])
+def test_every_class_keeps_a_training_text(sizes, fractions):
+    for seed in range(3):
+        rows, _ = make_splits(classed(sizes), CLS, seed, fractions)
+        assert set(rows[rows["split"] == "train"]["cls"]) == set(rows["cls"])
+        assert min(shares(rows)) > 0
+
+
+def test_a_class_whose_only_text_has_another_label_as_well_stays():
+    # The text counts to the stratum of its other label, of which it is one of many.
+    for seed in range(10):
+        texts = [f"text number {i}" for i in range(40)]
+        rows = frame([*texts, texts[0]], [*["a", "b"] * 20, "only"])
+        found, _ = make_splits(rows, CLS, seed)
+        assert found[found["cls"] == "only"]["split"].tolist() == ["train"]
+
+
+def test_few_classes_are_split_as_before():
+    """By the rule before: each class's share rounded by itself, the first by hash of the text."""
+    for seed in range(3):
+        rows = numbered(333, ["a", "b", "a", "c", "a", "b", "a"] * 47 + ["c"] * 4)
+        new = make_splits(rows.copy(), CLS, seed)[0]["split"].tolist()
+        old = make_splits(rows.copy(), CLS, seed, rules=1)[0]["split"].tolist()
+        assert new == old
+        assert new.count("test") == sum(round(0.1 * n) for n in rows["cls"].value_counts())
+
+
+def test_old_rules_round_each_class_by_itself():
+    rows, _ = make_splits(classed([4] * 77), CLS, 0, rules=1)
+    assert shares(rows) == (306, 1, 1)
+
+
+def test_a_split_that_is_missing_is_taken_over_all_classes():
+    rows = classed([4] * 77)
+    rows["split"] = ["train", "train", "train", "test"] * 77
+    rows, report = make_splits(rows, CLS, 0)
+    assert shares(rows) == (208, 23, 77)
+    assert "validation for cls: 23 rows moved from train (10 % of its texts)" in report["split"][1]
+
+
+def test_the_error_names_column_task_and_texts():
+    rows = numbered(40, ["a", "b"] * 20)
+    rows["reg"] = pd.Series([0.5, 0.7] + [None] * 38, dtype=object)
+    message = (
+        r"`mark` should have enough texts to take a validation split from train, which keeps one "
+        r"score\. Found 2 texts with a value, 1 in train\. .* leave this task out\."
+    )
+    with pytest.raises(UserError, match=message):
+        make_splits(rows, BOTH, 0, names={"cls": "label", "reg": "mark"})

@@ -1,13 +1,18 @@
+import datetime
 import json
 import math
 
+import pandas as pd
 import pytest
 
 from dao.errors import UserError
 from dao.learner.kinds.classification import Classification
+from dao.learner.kinds.declared import task_settings
 from dao.learner.kinds.regression import Regression
 from tasks import unseen
+from tasks.data import load
 from tasks.sources import read
+from tasks.standard import parse_prose
 from tasks.table import Columns
 from tasks.unseen import load_unseen, overlap, read_texts
 
@@ -86,7 +91,7 @@ def test_overlap_counts_known_texts(csv):
 
 
 def test_texts_in_order(csv):
-    assert read_texts(csv("body\n b \nnan\n"), Columns(text="body")) == ["b", "nan"]
+    assert read_texts(csv("body\n b \nnan\n"), Columns(text="body"))[1] == ["b", "nan"]
 
 
 @pytest.mark.parametrize("cell", [math.nan, None, " "])
@@ -99,3 +104,36 @@ def test_a_missing_text_is_named(csv, cell):
 def test_no_column_of_texts(csv):
     with pytest.raises(UserError, match=r"`body` should be a column of .* Found: text, label"):
         read_texts(csv("text,label\na,up\n"), Columns(text="body"))
+
+
+DAY = datetime.date(2024, 5, 1)
+NO_TEXTS = [5, 1.5, True, DAY, [1, 2], ["a"], {"a": 1}, b"a"]
+
+
+def parquet(folder, cells):
+    path = folder / "data.parquet"
+    pd.DataFrame({"text": cells, "label": ["up"] * len(cells)}).to_parquet(path)
+    return str(path)
+
+
+@pytest.mark.parametrize("cell", NO_TEXTS, ids=repr)
+def test_what_is_no_text_is_refused_in_one_line(tmp_path, cell):
+    path = parquet(tmp_path, [None, cell])
+    with pytest.raises(UserError, match=r"`text` of .* should be text, or empty .* in row 2\. "):
+        load([path], Columns(), tasks={"cls": task_settings("cls", {})})
+    with pytest.raises(UserError, match=r"`text` of .* should have a text in every row"):
+        read_texts(path, Columns())
+    with pytest.raises(UserError, match=r"`text` of .* should be text\. Found .* in row 1\. "):
+        read_texts(parquet(tmp_path, [cell]), Columns())
+
+
+@pytest.mark.parametrize("cell", [5, 1.5, True, [1], {"a": 1}])
+def test_json_without_text_is_refused(csv, cell):
+    path = csv(json.dumps([{"text": "a", "label": "up"}, {"text": cell, "label": "up"}]), "a.json")
+    with pytest.raises(UserError, match=r"`text` of .* should be text, or empty .* in row 2\. "):
+        load([path], Columns(), tasks={"cls": task_settings("cls", {})})
+
+
+@pytest.mark.parametrize("cell", [None, math.nan, pd.NaT, " "])
+def test_an_empty_text_is_missing(cell):
+    assert parse_prose(cell) is None

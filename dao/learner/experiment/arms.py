@@ -60,8 +60,8 @@ KNOWN: Mapping[str, Mapping[str, Any]] = {
 SETS_APART = ("tasks", "weighting", "dendrites.enabled", "dendrites.control")
 """The settings in which arms may differ."""
 
-PLACES = ("output", "cache", "name")
-"""Settings that change no result."""
+PLACES = ("output", "cache", "name", "data.rules")
+"""Settings that change no result; what `data.rules` changes shows in the data's fingerprint."""
 
 
 def known_arms(tasks: Sequence[str]) -> dict[str, Mapping[str, Any]]:

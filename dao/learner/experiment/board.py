@@ -13,11 +13,14 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from dao.learner.config import Config
+from dao.learner.console import styled
 from dao.learner.experiment.grid import Cell
 from dao.learner.experiment.job import Outcome
 from dao.learner.kinds.recorded import recorded_tasks, selection
+from dao.learner.numbers import number
 
 __all__ = ["Board", "duration", "figures"]
 
@@ -120,18 +123,18 @@ class Board:
         except OSError:
             return "waiting"
 
-    def _text(self, cell: Cell, *, compact: bool) -> str:
+    def _text(self, cell: Cell, *, compact: bool) -> Text:
         state = self._state(cell)
         if state == "running":
             progress = _progress(cell.cfg)
-            return f"[yellow]{_running(progress, compact=compact)}[/yellow]"
+            return styled(_running(progress, compact=compact), "yellow")
         if state == "done":
             if cell.name not in self._done:
                 self._done[cell.name] = figures(cell.cfg, short=True)
-            return f"[green]{'ok' if compact else self._done[cell.name]}[/green]"
-        if compact:
-            return "[red]X[/red]" if state == "failed" else "[dim].[/dim]"
-        return "[red]failed[/red]" if state == "failed" else "[dim]waiting[/dim]"
+            return styled("ok" if compact else self._done[cell.name], "green")
+        if state == "failed":
+            return styled("X" if compact else "failed", "red")
+        return styled("." if compact else "waiting", "dim")
 
 
 def figures(cfg: Config, *, short: bool = False) -> str:
@@ -143,8 +146,10 @@ def figures(cfg: Config, *, short: bool = False) -> str:
     except (OSError, ValueError, KeyError):
         return "done"
     if short:
-        return " ".join("none" if value is None else f"{value:.3f}" for _, value in found)
-    shown = [f"{name} none" if value is None else f"{name} {value:.4f}" for name, value in found]
+        return " ".join(
+            "none" if value is None else number(value, decimals=3) for _, value in found
+        )
+    shown = [f"{name} {'none' if value is None else number(value)}" for name, value in found]
     return ", ".join([*shown, f"trained in {seconds:.0f} s"])
 
 
@@ -204,7 +209,7 @@ def _steps(cfg: Config) -> int | None:
         rows = int(report["rows"]["train"])
     except (OSError, ValueError, KeyError):
         return None
-    return math.ceil(rows / cfg.train.batch_size) * cfg.train.epochs
+    return math.ceil(rows / (cfg.train.batch_size * cfg.train.accumulate)) * cfg.train.epochs
 
 
 def _last_row(path: Path) -> Mapping[str, Any] | None:

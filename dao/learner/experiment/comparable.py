@@ -10,6 +10,7 @@ from typing import Any
 from dao.errors import UserError
 from dao.learner.experiment.arms import KNOWN, PAPER, PLACES, SETS_APART, single
 from dao.learner.experiment.runs import Run, flat
+from dao.learner.folders import absolute
 
 __all__ = ["FREE", "check_comparable", "check_same_settings", "check_same_test", "differing"]
 
@@ -125,12 +126,19 @@ def _recorded(run: Run) -> dict[str, Any]:
     """What a run really was, where its settings leave that to the machine."""
     provenance = run.metrics["provenance"]
     return {
-        "`encoder` as loaded": provenance.get("encoder"),
+        "`encoder` as loaded": _loaded(provenance.get("encoder")),
         **_made(provenance.get("scratch")),
         "precision": provenance.get("precision"),
         "source files": [source.get("sha256") for source in run.metrics["data"]["sources"]],
         "number of restarts": len(_restarts(run)),
     }
+
+
+def _loaded(encoder: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """The encoder of a run; a folder by its full path, which earlier runs may have in part."""
+    if encoder is None or encoder.get("origin") != "folder":
+        return encoder
+    return {**encoder, "name": absolute(encoder["name"])}
 
 
 def _made(scratch: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dao.learner.command import show_tables
 from dao.learner.experiment.comparison import compare
 from dao.learner.experiment.tables import column
 from dao.learner.experiment.terminal import titled
+from dao.learner.numbers import aligned
 
 __all__ = ["comparison_lines", "comparison_tables", "print_comparison"]
 
@@ -27,27 +28,28 @@ def comparison_tables(found: Mapping[str, Any]) -> list[Table]:
     about = found["metrics"]
     labels = {m: column(described) for m, described in about.items()}
     figures = titled("test", ["", *labels.values()])
-    for name in ("a", "b"):
+    columns = [aligned([found[name]["mean"][metric] for name in "ab"]) for metric in about]
+    for place, name in enumerate("ab"):
         side = found[name]
         seeds = f"seed{'s' * (len(side['seeds']) > 1)} {', '.join(map(str, side['seeds']))}"
-        means = (_number(side["mean"][metric]) for metric in about)
+        means = (column[place] for column in columns)
         figures.add_row(f"{name.upper()}: {side['arm']}, {seeds}", *means)
     tables = [figures]
     if found["effects"]:
         heads = ["A - B", "n", "mean", "t 95 %", "BCa 95 %", "p t", "p Holm", "p permutation"]
         tables.append(titled("over seeds, paired", [*heads, "detectable", "verdict"]))
         for test in found["effects"]:
-            intervals = map(_interval, (test["t95"], test["bca95"]))
+            shown = _with_intervals(test["mean"], test["t95"], test["bca95"])
             ps = map(_p, (test["p_t"], test["p_holm"], test["p_permutation"]))
-            numbers = [str(test["n"]), _signed(test["mean"]), *intervals, *ps]
-            cells = [labels[test["metric"]], *numbers, _number(test["detectable"])]
-            tables[-1].add_row(*cells, test["verdict"])
+            numbers = [str(test["n"]), *shown, *ps, *aligned([test["detectable"]])]
+            tables[-1].add_row(labels[test["metric"]], *numbers, test["verdict"])
     heads = ["A - B", "test", "n", "mean", "95 %", "p", "p Holm", "verdict"]
     tables.append(titled("over test rows, paired", heads))
     for test in found["per_example"]:
-        shown = [labels[test["metric"]], test["test"], str(test["n"]), _signed(test["estimate"])]
+        about_test = [labels[test["metric"]], test["test"], str(test["n"])]
+        shown = _with_intervals(test["estimate"], test["interval95"])
         ps = map(_p, (test["p"], test["p_holm"]))
-        tables[-1].add_row(*shown, _interval(test["interval95"]), *ps, test["verdict"])
+        tables[-1].add_row(*about_test, *shown, *ps, test["verdict"])
     return tables
 
 
@@ -59,16 +61,12 @@ def comparison_lines(found: Mapping[str, Any]) -> list[str]:
     return [*lines, *found["notes"], *found["method"]]
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
-
-
-def _signed(value: float | None) -> str:
-    return "" if value is None else f"{value:+.4f}"
-
-
-def _interval(bounds: Sequence[float] | None) -> str:
-    return "" if bounds is None else f"{bounds[0]:+.4f} to {bounds[1]:+.4f}"
+def _with_intervals(estimate: float | None, *intervals: Sequence[float] | None) -> list[str]:
+    """A difference and its intervals, all with equally many decimals."""
+    ends = [end for bounds in intervals for end in bounds or (None, None)]
+    first, *shown = aligned([estimate, *ends], signed=True)
+    pairs = zip(shown[::2], shown[1::2], strict=True)
+    return [first, *(f"{low} to {high}" if low and high else "" for low, high in pairs)]
 
 
 def _p(value: float | None) -> str:

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from dao.learner.experiment.arms import label
 from dao.learner.experiment.figures import INK, NARROW, Panel, arm_style
 from dao.learner.experiment.statistics import Interval, t_interval
+from dao.learner.numbers import number
 
 __all__ = ["cost_panels", "effect_panels", "improvement_panels", "improvements"]
 
@@ -29,7 +30,9 @@ def effect_panels(findings: Mapping[str, Any], metrics: Sequence[str]) -> list[P
         if not effects:
             continue
         about = findings["metrics"][metric]
-        told = "; ".join(f"{e['name']} {e['mean']:+.4f}, {e['verdict']}" for e in effects)
+        told = "; ".join(
+            f"{e['name']} {number(e['mean'], signed=True)}, {e['verdict']}" for e in effects
+        )
         panels.append(
             Panel(
                 partial(_draw_effects, effects=effects, about=about),
@@ -118,7 +121,9 @@ def improvement_panels(findings: Mapping[str, Any], metrics: Sequence[str]) -> l
         if not found:
             continue
         about = findings["metrics"][metric]
-        told = "; ".join(f"{label(arm)} {mean:+.4f}" for arm, (mean, _, _) in found.items())
+        told = "; ".join(
+            f"{label(arm)} {number(mean, signed=True)}" for arm, (mean, _, _) in found.items()
+        )
         panels.append(
             Panel(
                 partial(_draw_improvements, found=found, about=about),
@@ -171,7 +176,7 @@ def cost_panels(
             }
             if not points:
                 continue
-            told = "; ".join(f"{label(a)} {x:,.0f}, {y:.4f}" for a, (x, y, _) in points.items())
+            told = "; ".join(f"{label(a)} {x:,.0f}, {number(y)}" for a, (x, y, _) in points.items())
             panels.append(
                 Panel(
                     partial(_draw_cost, points=points, name=name, about=about),

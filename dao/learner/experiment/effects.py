@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dao.learner.dendrite_share import shares_of_sets
 from dao.learner.experiment.arms import ARMS, known_arms, single
 from dao.learner.experiment.comparable import check_comparable
 from dao.learner.experiment.contrasts import SELECTION, About, Contrast, contrasts, measured
@@ -112,6 +113,7 @@ def _arm(runs: Sequence[Run], metrics: Sequence[str]) -> dict[str, Any]:
     `parameters` is how many trained at most, dendrites included (those of sham never train);
     `seconds` the training took; `validations` each run had, and `steps` and restarts the first.
     `latency_ms` is of the first seed that all arms have, as `latency.latencies` has it.
+    `output_shares_of_sets` takes the layers of all seeds together.
     """
     values = {m: {str(run.seed): run.figure(m) for run in runs} for m in metrics}
     values = {m: by_seed for m, by_seed in values.items() if set(by_seed.values()) != {None}}
@@ -132,6 +134,10 @@ def _arm(runs: Sequence[Run], metrics: Sequence[str]) -> dict[str, Any]:
             str(run.seed): run.metrics["training"]["selected_after_step"] for run in runs
         },
         "dendrites_kept": {seed: report["dendrites_kept"] for seed, report in grown.items()},
+        "dendrites_lr": runs[0].config.dendrites.lr,
+        "output_shares_of_sets": shares_of_sets(
+            report.get("output_shares") or {} for report in grown.values()
+        ),
     }
 
 

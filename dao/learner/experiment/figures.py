@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from typing import Any
+from zlib import crc32
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-__all__ = ["GRID", "INK", "Panel", "arm_style", "columns", "png", "svg"]
+__all__ = ["GRID", "INK", "Panel", "arm_style", "columns", "png", "svg", "task_style"]
 
 # Odd on purpose: in a page these two are replaced by the colours of the reader's theme.
 INK, GRID = "#1b1b1f", "#c4c4c9"
@@ -28,10 +29,14 @@ ARM_STYLES: Mapping[str, tuple[str, str, str]] = {
     "dao+dendrites": ("#CC79A7", "D", "-"),
     "sham": ("#E69F00", "v", "--"),
     "capacity": ("#009E73", "P", "--"),
-    "cls": ("#56B4E9", "X", ":"),
-    "reg": ("#56B4E9", "X", ":"),
     "dao-paper": ("#7A5195", "*", "-."),
 }
+ALONE_COLOURS = ("#56B4E9", "#8C564B", "#7F7F7F", "#17BECF", "#BCBD22")
+ALONE_MARKERS = ("X", "<", ">", "h", "p", "d", "8")
+TASK_COLOURS = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7A5195", INK,
+)  # fmt: skip
+DASHES = ("-", "--", "-.", ":")
 STYLE = {
     "font.family": "sans-serif",
     "font.size": 9.0,
@@ -51,6 +56,7 @@ STYLE = {
     "grid.color": GRID,
     "grid.linewidth": 0.6,
     "lines.linewidth": 1.4,
+    "lines.solid_capstyle": "butt",  # an interval ends where it ends, however thick its line
     "lines.markersize": 4.5,
     "legend.frameon": False,
     "svg.fonttype": "none",
@@ -76,9 +82,28 @@ class Panel:
 
 
 def arm_style(arm: str) -> dict[str, Any]:
-    """Colour, marker and dash of an arm, as matplotlib's keywords."""
-    colour, marker, dash = ARM_STYLES.get(arm, ("#999999", ".", "-."))
+    """Colour, marker and dash of an arm, as matplotlib's keywords; one task alone goes by name.
+
+    Example:
+        >>> arm_style("dao")["color"], arm_style("topic") == arm_style("topic")
+        ('#0072B2', True)
+    """
+    place = crc32(arm.encode())
+    alone = ALONE_COLOURS[place % len(ALONE_COLOURS)], ALONE_MARKERS[place % len(ALONE_MARKERS)]
+    colour, marker, dash = ARM_STYLES.get(arm, (*alone, ":"))
     return {"color": colour, "marker": marker, "linestyle": dash}
+
+
+def task_style(index: int) -> dict[str, Any]:
+    """Colour and dash of the task at this place; 32 of them are distinct, by colour the first 8.
+
+    Example:
+        >>> task_style(0)["color"] == task_style(8)["color"], task_style(8)["linestyle"]
+        (True, '--')
+    """
+    colours = len(TASK_COLOURS)
+    dash = DASHES[(index + index // colours) % len(DASHES)]
+    return {"color": TASK_COLOURS[index % colours], "linestyle": dash}
 
 
 @contextmanager

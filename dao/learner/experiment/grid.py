@@ -106,13 +106,24 @@ def check_not_other(cell: Cell) -> None:
         return
     found, asked = _settings(folder.config()), _settings(cell.cfg)
     for key in [key for key in {**asked, **found} if key not in PLACES]:
-        if found.get(key) != asked.get(key):
+        if not _same(key, found.get(key), asked.get(key)):
             state = "a finished run" if folder.finished else "an unfinished run"
             raise UserError(
                 f"{folder.path} should hold a run of the settings asked for. Found {state} with "
                 f"`{key}` {found.get(key)!r} in place of {asked.get(key)!r}. Give the old value, "
                 f"another --output, or remove the folder."
             )
+
+
+def _same(key: str, found: Any, asked: Any) -> bool:  # noqa: ANN401
+    """Whether two values of a setting are one; numbers as cells of a table may be 1 and 1.0."""
+    if found == asked or not key.startswith("data.where."):
+        return bool(found == asked)
+    pairs = [value if isinstance(value, list) else [value] for value in (found, asked)]
+    try:
+        return [float(cell) for cell in pairs[0]] == [float(cell) for cell in pairs[1]]
+    except (TypeError, ValueError):
+        return False
 
 
 def _config(shared: Config, arm: str, seed: int) -> Config:

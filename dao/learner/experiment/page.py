@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from dao.learner.console import as_markdown
 from dao.learner.experiment.figures import Panel, columns, svg
 
 __all__ = ["Bullets", "Figure", "Part", "Picture", "Section", "Table", "Text", "html", "markdown"]
@@ -212,10 +213,10 @@ def _span(cell: str) -> str:
 
 def markdown(title: str, sections: Sequence[Section]) -> str:
     """The same as Markdown, with the figures as PNG files beside it."""
-    lines = [f"# {_plain(title)}", ""]
+    lines = [f"# {as_markdown(title)}", ""]
     for index, section in enumerate(sections):
         if index:
-            lines += [f"## {_plain(section.title)}", ""]
+            lines += [f"## {as_markdown(section.title)}", ""]
         for part in section.parts:
             lines += [_markdown(part), ""]
     return "\n".join(lines).rstrip() + "\n"
@@ -224,22 +225,18 @@ def markdown(title: str, sections: Sequence[Section]) -> str:
 def _markdown(part: Part) -> str:
     match part:
         case Text(text, _):
-            return _plain(text)
+            return as_markdown(text)
         case Bullets(items):
-            return "\n".join(f"- {_plain(item)}" for item in items)
+            return "\n".join(f"- {as_markdown(item)}" for item in items)
         case Table(caption, head, rows, words):
             side = "---" if words else "---:"
             lines = [head, ["---", *[side] * (len(head) - 1)], *rows]
-            cells = [[_plain(c) if i != 1 else c for c in line] for i, line in enumerate(lines)]
-            return f"{_plain(caption)}\n\n" + "\n".join(f"| {' | '.join(c)} |" for c in cells)
+            cells = [
+                [as_markdown(c) if i != 1 else c for c in line] for i, line in enumerate(lines)
+            ]
+            return f"{as_markdown(caption)}\n\n" + "\n".join(f"| {' | '.join(c)} |" for c in cells)
         case Figure(path, panels, caption):
             alt = "; ".join(panel.alt.partition(". ")[0].rstrip(".") for panel in panels)
-            return f"![{_plain(alt)}]({path})\n\n{_plain(caption)}"
+            return f"![{as_markdown(alt)}]({path})\n\n{as_markdown(caption)}"
         case Picture(path, _, alt, caption):
-            return f"![{_plain(alt)}]({path})\n\n{_plain(caption)}"
-
-
-def _plain(text: str) -> str:
-    """Keep text from being read as markup."""
-    text = re.sub(r"([\\`*\[\]|])", r"\\\1", " ".join(text.split()))
-    return text.replace("&", "&amp;").replace("<", "&lt;")
+            return f"![{as_markdown(alt)}]({path})\n\n{as_markdown(caption)}"

@@ -15,18 +15,21 @@ from sklearn.metrics import confusion_matrix
 from dao.learner.experiment.arms import label
 from dao.learner.experiment.figures import INK, Panel, arm_style
 from dao.learner.experiment.runs import Run
+from dao.learner.numbers import number
 
 __all__ = [
     "Reliability",
     "calibration",
     "calibration_panel",
     "confusion_panel",
+    "labels_panel",
     "reliability",
     "score_panel",
 ]
 
 BINS = 10
 NUMBERED = 12  # classes up to which a cell has room for its count
+LABELS = 20  # bars of a picture
 SHORTENED = 16  # characters of a class name on an axis
 
 
@@ -40,8 +43,8 @@ def confusion_panel(arm: str, runs: Sequence[Run], task: str) -> Panel | None:
     right = int(np.trace(counts))
     told = f"{right} of {counts.sum()} right over {_seeds(runs)}"
     return Panel(
-        partial(_draw_confusion, counts=counts, classes=classes, title=label(arm)),
-        f"Confusion matrix of {label(arm)}: {told}.",
+        partial(_draw_confusion, counts=counts, classes=classes, title=f"{task}: {label(arm)}"),
+        f"Confusion matrix of {task}, {label(arm)}: {told}.",
         (4.3, 3.9),
     )
 
@@ -61,13 +64,17 @@ def _draw_confusion(axes: Axes, counts: np.ndarray, classes: Sequence[str], titl
                 column, row, f"{count:,}", ha="center", va="center",
                 color="#ffffff" if dark else "#101010",
             )  # fmt: skip
-    names = [n if len(n) <= SHORTENED else f"{n[: SHORTENED - 1]}…" for n in classes]
+    names = [_short(name) for name in classes]
     axes.set_xticks(range(len(names)), names, rotation=35, ha="right")
     axes.set_yticks(range(len(names)), names)
     axes.grid(visible=False)
     axes.set_title(title)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= SHORTENED else f"{name[: SHORTENED - 1]}…"
 
 
 def score_panel(arm: str, runs: Sequence[Run], task: str) -> Panel | None:
@@ -78,23 +85,53 @@ def score_panel(arm: str, runs: Sequence[Run], task: str) -> Panel | None:
     actual, predicted = (rows[c].astype(float).to_numpy() for c in (f"{task}_target", task))
     error = float(np.mean((actual - predicted) ** 2))
     return Panel(
-        partial(_draw_scores, actual=actual, predicted=predicted, arm=arm),
-        f"Predicted against true score of {label(arm)}, {len(rows):,} predictions over "
-        f"{_seeds(runs)}; mean squared error {error:.4f}.",
+        partial(_draw_scores, actual=actual, predicted=predicted, title=f"{task}: {label(arm)}"),
+        f"Predicted against true score of {task}, {label(arm)}, {len(rows):,} predictions over "
+        f"{_seeds(runs)}; mean squared error {number(error)}.",
         (4.3, 4.0),
     )
 
 
-def _draw_scores(axes: Axes, actual: np.ndarray, predicted: np.ndarray, arm: str) -> None:
+def _draw_scores(axes: Axes, actual: np.ndarray, predicted: np.ndarray, title: str) -> None:
     # As pixels: thousands of vector points would only make the page heavy.
     axes.scatter(actual, predicted, s=11, alpha=0.5, color="#0072B2", linewidths=0, rasterized=True)
     both = np.concatenate([actual, predicted])
     ends = [both.min(), both.max()]
     axes.plot(ends, ends, color=INK, linewidth=1, linestyle="--", label="predicted = true")
-    axes.set_title(label(arm))
+    axes.set_title(title)
     axes.locator_params(nbins=6)
     axes.set_xlabel("true score (unit of the data)")
     axes.set_ylabel("predicted score (unit of the data)")
+
+
+def labels_panel(arm: str, runs: Sequence[Run], task: str) -> Panel | None:
+    """F1 of each label of a task, mean over seeds, the frequent ones first; None without any."""
+    tables = [run.metrics["splits"]["test"].get(task, {}).get("per_label") for run in runs]
+    known = [table for table in tables if table]
+    if not known:
+        return None
+    names = sorted(known[0], key=lambda name: (-known[0][name]["support"], name))[:LABELS]
+    f1 = {name: float(np.mean([table[name]["f1"] for table in known])) for name in names}
+    rows = {name: int(known[0][name]["support"]) for name in names}
+    told = "; ".join(f"{name} {value:.3f}" for name, value in f1.items())
+    return Panel(
+        partial(_draw_labels, f1=f1, rows=rows, title=f"{task}: {label(arm)}", arm=arm),
+        f"F1 of the labels of {task}, {label(arm)}. {told}.",
+        (4.3, 1.2 + 0.22 * max(6, len(names))),
+    )
+
+
+def _draw_labels(
+    axes: Axes, f1: dict[str, float], rows: dict[str, int], title: str, arm: str
+) -> None:
+    axes.barh(range(len(f1)), list(f1.values()), color=arm_style(arm)["color"], height=0.65)
+    axes.set_yticks(range(len(f1)), [f"{_short(name)} ({rows[name]:,})" for name in f1])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.grid(axis="y", visible=False)
+    axes.set_title(title)
+    axes.set_xlabel("F1")
+    axes.set_ylabel("label (test rows)")
 
 
 @dataclass(frozen=True)
@@ -145,17 +182,17 @@ def calibration(runs: Sequence[Run], task: str) -> Reliability | None:
     return reliability(confidence, (rows[task] == rows[f"{task}_target"]).to_numpy())
 
 
-def calibration_panel(found: dict[str, Reliability]) -> Panel:
-    """Share of right predictions against confidence, one line per arm."""
-    told = "; ".join(f"{label(a)} ECE {r.ece:.4f}" for a, r in found.items())
+def calibration_panel(found: dict[str, Reliability], task: str) -> Panel:
+    """Share of right predictions of a task against confidence, one line per arm."""
+    told = "; ".join(f"{label(a)} ECE {number(r.ece)}" for a, r in found.items())
     return Panel(
-        partial(_draw_calibration, found=found),
-        f"Reliability of the predicted class's probability. {told}.",
+        partial(_draw_calibration, found=found, title=f"{task}: calibration"),
+        f"{task}: reliability of the predicted class's probability. {told}.",
         (4.3, 4.0),
     )
 
 
-def _draw_calibration(axes: Axes, found: dict[str, Reliability]) -> None:
+def _draw_calibration(axes: Axes, found: dict[str, Reliability], title: str) -> None:
     axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=(0, (1, 2)), label="calibrated")
     for arm, curve in found.items():
         style = arm_style(arm)
@@ -172,7 +209,7 @@ def _draw_calibration(axes: Axes, found: dict[str, Reliability]) -> None:
         )
     axes.set_xlim(0, 1.02)
     axes.set_ylim(0, 1.02)
-    axes.set_title("Calibration")
+    axes.set_title(title)
     axes.set_xlabel("probability of the predicted class (share)")
     axes.set_ylabel("right predictions (share)")
 

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from dao.learner.experiment import tables
-from dao.learner.experiment.arms import ARMS, label
+from dao.learner.experiment.arms import ARMS, label, single
 from dao.learner.experiment.effect_figures import cost_panels, effect_panels, improvement_panels
 from dao.learner.experiment.figures import Panel, png
+from dao.learner.experiment.first_lines import dendrite_lines, worse_arms
 from dao.learner.experiment.page import (
     Bullets,
     Figure,
     Part,
     Picture,
     Section,
-    Table,
     Text,
     html,
     markdown,
 )
-from dao.learner.experiment.prediction_figures import (
-    calibration,
-    calibration_panel,
-    confusion_panel,
-    score_panel,
-)
+from dao.learner.experiment.prediction_sections import MOST, figure, left_out, prediction_sections
 from dao.learner.experiment.provenance import provenance_tables
 from dao.learner.experiment.results_csv import results_csv
-from dao.learner.experiment.runs import Run, Runs, read_runs
+from dao.learner.experiment.runs import Runs, read_runs
 from dao.learner.experiment.training_figures import dao_panels, loss_panels, validation_panels
 from dao.learner.files import write_atomically
 
@@ -38,9 +33,6 @@ __all__ = ["write_report"]
 
 IMPROVEMENT, TRAINING = "Accuracy_Improvement.png", "Dendrite_vs_Baseline_Training.png"
 GRAPH = "PAI/PAI.png"
-CORNERS = ("base", "dao", "dendrites", "dao+dendrites", "dao-paper")
-BESIDE_BASE = ("dao+dendrites", "dendrites", "dao", "dao-paper")
-"""The arm whose predictions are shown beside those of base: the first that is there."""
 
 
 def write_report(folder: Path, findings: Mapping[str, Any]) -> None:
@@ -71,13 +63,18 @@ def write_report(folder: Path, findings: Mapping[str, Any]) -> None:
 
 def _sections(findings: Mapping[str, Any], runs: Runs) -> list[Section]:
     metrics = list(findings["metrics"])
-    tasks = list(dict.fromkeys(about["task"] for about in findings["metrics"].values()))
+    many = len(tables.mains(findings)) > MOST
+    shown = [*tables.headlines(findings), *tables.mains(findings)] if many else metrics
+    tasks = [
+        task for task in dict.fromkeys(a["task"] for a in findings["metrics"].values()) if task
+    ]
     design, gaps = findings["design"], tables.missing(findings)
-    lead: list[Part] = [Bullets([*tables.headline(findings), *tables.beside(findings)])]
+    first = [*worse_arms(findings), *tables.headline(findings), *tables.beside(findings)]
+    lead: list[Part] = [Bullets([*first, *dendrite_lines(findings)])]
     lead += [Text(note, quiet=True) for note in (*gaps, DETECTABLE)]
     return [
         Section("Findings", lead),
-        _figure("Effects", "figures/effects.png", effect_panels(findings, metrics), EFFECTS),
+        figure("Effects", "figures/effects.png", effect_panels(findings, shown), EFFECTS),
         Section("Arms", [tables.arms_table(findings), Text(_arms_note(design), quiet=True)]),
         _effects(findings),
         *_relative(findings),
@@ -85,7 +82,7 @@ def _sections(findings: Mapping[str, Any], runs: Runs) -> list[Section]:
         _improvement(findings),
         _training(findings, runs, tasks),
         *_dao(design, dao_panels(runs, tasks)),
-        *_predictions(findings, runs),
+        *prediction_sections(findings, runs),
         _costs(findings, runs),
         *([_growth(runs)] if "dendrites" in design else []),
         _provenance(runs),
@@ -100,7 +97,7 @@ def _subject(design: Sequence[str]) -> str:
 def _arms_note(design: Sequence[str]) -> str:
     """What the arms are that are not named after what they have."""
     told = [text for arm, text in ARM_NOTES.items() if arm in design]
-    alone = [label(arm) for arm in ("cls", "reg") if arm in design]
+    alone = [label(arm) for arm in design if single(arm)]
     told += [f"{', '.join(alone)}: one task."] if alone else []
     return " ".join([*told, ARMS_END])
 
@@ -114,7 +111,7 @@ def _relative(findings: Mapping[str, Any]) -> list[Section]:
 def _dao(design: Sequence[str], panels: Sequence[Panel]) -> list[Section]:
     if not any("dao" in arm for arm in design):
         return []
-    return [_figure("What DAO did", "figures/dao.png", panels, DAO)]
+    return [figure("What DAO did", "figures/dao.png", panels, DAO)]
 
 
 DETECTABLE = (
@@ -145,26 +142,17 @@ RELATIVE = (
 )
 DAO = "Line: mean over seeds; band: lowest to highest seed."
 CURVES = (
-    "Means over seeds. Dotted vertical line: where dendrites were added, or, in the arms without, "
-    "the best weights put back and the optimizer started anew."
+    "Line: mean over seeds; band: mean ± one standard deviation over seeds, absent for one seed. "
+    "Dashed vertical line: where dendrites were added (growth), or, in arms without dendrites, the "
+    "best weights put back and the optimizer started anew (restart). Arms without either have none."
 )
-
-
-def _figure(title: str, path: str, panels: Sequence[Panel], caption: str) -> Section:
-    if not panels:
-        return _left_out(title, "no run has what it needs")
-    return Section(title, [Figure(path, panels, caption)])
-
-
-def _left_out(title: str, reason: str) -> Section:
-    return Section(title, [Text(f"Left out: {reason}.", quiet=True)])
 
 
 def _effects(findings: Mapping[str, Any]) -> Section:
     found = [tables.effects_table(findings, metric) for metric in findings["metrics"]]
     parts: list[Part] = [table for table in found if table]
     if not parts:
-        return _left_out(
+        return left_out(
             "Effects and contrasts", "it takes arms that share a seed, and two seeds at least"
         )
     lines = (tables.formulas(findings), *findings["method"])
@@ -174,7 +162,7 @@ def _effects(findings: Mapping[str, Any]) -> Section:
 def _per_example(findings: Mapping[str, Any]) -> Section:
     table = tables.per_example_table(findings)
     if table is None:
-        return _left_out("Per-example tests", "no predictions were compared")
+        return left_out("Per-example tests", "no predictions were compared")
     note = (
         "These ask whether the trained models differ on these test rows; only the effects over "
         "seeds say whether training again would."
@@ -183,67 +171,22 @@ def _per_example(findings: Mapping[str, Any]) -> Section:
 
 
 def _improvement(findings: Mapping[str, Any]) -> Section:
-    shares = [m for m, about in findings["metrics"].items() if about["task"] == "cls"]
-    panels = improvement_panels(findings, shares)
+    mains = tables.mains(findings)
+    shown = [*tables.headlines(findings), *(mains if len(mains) <= MOST else [])]
+    panels = improvement_panels(findings, shown)
     caption = "Paired by seed; bar: mean; whisker: 95 % t interval of the mean difference."
     if not panels:
-        reason = "it takes accuracy in base and another arm with the same seeds"
-        return _left_out("Accuracy and F1 beside base", reason)
-    return Section("Accuracy and F1 beside base", [Figure(IMPROVEMENT, panels, caption)])
+        reason = "it takes base and another arm with the same seeds"
+        return left_out("Improvement over base", reason)
+    return Section("Improvement over base", [Figure(IMPROVEMENT, panels, caption)])
 
 
 def _training(findings: Mapping[str, Any], runs: Runs, tasks: Sequence[str]) -> Section:
-    panels = loss_panels(runs, tasks) + validation_panels(runs, findings, findings["metrics"])
-    return _figure("Training and validation", TRAINING, panels, CURVES)
-
-
-def _predictions(findings: Mapping[str, Any], runs: Runs) -> list[Section]:
-    kinds = {about["task"] for about in findings["metrics"].values()}
-    sections = []
-    if "cls" in kinds:
-        found = _compared(findings["design"], runs, confusion_panel, "cls")
-        caption = "Test rows of all seeds together; colour: share of the row."
-        sections.append(_figure("Confusion matrix", "figures/confusion.png", found, caption))
-    if "reg" in kinds:
-        found = _compared(findings["design"], runs, score_panel, "reg")
-        caption = "Test rows of all seeds together."
-        sections.append(_figure("Predicted and true score", "figures/scores.png", found, caption))
-    if "cls" in kinds:
-        sections.append(_calibration(runs))
-    return sections
-
-
-def _compared(
-    design: Sequence[str],
-    runs: Runs,
-    panel_of: Callable[[str, Sequence[Run], str], Panel | None],
-    task: str,
-) -> list[Panel]:
-    shown = ["base", *[arm for arm in BESIDE_BASE if arm in design][:1]]
-    panels = [panel_of(arm, [*runs[arm].values()], task) for arm in shown if arm in runs]
-    return [panel for panel in panels if panel]
-
-
-def _calibration(runs: Runs) -> Section:
-    curves = {
-        arm: curve
-        for arm in CORNERS
-        if arm in runs and (curve := calibration(list(runs[arm].values()), "cls"))
-    }
-    if not curves:
-        return _left_out("Calibration", "no run has predictions with class probabilities")
-    caption = (
-        "Test rows of all seeds together, in ten bins of equal width by the probability of the "
-        "predicted class; the larger a point, the more rows in its bin. ECE: mean distance from "
-        "the diagonal, weighted by rows."
-    )
-    rows = [
-        [label(arm), f"{curve.count.sum():,}", tables.number(curve.ece)]
-        for arm, curve in curves.items()
-    ]
-    table = Table("Expected calibration error", ("arm", "predictions", "ECE (share)"), rows)
-    figure = Figure("figures/calibration.png", [calibration_panel(curves)], caption)
-    return Section("Calibration", [figure, table])
+    shown = list(findings["metrics"])
+    if len(tasks) > MOST:  # pictures that nobody would look through
+        tasks, shown = tasks[:MOST], tables.headlines(findings)
+    panels = loss_panels(runs, tasks) + validation_panels(runs, findings, shown)
+    return figure("Training and validation", TRAINING, panels, CURVES)
 
 
 def _costs(findings: Mapping[str, Any], runs: Runs) -> Section:
@@ -257,7 +200,7 @@ def _costs(findings: Mapping[str, Any], runs: Runs) -> Section:
         }
     }
     shown = {name: by_arm for name, by_arm in table.items() if by_arm}
-    section = _figure(
+    section = figure(
         "Quality and cost",
         "figures/cost.png",
         panels,
@@ -309,12 +252,12 @@ def _growth(runs: Runs) -> Section:
             )
             alt = "Validation scores and switches over the run, drawn by perforatedai."
             return Section(title, [Picture(GRAPH, graph.read_bytes(), alt, caption)])
-    return _left_out(title, "no run of arm dendrites has PAI/PAI.png")
+    return left_out(title, "no run of arm dendrites has PAI/PAI.png")
 
 
 def _provenance(runs: Runs) -> Section:
     if not runs:
-        return _left_out("Provenance", "no run folder was found")
+        return left_out("Provenance", "no run folder was found")
     return Section("Provenance", provenance_tables(runs))
 
 

@@ -8,11 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from dao.learner.experiment.runs import Runs
+from dao.learner.spreadsheets import guarded
 
 __all__ = ["results_csv"]
-
-FORMULAS = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula (OWASP, CSV injection)."""
 
 
 def results_csv(findings: Mapping[str, Any], runs: Runs) -> str:
@@ -40,4 +38,4 @@ def results_csv(findings: Mapping[str, Any], runs: Runs) -> str:
 
 def _cell(value: object) -> object:
     """Keep text from being run as a formula; numbers, also negative ones, are no text."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULAS) else value
+    return guarded(value) if isinstance(value, str) else value

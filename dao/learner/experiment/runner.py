@@ -23,6 +23,7 @@ from dao.learner import ranks
 from dao.learner.assessment import TableLike
 from dao.learner.command import print_plan
 from dao.learner.config import Config, load_config, parse_overrides
+from dao.learner.console import plain_console
 from dao.learner.encoder import load_config_of, locate
 from dao.learner.experiment.arms import ARMS, KNOWN, SETS_APART, chosen
 from dao.learner.experiment.backends import on_ray, on_this_machine
@@ -103,7 +104,8 @@ def run_factorial(
         settings: that all runs have; YAML file, overrides and flags, as `load_config` takes them.
         options: of the experiment.
         command: what trains; it is given the arguments of train.py.
-        read_data: the table, or the error that a run would end with, before there are dozens.
+        read_data: the table of a run, or the error for which it would be refused, before there
+            are dozens.
         dry_run: only show what would be done.
 
     Raises:
@@ -120,16 +122,16 @@ def run_factorial(
     for cell in cells:
         check_not_other(cell)
     folder = experiment_folder(shared)
-    console = Console(stderr=not dry_run, soft_wrap=True)
+    console = plain_console(stderr=not dry_run, soft_wrap=True)
+    missing = [cell for cell in cells if not RunFolder(cell.cfg.folder).finished]
+    for cfg in {cell.arm: cell.cfg for cell in missing}.values():
+        read_data(cfg)
     if dry_run:
         _describe(cells, folder, console)
-        print_plan(cells[0].cfg, read_data(shared)[1])
+        print_plan(cells[0].cfg, read_data(cells[0].cfg)[1])
         return
-    missing = [cell for cell in cells if not RunFolder(cell.cfg.folder).finished]
-    if missing:
-        read_data(shared)
-        if shared.encoder.scratch.when == "never":
-            load_config_of(locate(shared.encoder.name))  # or the error, before there are dozens
+    if missing and shared.encoder.scratch.when == "never":
+        load_config_of(locate(shared.encoder.name))  # or the error, before there are dozens
     try:
         failed = _work_off(cells, missing, folder, options, command, console)
         tidy(cells, folder)
@@ -195,7 +197,7 @@ def _work_off(
             if not outcome.finished:
                 board.failed[outcome.name] = outcome
             if not console.is_terminal:
-                console.print(board.line(outcome), markup=False, highlight=False)
+                console.print(board.line(outcome), highlight=False)
     return list(board.failed.values())
 
 
@@ -250,7 +252,7 @@ def _end(
     """Say what failed; write the report on these arms, or on None none."""
     for outcome in failed:
         line = f"{outcome.name} failed: {outcome.reason}"
-        console.print(line, markup=False, highlight=False)
+        console.print(line, highlight=False)
     if arms is not None:
         try:
             conclude(folder, arms)
@@ -258,7 +260,7 @@ def _end(
             if not failed:
                 raise
             # Not in place of what is wrong with the runs.
-            console.print(f"no report: {error}", markup=False, highlight=False)
+            console.print(f"no report: {error}", highlight=False)
     if failed:
         logs = ", ".join(str(folder / f"{o.name.replace('/', '/seed=')}.log") for o in failed)
         raise UserError(
@@ -277,10 +279,10 @@ def _describe(cells: Sequence[Cell], folder: Path, console: Console) -> None:
         own = " ".join(
             f"{k}={_plain(settings[k])}" for k in {**dict.fromkeys(SETS_APART), **KNOWN[arm]}
         )
-        console.print(f"# {arm}: {own}", markup=False, highlight=False)
+        console.print(f"# {arm}: {own}", highlight=False)
     console.print(
         f"# experiment: {folder}, {len(cells) - len(done)} of {len(cells)} runs to do",
-        markup=False, highlight=False,
+        highlight=False,
     )  # fmt: skip
 
 

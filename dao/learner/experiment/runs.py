@@ -18,6 +18,7 @@ from dao.learner.experiment.arms import KNOWN, known_arms
 from dao.learner.experiment.contrasts import SELECTION
 from dao.learner.kinds.recorded import Recorded, recorded_tasks, selection
 from dao.learner.record import RunFolder
+from dao.learner.spreadsheets import unguarded
 
 __all__ = ["Run", "Runs", "experiment", "flat", "read_arm", "read_run", "read_runs"]
 
@@ -78,6 +79,8 @@ class Run:
             frame = pd.read_csv(
                 self.path / "predictions.csv", dtype=text, keep_default_na=False, na_values=[""]
             )
+            for column in text.keys() & set(frame):
+                frame[column] = frame[column].map(unguarded, na_action="ignore")
             needed = ["id", "text", *(c for t in self.config.tasks for c in (t, f"{t}_target"))]
             others = [column for column in frame if column not in needed]
             return frame[needed + others].sort_values("id", kind="stable", ignore_index=True)

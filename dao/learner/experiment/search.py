@@ -11,19 +11,21 @@ from typing import Any
 
 import typer
 import yaml
-from rich.console import Console
 
 from dao.errors import UserError
 from dao.learner.assessment import TableLike
 from dao.learner.command import print_plan, print_results, show_tables
 from dao.learner.config import Config, load_config
+from dao.learner.console import plain_console
 from dao.learner.experiment.arms import PLACES
 from dao.learner.experiment.grid import Cell, check_not_other
 from dao.learner.experiment.job import Outcome
 from dao.learner.experiment.runner import Options, check_one_process, outcomes, tidy
 from dao.learner.experiment.terminal import titled
 from dao.learner.files import write_atomically
+from dao.learner.numbers import aligned
 from dao.learner.record import RunFolder
+from dao.learner.words import read_yaml, settled
 
 __all__ = ["cells", "read_grid", "run_search"]
 
@@ -49,8 +51,8 @@ def read_grid(options: Sequence[str]) -> dict[str, list[Any]]:
     for text in options:
         key, equals, listed = text.partition("=")
         try:
-            values = yaml.safe_load(f"[{listed}]") if equals else None
-        except yaml.YAMLError:
+            values = _settled(key, read_yaml(f"[{listed}]")) if equals else None
+        except (yaml.YAMLError, RecursionError):
             values = None
         if not key or not values or key in found:
             raise UserError(
@@ -66,6 +68,16 @@ def read_grid(options: Sequence[str]) -> dict[str, list[Any]]:
             )
         found[key] = values
     return found
+
+
+def _settled(key: str, values: Sequence[Any]) -> list[Any]:
+    """The values as the setting takes them: text as typed where the setting is text."""
+    *sections, leaf = key.split(".")
+    model: Any = Config
+    for section in sections:
+        field = model.model_fields.get(section)
+        model = getattr(field, "annotation", Config)
+    return [settled(model, {leaf: value})[leaf] for value in values]
 
 
 def cells(
@@ -121,7 +133,7 @@ def run_search(
         grid: as `read_grid` gives it.
         jobs: runs at a time.
         command: what trains; it is given the arguments of train.py.
-        read_data: the table, or the error that every run would end with.
+        read_data: the table of a run, or the error for which it would be refused.
         dry_run: only show what would be done.
 
     Raises:
@@ -133,14 +145,14 @@ def run_search(
     for cell in combinations:
         check_not_other(cell)
     folder = search_folder(load_config(*settings))
-    console = Console(stderr=not dry_run, soft_wrap=True)
+    console = plain_console(stderr=not dry_run, soft_wrap=True)
     missing = [cell for cell in combinations if not RunFolder(cell.cfg.folder).finished]
-    if missing or dry_run:
-        _, table, _ = read_data(combinations[0].cfg)
+    for cell in missing:
+        read_data(cell.cfg)
     if dry_run:
         for cell in combinations:
-            console.print(f"# {cell.arm}", markup=False, highlight=False)
-        print_plan(combinations[0].cfg, table)
+            console.print(f"# {cell.arm}", highlight=False)
+        print_plan(combinations[0].cfg, read_data(combinations[0].cfg)[1])
         return
     failed: list[Outcome] = []
     done = len(combinations) - len(missing)
@@ -151,7 +163,7 @@ def run_search(
             failed += [] if outcome.finished else [outcome]
             end = "done" if outcome.finished else f"failed: {outcome.reason}"
             line = f"{done}/{len(combinations)} {outcome.name}: {end}"
-            console.print(line, markup=False, highlight=False)
+            console.print(line, highlight=False)
     except KeyboardInterrupt:
         console.print("stopped; the same command again continues with what is missing")
         raise typer.Exit(130) from None
@@ -172,8 +184,9 @@ def _conclude(combinations: Sequence[Cell], grid: Mapping[str, Any], folder: Pat
         return
     flat = {cell.arm: _values(cell, grid) for cell in ended}
     table = titled("validation", [*grid, "score ↑"])
-    for score, cell in ranked:
-        table.add_row(*map(str, flat[cell.arm]), f"{score:.4f}")
+    scores = aligned([score for score, _ in ranked])
+    for shown, (_, cell) in zip(scores, ranked, strict=True):
+        table.add_row(*map(str, flat[cell.arm]), shown)
     best = ranked[0][1]
     content = {
         "selected": str(best.cfg.folder),

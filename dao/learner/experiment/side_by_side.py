@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from rich.markup import escape
 from rich.table import Table
 
 from dao.errors import UserError
@@ -19,6 +18,7 @@ from dao.learner.experiment.comparable import check_same_test
 from dao.learner.experiment.runs import read_run
 from dao.learner.experiment.terminal import titled
 from dao.learner.kinds import Task
+from dao.learner.numbers import aligned
 from dao.learner.predictor import Predictor
 from dao.learner.record import RunFolder
 from dao.learner.scoring import measure
@@ -109,11 +109,14 @@ def beside_tables(found: Mapping[str, Any]) -> list[Table]:
     classes = sorted({repr(c) for side in sides.values() for c in side["positive"].values()})
     title = f"test; rare: {' or '.join(classes)}" if rare else "test"
     heads = (f"{task} {metric} {arrow}" for task, metric, arrow in shown)
-    figures = titled(escape(title), ["", *heads])
+    figures = titled(title, ["", *heads])
     cost = titled("cost", ["", "parameters ↓", "MB on disk ↓", *SPEED.values()])
-    for label, side in sides.items():
-        values = (side["figures"].get(task, {}).get(metric) for task, metric, _ in shown)
-        figures.add_row(label, *("" if value is None else f"{value:.4f}" for value in values))
+    columns = [
+        aligned([side["figures"].get(task, {}).get(metric) for side in sides.values()])
+        for task, metric, _ in shown
+    ]
+    for place, (label, side) in enumerate(sides.items()):
+        figures.add_row(label, *(column[place] for column in columns))
         size = f"{side['parameters']:,}", f"{side['disk_megabytes']:.2f}"
         cost.add_row(label, *size, *(f"{side[key]:,.2f}" for key in SPEED))
     return [figures, cost]

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dao.learner.experiment.arms import ARMS, label
-from dao.learner.experiment.contrasts import CHECK, METRICS, families
+from dao.learner.experiment.contrasts import CHECK, PRIMARY, main_figures
 from dao.learner.experiment.page import Table
 from dao.learner.experiment.verdicts import NO_DIFFERENCE
+from dao.learner.numbers import number as plain_number
 
 __all__ = [
     "NOTHING",
@@ -21,6 +22,7 @@ __all__ = [
     "formulas",
     "headline",
     "headlines",
+    "mains",
     "missing",
     "number",
     "per_example_table",
@@ -40,15 +42,7 @@ def number(value: float | None, *, signed: bool = False) -> str:
     """
     if value is None or not math.isfinite(value):
         return NOTHING
-    if value == 0:
-        return "0"
-    order = math.floor(math.log10(abs(value)))
-    if order < -7:
-        text = f"{value:{'+' if signed else ''}.1e}"
-    else:
-        decimals = 1 - order if order < -3 else 4 if order < 1 else 2 if order < 3 else 0
-        text = f"{value:{'+' if signed else ''},.{decimals}f}"
-    return text.replace("-", MINUS)
+    return plain_number(value, signed=signed).replace("-", MINUS)
 
 
 def column(about: Mapping[str, str]) -> str:
@@ -69,8 +63,13 @@ def _interval(bounds: Sequence[float | None] | None, *, signed: bool = False) ->
 
 
 def headlines(findings: Mapping[str, Any]) -> list[str]:
-    """The metrics that the first family of tests is about."""
-    return [m for m, family in families(findings["metrics"]).items() if family == "headline"]
+    """The metrics that the primary tests are about."""
+    return [m for m, about in findings["metrics"].items() if about["family"] == PRIMARY]
+
+
+def mains(findings: Mapping[str, Any]) -> list[str]:
+    """The main figure of each task."""
+    return list(main_figures(findings["metrics"]).values())
 
 
 def headline(findings: Mapping[str, Any]) -> list[str]:
@@ -113,9 +112,9 @@ def _sentence(effect: Mapping[str, Any], findings: Mapping[str, Any]) -> str:
 
 
 def beside(findings: Mapping[str, Any]) -> list[str]:
-    """The base arm next to the plain models, a sentence for each headline metric."""
+    """The base arm next to the plain models, a sentence for the main figure of each task."""
     lines = []
-    for metric in headlines(findings):
+    for metric in mains(findings):
         base = findings["arms"].get("base", {}).get("mean", {}).get(metric)
         plain = {
             name: values[metric]
@@ -144,10 +143,6 @@ def missing(findings: Mapping[str, Any]) -> list[str]:
     """Arms and seeds of the design that the findings are without."""
     absent = [label(a) for a in findings.get("design", ARMS) if a not in findings["arms"]]
     lines = [f"Missing arms: {', '.join(absent)}."] if absent else []
-    tasks = findings.get("tasks", ("cls", "reg"))
-    wanted = [metric for metric, about in METRICS.items() if about["task"] in tasks]
-    if gone := [metric for metric in wanted if metric not in findings["metrics"]]:
-        lines.append(f"Not measured: {', '.join(gone)}.")
     return [*lines, *(f"{note}." for note in findings["notes"])]
 
 
@@ -201,8 +196,7 @@ def effects_table(findings: Mapping[str, Any], metric: str) -> Table | None:
     ]
     about = findings["metrics"][metric]
     better = f"{about['better']} is better"
-    family = families(findings["metrics"])[metric]
-    caption = f"{about['label']} ({about['unit']}, {better}), {family} family"
+    caption = f"{about['label']} ({about['unit']}, {better}), {about['family']} family"
     return Table(caption, head, rows)
 
 

@@ -7,24 +7,32 @@ from pathlib import Path
 from typing import Any
 
 import rich.table
-from rich.markup import escape
 
 from dao.learner.command import show_tables
 from dao.learner.experiment import tables
+from dao.learner.experiment.first_lines import dendrite_lines, worse_arms
 from dao.learner.experiment.page import Table
 
 __all__ = ["print_report", "titled"]
 
 SHOWN = ("effect", "estimate", "95 % t interval", "Holm p", "detectable", "verdict")
+FEW = 3  # tasks whose effects fit into a terminal
 WORDS = ("", "A - B", "test", "effect", "verdict")  # columns of text
 
 
 def print_report(folder: Path, findings: Mapping[str, Any]) -> None:
-    """The effects on the headline figures, what they allow to say, and where the rest is."""
-    found = [tables.effects_table(findings, metric) for metric in tables.headlines(findings)]
+    """The effects on the primary and the main figures, what they allow to say, where the rest is.
+
+    Of many tasks, the tables of the main figures are in the report alone.
+    """
+    mains = tables.mains(findings)
+    shown = [*tables.headlines(findings), *(mains if len(mains) <= FEW else [])]
+    found = [tables.effects_table(findings, metric) for metric in shown]
     lines = [
+        *worse_arms(findings),
         *tables.headline(findings),
         *tables.beside(findings),
+        *dendrite_lines(findings),
         *tables.missing(findings),
         f"report: {folder / 'report.html'}",
     ]
@@ -41,8 +49,8 @@ def titled(title: str, columns: Iterable[str]) -> rich.table.Table:
 
 def _shown(table: Table) -> rich.table.Table:
     """The columns that fit into a terminal."""
-    shown = titled(escape(table.caption), SHOWN)
+    shown = titled(table.caption, SHOWN)
     for row in table.rows:
         cells = dict(zip(table.head, row, strict=True))
-        shown.add_row(*(escape(cells[name]) for name in SHOWN))
+        shown.add_row(*(cells[name] for name in SHOWN))
     return shown

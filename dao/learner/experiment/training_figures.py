@@ -4,53 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from dao.learner.experiment.arms import label
-from dao.learner.experiment.figures import INK, NARROW, Panel, arm_style
+from dao.learner.experiment.arms import label, single
+from dao.learner.experiment.figures import INK, NARROW, Panel, arm_style, task_style
 from dao.learner.experiment.runs import Run, Runs
+from dao.learner.numbers import number
 
-__all__ = ["dao_panels", "loss_panels", "validation_panels"]
+__all__ = ["dao_panels", "growth_marks", "loss_panels", "validation_panels"]
 
 BINS = 40  # points of a curve of losses; single steps are noise
 WIDE = (NARROW[0], 3.8)
-TASK_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 
 
 def loss_panels(runs: Runs, tasks: Iterable[str]) -> list[Panel]:
-    """Training loss of each task over the steps, the mean over seeds, one line per arm."""
-    return [
-        _panel(
-            f"Training loss of {task}",
-            {arm: _steps(seeds.values(), task, "loss", BINS) for arm, seeds in runs.items()},
-            "loss, as trained (no unit)",
-            runs,
-        )
-        for task in tasks
-        if any(_steps(seeds.values(), task, "loss", BINS) for seeds in runs.values())
-    ]
+    """Training loss of each task over the steps: per arm the mean over seeds, and their spread."""
+    panels = []
+    for task in tasks:
+        curves = {arm: _losses(seeds.values(), task) for arm, seeds in runs.items()}
+        if any(curves.values()):
+            panels.append(
+                _panel(f"Training loss of {task}", curves, "loss, as trained (no unit)", runs)
+            )
+    return panels
 
 
 def validation_panels(
     runs: Runs, findings: Mapping[str, Any], metrics: Iterable[str]
 ) -> list[Panel]:
-    """A figure on the validation split over the steps, the mean over seeds, one line per arm."""
+    """A figure of the validation split over the steps: per arm the mean over seeds and spread."""
     panels = []
     for metric in metrics:
         about = findings["metrics"][metric]
         curves = {
-            arm: _mean_by_step(
-                [
-                    (row["step"], row["metrics"][about["task"]].get(metric))
-                    for run in seeds.values()
-                    for row in run.validations
-                    if about["task"] in row["metrics"]
-                ]
-            )
+            arm: _validated(seeds.values(), about["task"], about["key"])
             for arm, seeds in runs.items()
+            if about["task"] is not None or not single(arm)
         }
         if any(curves.values()):
             name = f"{about['label']} ({about['unit']})"
@@ -58,64 +50,122 @@ def validation_panels(
     return panels
 
 
-Curve = Sequence[tuple[float, float]]
+class Point(NamedTuple):
+    """A step with the mean over seeds and their standard deviation, None for one seed alone."""
+
+    step: float
+    mean: float
+    deviation: float | None
+
+
+Curve = Sequence[Point]
 
 
 def _panel(title: str, curves: Mapping[str, Curve], name: str, runs: Runs) -> Panel:
     shown = {arm: curve for arm, curve in curves.items() if curve}
-    told = "; ".join(f"{label(a)} ends at {curve[-1][1]:.4f}" for a, curve in shown.items())
-    growths = sorted(
-        {s for seeds in runs.values() for run in seeds.values() for s in _growths(run)}
+    told = "; ".join(f"{label(a)} ends at {number(curve[-1].mean)}" for a, curve in shown.items())
+    marks = growth_marks({arm: runs[arm] for arm in shown})
+    marked = "".join(
+        f" {words[0].upper()}{words[1:]}: after step {', '.join(map(str, steps))}."
+        for words, steps in marks.items()
     )
-    marked = f" Growth or restart after step {', '.join(map(str, growths))}." if growths else ""
     return Panel(
-        partial(_draw_curves, curves=shown, name=name, title=title, growths=growths),
+        partial(_draw_curves, curves=shown, name=name, title=title, marks=marks),
         f"{title} over training steps. {told}.{marked}",
         WIDE,
     )
 
 
-def _growths(run: Run) -> list[int]:
-    return [row["step"] for row in run.validations if row.get("grown")]
+def growth_marks(runs: Runs) -> dict[str, list[int]]:
+    """Where sets of dendrites were added, or the control did what a growth does besides.
+
+    Arms with the same steps share an entry, which names them unless they are all of `runs`.
+
+    Returns:
+        What happened, and in which arms, to its steps.
+    """
+    arms_at: dict[tuple[int, ...], list[str]] = {}
+    for arm, seeds in runs.items():
+        steps = {row["step"] for r in seeds.values() for row in r.validations if row.get("grown")}
+        if steps:
+            arms_at.setdefault(tuple(sorted(steps)), []).append(arm)
+    return {_words(arms, runs): list(steps) for steps, arms in arms_at.items()}
+
+
+def _words(arms: Sequence[str], runs: Runs) -> str:
+    grown = {run.config.dendrites.grown for arm in arms for run in runs[arm].values()}
+    what = "growth or restart" if len(grown) > 1 else "growth" if True in grown else "restart"
+    others = [label(arm) for arm in runs if arm not in arms]
+    if not others:
+        return what
+    named = ", ".join(map(label, arms)) if len(arms) <= len(others) else None
+    return f"{what} in {named or 'all but ' + ', '.join(others)}"
 
 
 def _draw_curves(
-    axes: Axes, curves: Mapping[str, Curve], name: str, title: str, growths: Sequence[int]
+    axes: Axes,
+    curves: Mapping[str, Curve],
+    name: str,
+    title: str,
+    marks: Mapping[str, Sequence[int]],
 ) -> None:
+    banded = False
     for arm, curve in curves.items():
         style = arm_style(arm)
         marker = style.pop("marker") if len(curve) < BINS // 2 else style.pop("marker") and None
-        x, y = zip(*curve, strict=True)
-        axes.plot(x, y, marker=marker, label=label(arm), **style)
-    for step in growths:
-        axes.axvline(step, color=INK, linewidth=1, dashes=(2, 2), label="growth or restart")
+        axes.plot([p.step for p in curve], [p.mean for p in curve], marker=marker,
+                  label=label(arm), **style)  # fmt: skip
+        known = [(p.step, p.mean - d, p.mean + d) for p in curve if (d := p.deviation) is not None]
+        if known:
+            places, low, high = zip(*known, strict=True)
+            axes.fill_between(places, low, high, color=style["color"], alpha=0.15, linewidth=0)
+            banded = True
+    for index, (words, steps) in enumerate(marks.items()):
+        for step in steps:
+            dashes = (2 + 2 * index, 2)  # arms that grow elsewhere have longer dashes
+            axes.axvline(step, color=INK, linewidth=1, dashes=dashes, label=words)
     axes.locator_params(axis="x", nbins=6, integer=True)
     axes.set_title(title)
-    axes.set_xlabel("training step (batches)")
+    band = "\nband: mean \N{PLUS-MINUS SIGN} standard deviation over seeds" if banded else ""
+    axes.set_xlabel(f"training step (batches){band}")
     axes.set_ylabel(name)
 
 
-def _mean_by_step(points: Iterable[tuple[float, float | None]]) -> list[tuple[float, float]]:
-    found: dict[float, list[float]] = {}
-    for step, value in points:
-        if value is not None:
-            found.setdefault(step, []).append(value)
-    return [(step, float(np.mean(values))) for step, values in sorted(found.items())]
+def _validated(runs: Iterable[Run], task: str | None, key: str) -> list[Point]:
+    """The first validation of all seeds, their second, and so on: their steps may differ."""
+    found: dict[int, list[tuple[float, float]]] = {}
+    for run in runs:
+        for index, row in enumerate(run.validations):
+            value = row["score"] if task is None else row["metrics"].get(task, {}).get(key)
+            if value is not None:
+                found.setdefault(index, []).append((row["step"], value))
+    return [_point(pairs) for _, pairs in sorted(found.items())]
 
 
-def _steps(runs: Iterable[Run], task: str, field: str, bins: int) -> list[tuple[float, float]]:
-    points = [
-        (row["step"], row["tasks"][task].get(field))
+def _losses(runs: Iterable[Run], task: str) -> list[Point]:
+    """The mean loss of a seed in each bin of steps, then mean and spread over seeds."""
+    seeds = [
+        [(row["step"], loss) for row in run.history
+         if (loss := row["tasks"].get(task, {}).get("loss")) is not None]
         for run in runs
-        for row in run.history
-        if task in row["tasks"]
-    ]
-    if not points:
-        return []
-    width = max(1, round(max(step for step, _ in points) / bins))
-    # The middle of its bin stands for a step.
-    middles = [((s - 1) // width * width + (width + 1) / 2, value) for s, value in points]
-    return _mean_by_step(middles)
+    ]  # fmt: skip
+    width = max(1, round(max((step for rows in seeds for step, _ in rows), default=0) / BINS))
+    found: dict[int, list[tuple[float, float]]] = {}
+    for rows in seeds:
+        binned: dict[int, list[float]] = {}
+        for step, loss in rows:
+            binned.setdefault((step - 1) // width, []).append(loss)
+        for place, losses in binned.items():
+            # The middle of its bin stands for a step.
+            middle = place * width + (width + 1) / 2
+            found.setdefault(place, []).append((middle, float(np.mean(losses))))
+    return [_point(pairs) for _, pairs in sorted(found.items())]
+
+
+def _point(pairs: Sequence[tuple[float, float]]) -> Point:
+    steps, values = np.array(pairs, dtype=float).T
+    deviation = float(values.std(ddof=1)) if len(values) > 1 else None
+    return Point(float(steps.mean()), float(values.mean()), deviation)
 
 
 def dao_panels(runs: Runs, tasks: Sequence[str]) -> list[Panel]:
@@ -132,7 +182,8 @@ def dao_panels(runs: Runs, tasks: Sequence[str]) -> list[Panel]:
             bands = {task: band for task, band in bands.items() if band}
             if not bands:
                 continue
-            told = "; ".join(f"{t} {b[0][1]:.3f} to {b[-1][1]:.3f}" for t, b in bands.items())
+            ends = {t: [number(b[i][1], decimals=3) for i in (0, -1)] for t, b in bands.items()}
+            told = "; ".join(f"{task} {first} to {last}" for task, (first, last) in ends.items())
             panels.append(
                 Panel(
                     partial(
@@ -162,10 +213,9 @@ def _band(runs: Iterable[Run], task: str, field: str) -> Band:
 def _draw_bands(axes: Axes, bands: Mapping[str, Band], name: str, title: str) -> None:
     for index, (task, band) in enumerate(bands.items()):
         step, mean, low, high = zip(*band, strict=True)
-        colour = TASK_COLOURS[index % len(TASK_COLOURS)]
-        dash = ("-", "--", "-.", ":")[index % 4]
-        axes.fill_between(step, low, high, color=colour, alpha=0.2, linewidth=0)
-        axes.plot(step, mean, dash, color=colour, label=task)
+        style = task_style(index)
+        axes.fill_between(step, low, high, color=style["color"], alpha=0.2, linewidth=0)
+        axes.plot(step, mean, label=task, **style)
     axes.set_ylim(bottom=0)
     axes.locator_params(axis="x", nbins=6, integer=True)
     axes.set_title(title)

@@ -13,9 +13,20 @@ from torch import Tensor
 from dao.errors import UserError
 from dao.learner.frozen import Settings
 from dao.learner.kinds.figures import Figure, bounded
-from dao.learner.wording import shown
+from dao.learner.wording import count, shown
 
-__all__ = ["SPLITS", "Array", "Labelled", "Parser", "Recoding", "Task", "TaskSettings", "View"]
+__all__ = [
+    "SPLITS",
+    "Array",
+    "Labelled",
+    "Parser",
+    "Recoding",
+    "Task",
+    "TaskSettings",
+    "View",
+    "left_train",
+    "probabilities",
+]
 
 SPLITS = ("train", "validation", "test")
 Array = NDArray[Any]
@@ -29,6 +40,8 @@ View = Literal["confusion", "scatter", "labels"]
 
 class TaskSettings(Settings):
     """What every task is asked to be; each kind adds its own options."""
+
+    null_words: ClassVar[frozenset[str]] = frozenset({"column"})
 
     kind: str = ""
     """binary, classification, multilabel, ordinal or regression; empty: proposed from the data."""
@@ -144,6 +157,7 @@ class Task(ABC):
         settings: Any,  # noqa: ANN401
         values: Mapping[str, Sequence[Any]],
         recoding: Recoding | None = None,
+        removed: int = 0,
     ) -> Self:
         """The task as the training rows have it.
 
@@ -152,6 +166,7 @@ class Task(ABC):
             settings: Of its kind, with the column.
             values: Split -> target values, those that are present.
             recoding: What made the values of the cells, if anything did.
+            removed: Training rows that were left out, because their texts are in another split.
 
         Raises:
             UserError: The training rows teach nothing, or other rows hold what they never show.
@@ -169,6 +184,11 @@ class Task(ABC):
     def stratum(value: Any) -> str:  # noqa: ANN401
         """What a split gives each part its share of: equal words for values of one group."""
         return "number" if isinstance(value, int | float) else str(value)
+
+    @classmethod
+    def parts(cls, value: Any) -> tuple[str, ...]:  # noqa: ANN401
+        """Of what the last training text stays in training: classes, labels, or a mark."""
+        return (cls.stratum(value),)
 
     @abstractmethod
     def encode(self, values: Sequence[object | None]) -> Tensor:
@@ -330,6 +350,18 @@ class Task(ABC):
                     f"`{self.column}` should be {error}. Found {shown(value)} in row {row}."
                 ) from None
         return parsed
+
+
+def left_train(removed: int) -> str:
+    """The end of a message on values that training never shows.
+
+    Example:
+        >>> left_train(0), left_train(2)
+        ('', '; 2 rows left train, their texts being in validation or test as well')
+    """
+    if not removed:
+        return ""
+    return f"; {count(removed)} left train, their texts being in validation or test as well"
 
 
 def probabilities(logits: Tensor) -> Array:

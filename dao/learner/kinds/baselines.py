@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -10,6 +11,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import f1_score, make_scorer
 from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
+
+from dao.learner.kinds.text import normalised, word_pattern
 
 __all__ = ["classify", "features", "regress"]
 
@@ -28,16 +31,20 @@ SCORERS = {
 def features(train: tuple[str, ...]) -> tuple[TfidfVectorizer, csr_matrix]:
     """TF-IDF of words and word pairs that occur in at least two training texts.
 
+    What a word is: `dao.learner.kinds.text.word_pattern`.
+
     Texts without spaces, as in Chinese, use runs of one to three characters instead; data too
     small for any term to occur twice keeps every term.
     """
     spaces = sum(text.count(" ") for text in train) / max(1, sum(map(len, train)))
-    unit = {"ngram_range": (1, 2)} if spaces > 0.02 else {"analyzer": "char", "ngram_range": (1, 3)}
+    words: dict[str, Any] = {"ngram_range": (1, 2), "token_pattern": word_pattern()}
+    unit: dict[str, Any] = words if spaces > 0.02 else {"analyzer": "char", "ngram_range": (1, 3)}
+    unit = {"sublinear_tf": True, "preprocessor": normalised, **unit}
     try:
-        vectorizer = TfidfVectorizer(sublinear_tf=True, min_df=2, **unit)
+        vectorizer = TfidfVectorizer(min_df=2, **unit)
         return vectorizer, vectorizer.fit_transform(train)
     except ValueError:  # nothing left after pruning
-        vectorizer = TfidfVectorizer(sublinear_tf=True, token_pattern=r"\S+", **unit)
+        vectorizer = TfidfVectorizer(**{**unit, "token_pattern": r"\S+"})
         return vectorizer, vectorizer.fit_transform(train)
 
 

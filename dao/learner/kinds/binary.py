@@ -47,6 +47,8 @@ LINEAR = "TF-IDF + logistic regression"
 class BinarySettings(TaskSettings):
     """Options of a task with two classes, one of which is the positive one."""
 
+    null_words: ClassVar[frozenset[str]] = frozenset({"column", "positive"})
+
     kind: Literal["binary"] = "binary"
     positive: str = ""
     """The class that is meant; empty: 1, yes or true, or else the one with fewer training rows."""
@@ -150,6 +152,7 @@ class Binary(Task):
         settings: BinarySettings,
         values: Mapping[str, Sequence[Any]],
         recoding: Recoding | None = None,
+        removed: int = 0,
     ) -> Self:
         """Take the two classes and their weights from the training rows.
 

@@ -1,5 +1,6 @@
 """Single-label classification."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
@@ -17,7 +18,16 @@ from torch.nn import functional
 
 from dao.errors import UserError
 from dao.learner.kinds import baselines, rare
-from dao.learner.kinds.base import SPLITS, Array, Labelled, Parser, Recoding, Task, TaskSettings
+from dao.learner.kinds.base import (
+    SPLITS,
+    Array,
+    Labelled,
+    Parser,
+    Recoding,
+    Task,
+    TaskSettings,
+    left_train,
+)
 from dao.learner.kinds.cells import named, natural, parse_name
 from dao.learner.kinds.class_losses import class_weights as weights_of
 from dao.learner.kinds.class_losses import focal_loss, loss_notes
@@ -29,11 +39,14 @@ from dao.learner.wording import count
 __all__ = ["Classification", "ClassificationSettings"]
 
 MISSING = -100  # the index that torch's cross-entropy ignores
+EXPONENT = re.compile(r"[+-]?\d+[eE][+-]?\d+")  # which YAML 1.1 takes for text
 LINEAR = "TF-IDF + logistic regression"
 
 
 class ClassificationSettings(TaskSettings):
     """Options of a task with one of several classes per text."""
+
+    null_words: ClassVar[frozenset[str]] = frozenset({"column", "positive", "label_column"})
 
     kind: Literal["classification"] = "classification"
     select_by: Literal["accuracy", "macro_f1", "rare_f1"] = "accuracy"
@@ -70,6 +83,7 @@ class ClassificationSettings(TaskSettings):
         if cut is None or (isinstance(cut, int) and not isinstance(cut, bool) and cut >= 2):
             return cut
         given = list(cut) if isinstance(cut, list | tuple) else [cut]
+        given = [float(e) if isinstance(e, str) and EXPONENT.fullmatch(e) else e for e in given]
         ends = [float(e) for e in given if isinstance(e, int | float) and not isinstance(e, bool)]
         # An int by itself is a number of classes that is none.
         if isinstance(cut, int) or len(ends) < len(given) or not ends or ends != sorted(set(ends)):
@@ -183,6 +197,7 @@ class Classification(Task):
         settings: ClassificationSettings,
         values: Mapping[str, Sequence[Any]],
         recoding: Recoding | None = None,
+        removed: int = 0,
     ) -> Self:
         """Take the classes and their weights from the training rows.
 
@@ -202,7 +217,7 @@ class Classification(Task):
                 f"Name the label column of {name} with {name}.column=COLUMN."
             )
         for split in SPLITS[1:]:
-            _refuse_unseen(column, classes, list(values[split]), split)
+            _refuse_unseen(column, classes, list(values[split]), split, removed)
         counts = {label: labels.count(label) for label in classes}
         return cls(
             name,
@@ -370,11 +385,14 @@ class Classification(Task):
         return np.tile(np.eye(self.outputs)[index], (count, 1))
 
 
-def _refuse_unseen(column: str, classes: list[str], labels: list[Any], split: str) -> None:
+def _refuse_unseen(
+    column: str, classes: list[str], labels: list[Any], split: str, removed: int
+) -> None:
     for label in sorted(set(labels) - set(classes)):
         raise UserError(
             f"`{column}` should have every class in the train split. Found {label!r} only in the "
-            f"{split} split ({count(labels.count(label))}). Add training rows of it, or remove it."
+            f"{split} split ({count(labels.count(label))}{left_train(removed)}). Add training "
+            f"rows of it, or remove it."
         )
 
 

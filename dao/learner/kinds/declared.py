@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import ConfigDict, ValidationError
 from torch import nn
@@ -13,8 +13,17 @@ from torch import nn
 from dao.learner.kinds import KINDS
 from dao.learner.kinds.base import TaskSettings
 from dao.learner.wording import listed, shown
+from dao.learner.words import Typed, Word, as_text, settled
 
-__all__ = ["BUILT_IN", "Undecided", "check_names", "declarations", "task_settings", "with_columns"]
+__all__ = [
+    "BUILT_IN",
+    "Undecided",
+    "check_names",
+    "declarations",
+    "settled_task",
+    "task_settings",
+    "with_columns",
+]
 
 BUILT_IN: Mapping[str, Mapping[str, Any]] = {
     "cls": {"kind": "classification", "column": "label"},
@@ -51,10 +60,12 @@ def declarations(given: object) -> dict[str, dict[str, Any]]:
         >>> declarations("cls,stars:ordinal")
         {'cls': {}, 'stars': {'kind': 'ordinal'}}
     """
+    given = _unwrapped(given)
     if isinstance(given, Mapping):
-        entries = [(str(name), settings) for name, settings in given.items()]
+        entries = [(str(as_text(name)), _unwrapped(own)) for name, own in given.items()]
     else:
         parts = given.split(",") if isinstance(given, str) else given
+        parts = [as_text(part) for part in parts] if isinstance(parts, list | tuple) else parts
         if not isinstance(parts, Sequence) or not all(isinstance(p, str) for p in parts):
             raise ValueError(
                 "`tasks` should be names such as topic,stars:ordinal, or a mapping of names to "
@@ -68,11 +79,38 @@ def declarations(given: object) -> dict[str, dict[str, Any]]:
     for name, settings in entries:
         if not isinstance(settings, Mapping | TaskSettings | None):
             raise ValueError(f"`tasks.{name}` should have settings. Found {settings!r}")
-    return {name: _plain(settings) for name, settings in entries}
+    return {name: _plain(settings) for name, settings in entries}  # type: ignore[arg-type]
+
+
+def _unwrapped(given: object) -> object:
+    """What was typed: a list or mapping if it is one, else the text."""
+    if not isinstance(given, Typed):
+        return as_text(given) if isinstance(given, Word) else given
+    return given.value if isinstance(given.value, list | dict) else given.text.strip()
 
 
 def _plain(settings: Mapping[str, Any] | TaskSettings | None) -> dict[str, Any]:
     return settings.model_dump() if isinstance(settings, TaskSettings) else dict(settings or {})
+
+
+class _AnyKind:
+    """The options of all kinds, for words of a task whose kind is not known yet."""
+
+    model_fields: ClassVar[dict[str, Any]] = {
+        name: field
+        for kind in KINDS.values()
+        for name, field in reversed(kind.options.model_fields.items())
+    }
+    null_words: ClassVar[frozenset[str]] = frozenset().union(
+        *(kind.options.null_words for kind in KINDS.values())
+    )
+
+
+def settled_task(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a task with words as they were typed where its kind takes text."""
+    kind = as_text(given.get("kind")) or BUILT_IN.get(name, {}).get("kind")
+    known = isinstance(kind, str) and kind in KINDS
+    return settled(KINDS[kind].options if known else _AnyKind, given)
 
 
 def with_columns(

@@ -22,6 +22,7 @@ from dao.learner.kinds.base import (
     Recoding,
     Task,
     TaskSettings,
+    left_train,
     probabilities,
 )
 from dao.learner.kinds.cells import natural, parse_name
@@ -35,6 +36,8 @@ NO_LABEL = "no label"
 
 class MultilabelSettings(TaskSettings):
     """Options of a task with any number of labels per text."""
+
+    null_words: ClassVar[frozenset[str]] = frozenset({"column", "separator"})
 
     kind: Literal["multilabel"] = "multilabel"
     separator: str = ";"
@@ -132,12 +135,18 @@ class Multilabel(Task):
         return value[0] if value else NO_LABEL
 
     @classmethod
+    def parts(cls, value: Any) -> tuple[str, ...]:  # noqa: ANN401
+        """The labels."""
+        return tuple(value)
+
+    @classmethod
     def fit(
         cls,
         name: str,
         settings: MultilabelSettings,
         values: Mapping[str, Sequence[Any]],
         recoding: Recoding | None = None,
+        removed: int = 0,
     ) -> Self:
         """Take the labels from the training rows.
 
@@ -164,8 +173,8 @@ class Multilabel(Task):
             for label in natural(list(set(seen) - set(counts))):
                 raise UserError(
                     f"`{column}` should have every label in the train split. Found {shown(label)} "
-                    f"only in the {split} split ({count(seen[label])}). Add training rows of it, "
-                    f"or remove it."
+                    f"only in the {split} split ({count(seen[label])}{left_train(removed)}). "
+                    f"Add training rows of it, or remove it."
                 )
         return cls(
             name,

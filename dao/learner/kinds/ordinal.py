@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from dao.errors import UserError
 from dao.learner.kinds import baselines
-from dao.learner.kinds.base import SPLITS, Array, Labelled, Recoding, Task, TaskSettings
+from dao.learner.kinds.base import SPLITS, Array, Labelled, Recoding, Task, TaskSettings, left_train
 from dao.learner.kinds.cells import named, natural, parse_name
 from dao.learner.kinds.figures import Figure
 from dao.learner.wording import count, listed, shown
@@ -26,6 +26,8 @@ MISSING = -1
 
 class OrdinalSettings(TaskSettings):
     """Options of a task with one of several levels per text."""
+
+    null_words: ClassVar[frozenset[str]] = frozenset({"column", "levels"})
 
     kind: Literal["ordinal"] = "ordinal"
     levels: tuple[str, ...] = ()
@@ -110,6 +112,7 @@ class Ordinal(Task):
         settings: OrdinalSettings,
         values: Mapping[str, Sequence[Any]],
         recoding: Recoding | None = None,
+        removed: int = 0,
     ) -> Self:
         """Take the levels from the settings, or from the training rows.
 
@@ -128,6 +131,7 @@ class Ordinal(Task):
             for value in natural(list(set(values[split]) - set(levels))):
                 rows = count(list(values[split]).count(value))
                 why = "" if settings.levels else ", which the train split never shows"
+                why += left_train(removed)
                 raise UserError(
                     f"`{column}` should be one of the levels {listed(levels)}. Found "
                     f"{shown(value)} in the {split} split ({rows}){why}. Correct these rows, or "

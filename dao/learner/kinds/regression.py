@@ -22,7 +22,8 @@ from dao.learner.kinds.figures import Figure
 
 __all__ = ["Regression", "RegressionSettings", "parse_number"]
 
-LARGEST = 3.4e38  # of 32 bits, in which it is learned
+LARGEST = 3.4e38  # of 32 bits, in which targets that are not standardised are learned
+ROUNDING = 4 * np.finfo(float).eps  # relative: what 64 bits leave of a difference of equal numbers
 CELLS = 41  # as `label_density_weights` has them
 LOSSES: dict[str, Callable[..., Tensor]] = {
     "mse": functional.mse_loss,
@@ -113,6 +114,7 @@ class Regression(Task):
         settings: RegressionSettings,
         values: Mapping[str, Sequence[Any]],
         recoding: Recoding | None = None,
+        removed: int = 0,
     ) -> Self:
         """Take mean and standard deviation from the training rows.
 
@@ -126,17 +128,25 @@ class Regression(Task):
                 f"`{column}` should have scores in the train split. Found none. "
                 f"Name the score column of {name} with {name}.column=COLUMN."
             )
-        if np.ptp(scores.astype(np.float32)) == 0:
+        mean, sd = float(scores.mean()), float(scores.std())
+        if _constant(scores) or sd == 0:
             raise UserError(
                 f"`{column}` should vary in the train split. Found {scores[0]:g} in all "
                 f"{scores.size} rows. Name another column with {name}.column=COLUMN."
             )
-        mean, sd = (scores.mean(), scores.std()) if settings.standardize else (0.0, 1.0)
+        if not settings.standardize:
+            mean, sd = 0.0, 1.0
+            if _constant(scores.astype(np.float32)):
+                raise UserError(
+                    f"`{column}` should vary in 32 bits where it is learned as it is. Found "
+                    f"{scores.min():.17g} to {scores.max():.17g}. Leave out "
+                    f"{name}.standardize=false."
+                )
         return cls(
             name,
             column,
-            float(mean),
-            float(sd),
+            mean,
+            sd,
             settings.scale,
             loss_kind=settings.loss,
             row_weight=_density_weights(scores, settings.density) if settings.density else None,
@@ -149,9 +159,9 @@ class Regression(Task):
         return parse_number(cell)
 
     def encode(self, values: Sequence[object | None]) -> Tensor:
-        """Turn scores into float32 in their own unit, NaN where missing."""
+        """Turn scores into float64 in their own unit, NaN where missing."""
         numbers = [math.nan if value is None else value for value in self._parse_all(values)]
-        return torch.tensor(numbers, dtype=torch.float32)
+        return torch.tensor(numbers, dtype=torch.float64)
 
     def labelled(self, targets: Tensor) -> Tensor:
         """Mask of the targets that are a number."""
@@ -164,7 +174,11 @@ class Regression(Task):
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean error of the standardised, scaled target, weighted by density where asked for."""
-        standardised = (targets - self.mean) / self.sd * self.scale
+        # Centred in 64 bits, because 32 bits hold a date in seconds to two minutes only. Scores
+        # around 0 lose nothing, and are centred in 32 bits as in earlier versions, to the bit.
+        origin = self.mean if abs(self.mean) > self.sd else 0.0
+        centred = (targets.double() - origin).float() - (self.mean - origin)
+        standardised = centred / self.sd * self.scale
         outputs, error = outputs.squeeze(-1).float(), LOSSES[self.loss_kind]
         if self.row_weight is None:
             return error(outputs, standardised)
@@ -192,7 +206,7 @@ class Regression(Task):
             "mse": float(mean_squared_error(actual, predicted)),
             "mae": float(mean_absolute_error(actual, predicted)),
             "r2": float(r2_score(actual, predicted)) if varied else None,
-            "pearson": _cosine(predicted - predicted.mean(), actual - actual.mean()),
+            "pearson": _cosine(_centred(predicted), _centred(actual)),
             "spearman": _spearman(predicted, actual),
             "cosine": _cosine(predicted, actual),
         }
@@ -206,7 +220,7 @@ class Regression(Task):
         self, train: Labelled, test: Labelled, validation: Labelled
     ) -> dict[str, dict[str, Any]]:
         """The training mean, and TF-IDF with ridge regression."""
-        texts, scores = self.known((train[0], train[1].double()))
+        texts, scores = self.known(train)
         mean = np.full(len(test[0]), scores.mean())
         linear = baselines.regress(texts, scores, test[0])
         return {
@@ -229,7 +243,7 @@ def _cells(values: Tensor, low: float, high: float, number: int) -> Tensor:
 
 def _density_weights(scores: Array, gamma: float) -> dict[str, Any]:
     """`dao.label_density_weights` by cell; a cell without a training row has the largest."""
-    values = torch.from_numpy(scores).float().double()  # as encoded targets have them
+    values = torch.from_numpy(scores)
     weights = label_density_weights(values, gamma=gamma)
     low, high = float(values.min()), float(values.max())
     table = torch.full((CELLS,), float(weights.max()), dtype=torch.float64)
@@ -239,16 +253,23 @@ def _density_weights(scores: Array, gamma: float) -> dict[str, Any]:
 
 def _spearman(predicted: Array, actual: Array) -> float:
     """Rank correlation; 0 where a constant leaves it undefined."""
-    if np.ptp(predicted) == 0 or np.ptp(actual) == 0:
+    if _constant(predicted) or _constant(actual):
         return 0.0
     return float(spearmanr(predicted, actual).statistic)
 
 
+def _constant(numbers: Array) -> bool:
+    """Whether numbers differ by rounding at most."""
+    return bool(np.ptp(numbers) <= ROUNDING * abs(numbers).max())
+
+
+def _centred(numbers: Array) -> Array:
+    """Numbers minus their mean; zeros where all are equal, instead of rounding errors."""
+    return np.zeros(len(numbers)) if _constant(numbers) else np.asarray(numbers - numbers.mean())
+
+
 def _cosine(left: Array, right: Array) -> float:
     left, right = left.astype(float), right.astype(float)
-    # A constant minus its mean leaves rounding errors, not zeros.
-    if np.ptp(left) < 1e-12 * max(1.0, abs(left).max()) and abs(left).max() < 1e-9:
-        return 0.0
     norms = np.linalg.norm(left) * np.linalg.norm(right)
     return float(left @ right / norms) if norms > 0 else 0.0
 

@@ -1,0 +1,150 @@
+"""What :class:`dao.DAOLoss` says when it balances a task less than was asked, and why."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from dao.importance import inverse_norm_weights
+
+__all__ = ["PLACES", "Seen", "beyond_the_bound", "constant", "far_from_mean", "silent"]
+
+PLACES = {"params": "`params`", "rep": "the tapped representation", "last": "`module`"}
+"""What norms are taken over, by `source`."""
+
+# Steps before a task whose gradient is always zero is suspicious: heads may start at zero.
+SILENT_AFTER = 8
+
+# A weight that is wrong by this factor leaves its task with no say, or with all of it.
+FAR = 1e3
+
+
+class Seen(NamedTuple):
+    """One task's measurement, as plain numbers.
+
+    Attributes:
+        norm: The norm that was measured.
+        log_mean: The running mean of log norms, which has taken it in.
+        measured: Measurements in that mean.
+        turns: Training calls that had the task.
+    """
+
+    norm: float
+    log_mean: float
+    measured: float
+    turns: float
+
+
+def constant(losses: Mapping[str, Tensor]) -> dict[str, str]:
+    """What to say of losses without a graph, by task.
+
+    Example:
+        >>> import torch
+        >>> list(constant({"a": torch.ones(()), "b": torch.ones((), requires_grad=True)}))
+        ['a']
+    """
+    return {
+        task: f"The loss of {task!r} requires no grad, and counts as absent. Was it detached? "
+        "Give None for a task that the batch lacks."
+        for task, loss in losses.items()
+        if not loss.requires_grad
+    }
+
+
+def silent(seen: Mapping[str, Seen], unreached: Sequence[str], place: str) -> dict[str, str]:
+    """What to say of tasks whose gradient is exactly zero, by task.
+
+    Args:
+        seen: The measurements.
+        unreached: Tasks whose loss does not depend on what norms are taken over.
+        place: What norms are taken over, in words.
+
+    Example:
+        >>> list(silent({"a": Seen(0.0, 0.0, 0, 1), "b": Seen(0.0, 0.0, 3, 9)}, [], "`params`"))
+        ['b']
+    """
+    said = {}
+    for task, row in seen.items():
+        if row.norm != 0:
+            continue
+        if task in unreached:
+            said[task] = (
+                f"The loss of {task!r} does not depend on {place}, so this task is not balanced: "
+                "its weight is that of an average task. Take norms over what all tasks share, e.g. "
+                "tap the representation where every head begins."
+            )
+        elif row.measured:
+            said[task] = (
+                f"The gradient of {task!r} at {place} is exactly zero in this batch, and was "
+                "larger before. Its weight stays as it is. Give None as the loss of a task that "
+                "the batch lacks; else the loss has nothing left to learn from such a batch."
+            )
+        elif row.turns > SILENT_AFTER:
+            said[task] = (
+                f"The gradient of {task!r} at {place} has been exactly zero at every measurement, "
+                "so this task is not balanced: its weight is that of an average task. Check that "
+                "its head trains, and that norms are taken over what all tasks share."
+            )
+    return said
+
+
+def far_from_mean(seen: Mapping[str, Seen], ema: float) -> dict[str, str]:
+    """What to say of tasks whose norm is a thousand times its mean or more, or so much below it.
+
+    Args:
+        seen: The measurements.
+        ema: What a measurement leaves of a gap between the mean and a constant norm.
+
+    Example:
+        >>> said = far_from_mean({"a": Seen(1e6, 0.0, 50, 60), "b": Seen(2.0, 0.0, 50, 60)}, 0.9)
+        >>> {task: text.split(",")[0] for task, text in said.items()}
+        {'a': "The gradient norm of 'a' is 1e+06 times its running mean"}
+    """
+    said = {}
+    for task, row in seen.items():
+        if not (row.measured and 0 < row.norm < math.inf):
+            continue
+        gap = math.log(row.norm) - row.log_mean
+        if abs(gap) > math.log(FAR):
+            size = "large" if gap > 0 else "small"
+            count = math.ceil(math.log(math.log(2) / abs(gap)) / math.log(ema))
+            said[task] = (
+                f"The gradient norm of {task!r} is {math.exp(gap):.2g} times its running mean, and "
+                f"its weight too {size} by about this factor. If the norm stays, the weight comes "
+                f"within a factor of 2 in about {count} measurements. Call `reset()` after a "
+                "change of the loss's scale; lower `refresh_every` or `ema` where norms move fast."
+            )
+    return said
+
+
+def beyond_the_bound(
+    tasks: Sequence[str], log_norms: Tensor, alpha: float, prior: Tensor, max_ratio: float
+) -> dict[str, str]:
+    """What to say where a bound moves weights, in one text; nothing where it moves none.
+
+    Args:
+        tasks: Names, K of them.
+        log_norms: Natural logarithms of the norms in force, shape ``(K,)``.
+        alpha: As for :func:`dao.inverse_norm_weights`.
+        prior: Shape ``(K,)``.
+        max_ratio: The bound.
+
+    Example:
+        >>> import torch
+        >>> logs, prior = torch.tensor([1.0, 1e6]).log(), torch.ones(2)
+        >>> beyond_the_bound(["a", "b"], logs, 1.0, prior, 1e4)["max_ratio"].split(":")[0]
+        '`max_ratio=10000` holds the weight of b up'
+    """
+    weights = inverse_norm_weights(log_norms, alpha=alpha, prior=prior).tolist()
+    top = max(weights)
+    ratios = {task: top / max(w, 1e-300) for task, w in zip(tasks, weights, strict=True)}
+    moved = [task for task, ratio in ratios.items() if ratio > max_ratio * (1 + 1e-9)]
+    if not moved:
+        return {}
+    text = (
+        f"`max_ratio={max_ratio:g}` holds the weight of {', '.join(moved)} up: without this bound "
+        f"the largest weight would be {max(ratios.values()):.3g} times the smallest. Such a task "
+        "pulls harder than the others. Give None as `max_ratio` to balance them."
+    )
+    return {"max_ratio": text}

@@ -1,0 +1,138 @@
+"""`dendrites.lr`: the dendrites learn at a multiple of the model's rate, and nothing else does."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from dao.learner.loop import _Loop
+
+GROWTH = 10  # of 20 steps
+DENDRITE = (".dendrite_module.", ".dendrites_to_top.")
+# No clipping: the norm of the gradient then changes nothing, in whichever order it adds up.
+ARGUMENTS = ("--tasks", "cls,reg", "--dendrites", "dendrites.init_scale=0.1", "train.clip=1e9")
+FULL = ("encoder.tune=full", "dendrites.where=linear")
+
+
+@pytest.fixture
+def first_updates(train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_bert: Path):
+    """What the step after the growth does to every trained parameter, with these settings."""
+
+    def run(place: str, times: float) -> dict[str, torch.Tensor]:
+        found: dict[str, torch.Tensor] = {}
+        real = _Loop.train_step
+
+        def step(self: _Loop, number: int, *rest) -> None:
+            before = {n: p.detach().clone() for n, p in self._trainable().items()}
+            real(self, number, *rest)
+            if number == GROWTH + 1:
+                now = self._trainable()
+                found.update({n: now[n].detach() - before[n] for n in now})
+                raise KeyboardInterrupt
+
+        where = FULL if place == "linear" else (f"dendrites.where={place}",)
+        encoder = ("--encoder", str(tiny_bert)) if place == "linear" else ()
+        rate = (f"dendrites.lr={times}",) if times != 1 else ()
+        with monkeypatch.context() as patch:
+            patch.setattr(_Loop, "train_step", step)
+            result = train(tmp_path / f"{times}", *ARGUMENTS, *encoder, *where, *rate)
+        assert result.exit_code == 130, result.output
+        return found
+
+    return run
+
+
+SLOW = [pytest.param(place, marks=pytest.mark.slow) for place in ("lora_B", "heads")]
+
+
+@pytest.mark.parametrize("place", [*SLOW, "wrapped-lowrank", "linear"])
+def test_the_first_update_of_a_dendrite_is_larger_and_that_of_the_rest_is_not(first_updates, place):
+    plain, fast = first_updates(place, 1), first_updates(place, 10)
+    assert plain.keys() == fast.keys()
+    gates = 0
+    for name, update in plain.items():
+        if not any(part in name for part in DENDRITE):
+            assert torch.equal(fast[name], update), name
+        elif ".dendrites_to_top." in name:
+            gates += update.abs().max().item() > 0
+            torch.testing.assert_close(fast[name], 10 * update, rtol=1e-5, atol=1e-9)
+        else:  # weight decay alone, as no gradient comes through a gate that is 0
+            torch.testing.assert_close(fast[name], 10 * update, rtol=2e-2, atol=1e-7)
+    assert gates > 0
+    assert any(update.abs().max() > 0 for n, update in plain.items() if "dendrite" not in n)
+
+
+SETS = ("dendrites.grow_at=[0.3,0.6]", "dendrites.lr=10", "train.checkpoint_every=3")
+
+
+@pytest.mark.parametrize(
+    "place", ["lora_B+heads", pytest.param("wrapped-lowrank", marks=pytest.mark.slow)]
+)
+def test_a_run_with_two_sets_at_their_own_rate_resumes_to_the_bit(
+    train, tmp_path: Path, stop_before, monkeypatch: pytest.MonkeyPatch, place
+):
+    from train import app
+
+    settings = (*ARGUMENTS, *SETS, f"dendrites.where={place}")
+    assert train(tmp_path / "whole", *settings).exit_code == 0
+    stop_before(17)
+    assert train(tmp_path / "run", *settings).exit_code == 130
+    monkeypatch.undo()
+    result = CliRunner().invoke(app, ["--resume", str(tmp_path / "run")])
+    assert result.exit_code == 0, result.output
+    ends = [load_file(tmp_path / n / "dendrites.safetensors") for n in ("whole", "run")]
+    assert len(ends[0]) > 0
+    assert ends[0].keys() == ends[1].keys()
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    metrics = [json.loads((tmp_path / n / "metrics.json").read_text()) for n in ("whole", "run")]
+    assert metrics[0]["splits"] == metrics[1]["splits"]
+    assert json.loads((tmp_path / "run" / "dendrites.json").read_text())["lr"] == 10.0
+
+
+def test_the_rate_follows_the_schedule_in_every_optimizer(train, tmp_path: Path, monkeypatch):
+    rates: list[list[float]] = []
+    real = _Loop.train_step
+
+    def step(self: _Loop, *rest) -> None:
+        real(self, *rest)
+        rates.append([group["lr"] for group in self.optimizer.param_groups])
+
+    monkeypatch.setattr(_Loop, "train_step", step)
+    assert train(tmp_path / "run", *ARGUMENTS, "dendrites.lr=4").exit_code == 0
+    lines = (tmp_path / "run" / "history.jsonl").read_text().splitlines()
+    assert [found[0] for found in rates] == [json.loads(line)["lr"] for line in lines]
+    assert {len(found) for found in rates[:GROWTH]} == {1}
+    assert len({found[0] for found in rates[GROWTH:]}) > 3
+    assert all(own == 4 * main for main, own in rates[GROWTH:])
+
+
+def test_a_checkpoint_of_a_version_without_the_setting_goes_on(
+    train, tmp_path: Path, stop_before, monkeypatch: pytest.MonkeyPatch
+):
+    from train import app
+
+    run = tmp_path / "run"
+    stop_before(14)
+    assert train(run, *ARGUMENTS, "train.checkpoint_every=3").exit_code == 130
+    monkeypatch.undo()
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    assert settings["dendrites"].pop("lr") == 1.0
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    result = CliRunner().invoke(app, ["--resume", str(run)])
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("control", ["restart", "sham", "capacity"])
+def test_the_setting_does_nothing_in_a_control(train, tmp_path: Path, control: str):
+    settings = (*ARGUMENTS, f"dendrites.control={control}", "train.epochs=1")
+    ends = []
+    for times in (1, 10):
+        result = train(tmp_path / f"{times}", *settings, f"dendrites.lr={times}")
+        assert result.exit_code == 0, result.output
+        ends.append(load_file(tmp_path / f"{times}" / "heads.safetensors"))
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])

@@ -1,0 +1,187 @@
+"""Names and cells in settings stay as they were typed; numbers and truth values do not."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dao.errors import UserError
+from dao.learner.config import Config, load_config
+from dao.learner.experiment.grid import Cell, check_not_other
+from dao.learner.experiment.search import read_grid
+from dao.learner.loop import _completed, check_settings, decisive
+from dao.learner.record import RunFolder
+from dao.learner.words import read_yaml, settled
+
+WORDS = [
+    "NO", "no", "Yes", "on", "off", "y", "010", "0o10", "0x10", "12:30", "1_000", "1e3",
+    "1.0", "-7",
+    "2020-01-01", "2001-99-99", "null", "~", "None", ".nan", ".inf", "true", "False", "=", "<<",
+    "0x",
+    "a: b", "#5", "@x", "*x", "&a", "!b", "{a}", "- a", "[/INST]", "it's", "100%", "a # b",
+]  # fmt: skip
+UNLISTED = [word for word in WORDS if word != "[/INST]"]
+"""Without the one that is a list where lists are taken."""
+
+
+def again(cfg: Config, folder: Path) -> Config:
+    """The settings that are read from those that were written."""
+    file = folder / "config.yaml"
+    file.write_text(cfg.to_yaml(), encoding="utf-8")
+    return load_config(file)
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_names_on_the_command_line_stay_as_typed(word: str, tmp_path: Path):
+    keys = ("data.text", "data.cls", "data.reg", "data.domain", "data.id", "cls.positive")
+    cfg = load_config(overrides=[f"{key}={word}" for key in keys])
+    data = cfg.data
+    names = [data.text, data.cls, data.reg, data.domain, data.id, cfg.cls.positive]
+    assert names == [word] * 6
+    assert again(cfg, tmp_path) == cfg == Config.model_validate(yaml.safe_load(cfg.to_yaml()))
+
+
+@pytest.mark.parametrize("word", UNLISTED)
+def test_cells_on_the_command_line_stay_as_typed(word: str, tmp_path: Path):
+    cfg = load_config(overrides=[f"data.where.my.column={word}", f"data.missing={word}"])
+    assert cfg.data.where == {"my.column": word}
+    assert cfg.data.missing == (word,)
+    assert again(cfg, tmp_path) == cfg
+
+
+def test_lists_of_cells_stay_as_typed(tmp_path: Path):
+    given = ["data.where.a=[NO,010,12:30, null,'x,y']", "data.missing=[1_000,~]"]
+    cfg = load_config(overrides=[*given, "data.slices=[no,010]", "experts.names=[NO,SE]"])
+    assert cfg.data.where == {"a": ("NO", "010", "12:30", "null", "x,y")}
+    assert (cfg.data.missing, cfg.data.slices) == (("1_000", "~"), ("no", "010"))
+    assert cfg.experts.names == ("NO", "SE")
+    assert again(cfg, tmp_path) == cfg
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("[]", ()),
+        ("[ ]", ()),
+        ("[a,]", ("a",)),
+        ("[ NO , 010 ]", ("NO", "010")),
+        ("[?,#N/A,<NA>,-,--,*]", ("?", "#N/A", "<NA>", "-", "--", "*")),
+        ("['x,y',\"q\\\"r\",'it''s','']", ("x,y", 'q"r', "it's", "")),
+        ('[it\'s,a "b" c]', ("it's", 'a "b" c')),
+        ("[a b,a: b]", ("a b", "a: b")),
+    ],
+)
+def test_lists_of_any_words(typed: str, words: tuple[str, ...], tmp_path: Path):
+    cfg = load_config(overrides=[f"data.missing={typed}", f"data.where.x={typed}"])
+    assert cfg.data.missing == cfg.data.where["x"] == words
+    assert again(cfg, tmp_path) == cfg
+
+
+def test_words_in_a_file_stay_as_written(tmp_path: Path):
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "data: {cls: NO, where: {NO: [yes, 010], day: 2020-01-01, agree: 1.0, flag: true}}\n"
+        "cls: {positive: no}\ntrain: {packing: yes, epochs: 3}\nname: 010\n"
+    )
+    cfg = load_config(file)
+    where = {"NO": ("yes", "010"), "day": "2020-01-01", "agree": "1.0", "flag": "true"}
+    assert (cfg.data.cls, cfg.data.where, cfg.cls.positive) == ("NO", where, "no")
+    assert (cfg.train.packing, cfg.train.epochs, cfg.name) == (True, 3, "010")
+    assert again(cfg, tmp_path) == cfg
+
+
+@pytest.mark.parametrize(("word", "value"), [("yes", True), ("Off", False), ("true", True)])
+def test_switches_take_the_words_they_took(word: str, value: bool):
+    assert load_config(overrides=[f"train.packing={word}"]).train.packing is value
+
+
+def test_null_and_nothing_mean_what_they_meant():
+    cfg = load_config(
+        overrides=["data.slices=null", "data.split=null", "dao.max_ratio=~", "cache="]
+    )
+    assert (cfg.data.slices, cfg.data.split, cfg.dao.max_ratio, cfg.cache) == (None, "", None, "")
+    assert load_config(overrides=["data.split="]).data.split == ""
+    assert load_config(overrides=["data.missing=[]"]).data.missing == ()
+    with pytest.raises(UserError, match=r"`output`: Input should be a valid string\. Found None"):
+        load_config(overrides=["output=null"])
+
+
+def test_quotes_are_no_part_of_a_name():
+    cfg = load_config(overrides=['data.text="a b"', "data.where.x='[A]'"])
+    assert (cfg.data.text, cfg.data.where) == ("a b", {"x": "[A]"})
+
+
+def test_numbers_are_numbers_where_numbers_are_taken():
+    cfg = load_config(overrides=["train.lr=1e-3", "cls.cut=[1e-1,0.5]", "dao.priors.cls=2"])
+    assert (cfg.train.lr, cfg.cls.cut, cfg.dao.priors) == (1e-3, (0.1, 0.5), {"cls": 2.0})
+
+
+def test_a_later_condition_joins_a_mapping_of_conditions():
+    cfg = load_config(overrides=["data.where={a: NO}", "data.where.b=010"])
+    assert cfg.data.where == {"a": "NO", "b": "010"}
+
+
+def test_values_of_a_grid_stay_as_typed_where_the_setting_is_text():
+    found = read_grid(["encoder.name=010,NO", "train.epochs=2,4", "train.packing=yes,no"])
+    assert found == {
+        "encoder.name": ["010", "NO"], "train.epochs": [2, 4], "train.packing": [True, False],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["&a [*a]", "{a: &a [*a]}"])
+def test_a_value_that_contains_itself(value: str):
+    with pytest.raises(UserError, match="contains itself"):
+        load_config(overrides=[f"train.lr={value}"])
+
+
+TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=12)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.one_of(TEXT, st.sampled_from(WORDS)), st.lists(TEXT, min_size=1, max_size=3))
+def test_what_a_run_writes_reads_back_equal(word: str, cells: list[str]):
+    flags = {"data.cls": word, "data.where": {word: tuple(cells), "b": word}, "cls.positive": word}
+    cfg = load_config(flags={**flags, "data.missing": tuple(cells)})
+    assert cfg.data.where == {word: tuple(cells), "b": word}
+    assert Config.model_validate(settled(Config, read_yaml(cfg.to_yaml()))) == cfg
+
+
+def test_a_run_that_began_before_is_read_by_the_old_rules(tmp_path: Path):
+    new = load_config(overrides=["data.where.agree=1"])
+    (tmp_path / "config.yaml").write_text(new.to_yaml())
+    assert RunFolder(tmp_path).config() == new
+    old = "data: {sources: [a.csv], where: {agree: 1.0, flag: false}}\nseed: 3\n"
+    (tmp_path / "config.yaml").write_text(old)
+    cfg = RunFolder(tmp_path).config()
+    assert (cfg.data.rules, cfg.seed, cfg.data.sources) == (1, 3, ("a.csv",))
+    assert cfg.data.where == {"agree": "1.0", "flag": "false"}
+    assert load_config(tmp_path / "config.yaml").data.rules == 2
+
+
+def test_old_rules_take_no_markers():
+    with pytest.raises(UserError, match="`missing` should come with rules=2"):
+        load_config(overrides=["data.rules=1", "data.missing=[NA]"])
+
+
+def test_an_experiment_that_began_before_goes_on(tmp_path: Path):
+    (tmp_path / "metrics.json").write_text("{}")
+    (tmp_path / "config.yaml").write_text("data: {where: {agree: 1.0, code: [8.0, 9.0]}}\n")
+    where = ["data.where.agree=1", "data.where.code=[8,9]"]
+    cfg = load_config(overrides=where, flags={"output": str(tmp_path)})
+    check_not_other(Cell("base", 0, cfg))
+    cfg = load_config(overrides=[*where, "data.where.agree=2"], flags={"output": str(tmp_path)})
+    with pytest.raises(UserError, match=r"`data\.where\.agree` '1\.0' in place of '2'"):
+        check_not_other(Cell("base", 0, cfg))
+
+
+def test_a_run_that_began_before_is_resumed():
+    now = load_config(overrides=["data.where.agree=1.0"], before={"data.rules": 1})
+    old = now.model_dump(mode="json")
+    for name in ("rules", "missing", "encoding"):
+        del old["data"][name]
+    old["data"]["where"] = {"agree": 1.0}
+    check_settings(_completed(old), decisive(now))
+    with pytest.raises(UserError, match=r"`data\.split_seed` changed from 0 to 1"):
+        check_settings(_completed(old), decisive(load_config(overrides=["data.split_seed=1"])))

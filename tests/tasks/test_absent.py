@@ -1,0 +1,210 @@
+"""Missing values, one rule for all columns; rows that two sources share; labels that are none."""
+
+import json
+import math
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from dao.errors import UserError
+from dao.learner.data_section import MISSING as SETTING
+from dao.learner.kinds.classification import Classification
+from dao.learner.kinds.declared import task_settings
+from dao.learner.kinds.regression import Regression
+from tasks.data import Columns, load, notes
+from tasks.table import MISSING
+from tasks.unseen import load_unseen
+
+BOTH = {name: task_settings(name, {}) for name in ("cls", "reg")}
+CLS = {"cls": BOTH["cls"]}
+TRAINED = {"cls": Classification("cls", "label", ["down", "up"]), "reg": Regression("reg", "score")}
+
+
+def lines(count=40, start=0):
+    return [f"text {i},{'up' if i % 2 else 'down'},{i / 10}" for i in range(start, start + count)]
+
+
+def table(rows, header="text,label,score"):
+    return "\n".join([header, *rows]) + "\n"
+
+
+def records(label, score, count=40):
+    """Rows of which the last three have these cells."""
+    rows = [{"text": f"text {i}", "label": "ab"[i % 2], "score": i / 10} for i in range(count)]
+    for row in rows[-3:]:
+        row |= {"label": label, "score": score}
+    return rows
+
+
+def test_the_learner_and_the_tasks_name_the_same_markers():
+    assert SETTING == MISSING
+
+
+@pytest.mark.parametrize("word", [*MISSING, "", "  "])
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
+def test_a_marker_is_missing_in_every_task(csv, word, suffix):
+    mark = {".csv": ",", ".tsv": "\t"}.get(suffix)
+    found = records(word, word)
+    if mark:
+        content = "\n".join(
+            mark.join(map(str, row.values()))
+            for row in [{"text": "text", "label": "label", "score": "score"}, *found]
+        )
+    else:
+        content = "\n".join(map(json.dumps, found))
+    report = load([csv(content, f"a{suffix}")], Columns(), tasks=BOTH).report
+    assert report["dropped"] == {"without text": 0, "without target": 3}
+    assert sum(report["labelled"]["cls"].values()) == sum(report["labelled"]["reg"].values()) == 37
+    counted = {"label": {word: 3}, "score": {word: 3}} if word.strip() else None
+    assert report.get("missing") == counted
+    said = [line for line in notes(report) if line.startswith("missing in")]
+    assert len(said) == (2 if word.strip() else 0)
+
+
+def test_null_and_nan_of_parquet_are_missing(tmp_path):
+    rows = records(None, math.nan)
+    path = str(tmp_path / "a.parquet")
+    parquet.write_table(pa.Table.from_pylist(rows), path)
+    report = load([path], Columns(), tasks=BOTH).report
+    assert sum(report["labelled"]["cls"].values()) == sum(report["labelled"]["reg"].values()) == 37
+    assert report["missing"] == {"score": {"nan": 3}}
+
+
+@pytest.mark.parametrize("word", ["none", "None", "NA", "null", "-"])
+def test_a_word_that_may_be_a_class_stays_one_and_is_pointed_out(csv, word):
+    rows = [f"text {i},{word if i % 2 else 'up'}" for i in range(40)]
+    found = load([csv(table(rows, "text,label"))], Columns(), tasks=CLS).report
+    assert found["targets"]["cls"][word] == 16
+    said = (
+        f"cls: `{word}` counts as a class, of 16 rows; if it means missing, add it to data.missing"
+    )
+    assert said in notes(found)
+
+
+def test_other_markers_replace_the_usual_ones(csv):
+    rows = [f"text {i},{('N/A', 'up', 'none')[i % 3]},{i}" for i in range(60)] + ["last,up,-999.0"]
+    columns = Columns(missing=("none", "-999"))
+    report = load([csv(table(rows))], columns, tasks=BOTH).report
+    assert set(report["targets"]["cls"]) == {"N/A", "up"}
+    assert report["missing"] == {"label": {"none": 20}, "score": {"-999.0": 1}}
+    assert report["targets"]["reg"]["lowest"] >= 0
+
+
+def test_old_runs_keep_their_classes(csv):
+    class Old:
+        text, cls, split, domain, id = ("text",), "label", "split", "domain", "id"
+        missing, encoding, rules = MISSING, "utf-8", 1
+
+    rows = [f"text {i},{('N/A', 'up')[i % 2]}" for i in range(40)]
+    report = load(
+        [csv(table(rows, "text,label"))], Columns.named(Old(), {"cls": "label"}), tasks=CLS
+    ).report
+    assert set(report["targets"]["cls"]) == {"N/A", "up"}
+
+
+def test_splits_and_domains_may_be_missing_too_and_texts_may_not(csv):
+    rows = [
+        f"text {i},{'ab'[i % 2]},{('x', 'y', 'N/A')[i % 3]},{'N/A' if i else 'test'}"
+        for i in range(40)
+    ]
+    found = load([csv(table([*rows, "N/A,a,x,"], "text,label,domain,split"))], Columns(), tasks=CLS)
+    assert set(found.frame["domain"].dropna()) == {"x", "y"}
+    assert found.report["missing"] == {"domain": {"N/A": 13}, "split": {"N/A": 39}}
+    assert "N/A" in found.frame["text"].tolist()
+
+
+def test_new_data_follow_the_same_rule(csv):
+    columns = Columns()
+    found = load_unseen([csv(table(["a,up,1", "b,N/A,n/a", "c,down,NaN"]))], columns, tasks=TRAINED)
+    assert found.frame["cls"].tolist() == ["up", "down"]
+    assert found.report["dropped"]["without target"] == 1
+
+
+def test_a_score_that_may_mean_missing_names_the_setting(csv):
+    with pytest.raises(UserError, match=r"Found 'NA' in row 2\. If it means missing, name it in"):
+        load([csv(table(["a,up,1", "b,up,NA"]))], Columns(), tasks=BOTH)
+
+
+def test_a_row_of_a_nested_file_counts_once(csv):
+    inner, outer = csv(table(lines(20)), "all.csv"), csv(table(lines(40)), "half.csv")
+    found = load([inner, outer], Columns(), tasks=BOTH)
+    assert len(found.frame) == 40
+    assert found.frame["text"].is_unique
+    assert found.report["repeated"] == {outer: 20}
+    assert f"{outer}: 20 rows left out that an earlier source has as well" in notes(found.report)
+    assert len(load_unseen([inner, outer], Columns(), tasks=TRAINED).frame) == 40
+    assert len(load([inner, outer], Columns(rules=1), tasks=BOTH).frame) == 60
+
+
+def test_rows_that_differ_in_a_target_or_an_id_are_two(csv):
+    one = csv(table([*lines(30), "same,up,1"]), "one.csv")
+    two = csv(table([*lines(30, start=50), "same,down,1", "text 1,up,"]), "two.csv")
+    report = load([one, two], Columns(), tasks=BOTH).report
+    assert "repeated" not in report
+    assert sum(report["rows"].values()) == 63
+    ids = [
+        csv(
+            f"id,text,label\n{k}1,same,up\n"
+            + "".join(f"{k}x{i},{k} {i},{'ab'[i % 2]}\n" for i in range(20)),
+            f"{k}.csv",
+        )
+        for k in "pq"
+    ]
+    assert "repeated" not in load(ids, Columns(), tasks=CLS).report
+
+
+def test_copies_within_one_source_stay(csv):
+    one = csv(table([*lines(30), "same,up,1", "same,up,1"]), "one.csv")
+    two = csv(table([*lines(30, start=50), *["same,up,1"] * 3]), "two.csv")
+    found = load([one, two], Columns(), tasks=BOTH)
+    assert (found.frame["text"] == "same").sum() == 3
+    assert found.report["repeated"] == {two: 2}
+
+
+@pytest.mark.parametrize("name", ["Unnamed: 0", "__index_level_0__", "", " "])
+def test_columns_without_a_name_are_passed_over(csv, name):
+    rows = [f"{i % 3},text {i},{'ab'[i % 2]},," for i in range(40)]
+    found = load([csv(table(rows, f"{name},text,label,,"))], Columns(), tasks=CLS)
+    assert list(found.frame.columns) == ["id", "text", "split", "cls"]
+    named = load([csv(table(rows, f"{name},text,label,,"))], Columns(domain=name), tasks=CLS)
+    assert set(named.frame["domain"]) == {"0", "1", "2"} if name.strip() else True
+
+
+def test_separators_at_the_ends_of_lines(csv):
+    rows = [f"text {i},{'ab'[i % 2]},," for i in range(40)]
+    assert len(load([csv(table(rows, "text,label"))], Columns(), tasks=CLS).frame) == 40
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ("{}.25", r"300 different .* such as 0\.25, which look like a score"),
+        ("{}", "numbers such as 0, which look like a score or an identifier"),
+        ("said {}", "such as 'said 0', which look like an identifier or free text"),
+    ],
+)
+def test_labels_that_are_no_classes(csv, cells, message):
+    rows = [f"text {i},{cells.format(i)}" for i in range(300)]
+    with pytest.raises(UserError, match=message):
+        load([csv(table(rows, "text,label"))], Columns(), tasks=CLS)
+
+
+def test_many_classes_of_two_texts_and_one_shot_classes_are_classes(csv):
+    rows = [f"text {i},class {i % 100}" for i in range(200)]
+    assert (
+        len(load([csv(table(rows, "text,label"))], Columns(), tasks=CLS).report["targets"]["cls"])
+        == 100
+    )
+    rows = [
+        f"text {i},class {i % 30},{'train' if i < 30 else 'test' if i < 40 else 'dev'}"
+        for i in range(50)
+    ]
+    found = load([csv(table(rows, "text,label,split"))], Columns(), tasks=CLS)
+    assert len(found.report["targets"]["cls"]) == 30
+
+
+def test_levels_of_a_score_may_be_classes_and_are_pointed_out(csv):
+    rows = [f"text {i},{(i % 25) / 10 + 0.05:.2f}" for i in range(200)]
+    said = notes(load([csv(table(rows, "text,label"))], Columns(), tasks=CLS).report)
+    assert any("its 25 classes are numbers with decimals" in line for line in said)
