@@ -154,6 +154,7 @@ def load_table(cfg: Config) -> Table:
         cfg.data.sources,
         Columns.named(cfg.data, cfg.columns),
         tasks=cfg.tasks,
+        split_tasks=cfg.split_tasks,
         split_seed=cfg.data.split_seed,
         fractions=cfg.data.fractions,
         where=cfg.data.where,
@@ -179,7 +180,7 @@ def checked_data(*, ask_hub: bool = True) -> Callable[[Config], Loaded]:
     known: dict[str, Loaded] = {}
 
     def read(cfg: Config) -> Loaded:
-        key = cfg.model_dump_json(include={"tasks", "data"})
+        key = cfg.model_dump_json(include={"tasks", "split_tasks", "data"})
         if key not in known:
             known[key] = load_data(cfg)
         decided, table, tasks = known[key]

@@ -1,6 +1,6 @@
 """One table from files, hub data sets or the synthetic headlines."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -42,6 +42,7 @@ def load(
     fractions: Sequence[float] = FRACTIONS,
     where: Where | None = None,
     synthetic: Mapping[str, Any] | None = None,
+    split_tasks: Mapping[str, TaskSettings] | None = None,
 ) -> Table:
     """Read every source into one table with disjoint splits.
 
@@ -61,32 +62,39 @@ def load(
         fractions: Shares of train, validation and test in the splits made here.
         where: Column -> value or values: only such rows are read.
         synthetic: Arguments for `tasks.synthetic.headlines`.
+        split_tasks: Tasks whose targets decide the split, where these are not `tasks` alone: one
+            task then has the rows that it has among the others.
 
     Raises:
         UserError: A source, a column or a cell cannot be used; the message names it.
     """
     synthetic = synthetic or {}
     raw = [read(source, columns) for source in sources] or [_synthetic(synthetic)]
-    require_text_and_target(raw, columns, list(tasks))
-    require_named(raw, columns, list(tasks))
+    every = {**(split_tasks or {}), **tasks}
+    require_text_and_target(raw, columns, list(every))
+    require_named(raw, columns, list(every))
     chosen, others = matching(raw, where or {})
     kept, left_out = without_other_splits(chosen, columns)
-    tasks, proposed = decided(kept, columns, tasks)
-    kinds = {name: KINDS[settings.kind] for name, settings in tasks.items()}
-    parsers = {name: kind.parser(tasks[name]) for name, kind in kinds.items()}
+    every, proposed = decided(kept, columns, every)
+    tasks = {name: every[name] for name in tasks}
+    kinds = {name: KINDS[settings.kind] for name, settings in every.items()}
+    parsers = {name: kind.parser(every[name]) for name, kind in kinds.items()}
     frame, dropped = assemble(kept, columns, parsers)
     dropped["dropped"] |= others
-    for task in tasks:
+    for task in every:
         if frame[task].isna().all():
             raise nothing([task], columns)
     if columns.rules > 1:
-        for name, settings in tasks.items():
+        for name, settings in every.items():
             if isinstance(settings, ClassificationSettings) and settings.cut is None:
                 refuse_no_classes(frame, columns, name)
     frame, made = make_splits(
         frame, kinds, split_seed, fractions, names=columns.targets, rules=columns.rules
     )
     made["split"] = left_out + made["split"]
+    if len(every) > len(tasks):
+        frame, others = _usable(frame.drop(columns=[t for t in every if t not in tasks]), tasks)
+        dropped["dropped"]["without target"] += others["dropped"]["without target"]
     recodings = _recoded(frame, tasks)
     report = described(raw, frame, list(tasks)) | dropped | made
     if recodings:
@@ -271,12 +279,12 @@ def _stack(parts: list[pd.DataFrame]) -> pd.DataFrame:
     return frame
 
 
-def _usable(frame: pd.DataFrame, tasks: Sequence[str]) -> tuple[pd.DataFrame, dict[str, Any]]:
+def _usable(frame: pd.DataFrame, tasks: Collection[str]) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Rows with text and a target, and the count of the others for the report."""
     textless = frame["text"].isna()
     aimless = frame[list(tasks)].isna().all(axis=1) & ~textless
     kept = frame[~textless & ~aimless].reset_index(drop=True)
-    if kept["domain"].isna().all():
+    if "domain" in kept and kept["domain"].isna().all():
         kept = kept.drop(columns="domain")
     dropped = {"without text": int(textless.sum()), "without target": int(aimless.sum())}
     return kept, {"dropped": dropped}

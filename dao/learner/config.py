@@ -57,6 +57,9 @@ class Config(Settings):
         default_factory=lambda: {name: task_settings(name, {}) for name in BUILT_IN}
     )
     """What is learned, by name: kind, column and the options of the kind."""
+    split_tasks: dict[str, SerializeAsAny[TaskSettings]] = Field(default_factory=dict)
+    """Tasks whose targets decide the split of the data, where these are not the run's own: in an
+    experiment, one task alone then has the rows that it has among the others."""
     weighting: str = "equal"
     """Of the losses: dao, equal, fixed:W,W,... (a weight per task), gls, uw, uw_so[:T], dwa[:T],
     rlw, gradnorm[:ALPHA], famo, dbmtl[:BETA], imtl_l, torchjd:AGGREGATOR."""
@@ -87,6 +90,11 @@ class Config(Settings):
             return _gathered(given)
         except ValueError as error:
             raise _told(str(error)) from None
+
+    @field_validator("split_tasks", mode="before")
+    @classmethod
+    def _further(cls, tasks: object) -> object:
+        return cls._of_their_kinds(tasks) if tasks else {}
 
     @field_validator("tasks", mode="before")
     @classmethod
@@ -137,8 +145,9 @@ class Config(Settings):
 
     @property
     def columns(self) -> dict[str, str]:
-        """Task -> the column that holds its targets."""
-        return {name: settings.column for name, settings in self.tasks.items()}
+        """Task -> the column that holds its targets; tasks of the split alone come first."""
+        every = {**self.split_tasks, **self.tasks}
+        return {name: settings.column for name, settings in every.items()}
 
     @property
     def target_columns(self) -> set[str]:

@@ -147,3 +147,22 @@ def test_lists_of_labels_in_json(csv, asked):
     assert table.tasks["tags"].kind == "multilabel"
     assert table.frame["tags"].tolist()[:3] == [("a",), ("a", "b"), ()]
     assert len(table.frame) == 30  # a missing list is no target
+
+
+def test_a_task_alone_has_the_rows_that_it_has_among_the_others(csv, asked):
+    prices = [price if i % 4 else "" for i, price in enumerate(PRICES)]
+    path = csv(rows("mood,price", [*MOODS[:50], *[""] * 10], prices))
+    columns = Columns(targets={"mood": "mood", "price": "price"})
+    both = load([path], columns, tasks=asked(mood={}, price={}))
+    for name in ("mood", "price"):
+        alone = load([path], columns, tasks=asked(**{name: {}}), split_tasks=both.tasks)
+        expected = both.frame[both.frame[name].notna()]
+        assert alone.frame["text"].tolist() == expected["text"].tolist()
+        assert alone.frame["split"].tolist() == expected["split"].tolist()
+        assert alone.frame[name].tolist() == expected[name].tolist()
+        assert list(alone.tasks) == list(fit(alone)) == [name]
+        other = "price" if name == "mood" else "mood"
+        assert alone.report["labelled"].keys() == {name}
+        assert other not in alone.report["kinds"]
+        without = alone.report["dropped"]["without target"]
+        assert without == 60 - len(expected)

@@ -57,7 +57,7 @@ KNOWN: Mapping[str, Mapping[str, Any]] = {
 }
 """Those, and arms that an experiment has only where they are asked for."""
 
-SETS_APART = ("tasks", "weighting", "dendrites.enabled", "dendrites.control")
+SETS_APART = ("tasks", "split_tasks", "weighting", "dendrites.enabled", "dendrites.control")
 """The settings in which arms may differ."""
 
 PLACES = ("output", "cache", "name", "data.rules")

@@ -136,6 +136,7 @@ def _config(shared: Config, arm: str, seed: int) -> Config:
         **own,
         **{k: {t: v for t, v in given.items() if t in names} for k, given in by_task.items()},
         "tasks": {name: settings["tasks"][name] for name in names},
+        "split_tasks": settings["tasks"] if len(names) < len(settings["tasks"]) else {},
         "seed": seed,
         "output": str(experiment_folder(shared) / arm / f"seed={seed}"),
     }

@@ -275,10 +275,9 @@ def _describe(cells: Sequence[Cell], folder: Path, console: Console) -> None:
     done = {cell.name for cell in cells if RunFolder(cell.cfg.folder).finished}
     console.print(Board(cells, console.width).table())
     for arm, cfg in {cell.arm: cell.cfg for cell in cells}.items():
-        settings = flat(cfg.model_dump(mode="json"))
-        own = " ".join(
-            f"{k}={_plain(settings[k])}" for k in {**dict.fromkeys(SETS_APART), **KNOWN[arm]}
-        )
+        settings = flat(cfg.model_dump(mode="json")) | {"tasks": list(cfg.tasks)}
+        shown = {**dict.fromkeys(SETS_APART), **KNOWN.get(arm, {})}
+        own = " ".join(f"{k}={_plain(settings[k])}" for k in shown if k != "split_tasks")
         console.print(f"# {arm}: {own}", highlight=False)
     console.print(
         f"# experiment: {folder}, {len(cells) - len(done)} of {len(cells)} runs to do",
