@@ -130,11 +130,11 @@ def with_columns(
         for name, settings in tasks.items()
     }
     classes, score = BUILT_IN
-    if tasks.get(classes, {}).get("cut") is not None:
-        own = tasks[classes].get("column")
-        label = columns.get(classes) or tasks[classes].get("label_column")
-        elsewhere = columns.get(score) or tasks.get(score, {}).get("column")
-        read = columns.get(score) or own or elsewhere or BUILT_IN[score]["column"]
+    asked, other = (settled_task(name, tasks.get(name, {})) for name in (classes, score))
+    if asked.get("cut") is not None:
+        label = columns.get(classes) or asked.get("label_column")
+        read = columns.get(score) or asked.get("column") or other.get("column")
+        read = read or BUILT_IN[score]["column"]
         names = {"column": read, "label_column": label or BUILT_IN[classes]["column"]}
         found[classes] = {**tasks[classes], **names}
     return found
