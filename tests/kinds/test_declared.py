@@ -1,10 +1,11 @@
 """Tasks as a person declares them: spellings, options, names, YAML."""
 
 from datetime import date
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
-import yaml
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from dao.errors import UserError
@@ -80,6 +81,19 @@ def test_where_classes_that_are_cut_come_from(tasks, columns, cls):
     found = with_columns(tasks, columns)["cls"]
     assert (found["column"], found["label_column"]) == cls
     assert with_columns({"cls": found}, {})["cls"] == found  # said twice, it stays
+
+
+@pytest.mark.parametrize("word", ["null", "~", ""])
+def test_no_cut_is_none_however_it_is_typed(tmp_path, word):
+    file = tmp_path / "tasks.yaml"
+    file.write_text(f"tasks:\n  cls: {{cut: {word}}}\n  reg: {{column: price}}\n")
+    for cfg in (
+        load_config(file),
+        load_config(overrides=[f"cls.cut={word}", "reg.column=price"]),
+        load_config(overrides=[f"cls.cut={word}", "data.reg=price"]),
+    ):
+        assert cfg.columns == {"cls": "label", "reg": "price"}
+        assert cfg.tasks["cls"].label_column == ""
 
 
 def test_a_kind_that_is_not_given_is_undecided_with_its_options():
@@ -173,6 +187,16 @@ def test_options_may_stand_beside_the_tasks_or_below_them():
     assert column.columns == {"stars": "rating"}
 
 
+@pytest.mark.parametrize("word", ["yes", "NO", "010", "1e3", "null", "2020-01-01"])
+def test_words_stay_as_they_were_typed(word):
+    overrides = [f"mark.positive={word}", f"stars.levels=[{word}, other]"]
+    tasks = load_config(overrides=overrides, flags={"tasks": "mark:binary,stars:ordinal"}).tasks
+    assert tasks["mark"].positive == word
+    assert tasks["stars"].levels == (word, "other")
+    undecided = load_config(overrides=[f"mark.levels=[{word}, other]"], flags={"tasks": "mark"})
+    assert undecided.tasks["mark"].model_dump()["levels"] == [word, "other"]
+
+
 def test_the_command_line_chooses_among_the_tasks_of_a_file(tmp_path):
     file = tmp_path / "tasks.yaml"
     file.write_text(
@@ -206,6 +230,14 @@ def loaded(tasks):
         return str(error)
 
 
+def written_and_read(cfg):
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "config.yaml"
+        path.write_text(cfg.to_yaml(), encoding="utf-8")
+        return load_config(path)
+
+
+@settings(max_examples=60)  # each writes and reads a file
 @given(NAMES, WORDS, st.lists(WORDS, min_size=2, max_size=4, unique=True), WORDS)
 @example("a", "\x85", ["\u2028", "a\x85b"], "b\x85c")
 @example("no", "010", ["no", "yes"], "~")
@@ -219,7 +251,7 @@ def test_settings_survive_yaml(name, column, levels, word):
     }
     cfg = loaded(tasks)
     assume(not isinstance(cfg, str))  # such as a blank level
-    again = load_config(flags=yaml.safe_load(cfg.to_yaml()))
+    again = written_and_read(cfg)
     assert again == cfg
     assert {n: type(s) for n, s in again.tasks.items()} == {
         n: type(s) for n, s in cfg.tasks.items()
@@ -248,4 +280,4 @@ def test_no_declaration_ends_in_a_traceback(tasks):
     if isinstance(cfg, str):
         assert "\n" not in cfg
         return
-    assert Config.model_validate(yaml.safe_load(cfg.to_yaml())) == cfg
+    assert written_and_read(cfg) == cfg
