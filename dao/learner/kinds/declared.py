@@ -109,8 +109,8 @@ class _AnyKind:
 def settled_task(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a task with words as they were typed where its kind takes text."""
     kind = as_text(given.get("kind")) or BUILT_IN.get(name, {}).get("kind")
-    known = isinstance(kind, str) and kind in KINDS
-    return settled(KINDS[kind].options if known else _AnyKind, given)
+    known = KINDS.get(kind) if isinstance(kind, str) else None
+    return settled(known.options if known else _AnyKind, given)
 
 
 def with_columns(
