@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 TAKE_OUTPUT = ("--input", "--merge-experts", "--quantize", "--threshold-sweep")
 ENCODER = "encoder.name="
-COLUMNS = ("text", "cls", "reg", "split", "domain", "id", "encoding", "missing")
+TABLE = ("split", "domain", "id", "encoding", "missing")
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -121,7 +121,7 @@ def main(
         others = (*chosen, output, engine, expert_weights, device)
         _compare(overrides or [], style, any(others))
         return
-    columns, encoder = _sorted(overrides or [])
+    columns, encoder = _sorted(overrides or [], run)
     _check_usage(chosen, output, bool(engine or columns), style, expert_weights)
     with user_errors():
         from dao.learner.elsewhere import RunElsewhere
@@ -172,17 +172,31 @@ def _compare(paths: list[str], style: str | None, others: bool) -> None:
         print_comparison(Path(paths[0]), Path(paths[1]), style or "terminal")
 
 
-def _sorted(overrides: list[str]) -> tuple[list[str], str]:
+def _sorted(overrides: list[str], run: Path) -> tuple[list[str], str]:
     """The columns of new data, and where the encoder is."""
-    known = tuple(f"data.{name}=" for name in COLUMNS)
     columns = [o for o in overrides if not o.startswith(ENCODER)]
-    if refused := [o for o in columns if not o.startswith(known)]:
-        raise typer.BadParameter(
-            f"only what new data are like (data.NAME=VALUE, of {', '.join(COLUMNS)}) and "
-            f"{ENCODER}FOLDER can be set: {refused[0]}"
-        )
+    if columns:
+        from dao.learner.kinds.declared import BUILT_IN
+
+        tasks = _tasks(run)
+        names = dict.fromkeys(("text", *tasks, *BUILT_IN, *TABLE))
+        known = [f"data.{name}=" for name in names] + [f"{task}.column=" for task in tasks]
+        if refused := [o for o in columns if not o.startswith(tuple(known))]:
+            raise typer.BadParameter(
+                f"only what new data are like (data.NAME=VALUE, of "
+                f"{', '.join(('text', *tasks, *TABLE))}) and {ENCODER}FOLDER can be set: "
+                f"{refused[0]}"
+            )
     places = [o.removeprefix(ENCODER) for o in overrides if o.startswith(ENCODER)]
     return columns, next(reversed(places), "")
+
+
+def _tasks(run: Path) -> list[str]:
+    from dao.learner.command import user_errors
+    from dao.learner.record import RunFolder
+
+    with user_errors():
+        return list(RunFolder(run).config().tasks)
 
 
 def _columns(folder: RunElsewhere, overrides: list[str]) -> Columns:
@@ -222,7 +236,7 @@ def _report(folder: RunFolder, load: Load, columns: Columns, data: list[str], st
         lines = [f"{overlap(trained, table)} of these rows were in the training data"]
     if data and cfg.data.where:
         lines.append(f"not applied to these rows: data.where of the run, {dict(cfg.data.where)}")
-    tasks = {name: task for name, task in tasks.items() if name in table.tasks}
+    tasks = {name: task for name, task in tasks.items() if name in table.frame}
     further = table.frame.drop(columns=list(tasks))
     chosen = None if data else cfg.data.slices
     slices = slice_columns(chosen, further, cfg.target_columns, cfg.tasks)

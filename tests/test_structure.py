@@ -1,6 +1,7 @@
 """The house: imports point down only, and only the plug-in is installed."""
 
 import ast
+import re
 import subprocess
 import sys
 import zipfile
@@ -12,10 +13,18 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LEARNER = "dao.learner"
 PACKAGE = sorted((ROOT / "dao").glob("*.py"))
+EVERYTHING = sorted((ROOT / "dao").rglob("*.py"))
 LEARNERS = sorted((ROOT / "dao" / "learner").rglob("*.py"))
 EXPERIMENT = "dao.learner.experiment"
-BESIDE_EXPERIMENT = [path for path in LEARNERS if path.parent.name != "experiment"]
-TASKS = sorted((ROOT / "tasks").glob("*.py"))
+BESIDE_EXPERIMENT = [path for path in LEARNERS if "experiment" not in path.parts]
+KINDS = "dao.learner.kinds"
+KIND_FILES = sorted((ROOT / "dao" / "learner" / "kinds").rglob("*.py"))
+BESIDE_KINDS = [path for path in EVERYTHING if path not in KIND_FILES]
+LEAVES = tuple(
+    f"{LEARNER}.{name}" for name in ("frozen", "numbers", "spreadsheets", "wording", "words")
+)
+"""Modules of the learner that import nothing of it, so that anybody may import them."""
+TASKS = sorted((ROOT / "tasks").rglob("*.py"))
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 FRAMEWORK = {"accelerate_loop.py": "accelerate", "hf_trainer.py": "transformers"}
 
@@ -45,8 +54,8 @@ def test_the_plug_in_needs_torch_and_nothing_else(path: Path):
         assert not within(name, LEARNER), name
 
 
-@pytest.mark.parametrize("path", LEARNERS, ids=ids)
-def test_the_learner_does_not_know_the_tasks(path: Path):
+@pytest.mark.parametrize("path", EVERYTHING, ids=ids)
+def test_nothing_of_dao_knows_the_tasks_or_the_programs(path: Path):
     for name in imports(path.read_text()):
         assert not within(name, "tasks", "train", "evaluate"), name
 
@@ -57,10 +66,63 @@ def test_a_single_run_does_not_know_the_experiment(path: Path):
         assert not within(name, EXPERIMENT), name
 
 
+def strangers(source: str, *allowed: str) -> set[str]:
+    """Modules of the learner that are imported without being allowed."""
+    found = {name for name in imports(source) if within(name, LEARNER)}
+    return {name for name in found if not within(name, *allowed)}
+
+
 @pytest.mark.parametrize("path", TASKS, ids=ids)
-def test_the_tasks_do_not_know_the_learner(path: Path):
-    for name in imports(path.read_text()):
-        assert not within(name, LEARNER, "train", "evaluate"), name
+def test_the_tasks_know_of_the_learner_the_kinds_and_leaves(path: Path):
+    source = path.read_text()
+    assert strangers(source, KINDS, *LEAVES) == set()
+    for name in imports(source):
+        assert not within(name, "train", "evaluate"), name
+
+
+@pytest.mark.parametrize("path", KIND_FILES, ids=ids)
+def test_the_kinds_know_of_the_learner_leaves(path: Path):
+    assert strangers(path.read_text(), KINDS, *LEAVES) == set()
+
+
+@pytest.mark.parametrize("module", LEAVES)
+def test_a_leaf_knows_nothing_of_the_learner(module: str):
+    assert strangers((ROOT / f"{module.replace('.', '/')}.py").read_text()) == set()
+
+
+BUILT_IN = re.compile(r"\b(cls|reg)\b")
+NOT_OURS = {"dao/learner/pretraining.py": {"whole.cls"}}
+"""Attributes of other packages' objects: the head of a BERT in transformers."""
+
+
+def built_in_names(source: str) -> set[str]:
+    """Where code speaks of the built-in tasks by name, so that other tasks would be left out.
+
+    Docstrings are not code: an example there may call its tasks cls and reg, as the examples of
+    the plug-in do, which takes any names.
+    """
+    tree = ast.parse(source)
+    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            words = node.value if id(node) not in prose else ""
+        elif isinstance(node, ast.Attribute):
+            words = node.attr
+        elif isinstance(node, ast.keyword):
+            words = node.arg or ""
+        elif isinstance(node, ast.AnnAssign):
+            words = ast.unparse(node.target)
+        else:
+            continue
+        if BUILT_IN.search(words):
+            found.add(ast.unparse(node))
+    return found
+
+
+@pytest.mark.parametrize("path", BESIDE_KINDS, ids=ids)
+def test_no_file_beside_the_kinds_knows_a_task_by_name(path: Path):
+    assert built_in_names(path.read_text()) == NOT_OURS.get(ids(path), set())
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=ids)
@@ -119,8 +181,46 @@ def test_these_tests_can_fail():
     ]  # fmt: skip
     assert within("dao.learner.model", LEARNER)
     assert not within("dao.learners", LEARNER)
-    assert {path.parent.name for path in LEARNERS} == {"learner", "experiment"}
+    assert {path.parent.name for path in LEARNERS} == {"learner", "experiment", "kinds"}
     assert 0 < len(BESIDE_EXPERIMENT) < len(LEARNERS)
+    assert len(EVERYTHING) == len(PACKAGE) + len(LEARNERS)
+    assert 0 < len(KIND_FILES) < len(LEARNERS)
+    assert {EXPERIMENT, KINDS} <= {package(path) for path in LEARNERS}
+
+
+def package(path: Path) -> str:
+    return ids(path.parent).replace("/", ".")
+
+
+@pytest.mark.parametrize(
+    ("planted", "found"),
+    [
+        ("from dao.learner import ranks", {"dao.learner", "dao.learner.ranks"}),
+        ("import dao.learner.model", {"dao.learner.model"}),
+        ("def f():\n import dao.learner.loop", {"dao.learner.loop"}),
+        ("from dao.learner.words import Word\nfrom dao.learner.kinds import Task", set()),
+        ("from dao.errors import UserError", set()),
+    ],
+)
+def test_a_planted_arrow_is_found(planted: str, found: set[str]):
+    assert strangers(planted, KINDS, *LEAVES) == found
+
+
+@pytest.mark.parametrize(
+    "planted",
+    ['t["cls"]', "cfg.reg.loss", "f'{x} and data.cls'", "dict(cls=1)", "x = 'cls,reg'",
+     "class A:\n reg: int = 1", "raise E('set `cls.positive`')"],
+)  # fmt: skip
+def test_a_planted_name_of_a_task_is_found(planted: str):
+    assert built_in_names(planted)
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    ["def f(cls):\n return cls.parse", "x = 'regular classes'", 'def f():\n """Of cls and reg."""'],
+)
+def test_other_uses_of_the_letters_are_not(harmless: str):
+    assert not built_in_names(harmless)
 
 
 def test_the_wheel_holds_dao_and_nothing_else(tmp_path: Path):

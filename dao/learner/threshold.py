@@ -39,7 +39,7 @@ def f1(positive: Marks, called: Marks, axis: int = -1) -> Any:  # noqa: ANN401  
     return np.divide(2 * hits, rows, out=np.zeros(np.shape(rows)), where=rows > 0)
 
 
-def sweep(validation: Part, test: Part, seed: int = 0) -> dict[str, Any]:
+def sweep(validation: Part, test: Part, task: str = "TASK", seed: int = 0) -> dict[str, Any]:
     """Choose a threshold by F1 on validation, and measure it beside the usual decision on test.
 
     The interval is of the difference in F1 over resampled test rows, with model and threshold as
@@ -48,6 +48,7 @@ def sweep(validation: Part, test: Part, seed: int = 0) -> dict[str, Any]:
     Args:
         validation: its rows.
         test: the test rows.
+        task: its name, for errors.
         seed: of the resampling.
 
     Returns:
@@ -62,7 +63,7 @@ def sweep(validation: Part, test: Part, seed: int = 0) -> dict[str, Any]:
             raise UserError(
                 f"A threshold should be chosen between rows of the class and others. Found "
                 f"{int(positive.sum())} of {len(positive)} rows of it in the {name} split. Give "
-                f"more data, or another class with cls.positive."
+                f"more data, or another class with {task}.positive=CLASS."
             )
     chosen = best_threshold(validation.positive, validation.scores)
     parts: dict[str, dict[str, Any]] = {

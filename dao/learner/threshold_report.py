@@ -64,10 +64,10 @@ def sweep_run(
     learnt = train["text"].tolist(), task.encode(train[task.name].tolist())
     parts = {s: _marked(outputs, task, table, s) for s in SPLITS}
     found: dict[str, Any] = {"task": task.name, "positive": task.positive}
-    found |= sweep(parts["validation"], parts["test"])
+    found |= sweep(parts["validation"], parts["test"], task.name)
     # The plain model has the same advantage; log-probabilities are outputs like any other.
     plain = {s: _marked(lambda texts: task.linear(learnt, texts), task, table, s) for s in SPLITS}
-    found["plain"] = {"name": PLAIN, **sweep(plain["validation"], plain["test"])}
+    found["plain"] = {"name": PLAIN, **sweep(plain["validation"], plain["test"], task.name)}
     write_atomically(folder / FILES[0], json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     write_atomically(folder / FILES[1], _picture(parts, found))
     return found

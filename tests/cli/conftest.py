@@ -1,9 +1,11 @@
 """Real runs of the command line on the tiny Phi, shared by the tests that only look at them."""
 
+import csv
 import json
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -113,3 +115,63 @@ def expert_run(
     assert result.exit_code == 0, result.output
     (folder.parent / "printed.txt").write_text(result.stdout)
     return folder
+
+
+KINDS = {
+    "urgent": "binary", "area": "classification", "tags": "multilabel", "stars": "ordinal",
+    "amount": "regression",
+}  # fmt: skip
+FIVE = ("--tasks", ",".join(KINDS))
+TEXTS = ("text",)
+"""The columns that the words of each row are dealt out to; two make a pair."""
+NAMED = (f"data.text={'+'.join(TEXTS)}",)
+"""The setting that names them."""
+
+
+def kinds_rows(rows: int = 150) -> list[dict[str, Any]]:
+    """Headlines with a target of every kind, each of them missing in some rows.
+
+    The labels are lists: an empty one says that a text has none, None that nobody knows.
+    """
+    rng, found = random.Random(0), []
+    signs = {"rose": 1, "fell": -1, "narrowed": -1, "widened": 1}
+    sizes = {"slightly": 1, "than expected": 2, "sharply": 3}
+    for i in range(rows):
+        metric, verb = rng.choice(["profit", "loss", "sales", "costs"]), rng.choice([*signs])
+        strong = rng.choice([*sizes])
+        words = f"the company said net {metric} {verb} {strong} in quarter {i}".split()
+        good = signs[verb] * (-1 if metric in ("loss", "costs") else 1)
+        tags = [verb] * (good > 0) + ["sharp"] * (strong == "sharply")
+        part = -(-len(words) // len(TEXTS))
+        cells = {
+            "id": f"row{i}",
+            **{name: " ".join(words[n * part : (n + 1) * part]) for n, name in enumerate(TEXTS)},
+            "urgent": "yes" if strong == "sharply" else "no",
+            "area": metric,
+            "tags": tags,
+            "stars": sizes[strong],
+            "amount": good * sizes[strong] / 4,
+            "split": "train" if 3 * i < 2 * rows else "validation" if 6 * i < 5 * rows else "test",
+        }
+        missing = [name for place, name in enumerate(KINDS) if i % 7 == place or i % 11 == place]
+        found.append(cells | dict.fromkeys(missing))
+    return found
+
+
+def in_cells(rows: list[dict[str, Any]], path: Path) -> Path:
+    """The rows as CSV, their labels with `;` between them and that alone where there is none."""
+    joined = [
+        row | {"tags": None if row["tags"] is None else ";".join(row["tags"]) or ";"}
+        for row in rows
+    ]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(joined)
+    return path
+
+
+@pytest.fixture(scope="session")
+def kinds_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`kinds_rows` as a file."""
+    return in_cells(kinds_rows(), tmp_path_factory.mktemp("kinds") / "kinds.csv")

@@ -1,6 +1,8 @@
 """train.py as one rank of several, with something done to it: `one_rank.py WHAT [ARGUMENTS]...`."""
 
 import math
+import os
+import signal
 import sys
 
 import torch
@@ -38,6 +40,12 @@ def stumble_in_step_5(self: _Loop, step: int, epoch: int, rows: tuple[int, ...])
 def stop_before_step_14(self: _Loop, step: int, epoch: int, rows: tuple[int, ...]) -> None:
     if step == 14:
         raise KeyboardInterrupt
+    STEP(self, step, epoch, rows)
+
+
+def killed_in_step_14(self: _Loop, step: int, epoch: int, rows: tuple[int, ...]) -> None:
+    if step == 14:
+        os.kill(os.getpid(), signal.SIGKILL)
     STEP(self, step, epoch, rows)
 
 

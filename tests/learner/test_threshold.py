@@ -10,9 +10,9 @@ import torch
 from sklearn.metrics import f1_score
 
 from dao.errors import UserError
+from dao.learner.kinds.classification import Classification
 from dao.learner.threshold import Part, best_threshold, f1, sweep
 from dao.learner.threshold_report import sweep_run, sweep_table
-from tasks import Classification
 
 TRUE, FALSE = True, False
 
@@ -104,5 +104,6 @@ def test_of_three_classes_the_most_probable_is_usual_and_may_be_below_one_half(t
 
 @pytest.mark.parametrize("kind", [TRUE, FALSE])
 def test_a_split_of_one_kind_is_refused(kind: bool):
-    with pytest.raises(UserError, match=r"rows of the class and others.*in the test split"):
-        sweep(VALIDATION, marked((0.2, kind), (0.7, kind)))
+    said = r"rows of the class and others.*in the test split.*with urgent\.positive=CLASS"
+    with pytest.raises(UserError, match=said):
+        sweep(VALIDATION, marked((0.2, kind), (0.7, kind)), "urgent")
