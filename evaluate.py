@@ -46,9 +46,9 @@ def main(
         list[str] | None,
         typer.Argument(
             metavar="[KEY=VALUE]... or RUN_A RUN_B",
-            help="Columns of new data: data.text=NAME, ..., their data.encoding and data.missing; "
-            "encoder.name=FOLDER, where the encoder of the run is now; or the two to compare, each "
-            "a run or a folder with runs in seed=N.",
+            help="Columns of new data: data.text=NAME, data.TASK=NAME, ..., their data.encoding "
+            "and data.missing; encoder.name=FOLDER, where the encoder of the run is now; or the "
+            "two to compare, each a run or a folder with runs in seed=N.",
         ),
     ] = None,
     data: Annotated[

@@ -18,6 +18,7 @@ from dao.learner.experiment.statistics import t_interval
 from dao.learner.experiment.verdicts import METHOD, METHOD_CHECK, over_rows, over_seeds
 from dao.learner.files import write_atomically
 from dao.learner.kinds.recorded import Recorded
+from dao.learner.wording import listed
 
 __all__ = ["findings"]
 
@@ -190,7 +191,12 @@ def _positives(metrics: Mapping[str, About], runs: Sequence[Run]) -> list[str]:
     found = {
         (task, run.positive(task)) for run in runs for task in run.config.tasks if task in of_one
     }
-    return sorted(f"F1 of {task} is that of {name!r}" for task, name in found if name)
+    by_class: dict[str, list[str]] = {}
+    for task, name in sorted((task, name) for task, name in found if name):
+        by_class.setdefault(name, []).append(task)
+    return [
+        f"F1 of {listed(tasks, most=6)} is that of {name!r}" for name, tasks in by_class.items()
+    ]
 
 
 def _notes(report: Mapping[str, Any], runs: Sequence[Run], asked: Sequence[Contrast]) -> list[str]:

@@ -8,17 +8,23 @@ from typing import Any
 from dao.learner.dendrite_share import contribution
 from dao.learner.experiment.arms import label
 from dao.learner.experiment.tables import number
-from dao.learner.plain_models import better_ones
+from dao.learner.plain_models import MOST, better_ones
 
 __all__ = ["dendrite_lines", "worse_arms"]
 
 
 def worse_arms(findings: Mapping[str, Any]) -> list[str]:
-    """A sentence for each arm whose mean over seeds is worse than a plain model's figure."""
+    """A sentence for each arm whose mean over seeds is worse than a plain model's figure.
+
+    Where that holds of more than `MOST` figures, main figures come first and the rest are counted.
+    """
     lines = []
+    metrics = sorted(findings["metrics"].items(), key=lambda pair: not pair[1]["main"])
+    if len(metrics) <= MOST:
+        metrics = list(findings["metrics"].items())
     for arm, content in findings["arms"].items():
         told = []
-        for metric, about in findings["metrics"].items():
+        for metric, about in metrics:
             value = content.get("mean", {}).get(metric)
             plain = {
                 name: figures[metric]
@@ -29,6 +35,8 @@ def worse_arms(findings: Mapping[str, Any]) -> list[str]:
             if beaten:
                 by = ", ".join(f"{name} {number(figure)}" for name, figure in beaten.items())
                 told.append(f"{about['label']} {number(value)} ({by})")
+        if len(told) > MOST:
+            told[MOST:] = [f"and {len(told) - MOST} more of {len(metrics)} figures"]
         if told:
             lines.append(f"{label(arm)} is worse than a plain model: {'; '.join(told)}.")
     return lines

@@ -7,6 +7,7 @@ from typing import Any
 
 from dao.learner.experiment.arms import label
 from dao.learner.experiment.figures import Panel
+from dao.learner.experiment.many import MOST
 from dao.learner.experiment.page import Figure, Section, Table, Text
 from dao.learner.experiment.prediction_figures import (
     Reliability,
@@ -19,10 +20,8 @@ from dao.learner.experiment.prediction_figures import (
 from dao.learner.experiment.runs import Run, Runs
 from dao.learner.experiment.tables import number
 
-__all__ = ["MOST", "figure", "left_out", "prediction_sections"]
+__all__ = ["figure", "left_out", "prediction_sections"]
 
-MOST = 6
-"""Tasks up to which each has pictures of its own."""
 CORNERS = ("base", "dao", "dendrites", "dao+dendrites", "dao-paper")
 BESIDE_BASE = ("dao+dendrites", "dendrites", "dao", "dao-paper")
 """The arm whose predictions are shown beside those of base: the first that is there."""
@@ -60,7 +59,7 @@ def prediction_sections(findings: Mapping[str, Any], runs: Runs) -> list[Section
         ]
         sections.append(figure(title, path, panels, caption))
     classes = [task for task, view in views.items() if view == "confusion"]
-    return [*sections, _calibration(runs, classes[:MOST])] if classes else sections
+    return [*sections, _calibration(runs, classes)] if classes else sections
 
 
 def figure(title: str, path: str, panels: Sequence[Panel], caption: str) -> Section:
@@ -83,7 +82,7 @@ def _compared(design: Sequence[str], runs: Runs, draw: Draw, task: str) -> list[
 
 def _calibration(runs: Runs, tasks: Sequence[str]) -> Section:
     found: dict[str, dict[str, Reliability]] = {}
-    for task in tasks:
+    for task in tasks[:MOST]:
         curves = {
             arm: curve
             for arm in CORNERS
@@ -98,6 +97,8 @@ def _calibration(runs: Runs, tasks: Sequence[str]) -> Section:
         "larger a point, the more rows in its bin. ECE: mean distance from the diagonal, weighted "
         "by rows."
     )
+    if len(tasks) > MOST:
+        caption += f" Of {len(tasks)} tasks the first {MOST} are shown."
     rows = [
         [task, label(arm), f"{curve.count.sum():,}", number(curve.ece)]
         for task, curves in found.items()

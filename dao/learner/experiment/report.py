@@ -12,22 +12,25 @@ from dao.learner.experiment.arms import ARMS, label, single
 from dao.learner.experiment.effect_figures import cost_panels, effect_panels, improvement_panels
 from dao.learner.experiment.figures import Panel, png
 from dao.learner.experiment.first_lines import dendrite_lines, worse_arms
+from dao.learner.experiment.many import MOST, arms_parts, effects_parts, tasks_of
 from dao.learner.experiment.page import (
     Bullets,
     Figure,
     Part,
     Picture,
     Section,
+    Table,
     Text,
     html,
     markdown,
 )
-from dao.learner.experiment.prediction_sections import MOST, figure, left_out, prediction_sections
+from dao.learner.experiment.prediction_sections import figure, left_out, prediction_sections
 from dao.learner.experiment.provenance import provenance_tables
 from dao.learner.experiment.results_csv import results_csv
 from dao.learner.experiment.runs import Runs, read_runs
 from dao.learner.experiment.training_figures import dao_panels, loss_panels, validation_panels
 from dao.learner.files import write_atomically
+from dao.learner.wording import listed
 
 __all__ = ["write_report"]
 
@@ -63,11 +66,8 @@ def write_report(folder: Path, findings: Mapping[str, Any]) -> None:
 
 def _sections(findings: Mapping[str, Any], runs: Runs) -> list[Section]:
     metrics = list(findings["metrics"])
-    many = len(tables.mains(findings)) > MOST
-    shown = [*tables.headlines(findings), *tables.mains(findings)] if many else metrics
-    tasks = [
-        task for task in dict.fromkeys(a["task"] for a in findings["metrics"].values()) if task
-    ]
+    tasks = tasks_of(findings)
+    shown = tables.headlines(findings) if len(tasks) > MOST else metrics
     design, gaps = findings["design"], tables.missing(findings)
     first = [*worse_arms(findings), *tables.headline(findings), *tables.beside(findings)]
     lead: list[Part] = [Bullets([*first, *dendrite_lines(findings)])]
@@ -75,13 +75,13 @@ def _sections(findings: Mapping[str, Any], runs: Runs) -> list[Section]:
     return [
         Section("Findings", lead),
         figure("Effects", "figures/effects.png", effect_panels(findings, shown), EFFECTS),
-        Section("Arms", [tables.arms_table(findings), Text(_arms_note(design), quiet=True)]),
+        Section("Arms", [*arms_parts(findings), Text(_arms_note(design), quiet=True)]),
         _effects(findings),
         *_relative(findings),
         _per_example(findings),
         _improvement(findings),
         _training(findings, runs, tasks),
-        *_dao(design, dao_panels(runs, tasks)),
+        *_dao(design, dao_panels(runs, tasks[:MOST]), len(tasks)),
         *prediction_sections(findings, runs),
         _costs(findings, runs),
         *([_growth(runs)] if "dendrites" in design else []),
@@ -98,7 +98,7 @@ def _arms_note(design: Sequence[str]) -> str:
     """What the arms are that are not named after what they have."""
     told = [text for arm, text in ARM_NOTES.items() if arm in design]
     alone = [label(arm) for arm in design if single(arm)]
-    told += [f"{', '.join(alone)}: one task."] if alone else []
+    told += [f"{listed(alone, MOST)}: one task."] if alone else []
     return " ".join([*told, ARMS_END])
 
 
@@ -108,10 +108,11 @@ def _relative(findings: Mapping[str, Any]) -> list[Section]:
     return [Section("Relative changes", [table, Text(RELATIVE, quiet=True)])] if table else []
 
 
-def _dao(design: Sequence[str], panels: Sequence[Panel]) -> list[Section]:
+def _dao(design: Sequence[str], panels: Sequence[Panel], tasks: int) -> list[Section]:
     if not any("dao" in arm for arm in design):
         return []
-    return [figure("What DAO did", "figures/dao.png", panels, DAO)]
+    caption = f"{DAO} Of {tasks} tasks the first {MOST} are shown." if tasks > MOST else DAO
+    return [figure("What DAO did", "figures/dao.png", panels, caption)]
 
 
 DETECTABLE = (
@@ -149,9 +150,8 @@ CURVES = (
 
 
 def _effects(findings: Mapping[str, Any]) -> Section:
-    found = [tables.effects_table(findings, metric) for metric in findings["metrics"]]
-    parts: list[Part] = [table for table in found if table]
-    if not parts:
+    parts = effects_parts(findings)
+    if not any(isinstance(part, Table) for part in parts):
         return left_out(
             "Effects and contrasts", "it takes arms that share a seed, and two seeds at least"
         )
@@ -183,10 +183,12 @@ def _improvement(findings: Mapping[str, Any]) -> Section:
 
 def _training(findings: Mapping[str, Any], runs: Runs, tasks: Sequence[str]) -> Section:
     shown = list(findings["metrics"])
+    caption = CURVES
     if len(tasks) > MOST:  # pictures that nobody would look through
+        caption = f"{CURVES} Of {len(tasks)} tasks the losses of the first {MOST} are shown."
         tasks, shown = tasks[:MOST], tables.headlines(findings)
     panels = loss_panels(runs, tasks) + validation_panels(runs, findings, shown)
-    return figure("Training and validation", TRAINING, panels, CURVES)
+    return figure("Training and validation", TRAINING, panels, caption)
 
 
 def _costs(findings: Mapping[str, Any], runs: Runs) -> Section:

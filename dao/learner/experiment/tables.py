@@ -11,11 +11,13 @@ from dao.learner.experiment.contrasts import CHECK, PRIMARY, main_figures
 from dao.learner.experiment.page import Table
 from dao.learner.experiment.verdicts import NO_DIFFERENCE
 from dao.learner.numbers import number as plain_number
+from dao.learner.plain_models import MOST
 
 __all__ = [
     "NOTHING",
     "arms_table",
     "beside",
+    "bracketed",
     "column",
     "cost_table",
     "effects_table",
@@ -32,6 +34,7 @@ __all__ = [
 NOTHING, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 CONTROLS = ("dendrites - sham", "dendrites - capacity")  # what an effect of dendrites has to pass
 MAIN = ("DAO", "dendrites", "interaction")
+LONG = 60  # rows from which on a table is shown in the page only when asked for
 
 
 def number(value: float | None, *, signed: bool = False) -> str:
@@ -112,9 +115,16 @@ def _sentence(effect: Mapping[str, Any], findings: Mapping[str, Any]) -> str:
 
 
 def beside(findings: Mapping[str, Any]) -> list[str]:
-    """The base arm next to the plain models, a sentence for the main figure of each task."""
-    lines = []
-    for metric in mains(findings):
+    """The base arm next to the plain models, a sentence for the main figure of each task.
+
+    Of many tasks it is one sentence.
+    """
+    lines, shown = [], mains(findings)
+    if len(shown) > MOST:
+        return [
+            f"The table of arms has the main figures of {len(shown)} tasks beside plain models."
+        ]
+    for metric in shown:
         base = findings["arms"].get("base", {}).get("mean", {}).get(metric)
         plain = {
             name: values[metric]
@@ -155,8 +165,8 @@ def arms_table(findings: Mapping[str, Any]) -> Table:
         cells = []
         for metric in metrics:
             mean = content.get("mean", {}).get(metric)
-            bounds = _interval(content.get("t95", {}).get(metric))
-            cells.append("" if mean is None else number(mean) + _bracketed(bounds))
+            bounds = content.get("t95", {}).get(metric)
+            cells.append("" if mean is None else number(mean) + bracketed(bounds))
         seeds = max((len(v) for v in content["values"].values()), default=0)
         rows.append([label(arm), str(seeds), *cells])
     plain = dict(findings.get("baselines", {}))
@@ -168,8 +178,10 @@ def arms_table(findings: Mapping[str, Any]) -> Table:
     return Table("Test split: mean over seeds [95 % t interval of the mean]", head, rows)
 
 
-def _bracketed(bounds: str) -> str:
-    return "" if bounds == NOTHING else f" [{bounds}]"
+def bracketed(bounds: Sequence[float | None] | None) -> str:
+    """An interval behind its mean; nothing where there is none."""
+    shown = _interval(bounds)
+    return "" if shown == NOTHING else f" [{shown}]"
 
 
 def effects_table(findings: Mapping[str, Any], metric: str) -> Table | None:
@@ -221,7 +233,8 @@ def per_example_table(findings: Mapping[str, Any]) -> Table | None:
         ]
         for t in tests
     ]
-    return Table("Same test rows, predictions of two arms", head, rows) if tests else None
+    caption = "Same test rows, predictions of two arms"
+    return Table(caption, head, rows, folded=len(rows) > LONG) if tests else None
 
 
 def relative_table(findings: Mapping[str, Any]) -> Table | None:
@@ -239,9 +252,8 @@ def relative_table(findings: Mapping[str, Any]) -> Table | None:
         for c in found
     ]
     head = ("comparison", "figure", "seeds", "change in %", "95 % t interval")
-    return (
-        Table("Change in percent of the second arm, paired by seed", head, rows) if rows else None
-    )
+    caption = "Change in percent of the second arm, paired by seed"
+    return Table(caption, head, rows, folded=len(rows) > LONG) if rows else None
 
 
 def cost_table(costs: Mapping[str, Mapping[str, float]], arms: Iterable[str]) -> Table:

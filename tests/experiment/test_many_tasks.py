@@ -1,0 +1,124 @@
+"""The report of an experiment stays readable with many tasks."""
+
+from statistics import fmean
+
+import pytest
+
+from dao.learner.experiment.contrasts import contrasts, measured
+from dao.learner.experiment.effects import _positives
+from dao.learner.experiment.first_lines import worse_arms
+from dao.learner.experiment.many import arms_parts, effects_parts
+from dao.learner.experiment.page import Table, Text, html, markdown
+from dao.learner.experiment.report import _sections
+from dao.learner.experiment.tables import beside
+from dao.learner.experiment.verdicts import over_seeds
+from dao.learner.kinds import KINDS
+from dao.learner.kinds.recorded import Recorded
+
+SEEDS = (0, 1, 2)
+
+
+def recorded(kind: str, main: str) -> Recorded:
+    figures = tuple(figure for figure in KINDS[kind].own_figures if figure.shown)
+    return Recorded(kind, "x", figures, main, main, "accuracy", "higher", "confusion")
+
+
+def findings_of(count: int) -> dict:
+    """An experiment on some binary tasks and one regression, where dao is about .02 above base."""
+    tasks = {f"is_{i:02}": recorded("binary", "f1") for i in range(count - 1)}
+    tasks["price"] = recorded("regression", "mse")
+    metrics = measured(tasks)
+    arms = ["base", "dao", "is_00"]
+    figures = {
+        arm: {
+            seed: {
+                m: 0.5 + (arm == "dao") * (0.0199 + seed / 10_000) + seed / 1000
+                for m, about in metrics.items()
+                if arm != "is_00" or about["task"] == "is_00"
+            }
+            for seed in SEEDS
+        }
+        for arm in arms
+    }
+    about_arms = {}
+    for arm, by_seed in figures.items():
+        values = {m: {str(s): by_seed[s][m] for s in SEEDS} for m in by_seed[0]}
+        mean = {m: fmean(found.values()) for m, found in values.items()}
+        about_arms[arm] = {"values": values, "mean": mean, "t95": {}, "parameters": 10}
+    plain = {m: 0.6 for m in metrics if m != "selection"}
+    asked = contrasts(arms, list(tasks))
+    return {
+        "name": "made-up", "design": arms, "tasks": list(tasks), "metrics": metrics,
+        "views": {name: task.view for name, task in tasks.items()}, "arms": about_arms,
+        "seeds": list(SEEDS), "baselines": {"TF-IDF": plain}, "best_reachable": {},
+        "effects": over_seeds(asked, figures, metrics), "per_example": [], "method": [],
+        "notes": [],
+    }  # fmt: skip
+
+
+def test_two_tasks_have_one_table_of_arms_as_ever():
+    (table,) = arms_parts(findings_of(2))
+    assert [row[0] for row in table.rows] == ["base", "dao", "is_00 alone", "TF-IDF"]
+    assert len(table.head) == 2 + len(findings_of(2)["metrics"])
+    assert len(effects_parts(findings_of(2))) == len(findings_of(2)["metrics"])
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_many_tasks_are_rows_of_the_table_of_arms(count: int):
+    whole, mains, others = arms_parts(findings_of(count))
+    assert [row[0] for row in whole.rows] == ["base", "dao"]
+    assert list(whole.head) == ["arm", "seeds", "Selection score ↑"]
+    assert mains.head == ["figure", "base", "dao", "one task alone", "best plain model"]
+    assert len(mains.rows) == count
+    assert mains.rows[0] == ["is_00 F1 ↑", "0.5010", "0.5210", "0.5010", "0.6000 (TF-IDF)"]
+    assert mains.rows[-1] == ["price MSE ↓", "0.5010", "0.5210", "", "0.6000 (TF-IDF)"]
+    assert (others.folded, len(others.rows)) == (True, count)  # PR-AUC of each, R² of the price
+
+
+def test_effects_of_some_tasks_are_folded_behind_a_summary():
+    primary, summary, *others = effects_parts(findings_of(3))
+    assert "Selection score" in primary.caption
+    assert not primary.folded
+    assert summary.head == ["figure", "dao - base", "base - one task alone"]
+    assert summary.rows[0] == ["is_00 F1 ↑", "+0.0200 *", "0"]
+    assert [table.folded for table in others] == [True] * 6
+
+
+def test_effects_of_many_tasks_are_summed_up_and_found_elsewhere():
+    primary, summary, note = effects_parts(findings_of(40))
+    assert isinstance(primary, Table)
+    assert len(summary.rows) == 80
+    assert isinstance(note, Text)
+    assert "the 80 figures of 40 tasks are left out: findings.json has them" in note.text
+
+
+def test_the_whole_report_of_forty_tasks_stays_short():
+    sections = _sections(findings_of(40), {})
+    text = markdown("t", sections)
+    assert max(line.count("|") for line in text.splitlines()) <= 12
+    panels = [part for section in sections for part in section.parts if hasattr(part, "panels")]
+    assert max(len(part.panels) for part in panels) <= 6
+    assert html("t", sections).count("<table") < 12
+
+
+def test_the_first_lines_of_many_tasks_are_counted():
+    found = findings_of(40)
+    line = next(line for line in worse_arms(found) if line.startswith("base "))
+    assert line.count("TF-IDF") == 6
+    assert line.endswith("; and 73 more of 81 figures.")  # 39 F1, 39 PR-AUC and an R²
+    assert len(beside(found)) == 1
+    assert len(beside(findings_of(3))) == 3
+
+
+def test_classes_of_one_name_are_told_together():
+    class Made:
+        def __init__(self, tasks: list[str]) -> None:
+            self.config = type("Settings", (), {"tasks": tasks})
+
+        def positive(self, task: str) -> str:
+            return "yes" if task != "odd" else "1"
+
+    metrics = {f"{t}.f1": {"task": t, "key": "f1"} for t in ("a", "b", "odd")}
+    assert _positives(metrics, [Made(["a", "b", "odd"])]) == [
+        "F1 of a, b is that of 'yes'", "F1 of odd is that of '1'",
+    ]  # fmt: skip
