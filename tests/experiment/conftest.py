@@ -40,7 +40,11 @@ def fabricate(
     columns: dict[str, Any] = {"id": range(ROWS), "text": [f"headline, {i}" for i in range(ROWS)]}
     test = {}
     if "cls" in cfg.tasks:
-        columns |= {"cls_target": labels, "cls": guesses, "cls_row_score": [int(hit) for hit in hits]}
+        columns |= {
+            "cls_target": labels,
+            "cls": guesses,
+            "cls_row_score": [int(hit) for hit in hits],
+        }
         test["cls"] = {"accuracy": right / ROWS, "macro_f1": right / ROWS - 0.01, "rare_f1": rare}
     if "reg" in cfg.tasks:
         columns |= {"reg_target": scores, "reg": scores + error * SPREAD}
@@ -99,7 +103,9 @@ def fabricate(
 
 def fabricate_arm(folder: Path, arm: str, seed: int, **about: Any) -> Path:
     """A run of a known arm, where the experiment keeps it."""
-    return fabricate(folder / arm / f"seed={seed}", seed, flags=known_arms(("cls", "reg"))[arm], **about)
+    return fabricate(
+        folder / arm / f"seed={seed}", seed, flags=known_arms(("cls", "reg"))[arm], **about
+    )
 
 
 @pytest.fixture(scope="session")

@@ -69,7 +69,9 @@ def test_time_left_follows_from_the_work_done_since_the_start(board: Board):
 
 def test_a_line_per_run(board: Board):
     done = board.line(Outcome("base/0", True, 1))
-    assert done.startswith("2/4 base seed=0: cls accuracy 0.5000, reg mse 0.2500, trained in 1 s; about 7")
+    assert done.startswith(
+        "2/4 base seed=0: cls accuracy 0.5000, reg mse 0.2500, trained in 1 s; about 7"
+    )
     assert "sham seed=0: failed: why" in board.line(board.failed["sham/0"])
 
 

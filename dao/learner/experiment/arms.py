@@ -98,7 +98,7 @@ def chosen(tasks: Sequence[str], names: Sequence[str] = ()) -> tuple[str, ...]:
     fit = known_arms(tasks)
     for name in names:
         if name not in fit or list(names).count(name) > 1:
-            alone = f" for --tasks {tasks[0]} alone" if name in KNOWN and name not in fit else ""
+            alone = f" for --tasks {tasks[0]} alone" if len(tasks) == 1 and name not in fit else ""
             raise UserError(
                 f"--arms should name arms of the experiment, each once. Found {name!r}{alone}. "
                 f"There are {', '.join(fit)}."

@@ -46,14 +46,10 @@ def write_report(folder: Path, findings: Mapping[str, Any]) -> None:
             may be absent.
     """
     design = findings.get("design", list(ARMS))
-    measured = {
-        metric: about
-        for metric, about in findings["metrics"].items()
-        if any(arm["values"].get(metric) for arm in findings["arms"].values())
-    }
-    findings = {**findings, "metrics": measured, "design": design}
+    gaps = tables.missing({**findings, "design": design})
+    findings = {**findings, "metrics": tables.measured(findings), "design": design}
     runs = read_runs(folder, findings["arms"], findings["seeds"])
-    sections = _sections(findings, runs)
+    sections = _sections(findings, runs, gaps)
     title = f"{findings['name']}: {_subject(design)}"
     _write_pictures(folder, sections)
     write_atomically(folder / "Results.csv", results_csv(findings, runs))
@@ -61,12 +57,12 @@ def write_report(folder: Path, findings: Mapping[str, Any]) -> None:
     write_atomically(folder / "report.html", html(title, sections))
 
 
-def _sections(findings: Mapping[str, Any], runs: Runs) -> list[Section]:
+def _sections(findings: Mapping[str, Any], runs: Runs, gaps: Sequence[str]) -> list[Section]:
     metrics = list(findings["metrics"])
     many = len(tables.mains(findings)) > MOST
     shown = [*tables.primary(findings), *tables.mains(findings)] if many else metrics
     tasks = findings["tasks"]
-    design, gaps = findings["design"], tables.missing(findings)
+    design = findings["design"]
     first = [*worse_arms(findings), *tables.sentences(findings), *tables.beside(findings)]
     lead: list[Part] = [Bullets([*first, *dendrite_lines(findings)])]
     lead += [Text(note, quiet=True) for note in (*gaps, DETECTABLE)]

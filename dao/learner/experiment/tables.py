@@ -21,6 +21,7 @@ __all__ = [
     "effects_table",
     "formulas",
     "mains",
+    "measured",
     "missing",
     "number",
     "per_example_table",
@@ -140,10 +141,26 @@ def _count(n: int, noun: str) -> str:
 
 
 def missing(findings: Mapping[str, Any]) -> list[str]:
-    """Arms and seeds of the design that the findings are without."""
+    """Arms, figures and seeds that the findings are without."""
     absent = [_name(a, findings) for a in findings.get("design", ARMS) if a not in findings["arms"]]
     lines = [f"Missing arms: {', '.join(absent)}."] if absent else []
+    unmeasured = [
+        about["label"]
+        for metric, about in findings["metrics"].items()
+        if not _measured(metric, findings)
+    ]
+    lines += [f"Not measured: {', '.join(unmeasured)}."] if unmeasured else []
     return [*lines, *(f"{note}." for note in findings["notes"])]
+
+
+def measured(findings: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures that some arm has."""
+    found = findings["metrics"]
+    return {metric: found[metric] for metric in found if _measured(metric, findings)}
+
+
+def _measured(metric: str, findings: Mapping[str, Any]) -> bool:
+    return any(arm["values"].get(metric) for arm in findings["arms"].values())
 
 
 def arms_table(findings: Mapping[str, Any]) -> Table:
