@@ -93,7 +93,7 @@ def test_effects_of_many_tasks_are_summed_up_and_found_elsewhere():
 
 
 def test_the_whole_report_of_forty_tasks_stays_short():
-    sections = _sections(findings_of(40), {})
+    sections = _sections(findings_of(40), {}, [])
     text = markdown("t", sections)
     assert max(line.count("|") for line in text.splitlines()) <= 12
     panels = [part for section in sections for part in section.parts if hasattr(part, "panels")]
@@ -113,7 +113,7 @@ def test_the_first_lines_of_many_tasks_are_counted():
 def test_classes_of_one_name_are_told_together():
     class Made:
         def __init__(self, tasks: list[str]) -> None:
-            self.config = type("Settings", (), {"tasks": tasks})
+            self.tasks = tasks
 
         def positive(self, task: str) -> str:
             return "yes" if task != "odd" else "1"

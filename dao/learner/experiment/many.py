@@ -5,34 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dao.learner.experiment.arms import label, single
 from dao.learner.experiment.contrasts import main_figures
 from dao.learner.experiment.page import Part, Table, Text
-from dao.learner.experiment.tables import arms_table, bracketed, column, effects_table, number
-from dao.learner.experiment.tables import headlines as primary
+from dao.learner.experiment.tables import (
+    arms_table,
+    bracketed,
+    column,
+    effects_table,
+    number,
+    primary,
+)
 from dao.learner.plain_models import best_plain
 from dao.learner.result_tables import TOGETHER
 
-__all__ = ["MOST", "arms_parts", "effects_parts", "tasks_of"]
+__all__ = ["MOST", "arms_parts", "effects_parts"]
 
 MOST = 6
 """Tasks up to which each has pictures, and tables of effects, of its own."""
 ALONE, PLAIN, BEST = "one task alone", "best plain model", "best reachable"
 
 
-def tasks_of(findings: Mapping[str, Any]) -> list[str]:
-    """The tasks that the figures are of."""
-    named = (about["task"] for about in findings["metrics"].values())
-    return [task for task in dict.fromkeys(named) if task is not None]
-
-
 def arms_parts(findings: Mapping[str, Any]) -> list[Part]:
     """Test figures of every arm: one table, or of many tasks a row per figure of each."""
     metrics = findings["metrics"]
-    if len(tasks_of(findings)) <= TOGETHER:
+    if len(findings["tasks"]) <= TOGETHER:
         return [arms_table(findings)]
     whole = {m: about for m, about in metrics.items() if about["task"] is None}
-    arms = {arm: about for arm, about in findings["arms"].items() if not single(arm)}
+    arms = {arm: about for arm, about in findings["arms"].items() if arm not in findings["tasks"]}
     tables: list[Part] = []
     if whole and arms:
         tables.append(arms_table({**findings, "metrics": whole, "arms": arms, "baselines": {},
@@ -51,7 +50,7 @@ def _by_figure(
     findings: Mapping[str, Any], caption: str, metrics: Sequence[str], *, folded: bool = False
 ) -> Table:
     """A row per figure of a task; columns for the arms, one task alone, and the references."""
-    arms = [arm for arm in findings["arms"] if not single(arm)]
+    arms = [arm for arm in findings["arms"] if arm not in findings["tasks"]]
     rows = []
     for metric in metrics:
         about = findings["metrics"][metric]
@@ -66,7 +65,7 @@ def _by_figure(
             f"{number(best[1])} ({best[0]})" if best else "",
             "" if reachable is None else number(reachable),
         ])  # fmt: skip
-    head = ["figure", *map(label, arms), ALONE, PLAIN, BEST]
+    head = ["figure", *arms, ALONE, PLAIN, BEST]
     kept = [0, *(i for i in range(1, len(head)) if any(row[i] for row in rows))]
     return Table(
         caption, [head[i] for i in kept], [[row[i] for i in kept] for row in rows], folded=folded
@@ -80,7 +79,7 @@ def _cell(arm: Mapping[str, Any], metric: str) -> str:
 
 def effects_parts(findings: Mapping[str, Any]) -> list[Part]:
     """Every effect and contrast: a table per figure, which of many tasks stand behind a summary."""
-    metrics, tasks = list(findings["metrics"]), tasks_of(findings)
+    metrics, tasks = list(findings["metrics"]), findings["tasks"]
     if len(tasks) <= TOGETHER:
         return _tables(findings, metrics)
     first = [m for m in metrics if m in primary(findings)]

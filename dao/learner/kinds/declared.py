@@ -34,7 +34,10 @@ BUILT_IN: Mapping[str, Mapping[str, Any]] = {
 NAME = re.compile(r"[^\W\d_][\w-]*")
 LONGEST = 60  # characters; it becomes part of folder names
 TABLE = ("id", "text", "split", "domain")
-ARMS = ("base", "dao", "dendrites", "sham", "capacity", "restart", "experts", "single", "selection")
+ARMS = (
+    "base", "dao", "dao-paper", "dendrites", "sham", "capacity", "restart", "experts", "single",
+    "selection",
+)  # fmt: skip
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "prefix")
 SUFFIXES = ("_target", "_row_score", "_set", "_low", "_high", "_unsure")
 """Ends of columns in tables of predictions."""
