@@ -95,8 +95,8 @@ def main(
         bool,
         typer.Option(
             "--threshold-sweep",
-            help="For the rare class: the threshold of the best F1 on validation, beside the most "
-            "probable class on test; threshold.json and precision_recall.png.",
+            help="For each rare or positive class: the threshold of the best F1 on validation, "
+            "beside the most probable class on test; threshold.json and precision_recall.png.",
         ),
     ] = False,
     compare_to: Annotated[

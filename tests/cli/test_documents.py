@@ -10,6 +10,9 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from dao.learner.config import load_config
+from dao.learner.kinds import KINDS
+
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 README = (ROOT / "README.md").read_text()
@@ -57,6 +60,10 @@ def readers_folder(
     rows.assign(domain=["news", "forum"] * (len(rows) // 2)).to_csv(
         tmp_path / "my.csv", index=False
     )
+    tickets = {"topic": ["billing", "delivery", "refund"], "urgent": ["no", "yes"],
+               "stars": [1, 2, 3, 4, 5]}  # fmt: skip
+    named = {name: [v[i % len(v)] for i in range(len(rows))] for name, v in tickets.items()}
+    rows.assign(**named).to_csv(tmp_path / "tickets.csv", index=False)
     rows.to_json(tmp_path / "more-classes.jsonl", orient="records", lines=True)
     sentences = rows["text"] + "@" + rows["label"].fillna("negative")
     (tmp_path / "Sentences_AllAgree.txt").write_text("\n".join(sentences), encoding="latin-1")
@@ -121,6 +128,24 @@ def test_the_readme_names_every_example():
     named = {word for line in commands() for word in line.split() if word.startswith("examples/")}
     files = {f"examples/{path.name}" for path in (ROOT / "examples").glob("*.py")}
     assert named == files - {"examples/toy.py"}
+
+
+def test_the_readme_tells_every_kind_with_all_of_its_options():
+    rows = {line.split("|")[1].strip(" `"): line for line in README.splitlines() if "|" in line}
+    for kind, task in KINDS.items():
+        told = rows[kind]
+        for option in set(task.options.model_fields) - {"kind", "column", "show", "label_column"}:
+            assert f"`{option}" in told, (kind, option)
+        for figure in task.own_figures:
+            assert not figure.shown or figure.label.lower() in told.lower(), (kind, figure.label)
+
+
+def test_the_readme_shows_tasks_in_yaml_that_are_read(tmp_path: Path):
+    (block,) = re.findall(r"```yaml\n(tasks:.*?)```", README, re.DOTALL)
+    (tmp_path / "tasks.yaml").write_text(block)
+    cfg = load_config(tmp_path / "tasks.yaml")
+    assert cfg.undecided == ["topic"]
+    assert cfg.columns == {"topic": "topic", "urgent": "urgent", "stars": "rating"}
 
 
 def test_the_readme_gives_the_two_set_up_commands():
