@@ -7,7 +7,7 @@ import pytest
 from dao.learner.console import plain_console
 from dao.learner.kinds import KINDS
 from dao.learner.plain_models import best_plain, worse_than_plain
-from dao.learner.report import markdown, summary, weights_note
+from dao.learner.report import _results, markdown, summary, weights_note
 from dao.learner.result_tables import (
     figures_across,
     left_out_slices,
@@ -217,3 +217,14 @@ def test_sampling_of_many_tasks_is_told_by_its_ends():
     tasks = {f"t{i}": {"rows": i, "rows_per_epoch": float(i)} for i in range(1, 41)}
     line = sampling_line({"setting": "equal", "epoch_rows": 40, "tasks": tasks})
     assert line.endswith("has from t1 1 (of 1 labelled) to t40 40 (of 40 labelled)")
+
+
+def test_the_card_of_many_tasks_names_their_main_figures():
+    found = _results(metrics_of(FORTY))
+    assert [entry.metric_name for entry in found] == [f"{name} f1" for name in FORTY]
+    assert {(entry.metric_type, entry.metric_value) for entry in found} == {("f1", 0.5)}
+    two = _results(metrics_of({"topic": "classification", "price": "regression"}))
+    assert [(e.metric_type, e.metric_name, e.task_type) for e in two] == [
+        ("accuracy", None, "text-classification"), ("macro_f1", None, "text-classification"),
+        ("r2", None, "text-regression"), ("mse", None, "text-regression"),
+    ]  # fmt: skip
