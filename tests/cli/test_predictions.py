@@ -49,6 +49,13 @@ def test_what_a_run_wrote_is_read_back(sign_run: Path, tmp_path: Path):
     assert json.loads(result.stdout)["splits"]["test"]["cls"] == before["cls"]
 
 
+def test_predictions_make_no_breakdown_of_a_report_on_them(sign_run: Path):
+    shown = evaluate(sign_run, "--data", sign_run / "predictions.csv", "data.cls=cls_target",
+                     "--format", "json")  # fmt: skip
+    assert shown.exit_code == 0, shown.output
+    assert json.loads(shown.stdout)["slices"] == {"test": {}}
+
+
 def test_predictions_of_predictions_keep_every_text(sign_run: Path, tmp_path: Path):
     once, twice = tmp_path / "once.csv", tmp_path / "twice.csv"
     assert (
