@@ -194,7 +194,7 @@ def slices_tables(metrics: Mapping[str, Any], split: str) -> list[Table]:
     Of more than `TOGETHER` tasks only the main figures are shown, by the first columns; of more
     than `SLICED` tasks none.
     """
-    slices = metrics["slices"].get(split)
+    slices = metrics.get("slices", {}).get(split)
     if not slices:
         return []
     headline = main_columns(metrics)
@@ -212,7 +212,7 @@ def slices_tables(metrics: Mapping[str, Any], split: str) -> list[Table]:
 
 def left_out_slices(metrics: Mapping[str, Any], split: str) -> list[str]:
     """Where breakdowns are that `slices_tables` does not show."""
-    slices, tasks = list(metrics["slices"].get(split) or ()), len(headlines(metrics))
+    slices, tasks = list(metrics.get("slices", {}).get(split) or ()), len(headlines(metrics))
     left_out = slices if tasks > SLICED else slices[COLUMNS:] if tasks > TOGETHER else []
     if not left_out:
         return []
