@@ -35,7 +35,7 @@ from dao.learner.sections import (
 from dao.learner.weighting_spec import accumulates, parse_weighting
 from dao.learner.words import Typed, read_value, read_yaml, settled
 
-__all__ = ["Config", "load_config", "parse_overrides"]
+__all__ = ["Config", "load_config", "parse_overrides", "placed"]
 
 COLUMN = "data.where."
 
@@ -245,6 +245,11 @@ def load_config(
     except ValidationError as error:
         explained = "; ".join(_explain(e) for e in error.errors())
         raise UserError(" ".join(explained.split())) from None
+    return placed(cfg)
+
+
+def placed(cfg: Config) -> Config:
+    """The same settings with the full path of the encoder's folder, where it is one."""
     encoder = cfg.encoder.model_copy(update={"name": absolute(cfg.encoder.name)})
     return cfg if encoder == cfg.encoder else cfg.model_copy(update={"encoder": encoder})
 
