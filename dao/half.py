@@ -98,6 +98,8 @@ def half_gradients(loss: Tensor, inputs: Sequence[Tensor]) -> list[Tensor | None
     found: list[Tensor | None] = []
     for _ in range(_TRIES):
         found = task_gradients(loss, inputs, factor=2.0**exponent)
+        if all(g is None for g in found):
+            return found
         norm = float(gradient_norm(found))
         if not math.isfinite(norm):
             high = exponent

@@ -40,7 +40,7 @@ def make_splits(
         fractions: Shares of train, validation and test among the texts without a split; their
             sum is 1.
         names: The user's name of each task's column, for errors.
-        rules: 1 splits as before shares held over all classes together.
+        rules: 1 splits and finds copies of texts as before shares held over all classes together.
 
     Returns:
         The rows that remain, each with a split, and the entries for the report.
@@ -48,7 +48,8 @@ def make_splits(
     Raises:
         UserError: There are too few texts to fill every split.
     """
-    keys = [group_key(text) for text in ticking(frame["text"].tolist(), "comparing texts")]
+    key = group_key if rules > 1 else former_key
+    keys = [key(text) for text in ticking(frame["text"].tolist(), "comparing texts")]
     groups = pd.Series(keys, index=frame.index, dtype=object)
     texts = _Texts(groups, _marks(frame, tasks), _held(frame, tasks), seed, rules)
     undecided = frame["split"].isna()

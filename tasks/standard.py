@@ -182,7 +182,7 @@ def standard(
     """
     parsers: dict[str, Parser] = {
         "id": parse_text,
-        "text": parse_prose,
+        "text": parse_prose if columns.rules > 1 else parse_text,
         "split": parse_split,
         "domain": parse_text,
         **targets,
@@ -216,7 +216,8 @@ def _parsed(raw: Raw, columns: Columns, part: str, parse: Parser, missing: Missi
             values.append(None if lacks else parse(cell))
         except ValueError as error:
             doubtful = columns.settable and may_lack and str(cell).strip().lower() in DOUBTFUL
-            word = f"If it means missing, name it in data.missing=[{cell},...]. "
+            words = ",".join([str(cell).strip(), *columns.missing])
+            word = f"If it means missing, give data.missing=[{words}]. "
             raise UserError(
                 f"`{column}` of {raw.source} should be {error}. Found {shown(cell)} in row {row}. "
                 f"{word if doubtful else ''}Correct it, or {columns.advice([part])}"

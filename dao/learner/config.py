@@ -38,7 +38,7 @@ from dao.learner.sections import Dao, Dendrites, Encoder, Experts, Train
 from dao.learner.weighting_spec import accumulates, folder_part, parse_weighting
 from dao.learner.words import Typed, as_text, read_value, read_yaml, settled
 
-__all__ = ["Config", "load_config", "parse_overrides"]
+__all__ = ["Config", "load_config", "parse_overrides", "placed"]
 
 COLUMN = "data.where."
 
@@ -341,6 +341,11 @@ def load_config(
         raise UserError(" ".join(explained.split())) from None
     except ValueError as error:
         raise UserError(f"{' '.join(str(error).split())}.") from None
+    return placed(cfg)
+
+
+def placed(cfg: Config) -> Config:
+    """The same settings with the full path of the encoder's folder, where it is one."""
     encoder = cfg.encoder.model_copy(update={"name": absolute(cfg.encoder.name)})
     return cfg if encoder == cfg.encoder else cfg.model_copy(update={"encoder": encoder})
 

@@ -54,7 +54,8 @@ class Data(Settings):
     """Of CSV, TSV, JSON, JSONL and TXT files, for example windows-1252 or utf-16."""
     rules: Literal[1, 2] = 2
     """How tables are read and split. 1: as before `missing` came: each class's share is rounded by
-    itself, rows that two sources share count twice. Runs that began then are read by 1."""
+    itself, rows that two sources share count twice, copies of a text are found by its letters and
+    digits alone, and numbers may be texts. Runs that began then are read by 1."""
     synthetic: Synthetic = Synthetic()
 
     @field_validator("split", mode="before")

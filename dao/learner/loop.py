@@ -17,7 +17,7 @@ from dao.errors import UserError
 from dao.learner import dendritic, ranks
 from dao.learner.batching import Batch, Examples, collate, fingerprint
 from dao.learner.checkpoint import ADVICE, check_fit, check_optimizer, load_checkpoint
-from dao.learner.config import Config
+from dao.learner.config import Config, placed
 from dao.learner.dendrites import DendriteError, Dendrites, target_modules
 from dao.learner.history import History, NonFiniteError
 from dao.learner.interrupt import deferred_interrupt
@@ -265,7 +265,8 @@ class _Loop:
         losses = self._losses(batch, some)
         named = {f"The loss of `{n}`": loss for n, loss in losses.items() if loss is not None}
         router = {}
-        if self.job.router and self.model.experts:
+        if self.job.router:
+            assert self.model.experts is not None
             domains, part = batch.targets[DOMAIN], len(some) / len(rows)
             router = router_losses(self.model.experts, self.cfg.experts, domains, part)
         named |= {"The loss of the router": router["loss"]} if router else {}
@@ -536,7 +537,7 @@ def decisive(cfg: Config) -> dict[str, Any]:
 def _completed(found: Mapping[str, Any]) -> Mapping[str, Any]:
     """Settings of an earlier version, with the defaults of those that it did not have."""
     try:
-        return decisive(Config.model_validate(found))
+        return decisive(placed(Config.model_validate(found)))
     except ValidationError:  # of a later version: what differs is named
         return found
 

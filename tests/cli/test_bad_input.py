@@ -370,7 +370,7 @@ CASES = [
         GOOD + "sales,up,nan,train\n",
         ("data.missing=[]",),
         "`score` of FILE should be a finite number, or empty where it is missing. Found"
-        " 'nan' in row 29. If it means missing, name it in data.missing=[nan,...]. Correct it, or "
+        " 'nan' in row 29. If it means missing, give data.missing=[nan]. Correct it, or "
         "name another column with data.reg=COLUMN.",
     ),
     (
@@ -436,7 +436,7 @@ CASES = [
         GOOD + "sales,nan,0.1,train\n",
         ("data.missing=[]",),
         "`label` of FILE should be a class name, or empty where it is missing. Found "
-        "'nan' in row 29. If it means missing, name it in data.missing=[nan,...]. Correct it, or "
+        "'nan' in row 29. If it means missing, give data.missing=[nan]. Correct it, or "
         "name another column with data.cls=COLUMN.",
     ),
     (
@@ -499,8 +499,8 @@ CASES = [
         GOOD + "sales,up,NA,train\n",
         (),
         "`score` of FILE should be a finite number, or empty where it is missing. Found 'NA' in "
-        "row 29. If it means missing, name it in data.missing=[NA,...]. Correct it, or name "
-        "another column with data.reg=COLUMN.",
+        "row 29. If it means missing, give data.missing=[NA,N/A,n/a,#N/A,<NA>,NaN,nan]. Correct "
+        "it, or name another column with data.reg=COLUMN.",
     ),
     (
         "unknown key",

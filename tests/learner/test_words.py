@@ -185,3 +185,36 @@ def test_a_run_that_began_before_is_resumed():
     check_settings(_completed(old), decisive(now))
     with pytest.raises(UserError, match=r"`data\.split_seed` changed from 0 to 1"):
         check_settings(_completed(old), decisive(load_config(overrides=["data.split_seed=1"])))
+
+
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [
+        ("dao.priors.cls=1,2", [1, 2]),
+        ("data.where.country=NO,SE", ["NO", "SE"]),
+        ("train.lr=1e-4,0.01", ["1e-4", 0.01]),
+        ("seed.x=1", [1]),
+    ],
+)
+def test_a_grid_takes_keys_at_any_depth(option: str, values: list):
+    from dao.learner.experiment.search import FIXED, read_grid
+
+    key = option.partition("=")[0]
+    if any(key == name or key.startswith(f"{name}.") for name in FIXED):
+        with pytest.raises(UserError, match="should vary settings whose runs are scored alike"):
+            read_grid([option])
+    else:
+        assert read_grid([option]) == {key: values}
+
+
+def test_a_checkpoint_with_a_relative_encoder_folder_is_of_the_same_settings(
+    tmp_path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    now = load_config(flags={"encoder.name": "./plain"})
+    assert now.encoder.name == str(tmp_path / "plain")
+    early = {**now.model_dump(mode="json")}
+    early["encoder"] = {**early["encoder"], "name": "./plain"}
+    check_settings(_completed(early), decisive(now))

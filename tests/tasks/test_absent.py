@@ -122,7 +122,7 @@ def test_new_data_follow_the_same_rule(csv):
 
 
 def test_a_score_that_may_mean_missing_names_the_setting(csv):
-    with pytest.raises(UserError, match=r"Found 'NA' in row 2\. If it means missing, name it in"):
+    with pytest.raises(UserError, match=r"Found 'NA' in row 2\. If it means missing, give data"):
         load([csv(table(["a,up,1", "b,up,NA"]))], Columns(), tasks=BOTH)
 
 

@@ -315,3 +315,12 @@ def test_the_error_names_column_task_and_texts():
     )
     with pytest.raises(UserError, match=message):
         make_splits(rows, BOTH, 0, names={"cls": "label", "reg": "mark"})
+
+
+def test_old_rules_find_copies_as_they_did():
+    rows = [("Shares +1.5", "train"), ("Shares -1.5", "test"), ("other", "validation")]
+    frame = pd.DataFrame(rows, columns=["text", "split"]).assign(cls="a").astype(object)
+    assert len(make_splits(frame.copy(), CLS, 0)[0]) == 3
+    assert make_splits(frame.copy(), CLS, 0, rules=1)[0]["text"].tolist() == [
+        "Shares -1.5", "other",
+    ]  # fmt: skip

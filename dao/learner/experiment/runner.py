@@ -24,7 +24,6 @@ from dao.learner.assessment import TableLike
 from dao.learner.command import print_plan
 from dao.learner.config import Config, load_config, parse_overrides
 from dao.learner.console import plain_console
-from dao.learner.encoder import load_config_of, locate
 from dao.learner.experiment.arms import ARMS, KNOWN, SETS_APART, chosen
 from dao.learner.experiment.backends import on_ray, on_this_machine
 from dao.learner.experiment.board import Board
@@ -130,8 +129,6 @@ def run_factorial(
         _describe(cells, folder, console)
         print_plan(cells[0].cfg, read_data(cells[0].cfg)[1])
         return
-    if missing and shared.encoder.scratch.when == "never":
-        load_config_of(locate(shared.encoder.name))  # or the error, before there are dozens
     try:
         failed = _work_off(cells, missing, folder, options, command, console)
         tidy(cells, folder)

@@ -80,12 +80,16 @@ def _fixed(key: str) -> bool:
 
 def _settled(key: str, values: Sequence[Any]) -> list[Any]:
     """The values as the setting takes them: text as typed where the setting is text."""
-    *sections, leaf = key.split(".")
-    model: Any = Config
-    for section in sections:
-        field = model.model_fields.get(section)
-        model = getattr(field, "annotation", Config)
-    return [settled(model, {leaf: value})[leaf] for value in values]
+    parts, found = key.split("."), []
+    for value in values:
+        tree: Any = value
+        for name in reversed(parts):
+            tree = {name: tree}
+        tree = settled(Config, tree)
+        for name in parts:
+            tree = tree[name]
+        found.append(tree)
+    return found
 
 
 def cells(
