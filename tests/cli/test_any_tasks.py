@@ -288,14 +288,8 @@ def test_an_experiment_reports_every_figure_of_every_task(
 ):
     from train import app
 
-    given = (
-        "--encoder",
-        str(tiny_phi),
-        "--data",
-        str(kinds_csv),
-        "--output",
-        str(tmp_path / "out"),
-    )
+    out = tmp_path / "out"
+    given = ("--encoder", str(tiny_phi), "--data", str(kinds_csv), "--output", str(out))
     quick = ("--config", str(ROOT / "configs" / "factorial-quick.yaml"), "train.epochs=1")
     design = ("--factorial", "--seeds", "2", "--arms", "base,dao", "--jobs", "2")
     result = CliRunner().invoke(

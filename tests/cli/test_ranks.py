@@ -14,6 +14,8 @@ import pytest
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+from tests.cli.conftest import FIVE, KINDS, NAMED
+
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).with_name("one_rank.py")
 LAUNCHER = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
@@ -175,6 +177,30 @@ def test_ranks_without_a_label_or_a_row(
     assert {tuple(row["tasks"]) for row in history} == {("cls",), ("reg",), ("cls", "reg")}
     assert 1 in {row["rows"] for row in history}
     assert_equal_but_for_rounding(tmp_path / "one", tmp_path / "two")
+
+
+def test_tasks_of_all_kinds_are_the_same_on_two_ranks(
+    train, tiny_phi: Path, kinds_csv: Path, tmp_path: Path
+):
+    settings = (
+        *FIVE, *NAMED, "--dao", *EXACT, *SMALL, "train.batch_size=5", "train.epochs=1",
+        "train.lr=0.003", "urgent.class_weights=balanced", "area.class_weights=balanced",
+    )  # fmt: skip
+    alone = train(tmp_path / "one", *settings, data=kinds_csv)
+    assert alone.exit_code == 0, alone.output
+    fixed = ("--encoder", str(tiny_phi), "--data", str(kinds_csv))
+    result = launch("compare_every_step", *fixed, *settings, "--output", str(tmp_path / "two"))
+    assert result.returncode == 0, result.stderr
+    assert {name for row in rows(tmp_path / "two") for name in row["tasks"]} == set(KINDS)
+    assert_equal_but_for_rounding(tmp_path / "one", tmp_path / "two")
+    one, two = (
+        json.loads((tmp_path / f / "metrics.json").read_text())["splits"]["test"]
+        for f in ("one", "two")
+    )
+    for name in KINDS:
+        for key, value in one[name].items():
+            if isinstance(value, float):
+                assert two[name][key] == pytest.approx(value, abs=1e-4)
 
 
 @pytest.mark.parametrize(

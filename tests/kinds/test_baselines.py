@@ -114,3 +114,13 @@ def test_the_default_headlines_are_hard_for_a_bag_of_words(asked):
     assert 0.68 < rows["TF-IDF + logistic regression"]["accuracy"] < 0.8
     assert abs(rows["mean predictor"]["r2"]) < 0.02
     assert 0.05 < rows["TF-IDF + ridge regression"]["r2"] < 0.35
+
+
+def test_many_regression_tasks_are_fitted_once_each_for_all_splits():
+    texts = [f"profit {'rose' if i % 2 else 'fell'} {i}" for i in range(12)]
+    scores = [np.arange(12.0) * (task + 1) + 0.125 for task in range(6)]
+    before = baselines._regressor.cache_info().misses
+    for _ in ("validation", "test"):
+        for own in scores:
+            baselines.regress(texts, own, texts[:2])
+    assert baselines._regressor.cache_info().misses - before == len(scores)

@@ -102,7 +102,7 @@ def _classifier(
     return vectorizer, model.fit(seen, np.asarray(classes))
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=256)
 def _regressor(
     texts: tuple[str, ...], scores: tuple[float, ...]
 ) -> tuple[TfidfVectorizer, BaseEstimator]:

@@ -163,10 +163,13 @@ class Binary(Task):
         column, counts = settings.column, Counter(values["train"])
         found = natural(list(counts))
         if len(found) != 2:
+            advice = f"give another kind with --tasks {name}:classification"
+            if len(found) < 2:
+                advice = f"name another with {name}.column=COLUMN"
             raise UserError(
                 f"`{column}` should have two classes in the train split for the binary task "
                 f"{name}. Found {len(found)}: {listed(found) or 'none'}. Correct the column, or "
-                f"give another kind with --tasks {name}:classification."
+                f"{advice}."
             )
         for split in SPLITS[1:]:
             for label in sorted(set(values[split]) - set(found)):
