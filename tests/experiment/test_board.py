@@ -11,7 +11,6 @@ from dao.learner.experiment.board import Board, duration
 from dao.learner.experiment.grid import grid
 from dao.learner.experiment.job import Outcome
 
-
 SHOWN = {"cls": [("accuracy", "↑")], "reg": [("mse", "↓")]}
 
 
