@@ -15,6 +15,10 @@ PACKAGE = sorted((ROOT / "dao").glob("*.py"))
 LEARNERS = sorted((ROOT / "dao" / "learner").rglob("*.py"))
 EXPERIMENT = "dao.learner.experiment"
 BESIDE_EXPERIMENT = [path for path in LEARNERS if path.parent.name != "experiment"]
+KINDS = "dao.learner.kinds"
+OF_KINDS = [path for path in LEARNERS if path.parent.name == "kinds"]
+BELOW_KINDS = tuple(f"{LEARNER}.{name}" for name in ("frozen", "numbers", "wording", "words"))
+LEAVES = tuple(f"{LEARNER}.{name}" for name in ("numbers", "spreadsheets", "wording"))
 TASKS = sorted((ROOT / "tasks").glob("*.py"))
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 FRAMEWORK = {"accelerate_loop.py": "accelerate", "hf_trainer.py": "transformers"}
@@ -58,9 +62,41 @@ def test_a_single_run_does_not_know_the_experiment(path: Path):
 
 
 @pytest.mark.parametrize("path", TASKS, ids=ids)
-def test_the_tasks_do_not_know_the_learner(path: Path):
+def test_the_tasks_know_the_kinds_and_what_cells_and_sentences_are_made_of(path: Path):
     for name in imports(path.read_text()):
-        assert not within(name, LEARNER, "train", "evaluate"), name
+        assert within(name, KINDS, *LEAVES) or not within(name, LEARNER, "train", "evaluate"), name
+
+
+@pytest.mark.parametrize("path", OF_KINDS, ids=ids)
+def test_the_kinds_know_no_model(path: Path):
+    for name in imports(path.read_text()):
+        below = (
+            KINDS,
+            *(f"{LEARNER}.{leaf}" for leaf in ("frozen", "numbers", "wording", "words")),
+        )
+        assert within(name, *below) or not within(name, LEARNER), name
+
+
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_what_the_tasks_know_beside_the_kinds_knows_nothing_of_the_learner(leaf: str):
+    source = (ROOT / f"{leaf.replace('.', '/')}.py").read_text()
+    assert [name for name in imports(source) if within(name, LEARNER)] == []
+
+
+def named_tasks(source: str) -> list[int]:
+    """Lines in which the name of a built-in task is a value."""
+    found = (n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Constant))
+    return [node.lineno for node in found if node.value in ("cls", "reg")]
+
+
+@pytest.mark.parametrize("path", [*PACKAGE, *LEARNERS], ids=ids)
+def test_no_task_is_known_by_name_outside_the_kinds(path: Path):
+    if path.parent.name != "kinds":
+        assert named_tasks(path.read_text()) == []
+
+
+def test_the_search_for_names_of_tasks_can_fail():
+    assert named_tasks('def f(cls):\n    """Of cls."""\n    return tasks["cls"]') == [3]
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=ids)
@@ -119,7 +155,7 @@ def test_these_tests_can_fail():
     ]  # fmt: skip
     assert within("dao.learner.model", LEARNER)
     assert not within("dao.learners", LEARNER)
-    assert {path.parent.name for path in LEARNERS} == {"learner", "experiment"}
+    assert {path.parent.name for path in LEARNERS} == {"learner", "experiment", "kinds"}
     assert 0 < len(BESIDE_EXPERIMENT) < len(LEARNERS)
 
 
