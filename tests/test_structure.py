@@ -70,11 +70,7 @@ def test_the_tasks_know_the_kinds_and_what_cells_and_sentences_are_made_of(path:
 @pytest.mark.parametrize("path", OF_KINDS, ids=ids)
 def test_the_kinds_know_no_model(path: Path):
     for name in imports(path.read_text()):
-        below = (
-            KINDS,
-            *(f"{LEARNER}.{leaf}" for leaf in ("frozen", "numbers", "wording", "words")),
-        )
-        assert within(name, *below) or not within(name, LEARNER), name
+        assert within(name, KINDS, *BELOW_KINDS) or not within(name, LEARNER), name
 
 
 @pytest.mark.parametrize("leaf", LEAVES)
