@@ -7,8 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import expert_steps
-from benchmarks.experts import app, document, figures_of
+from benchmarks.experts import _plain, app, document, figures_of
 from benchmarks.runs import train_quietly
+from dao.learner.config import load_config
 
 HEADLINE = {"cls": [["accuracy", "↑"]]}
 
@@ -103,3 +104,23 @@ def test_the_command_runs_and_goes_on_where_it_stopped(
     other = CliRunner().invoke(app, [*asked, "train.lr=0.01"])
     assert other.exit_code == 1
     assert "Found others in its config.yaml" in " ".join(other.output.split())
+
+
+def test_plain_models_are_of_tasks_of_any_kind_and_learn_from_all_rows(
+    tiny_csv: Path, tmp_path: Path
+):
+    rows = pd.read_csv(tiny_csv)
+    rows = rows.assign(origin=["news", "forum"] * (len(rows) // 2), stars=rows.index % 3 + 1)
+    rows.to_csv(tmp_path / "domains.csv", index=False)
+    asked = [f"data.sources=[{tmp_path / 'domains.csv'}]", "data.domain=origin"]
+    cfg = load_config(None, ["tasks=label:binary,stars:ordinal", *asked])
+    found = _plain(cfg)
+    test = rows[rows["split"] == "test"]
+    for name, groups in found.items():
+        assert list(groups) == ["all", "forum", "news"], name
+    stars = {name: groups for name, groups in found.items() if "stars" in groups["all"]}
+    assert stars
+    for groups in stars.values():
+        assert groups["all"]["stars"]["n"] == len(test)
+        assert groups["news"]["stars"]["n"] == (test["origin"] == "news").sum()
+    assert any("label" in groups["all"] for groups in found.values())

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from dao.errors import UserError
+from dao.learner.config import load_config
+from dao.learner.experiment.arms import ARMS, KNOWN, known_arms
 from dao.learner.experiment.contrasts import contrasts
 from dao.learner.experiment.effects import findings
 from dao.learner.experiment.relative import changes
@@ -125,3 +127,21 @@ def test_changes_leave_out_what_would_divide_by_nothing():
     assert (found["seeds"], found["t95"]) == ([0], None)
     assert found["percent"] == pytest.approx(20.0)
     json.dumps(found, allow_nan=False)
+
+
+def test_no_task_has_the_name_of_an_arm():
+    for arm in KNOWN:
+        with pytest.raises(UserError, match="`tasks` should"):
+            load_config(None, [f"tasks=[{arm},other]"])
+    assert list(known_arms(["topic", "stars"])) == [*ARMS, "topic", "stars", "dao-paper"]
+
+
+def test_an_arm_with_all_tasks_is_none_of_a_single_task(tmp_path, make_arm, make_run):
+    make(tmp_path, make_arm, ("base",))
+    make_run(tmp_path / "reg" / "seed=0", 0, flags={
+        "dendrites.enabled": True, "dendrites.control": "restart",
+    })  # fmt: skip
+    with pytest.raises(
+        UserError, match=r"`tasks` should be reg in the arm reg\. Found cls, reg in"
+    ):
+        findings(tmp_path, ("base", "reg"))

@@ -65,9 +65,8 @@ def test_a_planted_effect_is_found_and_planted_nothing_is_not_claimed(found: dic
     # Equal differences: no spread to judge by, so neither claimed nor denied, however large.
     assert (dao["t95"], dao["p_t"], dao["verdict"]) == (None, None, "not tested")
     assert not dao["significant"]
-    score = effect(found, "DAO", "selection")
     # The mean of accuracy, which rises by 6 / 40, and R², which stays.
-    assert score["mean"] == pytest.approx(3 / 40)
+    assert effect(found, "DAO", "selection")["mean"] == pytest.approx(3 / 40)
     for name in ("dendrites", "interaction", "dendrites - sham", "sham - base", "capacity - base"):
         assert effect(found, name, "cls.accuracy")["verdict"] == "no significant difference"
         assert not effect(found, name, "reg.mse")["significant"]
@@ -126,10 +125,8 @@ def test_findings_are_written_as_they_are_returned(made: Path, found: dict):
 def test_every_contrast_is_tested_in_every_figure_its_arms_have(found: dict):
     found = found["effects"]
     assert len(found) == 5 * len(EFFECTS) + 2 * 2
-    assert {e["metric"] for e in found if e["name"] == "base - cls alone"} == {
-        "cls.accuracy",
-        "cls.macro_f1",
-    }
+    alone = {e["metric"] for e in found if e["name"] == "base - cls alone"}
+    assert alone == {"cls.accuracy", "cls.macro_f1"}
     for family in ("primary", "secondary"):
         ps = [e for e in found if e["family"] == family and e["p_t"] is not None]
         smallest = min(ps, key=lambda e: e["p_t"])

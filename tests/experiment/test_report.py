@@ -316,8 +316,8 @@ def test_numbers_and_verdicts_stand_in_the_page(page):
     words = " ".join(Reader(page).words)
     for expected in (
         "Of 2 effects and contrasts tested on Selection score over 3 seeds, 1 is significant",
-        f"DAO, Selection score: higher (better); +0.0167, 95 % t interval {MINUS}0.0133 to +0.0467, "
-        "Holm p 0.012, detectable 0.0214.",
+        f"DAO, Selection score: higher (better); +0.0167, 95 % t interval {MINUS}0.0133 to "
+        "+0.0467, Holm p 0.012, detectable 0.0214.",
         f"interaction, Selection score: no significant difference; {MINUS}0.00042",
         "0.7100 [0.6900 to 0.7300]",  # base
         "cls Accuracy of base 0.7100; beside it majority class 0.4400",

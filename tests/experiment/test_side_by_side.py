@@ -1,14 +1,17 @@
 """Two models side by side: figures of one class are of the same class."""
 
+import pytest
+
 from dao.learner.experiment.side_by_side import _leave_out_other_classes
 
 
-def test_figures_of_different_classes_are_not_put_side_by_side():
+@pytest.mark.parametrize("key", ["rare_f1", "f1", "recall"])
+def test_figures_of_different_classes_are_not_put_side_by_side(key: str):
     def side(positive: str | None) -> dict:
         return {
             "positive": {"cls": positive} if positive else {},
-            "figures": {"cls": {"accuracy": 0.9, "rare_f1": 0.4}},
-            "headline": {"cls": [("accuracy", "↑"), ("rare_f1", "↑")]},
+            "figures": {"cls": {"accuracy": 0.9, key: 0.4}},
+            "headline": {"cls": [("accuracy", "↑"), (key, "↑")]},
         }
 
     for other in ("hate", None):
@@ -17,7 +20,7 @@ def test_figures_of_different_classes_are_not_put_side_by_side():
         assert same == [side("hate"), side(other)]
     sides = [side("hate"), side("other")]
     (note,) = _leave_out_other_classes(sides)
-    assert note == "cls rare_... left out: of 'hate' in A, of 'other' in B"
+    assert note == "cls: figures of one class left out: of 'hate' in A, of 'other' in B"
     for found in sides:
         assert found["figures"]["cls"] == {"accuracy": 0.9}
         assert found["headline"]["cls"] == [("accuracy", "↑")]

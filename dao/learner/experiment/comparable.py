@@ -14,8 +14,9 @@ from dao.learner.folders import absolute
 
 __all__ = ["FREE", "check_comparable", "check_same_settings", "check_same_test", "differing"]
 
-FREE = ("seed", *PLACES)
-"""Settings in which runs of one arm may differ."""
+FREE = ("seed", *PLACES, "split_tasks")
+"""Settings in which runs of one arm may differ; what `split_tasks` changes shows in the data's
+fingerprint, and runs of an earlier revision do not state it."""
 PRIORS = "dao.priors"  # a task alone can have none of the other's
 
 

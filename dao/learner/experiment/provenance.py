@@ -45,8 +45,8 @@ def provenance_tables(runs: Runs) -> list[Table]:
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    """The settings of a run, with the names of its tasks; what splits the data is the same."""
-    kept = {k: v for k, v in run.settings.items() if k.partition(".")[0] != "split_tasks"}
+    """The settings of a run, with the names of its tasks."""
+    kept = {k: v for k, v in run.settings.items() if k.partition(".")[0] not in FREE}
     return kept | {"tasks": ", ".join(run.config.tasks)}
 
 

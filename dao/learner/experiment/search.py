@@ -23,6 +23,7 @@ from dao.learner.experiment.job import Outcome
 from dao.learner.experiment.runner import Options, check_one_process, outcomes, tidy
 from dao.learner.experiment.terminal import titled
 from dao.learner.files import write_atomically
+from dao.learner.kinds.declared import settled_task
 from dao.learner.numbers import aligned
 from dao.learner.record import RunFolder
 from dao.learner.words import read_yaml, settled
@@ -31,7 +32,7 @@ __all__ = ["cells", "read_grid", "run_search"]
 
 FILE = "grid.json"
 # Of runs that differ in these, validation scores do not say which is better.
-FIXED = (*PLACES, "tasks", "seed", "data", "train.select_weights")
+FIXED = (*PLACES, "tasks", "split_tasks", "seed", "data", "train.select_weights")
 OF_TASKS = ("kind", "column", "select_by", "positive", "cut", "levels", "separator", "empty")
 """Options of a task that change what is scored."""
 LONGEST = 150  # characters of a folder's name
@@ -69,17 +70,23 @@ def read_grid(options: Sequence[str]) -> dict[str, list[Any]]:
     return found
 
 
+def _of_task(key: str) -> tuple[str, str] | None:
+    """The task and the option of `topic.loss` or `tasks.topic.loss`; None of another setting."""
+    parts = key.removeprefix("tasks.").split(".")
+    return (parts[0], parts[1]) if len(parts) == 2 and parts[0] not in Config.model_fields else None
+
+
 def _fixed(key: str) -> bool:
     """Whether runs that differ in this setting are not scored alike."""
-    own = key.removeprefix("tasks.")  # options of a task may be given without it
-    section, _, option = own.rpartition(".")
-    if section and section not in Config.model_fields and "." not in section:
-        return option in OF_TASKS
+    if option := _of_task(key):
+        return option[1] in OF_TASKS
     return any(key == name or key.startswith(f"{name}.") for name in FIXED)
 
 
 def _settled(key: str, values: Sequence[Any]) -> list[Any]:
     """The values as the setting takes them: text as typed where the setting is text."""
+    if option := _of_task(key):
+        return [settled_task(option[0], {option[1]: value})[option[1]] for value in values]
     parts, found = key.split("."), []
     for value in values:
         tree: Any = value
@@ -117,6 +124,7 @@ def cells(
                 f"{len(label)}. Vary fewer settings."
             )
         place = {"output": str(folder / label / f"seed={shared.seed}")}
+        own = {".".join(_of_task(key) or [key]): value for key, value in own.items()}
         cfg = load_config(path, overrides, {**flags, **own, **place})
         found.append(Cell(label, cfg.seed, cfg))
     return found

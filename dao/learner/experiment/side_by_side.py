@@ -15,6 +15,7 @@ from dao.errors import UserError
 from dao.learner.batching import sorted_batches
 from dao.learner.command import show_tables
 from dao.learner.experiment.comparable import check_same_test
+from dao.learner.experiment.contrasts import OF_ONE_CLASS
 from dao.learner.experiment.runs import read_run
 from dao.learner.experiment.terminal import titled
 from dao.learner.kinds import Task
@@ -56,8 +57,8 @@ def beside(
         tell: takes a line as each stage begins.
 
     Returns:
-        JSON-able: `a` and `b` with path, arm, encoder, figures per task, headline, the class that
-        `rare_...` is about, parameters, megabytes on the disk, latency in ms of single texts and
+        JSON-able: `a` and `b` with path, arm, encoder, figures per task, headline, the class whose
+        own figures are given, parameters, megabytes on the disk, latency in ms of single texts and
         throughput in batches of 64; `ratio`, the median over rounds of a's time to b's; `notes`.
 
     Raises:
@@ -106,9 +107,10 @@ def beside_tables(found: Mapping[str, Any]) -> list[Table]:
         for metric, arrow in own
     ]
     shown = list(dict.fromkeys(both))
-    rare = any(metric.startswith("rare_") for _, metric, _ in shown)
+    of_one = any(metric in OF_ONE_CLASS for _, metric, _ in shown)
     classes = sorted({repr(c) for side in sides.values() for c in side["positive"].values()})
-    title = f"test; rare: {' or '.join(classes)}" if rare else "test"
+    word = "rare" if any(metric.startswith("rare_") for _, metric, _ in shown) else "positive"
+    title = f"test; {word}: {' or '.join(classes)}" if of_one else "test"
     cost = titled("cost", ["", "parameters ↓", "MB on disk ↓", *SPEED.values()])
     for label, side in sides.items():
         size = f"{side['parameters']:,}", f"{side['disk_megabytes']:.2f}"
@@ -136,21 +138,21 @@ def beside_lines(found: Mapping[str, Any]) -> Sequence[str]:
         f"{found['texts']} texts in batches of {BATCH}, latency of {found['single_texts']} single "
         f"texts, both in turns; token ids to outputs; {found['threads']} threads",
         *found["notes"],
-        "whether accuracy and MSE differ beyond chance: evaluate.py compare A B; of folders with "
-        "runs in seed=N also macro F1, R² and, where it selected both, rare F1",
+        "whether figures differ beyond chance: evaluate.py compare A B, for two runs over the test "
+        "rows, for two folders with runs in seed=N also over seeds",
     ]
 
 
 def _leave_out_other_classes(sides: Sequence[dict[str, Any]]) -> list[str]:
-    """Drop `rare_...` where the sides mean different classes by it, and say so."""
+    """Drop the figures of one class where the sides mean different classes, and say so."""
     notes = []
     for task in sides[0]["figures"]:
         a, b = (side["positive"].get(task) for side in sides)
         if a is None or b is None or a == b:
             continue
-        notes.append(f"{task} rare_... left out: of {a!r} in A, of {b!r} in B")
+        notes.append(f"{task}: figures of one class left out: of {a!r} in A, of {b!r} in B")
         for side in sides:
-            kept = {k: v for k, v in side["figures"][task].items() if not k.startswith("rare_")}
+            kept = {k: v for k, v in side["figures"][task].items() if k not in OF_ONE_CLASS}
             side["figures"][task] = kept
             side["headline"][task] = [pair for pair in side["headline"][task] if pair[0] in kept]
             del side["positive"][task]
