@@ -32,7 +32,7 @@ BUILT_IN: Mapping[str, Mapping[str, Any]] = {
 
 NAME = re.compile(r"[^\W\d][\w-]*")
 LONGEST = 60  # characters; it becomes part of folder names
-TABLE = ("id", "text", "split", "domain")
+TABLE = ("id", "text", "text_pair", "split", "domain")
 ARMS = ("base", "dao", "dendrites", "sham", "capacity", "restart", "experts", "single", "selection")
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "prefix")
 SUFFIXES = ("_target", "_row_score", "_set", "_low", "_high", "_unsure")
