@@ -62,7 +62,7 @@ def main(
     text: Annotated[list[str] | None, typer.Option(help="Predict this; repeat for more.")] = None,
     text_pair: Annotated[
         list[str] | None,
-        typer.Option(help="Second text of each --text, in a run on pairs: data.text=[A,B]."),
+        typer.Option(help="Second text of each --text, for a run on pairs of texts."),
     ] = None,
     source: Annotated[
         Path | None,

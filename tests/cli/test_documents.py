@@ -57,6 +57,8 @@ def readers_folder(
     rows.assign(domain=["news", "forum"] * (len(rows) // 2)).to_csv(
         tmp_path / "my.csv", index=False
     )
+    pairs = rows.assign(premise=rows["text"], hypothesis="the company rose")
+    pairs.to_csv(tmp_path / "nli.csv", index=False)
     rows.to_json(tmp_path / "more-classes.jsonl", orient="records", lines=True)
     sentences = rows["text"] + "@" + rows["label"].fillna("negative")
     (tmp_path / "Sentences_AllAgree.txt").write_text("\n".join(sentences), encoding="latin-1")
