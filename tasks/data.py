@@ -8,6 +8,7 @@ import pandas as pd
 from dao.errors import UserError
 from dao.learner.kinds import KINDS, Task, TaskSettings
 from dao.learner.kinds.base import SPLITS, Parser, Recoding
+from dao.learner.kinds.classification import ClassificationSettings
 from dao.learner.wording import shown
 from tasks.absent import Missing, refuse_no_classes
 from tasks.decide import decided
@@ -85,7 +86,7 @@ def load(
             raise nothing([task], columns)
     if columns.rules > 1:
         for name, settings in every.items():
-            if settings.kind == "classification":
+            if isinstance(settings, ClassificationSettings) and settings.cut is None:
                 refuse_no_classes(frame, columns, name)
     frame, made = make_splits(
         frame, kinds, split_seed, fractions, names=columns.targets, rules=columns.rules
@@ -159,7 +160,7 @@ def _once(
     Rows are the same in text, targets, split, domain, and the user's own id if there is one. A row
     that one source has twice and another once counts twice.
     """
-    keys = ["text", "split", "domain", *tasks]
+    keys = list(dict.fromkeys(["text", "split", "domain", *tasks]))
     rows = pd.concat([part[keys] for part in parts], keys=range(len(parts)), names=["part", "row"])
     given = [
         part["id"] if columns.id in own.frame else part["text"]
