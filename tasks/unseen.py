@@ -69,11 +69,7 @@ def read_texts(source: str, columns: Columns) -> tuple[pd.DataFrame, list[str]]:
     texts = joined(*found, columns, source) if columns.second else found[0]
     for row, text in enumerate(texts, start=1):
         if text is None:
-            names = "` and `".join(columns.texts)
-            raise UserError(
-                f"`{names}` of {source} should have a text in every row. "
-                f"Found none in row {row}. Remove or fill it."
-            )
+            raise _empty(row, columns, source)
     return raw.frame, [text for text in texts if text is not None]
 
 
@@ -89,10 +85,21 @@ def _texts(raw: Raw, name: str, columns: Columns) -> list[str | None]:
     texts = []
     for row, cell in enumerate(raw.frame[name].tolist(), start=1):
         try:
-            texts.append(parse_prose(cell))
+            text = parse_prose(cell)
         except ValueError:
             raise UserError(
                 f"`{name}` of {raw.source} should be text. Found {shown(cell)} in row {row}. "
                 f"Correct it, or name another column with {setting}."
             ) from None
+        if text is None and not columns.second:
+            raise _empty(row, columns, raw.source)
+        texts.append(text)
     return texts
+
+
+def _empty(row: int, columns: Columns, source: str) -> UserError:
+    names = " and ".join(f"`{name}`" for name in columns.texts)
+    return UserError(
+        f"{names} of {source} should have a text in every row. Found none in row {row}. Remove or "
+        f"fill it."
+    )

@@ -302,3 +302,8 @@ def test_new_columns_are_as_many_as_the_old():
         check_number(("a",), ("x", "y"))
     with pytest.raises(UserError, match=r"should be COLUMN, because the run learnt from `x`"):
         check_number(("a", "b"), ("x",))
+
+
+def test_no_task_has_the_name_of_the_second_text():
+    with pytest.raises(UserError, match=r"a column of predictions\. Found 'text_pair'"):
+        load_config(overrides=["tasks=text_pair:binary"])

@@ -33,7 +33,8 @@ BUILT_IN: Mapping[str, Mapping[str, Any]] = {
 
 NAME = re.compile(r"[^\W\d_][\w-]*")
 LONGEST = 60  # characters; it becomes part of folder names
-TABLE = ("id", "text", "text_pair", "split")
+TABLE = ("id", "text", "split")
+PREDICTED = ("text_pair",)  # further columns of predictions.csv
 ARMS = ("base", "dao", "dendrites", "sham", "capacity", "restart", "experts", "single", "selection")
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "prefix")
 SUFFIXES = ("_target", "_row_score", "_set", "_low", "_high", "_unsure")
@@ -238,6 +239,7 @@ def _owner(name: str, taken: Sequence[str]) -> str | None:
     places = {
         "a setting": taken,
         "a column of the table": TABLE,
+        "a column of predictions": PREDICTED,
         "an arm of the experiment": ARMS,
         "an input of the model": INPUTS,
     }
