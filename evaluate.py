@@ -3,6 +3,7 @@
 python evaluate.py results/headlines/cls+reg-dao-dendrites/seed=0
 python evaluate.py RUN --data new.csv
 python evaluate.py RUN --text "Net loss narrowed in the third quarter"
+python evaluate.py RUN --text "A man sleeps" --text-pair "He is awake"
 python evaluate.py RUN --benchmark
 python evaluate.py RUN --threshold-sweep
 python evaluate.py RUN --compare-to RUN_B
@@ -59,6 +60,10 @@ def main(
         typer.Option("--format", help="Of the report or comparison; default: terminal."),
     ] = None,
     text: Annotated[list[str] | None, typer.Option(help="Predict this; repeat for more.")] = None,
+    text_pair: Annotated[
+        list[str] | None,
+        typer.Option(help="Second text of each --text, for a run on pairs of texts."),
+    ] = None,
     source: Annotated[
         Path | None,
         typer.Option("--input", help="Predict every row of this file; its columns stay."),
@@ -121,6 +126,10 @@ def main(
         others = (*chosen, output, engine, expert_weights, device)
         _compare(overrides or [], style, any(others))
         return
+    if len(text_pair or []) not in (0, len(text or [])):
+        raise typer.BadParameter("--text-pair goes with --text, once for each.")
+    if any(not typed.strip() for typed in (*(text or []), *(text_pair or []))):
+        raise typer.BadParameter("--text and --text-pair should not be empty.")
     columns, encoder = _sorted(overrides or [], run)
     _check_usage(chosen, output, bool(engine or columns), style, expert_weights)
     with user_errors():
@@ -138,7 +147,10 @@ def main(
         elif export:
             _export(folder, load, export)
         elif text or source:
-            _predict(load, _columns(folder, columns), text or [], source, output)
+            from dao.learner.pairs import typed
+
+            texts = typed(text, text_pair, folder.config().data.text) if text else []
+            _predict(load, _columns(folder, columns), texts, source, output)
         else:
             _report(folder, load, _columns(folder, columns), data or [], style)
 
@@ -200,6 +212,7 @@ def _tasks(run: Path) -> list[str]:
 
 
 def _columns(folder: RunElsewhere, overrides: list[str]) -> Columns:
+    from dao.learner.pairs import check_number
     from tasks.data import Columns
 
     # New data are not in the encoding of the run's, and a run from before them has no markers.
@@ -207,6 +220,7 @@ def _columns(folder: RunElsewhere, overrides: list[str]) -> Columns:
     if any(o.startswith("data.missing=") for o in own):
         own.append("data.rules=2")
     cfg = folder.config(own)
+    check_number(cfg.data.text, folder.config().data.text)
     return Columns.named(cfg.data, cfg.columns)
 
 
@@ -259,8 +273,6 @@ def _predict(
     from dao.learner.record import check_writable
     from tasks.unseen import read_texts
 
-    if any(not text.strip() for text in texts):
-        raise typer.BadParameter("--text should not be empty.")
     if output:
         check_writable(output)
     rows = None
@@ -269,7 +281,8 @@ def _predict(
     tasks, predictor, notes = load()
     table = predictor.table(texts, tasks)
     if rows is not None:
-        table, renamed = beside_input(rows, table.drop(columns="text"))
+        shown = predictor.text_columns(texts)
+        table, renamed = beside_input(rows, table.drop(columns=list(shown)))
         notes += renamed
     piped = rows is not None and not sys.stdout.isatty()
     print_predictions(table, notes, output, piped=piped)

@@ -97,6 +97,8 @@ def load(
         dropped["dropped"]["without target"] += others["dropped"]["without target"]
     recodings = _recoded(frame, tasks)
     report = described(raw, frame, list(tasks)) | dropped | made
+    if columns.second:
+        report["pairs"] = list(columns.texts)
     if recodings:
         report["cut"] = {n: _about(tasks[n], found.about, raw) for n, found in recodings.items()}
     report["kinds"] = {

@@ -83,6 +83,8 @@ def notes(report: Mapping[str, Any]) -> list[str]:
          'split: 11 rows by their split column']
     """
     lines = [f"{part['source']}: {count(part['rows'])}" for part in report["sources"]]
+    if "pairs" in report:
+        lines.append(f"every row is a pair of texts: {' and '.join(report['pairs'])}")
     lines += _kinds(report.get("kinds", {}))
     lines.append(f"rows: {_per_split(report['rows'])}")
     lines += _labels(report["labelled"], report["targets"])

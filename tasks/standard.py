@@ -12,6 +12,7 @@ from dao.learner.wording import count, short, shown
 from tasks.absent import DOUBTFUL, Missing
 from tasks.formats import other_separator
 from tasks.hints import headless
+from tasks.pairs import joined
 from tasks.progress import ticking
 from tasks.sources import SEPARATED, Raw
 from tasks.table import Columns
@@ -82,7 +83,8 @@ def require_text_and_target(raw: Sequence[Raw], columns: Columns, tasks: Sequenc
         UserError: One has not.
     """
     for part in raw:
-        for needed in (["text"], tasks):
+        texts = [["text"], ["second"]] if columns.second else [["text"]]
+        for needed in (*texts, tasks):
             if not any(columns.column(name) in part.frame for name in needed):
                 raise _absent(needed, [part], columns)
 
@@ -192,11 +194,14 @@ def standard(
     frame = pd.DataFrame(index=index)
     for part, parse in parsers.items():
         values = _parsed(raw, columns, part, parse, missing)
+        if part == "text" and columns.second:
+            seconds = _parsed(raw, columns, "second", parse, missing)
+            values = joined(values, seconds, columns, raw.source)
         frame[part] = pd.Series(values, index=index, dtype=object)
     stem = Path(raw.source).stem
     ids = enumerate(frame["id"].tolist(), start=1)
     frame["id"] = pd.Series([given or f"{stem}-{row}" for row, given in ids], index, dtype=object)
-    used = {*parsers, *map(columns.column, parsers)}
+    used = {*parsers, *map(columns.column, parsers), *columns.texts}
     others = [name for name in raw.frame.columns if name not in used]
     if columns.rules > 1:
         others = [name for name in others if not UNNAMED.fullmatch(str(name))]
@@ -208,7 +213,7 @@ def _parsed(raw: Raw, columns: Columns, part: str, parse: Parser, missing: Missi
     if not column or column not in raw.frame:
         return [None] * len(raw.frame)
     values: list[object] = []
-    may_lack = part not in ("id", "text")
+    may_lack = part not in ("id", "text", "second")
     cells = ticking(raw.frame[column].tolist(), f"column {column}")
     for row, cell in enumerate(cells, start=1):
         try:

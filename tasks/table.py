@@ -29,6 +29,7 @@ class Columns:
         missing: What a cell of a target, a split or a domain holds where the value is missing,
             beside empty cells; numbers count as numbers.
         encoding: Of text files.
+        second: The other text of a row that is a pair of texts; empty: every row has one text.
         rules: 1 reads tables as before `missing` came: only empty cells are missing, and rows that
             two sources share count twice.
     """
@@ -42,6 +43,7 @@ class Columns:
     missing: Sequence[str] = MISSING
     encoding: str = "utf-8"
     rules: int = 2
+    second: str = ""
 
     @classmethod
     def named(cls, settings: Any, targets: Mapping[str, str]) -> Self:  # noqa: ANN401
@@ -49,17 +51,24 @@ class Columns:
         return cls(
             settings.text[0], targets, settings.split, settings.domain, settings.id,
             missing=settings.missing if settings.rules > 1 else (), encoding=settings.encoding,
-            rules=settings.rules,
+            rules=settings.rules, second=settings.text[1] if len(settings.text) > 1 else "",
         )  # fmt: skip
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The column of the text, or both columns of a pair of texts."""
+        return (self.text, self.second) if self.second else (self.text,)
+
     def column(self, part: str) -> str:
-        """Name of the column of a part: text, split, domain, id or a task."""
+        """Name of the column of a part: text, second, split, domain, id or a task."""
         return self.targets[part] if part in self.targets else getattr(self, part)
 
     def advice(self, parts: Sequence[str]) -> str:
         """The end of an error message: how another column becomes one of these parts."""
         if not self.settable:
             return "rename another column to it."
+        if self.second and {"text", "second"} & set(parts):
+            return "name two other columns with data.text=[COLUMN,COLUMN]."
         return f"name another column with {' or '.join(f'data.{part}=COLUMN' for part in parts)}."
 
 

@@ -11,8 +11,9 @@ from dao.errors import UserError
 from dao.learner.kinds import Task
 from dao.learner.wording import short, shown
 from tasks.data import assemble, nothing
+from tasks.pairs import joined
 from tasks.report import described
-from tasks.sources import read
+from tasks.sources import Raw, read
 from tasks.splits import group_key
 from tasks.standard import hint, parse_prose, require_text_and_target
 from tasks.table import Columns, Table
@@ -46,6 +47,8 @@ def load_unseen(sources: Sequence[str], columns: Columns, *, tasks: Mapping[str,
         values = tasks[name].unseen_values(frame[name].tolist())
         frame[name] = pd.Series(values, index=frame.index, dtype=object)
     report = described(raw, frame, present) | dropped | {"split": ["every row is for test"]}
+    if columns.second:
+        report["pairs"] = list(columns.texts)
     return Table(frame, columns, report)
 
 
@@ -62,26 +65,41 @@ def read_texts(source: str, columns: Columns) -> tuple[pd.DataFrame, list[str]]:
         UserError: The file cannot be used, or a row has no text.
     """
     raw = read(source, columns)
-    frame = raw.frame
-    if columns.text not in frame:
+    found = [_texts(raw, name, columns) for name in columns.texts]
+    texts = joined(*found, columns, source) if columns.second else found[0]
+    for row, text in enumerate(texts, start=1):
+        if text is None:
+            raise _empty(row, columns, source)
+    return raw.frame, [text for text in texts if text is not None]
+
+
+def _texts(raw: Raw, name: str, columns: Columns) -> list[str | None]:
+    """The texts of one column, None where a cell is empty."""
+    setting = "data.text=[COLUMN,COLUMN]" if columns.second else "data.text=COLUMN"
+    if name not in raw.frame:
         raise UserError(
-            f"`{columns.text}` should be a column of {source}. Found: "
-            f"{', '.join(map(short, frame.columns))}{hint([raw])} Rename the column that holds the "
-            f"text, or name it with data.text=COLUMN."
+            f"`{name}` should be a column of {raw.source}. Found: "
+            f"{', '.join(map(short, raw.frame.columns))}{hint([raw])} Rename the column that holds "
+            f"the text, or name it with {setting}."
         )
     texts = []
-    for row, cell in enumerate(frame[columns.text].tolist(), start=1):
+    for row, cell in enumerate(raw.frame[name].tolist(), start=1):
         try:
             text = parse_prose(cell)
         except ValueError:
             raise UserError(
-                f"`{columns.text}` of {source} should be text. Found {shown(cell)} in row {row}. "
-                f"Correct it, or name another column with data.text=COLUMN."
+                f"`{name}` of {raw.source} should be text. Found {shown(cell)} in row {row}. "
+                f"Correct it, or name another column with {setting}."
             ) from None
-        if text is None:
-            raise UserError(
-                f"`{columns.text}` of {source} should have a text in every row. "
-                f"Found none in row {row}. Remove or fill it."
-            )
+        if text is None and not columns.second:
+            raise _empty(row, columns, raw.source)
         texts.append(text)
-    return frame, texts
+    return texts
+
+
+def _empty(row: int, columns: Columns, source: str) -> UserError:
+    names = " and ".join(f"`{name}`" for name in columns.texts)
+    return UserError(
+        f"{names} of {source} should have a text in every row. Found none in row {row}. Remove or "
+        f"fill it."
+    )

@@ -21,7 +21,8 @@ KINDS = "dao.learner.kinds"
 KIND_FILES = sorted((ROOT / "dao" / "learner" / "kinds").rglob("*.py"))
 BESIDE_KINDS = [path for path in EVERYTHING if path not in KIND_FILES]
 LEAVES = tuple(
-    f"{LEARNER}.{name}" for name in ("frozen", "numbers", "spreadsheets", "wording", "words")
+    f"{LEARNER}.{name}"
+    for name in ("frozen", "numbers", "pairs", "spreadsheets", "wording", "words")
 )
 """Modules of the learner that import nothing of it, so that anybody may import them."""
 TASKS = sorted((ROOT / "tasks").rglob("*.py"))

@@ -23,7 +23,7 @@ from dao.learner.encoder import (
     locate,
     lora_config,
 )
-from dao.learner.limits import check_vocabulary, embeddings, token_limit
+from dao.learner.limits import check_pairs, check_vocabulary, embeddings, token_limit
 from dao.learner.model import MultiTaskModel
 from dao.learner.router import Router, router_width
 from dao.learner.sections import Encoder
@@ -108,7 +108,9 @@ def added_parameters(targets: Iterable[Any], sets: int, rank: int | None = None)
     return total
 
 
-def check_encoder(cfg: Encoder, *, ask_hub: bool = True, texts: Sequence[str] = ()) -> None:
+def check_encoder(
+    cfg: Encoder, *, ask_hub: bool = True, texts: Sequence[str] = (), pairs: bool = False
+) -> None:
     """Refuse what the encoder that is named cannot be given, before its weights are read.
 
     Nothing is said of one that is made from scratch, or may be, or without `ask_hub` is on the hub.
@@ -116,7 +118,7 @@ def check_encoder(cfg: Encoder, *, ask_hub: bool = True, texts: Sequence[str] = 
     Raises:
         UserError: there is no such model; as `lora_config`; `first` as the pooling of a causal
             model, whose first token sees nothing else of the text; or a token of the `texts` that
-            the model has no embedding for.
+            the model has no embedding for; for texts that are `pairs`, as `check_pairs`.
     """
     if cfg.scratch.when == "always":
         return
@@ -138,7 +140,9 @@ def check_encoder(cfg: Encoder, *, ask_hub: bool = True, texts: Sequence[str] = 
         lora_config(base, cfg.lora)
     tokenizer = load_tokenizer(location)
     limit = token_limit(cfg.max_length, tokenizer, base)
-    check_vocabulary(tokenizer, embeddings(base), texts, limit)
+    if pairs:
+        check_pairs(tokenizer, base, texts, limit)
+    check_vocabulary(tokenizer, embeddings(base), texts, limit, pairs=pairs)
 
 
 def meta_base(location: Location) -> Any:  # noqa: ANN401

@@ -58,6 +58,11 @@ class Data(Settings):
     digits alone, and numbers may be texts. Runs that began then are read by 1."""
     synthetic: Synthetic = Synthetic()
 
+    @property
+    def pairs(self) -> bool:
+        """Whether every row has two texts."""
+        return len(self.text) == 2
+
     @field_validator("split", mode="before")
     @classmethod
     def _null_is_empty(cls, split: object) -> object:

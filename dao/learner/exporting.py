@@ -19,9 +19,11 @@ from dao.learner.kinds import Task
 from dao.learner.merging import merge
 from dao.learner.model import MultiTaskModel
 from dao.learner.onnx import INPUTS, OnnxEngine, export
+from dao.learner.pairs import join
 from dao.learner.predictor import Predictor
 from dao.learner.record import RunFolder, check_writable
 from dao.learner.spreadsheets import unguarded
+from dao.learner.token_types import pairs_about
 
 __all__ = ["export_run", "write_onnx"]
 
@@ -40,8 +42,14 @@ def export_run(
     cfg = folder.config()
     predictions = pd.read_csv(folder.path / "predictions.csv", keep_default_na=False)
     encoder = folder.read("metrics.json", "provenance")["provenance"]["encoder"]["name"]
-    about = {"arm": cfg.arm, "seed": cfg.seed, "encoder": encoder}
-    texts = [unguarded(str(text)) for text in predictions["text"].tolist()[:TEXTS]]
+    about: dict[str, Any] = {"arm": cfg.arm, "seed": cfg.seed, "encoder": encoder}
+    texts, *others = (
+        [unguarded(str(text)) for text in predictions[name].tolist()[:TEXTS]]
+        for name in ("text", *(["text_pair"] if predictor.pairs else []))
+    )
+    if others:
+        about["pairs"] = pairs_about(predictor.tokenizer, cfg.data.text)
+        texts = list(map(join, texts, others[0]))
     done = write_onnx(predictor, tasks, texts, path, about)
     return [
         f"{path}: {', '.join(done['inputs'])} (batch, length) to {', '.join(done['outputs'])}; "
@@ -90,7 +98,8 @@ def write_onnx(
         temporary = Path(folder) / path.name  # large weights are found by this name
         export(predictor.model, temporary)
         engine = OnnxEngine(temporary)
-        found = Predictor(engine, predictor.tokenizer, predictor.limit)(texts)
+        limit, pairs = predictor.limit, predictor.pairs
+        found = Predictor(engine, predictor.tokenizer, limit, pairs=pairs)(texts)
         if (error := _difference(found, predictor(texts))) > TOLERANCE:
             raise UserError(
                 f"The exported file should give the model's outputs within {TOLERANCE}. Found a "

@@ -68,7 +68,9 @@ def make_engine(
         with nullcontext(folder) if folder else TemporaryDirectory() as place:
             engine = export_and_run(model, Path(place), int8=name == "onnx-int8")
         known = predictor.most, predictor.embeddings
-        return Predictor(engine, predictor.tokenizer, predictor.limit, None, *known), note
+        pairs = predictor.pairs
+        made = Predictor(engine, predictor.tokenizer, predictor.limit, None, *known, pairs=pairs)
+        return made, note
     if name == "bf16":
         # Buffers keep their type: rotary frequencies in bf16 would shift positions.
         for parameter in model.encoder.parameters():

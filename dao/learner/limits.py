@@ -11,9 +11,17 @@ from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from dao.errors import UserError
 from dao.learner.encoder import numbers_positions
+from dao.learner.token_types import separator, type_separator
 from dao.learner.tokens import Tokens, pad_id, tokenize
 
-__all__ = ["check_ids", "check_vocabulary", "embeddings", "most_tokens", "token_limit"]
+__all__ = [
+    "check_ids",
+    "check_pairs",
+    "check_vocabulary",
+    "embeddings",
+    "most_tokens",
+    "token_limit",
+]
 
 NAMED = 5  # tokens that a message lists
 
@@ -46,8 +54,35 @@ def embeddings(base: nn.Module) -> int | None:
     return None if number is None else int(number)
 
 
+def check_pairs(
+    tokenizer: PreTrainedTokenizerBase, base: PreTrainedModel, texts: Sequence[str], limit: int
+) -> None:
+    """Refuse pairs of texts, or an encoder for them, where the second text cannot be told apart.
+
+    Raises:
+        UserError: as `type_separator` and `tokenize`; or the limit leaves no room for both texts.
+    """
+    special = tokenizer.num_special_tokens_to_add(pair=True)
+    if limit < special + 2:
+        raise UserError(
+            f"`encoder.max_length` should leave room for both texts of a pair. Found {limit} "
+            f"tokens, of which the tokenizer takes {special} itself. Raise it."
+        )
+    type_separator(tokenizer, base)
+    end = separator(tokenizer)
+    word = "" if end is None else str(tokenizer.convert_ids_to_tokens(end)).lower()
+    # Most texts do not hold the word, and only those that do are worth the time.
+    doubtful = [text for text in texts if word and word in text.lower()]
+    tokenize(doubtful, tokenizer, limit, pairs=True)
+
+
 def check_vocabulary(
-    tokenizer: PreTrainedTokenizerBase, number: int | None, texts: Sequence[str], limit: int
+    tokenizer: PreTrainedTokenizerBase,
+    number: int | None,
+    texts: Sequence[str],
+    limit: int,
+    *,
+    pairs: bool = False,
 ) -> None:
     """Refuse texts, or a padding, of which a token has no embedding.
 
@@ -57,6 +92,7 @@ def check_vocabulary(
         texts: those that are to be used. They are looked at only where the tokenizer has tokens
             without an embedding at all.
         limit: tokens at which texts are cut.
+        pairs: whether the texts are pairs of `dao.learner.pairs`.
 
     Raises:
         UserError: naming the tokens.
@@ -65,7 +101,7 @@ def check_vocabulary(
         return
     if pad_id(tokenizer) >= number:
         raise _beyond(tokenizer, [pad_id(tokenizer)], number)
-    check_ids(tokenize(texts, tokenizer, limit), tokenizer, number)
+    check_ids(tokenize(texts, tokenizer, limit, pairs=pairs), tokenizer, number)
 
 
 def check_ids(tokens: Tokens, tokenizer: PreTrainedTokenizerBase, number: int | None) -> None:

@@ -37,6 +37,7 @@ from dao.learner.layers import Boundary, handed
 from dao.learner.limits import token_limit
 from dao.learner.packing import Segments, positions, separating_mask, unpack
 from dao.learner.router import check_varies, router_width
+from dao.learner.token_types import token_types, type_separator
 
 __all__ = ["MultiTaskModel", "build", "load_weights", "read_tensors", "save_weights"]
 
@@ -78,6 +79,7 @@ class MultiTaskModel(nn.Module):
         self.at_pooled = [] if pooling == "mean" else positionwise(self.base)
         self.boundary: Boundary | None = None  # set where states of frozen layers are cached
         self.experts: Experts | None = None  # set where several adapters are mixed
+        self.separator: int | None = None  # set for pairs: the id after which token types are 1
 
     @property
     def adapted(self) -> bool:
@@ -155,6 +157,8 @@ class MultiTaskModel(nn.Module):
             options = self._separated(segments)
         elif self.numbers_positions:
             options["position_ids"] = (attention_mask.cumsum(1) - 1).clamp(min=0)
+        if self.separator is not None:
+            options["token_type_ids"] = token_types(input_ids, self.separator, segments)
         # peft's quantised layers have no fold, and would cast what they see to LoRA's fp32; weights
         # that train stay in fp32.
         low = (self.quantised or not self.adapted) and self.compute != torch.float32
@@ -239,10 +243,13 @@ def build(
     device: torch.device,
     seed: int,
     experts: settings.Experts | None = None,
+    *,
+    pairs: bool = False,
 ) -> tuple[MultiTaskModel, PreTrainedTokenizerBase, int]:
     """A fresh model, its tokenizer and the token limit; equal seeds give equal weights.
 
-    With `experts` it has an adapter for each of their names, and a router.
+    With `experts` it has an adapter for each of their names, and a router. For `pairs` of texts it
+    has token types, if its encoder has.
     """
     location = locate(cfg.name)
     tokenizer = load_tokenizer(location)
@@ -264,6 +271,7 @@ def build(
     if cfg.tune != "full":
         cast_frozen(encoder, compute)
     model = MultiTaskModel(encoder, outputs, pooling, compute)
+    model.separator = type_separator(tokenizer, base) if pairs else None
     if experts is not None and gate is not None:
         width = router_width(base, experts.router)
         model.experts = Experts(gate, width, experts.router, experts.routing)

@@ -20,6 +20,7 @@ from dao.learner.files import read_tensors
 from dao.learner.kinds import Task
 from dao.learner.limits import check_ids, embeddings, most_tokens
 from dao.learner.model import MultiTaskModel, build, load_weights
+from dao.learner.pairs import columns
 from dao.learner.record import RunFolder
 from dao.learner.scoring import Engine, predict
 from dao.learner.scratch import made_encoder
@@ -40,7 +41,7 @@ class Predictor(Generic[Model]):
 
     With a `cache`, the token ids of all texts are kept on disk. `most` is the number of tokens
     that the encoder takes, and `embeddings` the number of token ids, where that is known. `note`
-    is told how many texts were cut.
+    is told how many texts were cut. With `pairs`, every text is a pair of `dao.learner.pairs`.
     """
 
     model: Model
@@ -50,6 +51,7 @@ class Predictor(Generic[Model]):
     most: int | None = None
     embeddings: int | None = None
     note: Callable[[str], None] | None = None
+    pairs: bool = False
 
     @property
     def pad(self) -> int:
@@ -70,21 +72,25 @@ class Predictor(Generic[Model]):
             if not text.isascii() and text.encode("utf-8", "replace").decode() != text:
                 raise UserError(f"A text should be Unicode. Found {text[:40]!r}, text {row}.")
         make = tokenize if self.cache is None else self.cache.tokenize
-        tokens = make(texts, self.tokenizer, self.limit)
+        tokens = make(texts, self.tokenizer, self.limit, pairs=self.pairs)
         check_ids(tokens, self.tokenizer, self.embeddings)
         line = cut_line({"": tokens.cut}, {"": len(texts)}, self.limit, self.most)
         if self.note and line:
             self.note(line)
         return tokens
 
+    def text_columns(self, texts: Sequence[str]) -> dict[str, Sequence[Any]]:
+        """Columns of a table for people: `text`, and of pairs `text_pair` as well."""
+        return {**columns(texts)} if self.pairs else {"text": texts}
+
     def table(self, texts: Sequence[str], tasks: Mapping[str, Task]) -> pd.DataFrame:
         """A row per text: the text, then what each task makes of it."""
         outputs = self(texts)
-        columns: dict[str, Sequence[Any]] = {"text": texts}
+        found = self.text_columns(texts)
         for name, task in tasks.items():
-            columns |= task.predict(outputs[name])
-        columns |= self.expert_columns(outputs)
-        return pd.DataFrame(columns)
+            found |= task.predict(outputs[name])
+        found |= self.expert_columns(outputs)
+        return pd.DataFrame(found)
 
     def expert_columns(self, outputs: Mapping[str, Tensor]) -> dict[str, list[Any]]:
         """Columns with the experts' weights in `outputs`; none where the model mixes none."""
@@ -99,10 +105,12 @@ def predictor_of(
     tokenizer: PreTrainedTokenizerBase,
     limit: int,
     cache: TokenCache | None = None,
+    *,
+    pairs: bool = False,
 ) -> Predictor:
     """A predictor that knows what its encoder takes."""
     most, known = most_tokens(tokenizer, model.base), embeddings(model.base)
-    return Predictor(model, tokenizer, limit, cache, most, known)
+    return Predictor(model, tokenizer, limit, cache, most, known, pairs=pairs)
 
 
 def pick_device(name: str) -> torch.device:
@@ -147,10 +155,11 @@ def reload(folder: RunFolder, outputs: Mapping[str, int], device: torch.device) 
     if made.get("scratch"):
         encoder = encoder.model_copy(update={"name": made_encoder(folder.path, cfg)})
     experts = cfg.experts if cfg.routed else None
-    model, tokenizer, limit = build(encoder, outputs, device, cfg.seed, experts)
+    pairs = cfg.data.pairs
+    model, tokenizer, limit = build(encoder, outputs, device, cfg.seed, experts, pairs=pairs)
     load_weights(model, folder.path)
     if cfg.dendrites.grown:
         dendritic.attach(model, folder.read("dendrites.json")["twin"])
         dendritic.load(model, read_tensors(folder.path / DENDRITES))
     folder.check_unchanged()
-    return predictor_of(model.to(device), tokenizer, limit)
+    return predictor_of(model.to(device), tokenizer, limit, pairs=pairs)

@@ -35,6 +35,8 @@ def encoder_digest(model: MultiTaskModel, boundary: Boundary) -> str:
         "packages": {name: version(name) for name in PACKAGES},
         "hardware": _hardware(model.device),
     }
+    if model.separator is not None:
+        facts["separator"] = model.separator
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
     for name, tensor in base.state_dict().items():
         if not _above(name, boundary):

@@ -50,7 +50,8 @@ def check(
     make_weighting(cfg, list(cfg.tasks), shared=list, trainable=list, device=torch.device("cpu"))
     if cfg.train.batch_tokens is None and not cfg.experts.names:
         make_plan([1] * len(table.rows("train")), cfg)
-    check_encoder(cfg.encoder, ask_hub=ask_hub, texts=table.frame["text"].tolist())
+    texts = table.frame["text"].tolist()
+    check_encoder(cfg.encoder, ask_hub=ask_hub, texts=texts, pairs=cfg.data.pairs)
     _check_model(cfg, tasks, ask_hub=ask_hub)
 
 

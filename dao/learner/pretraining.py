@@ -20,6 +20,7 @@ from transformers import (
 
 from dao.errors import UserError
 from dao.learner.batching import epoch_batches
+from dao.learner.token_types import token_types, type_separator
 from dao.learner.tokens import tokenize
 
 __all__ = ["pretrain"]
@@ -42,6 +43,7 @@ def pretrain(
     limit: int,
     device: torch.device,
     note: Callable[[str], None],
+    pairs: bool = False,
 ) -> list[float]:
     """Train an encoder in place to predict masked tokens, or the next one if it is causal.
 
@@ -55,6 +57,7 @@ def pretrain(
         limit: tokens at which texts are cut.
         device: to train on; the model comes back to the CPU.
         note: told the loss of each epoch.
+        pairs: whether the texts are pairs of `dao.learner.pairs`, which one row of tokens holds.
 
     Returns:
         The mean loss of each epoch.
@@ -68,8 +71,12 @@ def pretrain(
     masked = model.config.model_type == "bert"
     whole = _with_head(model, AutoModelForMaskedLM if masked else AutoModelForCausalLM).to(device)
     collator = DataCollatorForLanguageModeling(tokenizer, mlm=masked, mlm_probability=MASKED)
-    tokens = tokenize(texts, tokenizer, limit)
+    tokens = tokenize(texts, tokenizer, limit, pairs=pairs)
     rows = [{"input_ids": [int(i) for i in row]} for row in tokens]
+    end = type_separator(tokenizer, model) if pairs else None
+    if end is not None:  # of the ids as they are before some are masked
+        for row in rows:
+            row["token_type_ids"] = token_types(torch.tensor([row["input_ids"]]), end)[0].tolist()
     steps = epochs * -(-len(rows) // BATCH)
     optimizer = torch.optim.AdamW(whole.parameters(), lr=lr, fused=True)
     schedule = get_linear_schedule_with_warmup(optimizer, round(WARMUP * steps), steps)
@@ -107,8 +114,8 @@ def _step(
     optimizer: torch.optim.Optimizer,
 ) -> float:
     """One batch; its mean loss, 0 where nothing was masked."""
-    inputs = batch["input_ids"], batch["attention_mask"]
-    states = whole.base_model(*inputs).last_hidden_state
+    inputs = {name: values for name, values in batch.items() if name != "labels"}
+    states = whole.base_model(**inputs).last_hidden_state
     labels = batch["labels"]
     if not masked:
         states, labels = states[:, :-1], labels[:, 1:]

@@ -21,6 +21,7 @@ from dao.learner.predictor import Predictor
 from dao.learner.record import RunFolder, check_writable
 from dao.learner.sizes import disk_bytes
 from dao.learner.speed import compare_engines
+from dao.learner.token_types import pairs_about
 
 __all__ = ["FILE", "quantize_run", "quantized_lines"]
 
@@ -77,6 +78,9 @@ def quantize_run(
     found |= {"file": str(path), "relative_difference": relative}
     about = {name: task.to_dict() for name, task in tasks.items()}
     description = {"tasks": about, "token_limit": predictor.limit, "pad_id": predictor.pad, **found}
+    if predictor.pairs:
+        names = folder.config().data.text
+        description["pairs"] = pairs_about(predictor.tokenizer, names)
     text = json.dumps(description, indent=2, ensure_ascii=False)
     write_atomically(path.with_name(f"{FILE}.json"), text + "\n")
     return found

@@ -240,8 +240,11 @@ def model_card(cfg: Config, metrics: Mapping[str, Any]) -> str:
     shares = "".join(
         f"{line[0].upper()}{line[1:]}.\n\n" for line in share_lines(metrics["dendrites"])
     )
+    pairs = " and ".join(f"`{name}`" for name in cfg.data.text)
+    pairs = f"Every input is a pair of texts: {pairs}.\n\n" if cfg.data.pairs else ""
     return (
-        f"---\n{data.to_yaml()}\n---\n\n# {cfg.arm}, seed {cfg.seed}\n\n{worse}{table}\n{shares}"
+        f"---\n{data.to_yaml()}\n---\n\n# {cfg.arm}, seed {cfg.seed}\n\n{worse}{table}\n"
+        f"{shares}{pairs}"
         f"`{part}/` is {what}, `heads.safetensors` the task heads"
         f"{', `dendrites.safetensors` the dendrites' if kept else ''}. "
         f"`evaluate.py` loads them together"

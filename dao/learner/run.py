@@ -33,6 +33,7 @@ from dao.learner.scratch import BASE, Found, find_encoder, forget_start
 from dao.learner.sections import Encoder
 from dao.learner.stages import fit_stages, steps_of_stages
 from dao.learner.token_cache import TokenCache
+from dao.learner.token_types import pairs_line
 from dao.learner.tokens import Tokens, cut_line
 
 __all__ = ["run"]
@@ -79,10 +80,12 @@ def run(
     settled = found.encoder.model_copy(update={"precision": machine.precision})
     encoder = arm_encoder(cfg.model_copy(update={"encoder": settled}), outputs)
     experts = cfg.experts if cfg.routed else None
-    predictor = predictor_of(*build(encoder, outputs, device, cfg.seed, experts), cache)
+    pairs = cfg.data.pairs
+    built = build(encoder, outputs, device, cfg.seed, experts, pairs=pairs)
+    predictor = predictor_of(*built, cache, pairs=pairs)
     model = predictor.model
     parameters = predictor.model.count()
-    progress.note(predictor.model.describe())
+    _tell_of_model(predictor, cfg, progress)
     train, validation = (predictor.examples(table.rows(s), tasks) for s in ("train", "validation"))
     cut = _tell_of_cut_texts(predictor, table, (train, validation), progress)
     train, validation = (
@@ -132,7 +135,10 @@ def run(
         for part, content in parts.items():
             figures.setdefault(part, {})[split] = content
         if split == "test":
-            _save_predictions(folder, rows, tasks, results, predictor.expert_columns(results))
+            shown = predictor.text_columns(rows["text"].tolist())
+            _save_predictions(
+                folder, rows, tasks, results, shown, predictor.expert_columns(results)
+            )
     figures |= _routed(cfg, predictor, table, tasks)
     if staged is not None:
         folder.write("experts.json", staged)
@@ -160,6 +166,14 @@ def run(
         folder.remove_checkpoints()
         folder.remove_stage_weights()
     return metrics
+
+
+def _tell_of_model(predictor: Predictor, cfg: Config, progress: Progress) -> None:
+    """Say what the model is, and how it gets pairs of texts, where it does."""
+    progress.note(predictor.model.describe())
+    if cfg.data.pairs:
+        typed = predictor.model.separator is not None
+        progress.note(pairs_line(predictor.tokenizer, cfg.data.text, typed))
 
 
 def _fit(job: Job, resume: bool) -> tuple[Fitted, dict[str, Any] | None]:
@@ -273,9 +287,10 @@ def _save_predictions(
     rows: pd.DataFrame,
     tasks: Mapping[str, Task],
     outputs: Mapping[str, Tensor],
+    texts: Mapping[str, Sequence[Any]],
     experts: Mapping[str, list[Any]],
 ) -> None:
-    columns: dict[str, list[Any]] = {"id": rows["id"].tolist(), "text": rows["text"].tolist()}
+    columns: dict[str, Sequence[Any]] = {"id": rows["id"].tolist(), **texts}
     for name, task in tasks.items():
         targets = rows[name].tolist()
         columns[f"{name}_target"] = task.written(targets)

@@ -26,6 +26,7 @@ from dao.learner import ranks
 from dao.learner.config import Config
 from dao.learner.encoder import Location, locate
 from dao.learner.files import digest, replace_folder
+from dao.learner.pairs import parts
 from dao.learner.pretraining import pretrain
 from dao.learner.sections import Encoder, Scratch
 from dao.learner.vocabulary import SPECIAL, train_tokenizer
@@ -39,7 +40,7 @@ __all__ = [
     "planned_encoder",
 ]
 
-LAYOUT = 2  # to be raised when equal settings and texts come to another folder
+LAYOUT = 3  # to be raised when equal settings and texts come to another folder
 POSITIONS = 512  # at least, as BERT has
 TIMEOUT = 10.0  # seconds for the hub to answer
 BASE = "base"  # in the run folder: what LoRA stands on, and a part of the model
@@ -203,6 +204,8 @@ def _made(
     positions = max(POSITIONS, cfg.encoder.max_length)
     spec = scratch.model_dump(mode="json", exclude={"when", "seed"})
     facts = {**spec, "layout": LAYOUT, "positions": positions, "seed": seed}
+    if cfg.data.pairs:
+        facts["pairs"] = True
     if scratch.pretrain_epochs:
         facts["length"] = cfg.encoder.max_length  # where language modelling cuts the texts
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
@@ -213,7 +216,8 @@ def _made(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
         if not folder.is_dir():
-            make = _Maker(scratch, seed, positions, cfg.encoder.max_length, device, note)
+            length, pairs = cfg.encoder.max_length, cfg.data.pairs
+            make = _Maker(scratch, seed, positions, length, device, note, pairs)
             replace_folder(folder, lambda place: make(texts, place))
     return folder
 
@@ -226,11 +230,13 @@ class _Maker:
     length: int
     device: torch.device
     note: Callable[[str], None]
+    pairs: bool
 
     def __call__(self, texts: Sequence[str], place: Path) -> None:
         """Write model, tokenizer and how they were made into a folder."""
         scratch = self.scratch
-        tokenizer = train_tokenizer(texts, scratch.tokenizer, scratch.vocabulary, self.positions)
+        alone = parts(texts) if self.pairs else texts
+        tokenizer = train_tokenizer(alone, scratch.tokenizer, scratch.vocabulary, self.positions)
         tokenizer.save_pretrained(place)  # before a use of it leaves its traces
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
@@ -238,6 +244,7 @@ class _Maker:
             losses = pretrain(
                 model, tokenizer, texts, epochs=scratch.pretrain_epochs, lr=scratch.pretrain_lr,
                 seed=self.seed, limit=self.length, device=self.device, note=self.note,
+                pairs=self.pairs,
             )  # fmt: skip
         logging.disable_progress_bar()  # of writing the model, which takes no time
         model.save_pretrained(place)

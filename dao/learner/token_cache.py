@@ -39,20 +39,25 @@ class TokenCache:
         self._told: set[str] = set()
 
     def tokenize(
-        self, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, limit: int
+        self,
+        texts: Sequence[str],
+        tokenizer: PreTrainedTokenizerBase,
+        limit: int,
+        *,
+        pairs: bool = False,
     ) -> Tokens:
         """As `tokens.tokenize`, from the disk where it is there."""
-        key = cache_key(texts, tokenizer, limit)
+        key = cache_key(texts, tokenizer, limit, pairs=pairs)
         if key is None:
             self._tell("token ids are not cached: this tokenizer has no form that can be compared")
-            return tokenize(texts, tokenizer, limit, self._note)
+            return tokenize(texts, tokenizer, limit, self._note, pairs=pairs)
         path = self.folder / f"{key}.arrow"
         found = read_tokens(path, len(texts))
         if found is not None:
             return found
         if path.exists():
             self._tell(f"token ids: {path} is damaged and is made anew")
-        tokens = tokenize(texts, tokenizer, limit, self._note)
+        tokens = tokenize(texts, tokenizer, limit, self._note, pairs=pairs)
         try:
             write_tokens(path, tokens)
         except OSError as error:
@@ -66,7 +71,9 @@ class TokenCache:
             self._note(text)
 
 
-def cache_key(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, limit: int) -> str | None:
+def cache_key(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, limit: int, *, pairs: bool = False
+) -> str | None:
     """Digest of everything that the ids depend on; None for a tokenizer in Python code."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     try:
@@ -89,6 +96,8 @@ def cache_key(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, limit: i
         "limit": limit,
         "packages": {name: version(name) for name in ("transformers", "tokenizers")},
     }
+    if pairs:
+        facts["pairs"] = True
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for text in texts:
         content = text.encode("utf-8", "surrogatepass")

@@ -11,6 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
+from dao.learner.token_types import encode, refuse_inner
+
 __all__ = ["Tokens", "cut_line", "pad_id", "tokenize"]
 
 # The tokenizer answers with Python objects; only so many texts have them at a time.
@@ -53,19 +55,27 @@ def tokenize(
     tokenizer: PreTrainedTokenizerBase,
     limit: int,
     note: Callable[[str], None] | None = None,
+    *,
+    pairs: bool = False,
 ) -> Tokens:
     """Token ids per text, cut at `limit`; a text that gives no token gets one of the pad id.
 
-    `note` is told every few seconds how far it is.
+    `note` is told every few seconds how far it is. With `pairs`, every text is a pair of
+    `dao.learner.pairs`, and both are one row of tokens.
+
+    Raises:
+        UserError: the first text of a pair holds what separates it from the second.
     """
     last = time.monotonic()
     empty = [pad_id(tokenizer)]
     values, lengths, cut = [np.empty(0, np.int32)], [np.empty(0, np.int64)], 0
     for start in range(0, len(texts), CHUNK):
         chunk = list(texts[start : start + CHUNK])
-        found = tokenizer(chunk, truncation=True, max_length=limit)
+        found = encode(chunk, tokenizer, pairs=pairs, truncation=True, max_length=limit)
+        if pairs:
+            refuse_inner(chunk, found, tokenizer)
         rows = [row or empty for row in found["input_ids"]]
-        cut += _cut(chunk, found, tokenizer, limit)
+        cut += _cut(chunk, found, tokenizer, limit, pairs=pairs)
         lengths.append(np.fromiter(map(len, rows), np.int64, len(rows)))
         if note and (now := time.monotonic()) - last >= EVERY:
             note(f"token ids: {start + len(chunk):,} of {len(texts):,} texts")
@@ -77,15 +87,20 @@ def tokenize(
 
 
 def _cut(
-    texts: Sequence[str], found: BatchEncoding, tokenizer: PreTrainedTokenizerBase, limit: int
+    texts: Sequence[str],
+    found: BatchEncoding,
+    tokenizer: PreTrainedTokenizerBase,
+    limit: int,
+    *,
+    pairs: bool,
 ) -> int:
     """How many of the texts, `found` as tokens, are longer than the limit."""
     full = [i for i, row in enumerate(found["input_ids"]) if len(row) >= limit]
     if encodings := getattr(found, "encodings", None):
         return sum(bool(encodings[i].overflowing) for i in full)
     # A tokenizer in Python code does not say what it has cut.
-    whole = [tokenizer([texts[i]], verbose=False)["input_ids"][0] for i in full]
-    return sum(len(row) > limit for row in whole)
+    whole = [encode([texts[i]], tokenizer, pairs=pairs, verbose=False) for i in full]
+    return sum(len(row["input_ids"][0]) > limit for row in whole)
 
 
 def cut_line(cut: Mapping[str, int], rows: Mapping[str, int], limit: int, most: int | None) -> str:

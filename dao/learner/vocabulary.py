@@ -34,6 +34,8 @@ def train_tokenizer(
 ) -> PreTrainedTokenizerFast:
     """Learn a vocabulary; equal texts give an equal one. A text becomes [CLS] ... [SEP].
 
+    A pair becomes [CLS] ... [SEP] ... [SEP], its second text with its [SEP] of token type 1.
+
     Args:
         texts: to learn from.
         kind: `wordpiece`, pieces of lower-cased words without accents as BERT has them;
@@ -54,7 +56,7 @@ def train_tokenizer(
         )
     made.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[("[CLS]", SPECIAL.index("[CLS]")), ("[SEP]", SPECIAL.index("[SEP]"))],
     )
     pad, unknown, first, last, mask = SPECIAL

@@ -81,7 +81,7 @@ class Counting:
         self.cache = TokenCache(folder, self.notes.append)
         monkeypatch.setattr(token_cache, "tokenize", self._count)
 
-    def _count(self, texts, tokenizer, limit, *_):
+    def _count(self, texts, tokenizer, limit, *_, **_further):
         self.texts += len(texts)
         return tokenize(texts, tokenizer, limit)
 

@@ -38,6 +38,7 @@ ARMS = (
     "base", "dao", "dao-paper", "dendrites", "sham", "capacity", "restart", "experts", "single",
     "selection",
 )  # fmt: skip
+PREDICTED = ("text_pair",)  # further columns of predictions.csv
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "prefix")
 SUFFIXES = ("_target", "_row_score", "_set", "_low", "_high", "_unsure")
 """Ends of columns in tables of predictions."""
@@ -241,6 +242,7 @@ def _owner(name: str, taken: Sequence[str]) -> str | None:
     places = {
         "a setting": taken,
         "a column of the table": TABLE,
+        "a column of predictions": PREDICTED,
         "an arm of the experiment": ARMS,
         "an input of the model": INPUTS,
     }
