@@ -128,9 +128,10 @@ def with_columns(
         for name, settings in tasks.items()
     }
     classes, score = BUILT_IN
-    if tasks.get(classes, {}).get("cut") is not None:
-        own = tasks[classes].get("column")
-        label = columns.get(classes) or tasks[classes].get("label_column")
+    said = settled_task(classes, tasks.get(classes, {}))  # a file may say `cut: null`
+    if said.get("cut") is not None:
+        own = said.get("column")
+        label = columns.get(classes) or said.get("label_column")
         elsewhere = columns.get(score) or tasks.get(score, {}).get("column")
         read = columns.get(score) or own or elsewhere or BUILT_IN[score]["column"]
         names = {"column": read, "label_column": label or BUILT_IN[classes]["column"]}
