@@ -197,8 +197,12 @@ def _training(
         stages = staged["stages"]
         about = {key: sum(stage[key] for stage in stages.values()) for key in about}
         skipped += sum(folder.stage(name).count("skipped.jsonl") for name in stages)
+    early = None
+    if fitted.planned is not None:
+        early = {"after_step": fitted.steps, "of_steps": fitted.planned}
     return {
         "steps": about["steps"],
+        "stopped_early": early,
         "selected_after_step": fitted.best_step,
         "restarted_after_steps": fitted.restarts,
         "seconds": round(about["seconds"], 1),
