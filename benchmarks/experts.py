@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import pandas as pd
 import torch
 import typer
 
@@ -34,6 +35,9 @@ from dao.learner.console import plain_console
 from dao.learner.experiment.comparable import check_same_test
 from dao.learner.experiment.runs import read_run
 from dao.learner.files import write_atomically
+from dao.learner.kinds import Task
+from dao.learner.kinds.base import Labelled
+from dao.learner.kinds.recorded import headlines
 from dao.learner.record import RunFolder
 
 __all__ = ["document", "figures_of"]
@@ -65,28 +69,28 @@ def figures_of(arm: str, metrics: Mapping[str, Any]) -> dict[str, Figures]:
 
 
 def document(
-    models: Models, baselines: Mapping[str, Figures], headline: Mapping[str, Any]
+    models: Models, baselines: Mapping[str, Figures], shown: Mapping[str, Any]
 ) -> list[str]:
     """Markdown: a table of figures and one of paired differences for each task.
 
     Args:
         models: trained, by seed.
         baselines: models that need no training run.
-        headline: task -> figures to show, each with the arrow of its better direction.
+        shown: task -> figures to show, each with the arrow of its better direction.
     """
     lines = []
-    for task, shown in headline.items():
+    for task, figures in shown.items():
         groups = _groups(models, task)
-        heads = [f"{group} {metric} {arrow}" for group in groups for metric, arrow in shown]
-        cells = [(group, metric) for group in groups for metric, _ in shown]
+        heads = [f"{group} {metric} {arrow}" for group in groups for metric, arrow in figures]
+        cells = [(group, metric) for group in groups for metric, _ in figures]
         counts = ", ".join(f"{group} n={n}" for group, n in groups.items())
         lines += [f"## {task} ({counts})", "", *_head("model", heads)]
         for name, runs in models.items():
             values = [_cell([_value(f, g, task, m) for f in runs.values()]) for g, m in cells]
             lines.append(f"| {name} | {' | '.join(values)} |")
-        for name, figures in baselines.items():
-            if any(task in row for row in figures.values()):
-                values = [_cell([_value(figures, g, task, m)]) for g, m in cells]
+        for name, plain in baselines.items():
+            if any(task in row for row in plain.values()):
+                values = [_cell([_value(plain, g, task, m)]) for g, m in cells]
                 lines.append(f"| *{name}* | {' | '.join(values)} |")
         lines += ["", "Differences at the same seed:", "", *_head("models", heads)]
         for one, other in PAIRS:
@@ -135,18 +139,22 @@ def _plain(cfg: Config) -> dict[str, Figures]:
     """The baselines of the tasks, learned from all training rows, tested on each group of rows."""
     from train import load_data
 
-    table, tasks = load_data(cfg)
-    train, test = table.rows("train"), table.rows("test")
+    _, table, tasks = load_data(cfg)
+    test = table.rows("test")
     groups = {ALL: test, **dict(list(test.groupby("domain")))}
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for group, rows in groups.items():
         for name, task in tasks.items():
-            learnt = train["text"].tolist(), task.encode(train[name].tolist())
-            asked = rows["text"].tolist(), task.encode(rows[name].tolist())
+            asked = _labelled(task, rows)
             if task.labelled(asked[1]).any():
-                for label, figures in task.baselines(learnt, asked).items():
+                learnt, chosen = (_labelled(task, table.rows(s)) for s in ("train", "validation"))
+                for label, figures in task.baselines(learnt, asked, chosen).items():
                     found.setdefault(label, {}).setdefault(group, {})[name] = figures
     return found
+
+
+def _labelled(task: Task, rows: pd.DataFrame) -> Labelled:
+    return rows["text"].tolist(), task.encode(rows[task.name].tolist())
 
 
 def _facts(runs: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> list[str]:
@@ -196,23 +204,29 @@ def _main(
     path: Path | None, overrides: list[str], data: list[str], seeds: int, jobs: int, output: Path,
     runs: Path,
 ) -> None:  # fmt: skip
+    from train import load_data
+
     console = plain_console()
     shared = [*([f"data.sources={json.dumps(data)}"] if data else []), *overrides]
     first = load_config(path, shared)
+    if first.undecided:  # once, for all runs
+        first = load_data(first)[0]
     if not first.experts.names:
         raise UserError(
             "`experts.names` should be set, to compare experts with one LoRA. Found none. Give "
             "experts.names=[news,forum], or --config configs/finsa-moe.yaml."
         )
     grid = {
-        (arm, seed): _config(path, shared, arm, seed, runs) for seed in range(seeds) for arm in ARMS
+        (arm, seed): _config(path, shared, arm, seed, runs).with_tasks(first.tasks)
+        for seed in range(seeds)
+        for arm in ARMS
     }
     todo = [cfg for cfg in grid.values() if not ended(cfg)]
     train_all(todo, jobs, max(1, torch.get_num_threads() // jobs), console)
     found, lost = _found(grid)
-    headline = next(iter(found["experts"].values()))["headline"]
+    shown = headlines(next(iter(found["experts"].values())))
     lines = [*_caption(first, seeds, overrides), "", *_facts(found), *lost, ""]
-    lines += document(_models(found), _plain(first), headline)
+    lines += document(_models(found), _plain(first), shown)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(output, "\n".join(lines).rstrip() + "\n")
     console.print("\n".join(lines), highlight=False, soft_wrap=True)

@@ -8,6 +8,7 @@ import pandas as pd
 from dao.errors import UserError
 from dao.learner.kinds import KINDS, Task, TaskSettings
 from dao.learner.kinds.base import SPLITS, Parser, Recoding
+from dao.learner.kinds.classification import ClassificationSettings
 from dao.learner.wording import shown
 from tasks.absent import Missing, refuse_no_classes
 from tasks.decide import decided
@@ -85,7 +86,7 @@ def load(
             raise nothing([task], columns)
     if columns.rules > 1:
         for name, settings in every.items():
-            if settings.kind == "classification":
+            if isinstance(settings, ClassificationSettings) and settings.cut is None:
                 refuse_no_classes(frame, columns, name)
     frame, made = make_splits(
         frame, kinds, split_seed, fractions, names=columns.targets, rules=columns.rules

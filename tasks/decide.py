@@ -37,7 +37,10 @@ def decided(
         try:
             found[name] = task_settings(name, {**proposal.options, **given, "kind": proposal.kind})
         except ValueError as error:
-            raise UserError(f"{error}.") from None
+            raise UserError(
+                f"{error}. The kind was proposed for {proposal.reason}; say which one it is with "
+                f"--tasks {name}:KIND."
+            ) from None
         proposed[name] = proposal.reason
     return found, proposed
 

@@ -4,7 +4,9 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,6 +15,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models here are too small t
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="dao-tests-")
 
 import dao.learner  # noqa: F401  (its guard runs before the first transformers import)
+from dao.learner.kinds import KINDS, Task, TaskSettings
+from dao.learner.kinds.base import SPLITS
+from dao.learner.kinds.declared import task_settings, with_columns
 
 # Deterministic and short; --hypothesis-profile=many for a long hunt.
 QUIET = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
@@ -112,3 +117,45 @@ def tiny_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "tiny.csv"
     path.write_text("id,text,label,score,split\n" + "\n".join(rows) + "\n")
     return path
+
+
+@pytest.fixture
+def csv(tmp_path: Path) -> Callable[..., str]:
+    """Write a file and return its path."""
+
+    def write(content: str, name: str = "data.csv", encoding: str = "utf-8") -> str:
+        path = tmp_path / name
+        path.write_text(content, encoding=encoding, newline="")
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def asked() -> Callable[..., dict[str, TaskSettings]]:
+    """Settings of tasks from what a person says of each: asked(cls={"cut": 3}, reg={})."""
+
+    def settings_of(**tasks: Mapping[str, Any]) -> dict[str, TaskSettings]:
+        return {name: task_settings(name, given) for name, given in with_columns(tasks, {}).items()}
+
+    return settings_of
+
+
+@pytest.fixture
+def fitted(asked: Callable[..., dict[str, TaskSettings]]) -> Callable[..., Task]:
+    """Fit a task on cells, all of training unless their splits are named ("tr", "va", "te")."""
+
+    def fit(name: str, cells: Sequence[object], splits: str = "", **options: Any) -> Task:
+        settings = asked(**{name: options})[name]
+        kind = KINDS[settings.kind]
+        names = dict(zip(("tr", "va", "te"), SPLITS, strict=True))
+        places = [names[mark] for mark in splits.split()] or ["train"] * len(cells)
+        values: dict[str, list[Any]] = {split: [] for split in SPLITS}
+        for cell, place in zip(map(kind.parser(settings), cells), places, strict=True):
+            values[place] += [] if cell is None else [cell]
+        recoding = kind.recoding(name, settings, values["train"])
+        if recoding is not None:
+            values = {split: recoding.values(found) for split, found in values.items()}
+        return kind.fit(name, settings, values, recoding)
+
+    return fit

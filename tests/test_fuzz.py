@@ -20,8 +20,9 @@ from pyarrow import parquet
 
 from dao.errors import UserError
 from dao.learner.config import Config, load_config
-from tasks import TASKS
-from tasks.data import Columns, load
+from dao.learner.kinds import KINDS
+from dao.learner.kinds.declared import task_settings
+from tasks.data import Columns, fit, load
 from tasks.formats import FORMATS
 from tasks.unseen import read_texts
 
@@ -122,21 +123,31 @@ def one_line(error: UserError) -> None:
     assert "\n" not in message
 
 
-@given(files(), st.sampled_from([("cls",), ("reg",), ("cls", "reg")]))
-def test_the_data_reader_answers_with_a_table_or_one_line(file: tuple[str, bytes], tasks):
+SAID: list[dict[str, dict[str, str]]] = [
+    {"cls": {}},
+    {"reg": {}},
+    {"cls": {}, "reg": {}},
+    {"topic": {"column": "label"}, "price": {"column": "score"}},  # their kinds are proposed
+    *({"topic": {"kind": kind, "column": "label"}, "reg": {}} for kind in KINDS),
+]
+
+
+@given(files(), st.sampled_from(SAID))
+def test_the_data_reader_answers_with_a_table_or_one_line(file: tuple[str, bytes], said):
+    tasks = {name: task_settings(name, given) for name, given in said.items()}
     suffix, content = file
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"data{suffix}"
         path.write_bytes(content)
-        columns = Columns(targets={task: {"cls": "label", "reg": "score"}[task] for task in tasks})
+        columns = Columns(targets={name: settings.column for name, settings in tasks.items()})
         try:
             read_texts(str(path), columns)
         except UserError as error:
             one_line(error)
         try:
             table = load([str(path)], columns, tasks=tasks)
-            for task in tasks:
-                TASKS[task].fit(task, table).encode(table.frame[task].tolist())
+            for name, task in fit(table).items():
+                task.encode(table.frame[name].tolist())
         except UserError as error:
             one_line(error)
         else:
@@ -206,6 +217,7 @@ def test_a_config_file_answers_with_a_config_or_one_line(content: bytes):
 def test_the_fuzz_reaches_usable_tables():
     """Else it would only ever see the first refusal."""
     reached = {"table": 0, "refused": 0}
+    cls = {"cls": task_settings("cls", {})}
 
     @settings(COMMON, max_examples=150, derandomize=True, database=None)
     @given(files())
@@ -214,7 +226,7 @@ def test_the_fuzz_reaches_usable_tables():
             path = Path(folder) / f"data{file[0]}"
             path.write_bytes(file[1])
             try:
-                load([str(path)], Columns(targets={"cls": "label"}), tasks=("cls",))
+                load([str(path)], Columns(targets={"cls": "label"}), tasks=cls)
                 reached["table"] += 1
             except UserError:
                 reached["refused"] += 1

@@ -207,10 +207,6 @@ class Config(Settings):
             return Path(self.cache).expanduser()
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dao"
 
-    def to_yaml(self) -> str:
-        """The effective settings; reading them back gives an equal Config."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
 
 def _check_tuning(encoder: Encoder, dendrites: Dendrites) -> None:
     if encoder.tune == "full":

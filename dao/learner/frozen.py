@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, get_args, get_origin
 
+import yaml
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 __all__ = ["Settings"]
@@ -32,6 +33,13 @@ class Settings(BaseModel):
         kinds = (kind, *get_args(kind))
         takes_tuple = any(get_origin(k) is tuple for k in kinds) and int not in kinds
         return (value,) if takes_tuple and isinstance(value, str | int | float) else value
+
+    def to_yaml(self) -> str:
+        """The effective settings; reading them back gives equal ones."""
+        content = self.model_dump(mode="json")
+        text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        # This character reads back as a line feed unless it is written by its number.
+        return yaml.safe_dump(content, sort_keys=False) if "\x85" in text else text
 
 
 def _is_plain(text: str) -> bool:

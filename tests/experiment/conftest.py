@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 from dao.learner.config import load_config
-from dao.learner.experiment.arms import KNOWN
+from dao.learner.experiment.arms import known_arms
+from dao.learner.kinds import Task
+from dao.learner.kinds.classification import Classification
+from dao.learner.kinds.regression import Regression
 
 ROWS = 40
 CLASSES = ("negative", "positive")
@@ -37,13 +40,24 @@ def fabricate(
     columns: dict[str, Any] = {"id": range(ROWS), "text": [f"headline, {i}" for i in range(ROWS)]}
     test = {}
     if "cls" in cfg.tasks:
-        columns |= {"cls_target": labels, "cls": guesses}
+        columns |= {
+            "cls_target": labels,
+            "cls": guesses,
+            "cls_row_score": [int(hit) for hit in hits],
+        }
         test["cls"] = {"accuracy": right / ROWS, "macro_f1": right / ROWS - 0.01, "rare_f1": rare}
     if "reg" in cfg.tasks:
         columns |= {"reg_target": scores, "reg": scores + error * SPREAD}
+        columns["reg_row_score"] = (error * SPREAD) ** 2
         test["reg"] = {"mse": error**2, "r2": 1 - error**2 / scores.var()}
     path.mkdir(parents=True)
-    (path / "tasks.json").write_text(json.dumps({"cls": {"positive": positive}}))
+    made: dict[str, Task] = {
+        "cls": Classification(
+            "cls", "label", CLASSES, positive=positive,
+            select_by=getattr(cfg.tasks.get("cls"), "select_by", ""),
+        ),
+        "reg": Regression("reg", "score", 0.0, 1.0),
+    }  # fmt: skip
     (path / "config.yaml").write_text(cfg.to_yaml())
     with (path / "predictions.csv").open("w", newline="") as file:
         csv.writer(file).writerows([[*columns], *zip(*columns.values(), strict=True)])
@@ -61,6 +75,7 @@ def fabricate(
     }
     content = {
         "name": "made-up",
+        "tasks": {name: made[name].described() for name in cfg.tasks},
         "splits": {"test": test},
         "baselines": {"test": {task: plain[task] for task in cfg.tasks}},
         "best_reachable": {"test": {}},
@@ -88,7 +103,9 @@ def fabricate(
 
 def fabricate_arm(folder: Path, arm: str, seed: int, **about: Any) -> Path:
     """A run of a known arm, where the experiment keeps it."""
-    return fabricate(folder / arm / f"seed={seed}", seed, flags=KNOWN[arm], **about)
+    return fabricate(
+        folder / arm / f"seed={seed}", seed, flags=known_arms(("cls", "reg"))[arm], **about
+    )
 
 
 @pytest.fixture(scope="session")

@@ -48,8 +48,8 @@ def paper(tmp_path_factory, make_arm) -> tuple[Path, dict]:
 def test_two_arms_of_one_task(one_task, capsys):
     folder, found = one_task
     assert (found["design"], found["tasks"]) == (["base", "dendrites"], ["cls"])
-    assert [e["name"] for e in found["effects"]] == ["dendrites - base"] * 2
-    (accuracy,) = [e for e in found["effects"] if e["metric"] == "accuracy"]
+    assert [e["name"] for e in found["effects"]] == ["dendrites - base"] * 3
+    (accuracy,) = [e for e in found["effects"] if e["metric"] == "cls.accuracy"]
     assert accuracy["mean"] == pytest.approx((2 + 1 + 3) / 120)
     assert found["per_example"][0]["a"] == "dendrites"
     assert found["notes"] == []
@@ -59,10 +59,10 @@ def test_two_arms_of_one_task(one_task, capsys):
     said = report.split("## Provenance")[0] + capsys.readouterr().out
     for absent in ("DAO", "dao", "sham", "capacity", "alone", "mse", "Missing", "Not meas"):
         assert absent not in said
-    assert "- dendrites - base, Accuracy: no significant difference" in report
+    assert "- dendrites - base, Selection score: no significant difference" in report
     assert (folder / "Accuracy_Improvement.png").is_file()
     csv = (folder / "Results.csv").read_text().splitlines()
-    assert csv[0].startswith("arm,seed,accuracy,macro_f1,trained_parameters")
+    assert csv[0].startswith("arm,seed,selection,cls.accuracy,cls.macro_f1,trained_parameters")
     assert len(csv) == 1 + 6
 
 
@@ -76,13 +76,13 @@ def test_arms_of_the_paper(paper):
     }  # fmt: skip
     changed = {(c["name"], c["metric"]): c for c in found["relative"]}
     # MSE is the square of the error: 100 (.27² / .32² - 1) = -28.81, -25.41, -7.84.
-    against = changed["dao-paper - reg alone", "mse"]
+    against = changed["dao-paper - reg alone", "reg.mse"]
     assert against["percent"] == pytest.approx((-28.8086 - 25.4132 - 7.84) / 3, abs=1e-3)
     assert against["t95"][0] < against["percent"] < against["t95"][1]
     report = (folder / "report.md").read_text()
     assert report.startswith("# made-up: DAO\n")
     assert "## Relative changes" in report
-    assert "| dao-paper - reg alone | MSE | 3 | \N{MINUS SIGN}20.69 |" in report
+    assert "| dao-paper - reg alone | reg MSE | 3 | \N{MINUS SIGN}20.69 |" in report
     for absent in ("sham", "capacity", "Missing", "perforatedai", "dao+dendrites"):
         assert absent not in report
 
@@ -117,10 +117,11 @@ def test_the_papers_arm_is_what_its_name_says(tmp_path, make_arm, make_run):
 
 def test_changes_leave_out_what_would_divide_by_nothing():
     figures = {
-        "base": {0: {"accuracy": 0.5}, 1: {"accuracy": 0.0}, 2: {"accuracy": None}},
-        "dendrites": {0: {"accuracy": 0.6}, 1: {"accuracy": 0.5}, 2: {"accuracy": 0.5}},
+        "base": {0: {"a.f1": 0.5}, 1: {"a.f1": 0.0}, 2: {"a.f1": None}},
+        "dendrites": {0: {"a.f1": 0.6}, 1: {"a.f1": 0.5}, 2: {"a.f1": 0.5}},
     }
-    (found,) = changes(contrasts(["base", "dendrites"]), figures)
+    metrics = {"a.f1": {"task": "a", "main": True}, "a.x": {"task": "a", "main": False}}
+    (found,) = changes(contrasts(["base", "dendrites"]), figures, metrics)
     assert (found["seeds"], found["t95"]) == ([0], None)
     assert found["percent"] == pytest.approx(20.0)
     json.dumps(found, allow_nan=False)

@@ -12,6 +12,9 @@ from dao.learner.experiment.grid import grid
 from dao.learner.experiment.job import Outcome
 
 
+SHOWN = {"cls": [("accuracy", "↑")], "reg": [("mse", "↓")]}
+
+
 def text(board: Board) -> str:
     console = Console(width=board.width, color_system=None)
     with console.capture() as shown:
@@ -29,7 +32,7 @@ def board(tmp_path: Path) -> Board:
     done, running = (tmp_path / arm / "seed=0" for arm in ("base", "dao"))
     done.mkdir(parents=True)
     test = {"cls": {"accuracy": 0.5}, "reg": {"mse": 0.25}}
-    content = {"splits": {"test": test}, "training": {"seconds": 1}}
+    content = {"headline": SHOWN, "splits": {"test": test}, "training": {"seconds": 1}}
     (done / "metrics.json").write_text(json.dumps(content))
     found = Board(cells, failed={"sham/0": Outcome("sham/0", False, 1, "why")})
     running.mkdir(parents=True)
@@ -46,6 +49,7 @@ def test_the_table_shows_the_state_of_every_run(board: Board):
     lines = [line.split() for line in text(board).splitlines()]
     for line in ("base 0.500 0.250", "dao 10/40", "sham failed", "reg waiting"):
         assert line.split() in lines
+    assert "test main figure of cls, reg; of a run at work, steps" in " ".join(text(board).split())
     assert "1 of 4 runs done, 1 running, 1 failed, 1 min so far" in text(board)
 
 
@@ -65,7 +69,9 @@ def test_time_left_follows_from_the_work_done_since_the_start(board: Board):
 
 def test_a_line_per_run(board: Board):
     done = board.line(Outcome("base/0", True, 1))
-    assert done.startswith("2/4 base seed=0: accuracy 0.5000, mse 0.2500, trained in 1 s; about 7")
+    assert done.startswith(
+        "2/4 base seed=0: cls accuracy 0.5000, reg mse 0.2500, trained in 1 s; about 7"
+    )
     assert "sham seed=0: failed: why" in board.line(board.failed["sham/0"])
 
 

@@ -30,7 +30,7 @@ def folders(tmp_path: Path, make_run) -> tuple[Path, Path]:
 
 def test_folders_are_paired_by_seed(folders):
     found = compare(*folders)
-    accuracy = {e["metric"]: e for e in found["effects"]}["accuracy"]
+    accuracy = {e["metric"]: e for e in found["effects"]}["cls.accuracy"]
     assert accuracy["seeds"] == [0, 1, 2]
     # Mean 10 / 40, sd 1 / 40, t(2) = 4.302653.
     half = 4.302653 / 3**0.5 / 40
@@ -72,8 +72,8 @@ def test_a_run_beside_itself_does_not_differ(tmp_path: Path, make_run):
 
 def test_only_tasks_that_both_have_are_compared(tmp_path: Path, make_run):
     found = compare(make_run(tmp_path / "a"), make_run(tmp_path / "b", set=["tasks=cls"]))
-    assert list(found["metrics"]) == ["accuracy", "macro_f1"]
-    assert [test["metric"] for test in found["per_example"]] == ["accuracy"]
+    assert list(found["metrics"]) == ["cls.accuracy", "cls.macro_f1"]
+    assert [test["metric"] for test in found["per_example"]] == ["cls.accuracy"]
 
 
 def test_what_cannot_be_compared_is_refused_with_the_reason(tmp_path: Path, make_run, folders):

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from dao.errors import UserError
-from dao.learner.experiment.arms import ARMS
-from dao.learner.experiment.contrasts import EFFECTS, METRICS
+from dao.learner.experiment.arms import ARMS, chosen
+from dao.learner.experiment.contrasts import EFFECTS, measured
 from dao.learner.experiment.effects import findings
 from dao.learner.experiment.runs import experiment, read_arm, read_run
-from dao.learner.experiment.tables import headline
+from dao.learner.experiment.tables import arms_table, sentences
 
+EIGHT = chosen(("cls", "reg"))
 # Right answers of 40 per seed, and root of the squared error: seeds differ more than arms do.
 LUCK = {0: (24, 0.30), 1: (30, 0.20), 2: (27, 0.26), 3: (25, 0.22), 4: (29, 0.28)}
 NOISE = {"base": (0, 1, 0, -1, 1), "dendrites": (1, 0, -1, 1, 0), "capacity": (0, 1, 0, 0, -1)}
@@ -27,7 +28,7 @@ MADE = {
 def made(tmp_path_factory: pytest.TempPathFactory, make_arm) -> Path:
     """DAO adds six right answers in every seed; dendrites and capacity change nothing but luck."""
     folder = tmp_path_factory.mktemp("experiment")
-    for arm in ARMS:
+    for arm in EIGHT:
         for seed, (right, error) in LUCK.items():
             noise = NOISE.get({"sham": "base", "dao": "base"}.get(arm, arm), NOISE["base"])[seed]
             if arm == "dao+dendrites":
@@ -58,15 +59,19 @@ def effect(found: dict, name: str, metric: str) -> dict:
 
 
 def test_a_planted_effect_is_found_and_planted_nothing_is_not_claimed(found: dict):
-    dao = effect(found, "DAO", "accuracy")
+    dao = effect(found, "DAO", "cls.accuracy")
     assert dao["mean"] == pytest.approx(6 / 40)
     assert dao["n"] == 5
     # Equal differences: no spread to judge by, so neither claimed nor denied, however large.
     assert (dao["t95"], dao["p_t"], dao["verdict"]) == (None, None, "not tested")
     assert not dao["significant"]
+    score = effect(found, "DAO", "selection")
+    # The mean of accuracy, which rises by 6 / 40, and R², which stays.
+    assert score["mean"] == pytest.approx(3 / 40)
     for name in ("dendrites", "interaction", "dendrites - sham", "sham - base", "capacity - base"):
-        assert effect(found, name, "accuracy")["verdict"] == "no significant difference"
-        assert not effect(found, name, "mse")["significant"]
+        assert effect(found, name, "cls.accuracy")["verdict"] == "no significant difference"
+        assert not effect(found, name, "reg.mse")["significant"]
+        assert effect(found, name, "selection")["verdict"] == "no significant difference"
 
 
 def test_a_planted_effect_with_spread_is_found(folder: Path, make_arm):
@@ -79,7 +84,7 @@ def test_a_planted_effect_with_spread_is_found(folder: Path, make_arm):
                 error=error - 0.1 - 0.001 * more,
             )  # fmt: skip
     found = findings(folder)
-    dao = effect(found, "DAO", "accuracy")
+    dao = effect(found, "DAO", "cls.accuracy")
     # Mean 6 / 40; differences 6, 7, 6, 5, 6 have sd sqrt(1/2), so t = 6 / sqrt(.5 / 5) = 18.97.
     assert dao["mean"] == pytest.approx(0.15)
     assert dao["sd"] == pytest.approx(0.5**0.5 / 40)
@@ -88,30 +93,31 @@ def test_a_planted_effect_with_spread_is_found(folder: Path, make_arm):
     assert dao["p_permutation"] == 0.0625
     assert dao["p_t"] < dao["p_holm"] < 0.05
     assert (dao["significant"], dao["verdict"]) == (True, "higher (better)")
-    assert effect(found, "DAO", "mse")["verdict"] == "lower (better)"
-    assert effect(found, "dao - base", "accuracy")["verdict"] == "higher (better)"
-    assert not effect(found, "interaction", "accuracy")["significant"]
+    assert effect(found, "DAO", "reg.mse")["verdict"] == "lower (better)"
+    assert effect(found, "dao - base", "cls.accuracy")["verdict"] == "higher (better)"
+    assert not effect(found, "interaction", "cls.accuracy")["significant"]
     rows = {(t["metric"], t["a"], t["b"]): t for t in found["per_example"]}
     # 30 rows that one alone has right, in runs of one order over the seeds.
-    assert rows["accuracy", "dao", "base"]["estimate"] == pytest.approx(0.15)
-    assert rows["accuracy", "dao", "base"]["only_a"] == 30
-    assert ("accuracy", "sham", "base") not in rows
-    assert rows["accuracy", "base", "cls"]["n"] == 40
-    assert rows["mse", "dao", "base"]["verdict"] == "lower (better)"
+    assert rows["cls.accuracy", "dao", "base"]["estimate"] == pytest.approx(0.15)
+    assert rows["cls.accuracy", "dao", "base"]["only_a"] == 30
+    assert ("cls.accuracy", "sham", "base") not in rows
+    assert rows["cls.accuracy", "base", "cls"]["n"] == 40
+    assert rows["reg.mse", "dao", "base"]["verdict"] == "lower (better)"
 
 
 def test_findings_are_written_as_they_are_returned(made: Path, found: dict):
     assert json.loads((made / "findings.json").read_text()) == found
-    assert found["folder_arms"] == list(ARMS)
+    assert found["folder_arms"] == list(EIGHT)
     assert (found["seeds"], found["missing"], found["notes"]) == ([0, 1, 2, 3, 4], [], [])
+    assert found["views"] == {"cls": "confusion", "reg": "scatter"}
     assert found["baselines"] == {
-        "majority class": {"accuracy": 0.5},
-        "mean predictor": {"mse": 0.35},
+        "majority class": {"cls.accuracy": 0.5},
+        "mean predictor": {"reg.mse": 0.35},
     }
     base, grown = found["arms"]["base"], found["arms"]["dendrites"]
-    assert base["values"]["accuracy"]["1"] == 31 / 40
-    assert base["mean"]["accuracy"] == pytest.approx((24 + 31 + 27 + 24 + 30) / 200)
-    assert set(found["arms"]["cls"]["values"]) == {"accuracy", "macro_f1"}
+    assert base["values"]["cls.accuracy"]["1"] == 31 / 40
+    assert base["mean"]["cls.accuracy"] == pytest.approx((24 + 31 + 27 + 24 + 30) / 200)
+    assert set(found["arms"]["cls"]["values"]) == {"cls.accuracy", "cls.macro_f1"}
     assert (base["parameters"], grown["parameters"]) == (1000, 1050)
     assert (base["dendrites_kept"], grown["dendrites_kept"]["3"]) == ({}, 1)
     assert (base["steps"], base["validations"], base["seconds"]["0"]) == (18, 4, 1.5)
@@ -119,25 +125,26 @@ def test_findings_are_written_as_they_are_returned(made: Path, found: dict):
 
 def test_every_contrast_is_tested_in_every_figure_its_arms_have(found: dict):
     found = found["effects"]
-    assert len(found) == 4 * (len(EFFECTS) - 2) + 2 * 2
+    assert len(found) == 5 * len(EFFECTS) + 2 * 2
     assert {e["metric"] for e in found if e["name"] == "base - cls alone"} == {
-        "accuracy",
-        "macro_f1",
+        "cls.accuracy",
+        "cls.macro_f1",
     }
-    for family in ("headline", "secondary"):
+    for family in ("primary", "secondary"):
         ps = [e for e in found if e["family"] == family and e["p_t"] is not None]
         smallest = min(ps, key=lambda e: e["p_t"])
         assert smallest["p_holm"] == pytest.approx(min(1.0, smallest["p_t"] * len(ps)))
 
 
 def test_a_check_makes_no_family_stricter(found: dict):
-    families = {e["name"]: e["family"] for e in found["effects"] if e["metric"] == "accuracy"}
-    assert families.pop("sham - base") == "check"
-    assert set(families.values()) == {"headline"}
-    assert (effect(found, "sham - base", "accuracy")["t95"]) == [0.0, 0.0]
-    assert not any("sham - base" in line for line in headline(found))
-    tested = [e for e in found["effects"] if e["family"] == "headline" and e["p_t"] is not None]
-    assert headline(found)[0].startswith(f"Of {len(tested)} effects")
+    for metric, family in (("selection", "primary"), ("cls.accuracy", "secondary")):
+        families = {e["name"]: e["family"] for e in found["effects"] if e["metric"] == metric}
+        assert families.pop("sham - base") == "check"
+        assert set(families.values()) == {family}
+    assert (effect(found, "sham - base", "cls.accuracy")["t95"]) == [0.0, 0.0]
+    assert not any("sham - base" in line for line in sentences(found))
+    tested = [e for e in found["effects"] if e["family"] == "primary" and e["p_t"] is not None]
+    assert sentences(found)[0].startswith(f"Of {len(tested)} effects")
 
 
 def test_contrasts_weigh_arms_to_nothing():
@@ -152,8 +159,8 @@ def test_runs_that_are_not_finished_are_left_out_and_named(folder: Path):
     shutil.rmtree(folder / "capacity" / "seed=4")
     found = findings(folder)
     assert found["missing"] == [{"arm": "dao", "seed": 3}, {"arm": "capacity", "seed": 4}]
-    assert effect(found, "DAO", "mse")["seeds"] == [0, 1, 2, 4]
-    assert effect(found, "base - cls alone", "accuracy")["n"] == 5
+    assert effect(found, "DAO", "reg.mse")["seeds"] == [0, 1, 2, 4]
+    assert effect(found, "base - cls alone", "cls.accuracy")["n"] == 5
     assert found["notes"] == [
         "dao: no finished run of seed 3",
         "capacity: no finished run of seed 4",
@@ -165,7 +172,7 @@ def test_one_seed_has_no_interval(tmp_path: Path, make_arm):
     make_arm(tmp_path, "base", 0, right=10)
     make_arm(tmp_path, "dao", 0, right=40)
     found = findings(tmp_path)
-    only = effect(found, "dao - base", "accuracy")
+    only = effect(found, "dao - base", "cls.accuracy")
     assert (only["n"], only["mean"], only["t95"], only["p_holm"]) == (1, 0.75, None, None)
     assert (only["verdict"], only["significant"]) == ("not tested", False)
     assert "fewer than two seeds in common, so no interval: dao - base" in found["notes"]
@@ -181,9 +188,12 @@ def test_a_figure_that_is_undefined_in_one_seed_is_not_tested_on_the_others(
     metrics["splits"]["test"]["reg"] |= {"mse": float("nan"), "r2": None}
     path.write_text(json.dumps(metrics))
     found = findings(tmp_path)
-    lost = effect(found, "dao - base", "mse")
+    lost = effect(found, "dao - base", "reg.mse")
     assert (lost["n"], lost["mean"], lost["verdict"]) == (3, None, "not tested")
-    assert found["arms"]["dao"]["values"]["mse"]["2"] is None
+    # Without the task that diverged, its score would be the accuracy of the other.
+    lost = effect(found, "dao - base", "selection")
+    assert (lost["n"], lost["mean"], lost["verdict"]) == (3, None, "not tested")
+    assert found["arms"]["dao"]["values"]["reg.mse"]["2"] is None
 
 
 def test_what_may_differ_and_changes_figures_is_told(tmp_path: Path, make_arm):
@@ -271,7 +281,10 @@ def test_an_arm_of_another_name_is_kept_but_has_one_setting_for_all_seeds(tmp_pa
     grown = ["dendrites.enabled=true"]
     make_run(tmp_path / "mine" / "seed=0", 0, set=[*grown, "weighting=gls"])
     make_run(tmp_path / "mine" / "seed=1", 1, set=[*grown, "weighting=gls"])
-    assert list(findings(tmp_path)["arms"]) == ["mine"]
+    found = findings(tmp_path)
+    assert list(found["arms"]) == ["mine"]
+    assert arms_table(found).rows[0][0] == "mine"  # not one task alone, whatever its name
+    assert set(found["arms"]["mine"]["values"]) == set(found["metrics"])
     make_run(tmp_path / "mine" / "seed=2", 2, set=[*grown, "weighting=uw"])
     with pytest.raises(UserError, match=r"`weighting`.* 'gls' .* 'uw' "):
         findings(tmp_path)
@@ -280,7 +293,7 @@ def test_an_arm_of_another_name_is_kept_but_has_one_setting_for_all_seeds(tmp_pa
 def test_one_task_alone_may_take_fewer_steps_on_the_same_rows(tmp_path: Path, make_arm):
     make_arm(tmp_path, "base", 0, set=["dao.priors={reg: 2}"])
     make_arm(tmp_path, "cls", 0, steps=10, restarts=[5], batch="cd")
-    assert effect(findings(tmp_path), "base - cls alone", "accuracy")["mean"] == 0
+    assert effect(findings(tmp_path), "base - cls alone", "cls.accuracy")["mean"] == 0
     shutil.rmtree(tmp_path / "cls")
     shutil.rmtree(tmp_path / "base")
     make_arm(tmp_path, "base", 0)
@@ -294,7 +307,7 @@ def test_seeds_may_differ_in_steps_where_batches_are_cut_by_tokens(tmp_path: Pat
     for arm in ("base", "dao"):
         make_arm(tmp_path, arm, 0, steps=18, restarts=[9], **cut)
         make_arm(tmp_path, arm, 1, steps=20, restarts=[10], **cut)
-    assert effect(findings(tmp_path), "dao - base", "accuracy")["n"] == 2
+    assert effect(findings(tmp_path), "dao - base", "cls.accuracy")["n"] == 2
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path):
@@ -330,7 +343,10 @@ def test_class_names_are_text_and_empty_cells_are_missing(tmp_path: Path, make_r
     assert read_run(run).test_rows("reg")["target"].tolist() == [0.25, 1.0]
 
 
-def test_metrics_say_which_way_is_better():
-    assert {m: about["better"] for m, about in METRICS.items()} == {
-        "accuracy": "higher", "macro_f1": "higher", "mse": "lower", "r2": "higher",
+def test_metrics_say_which_way_is_better(tmp_path: Path, make_run):
+    metrics = measured(read_run(make_run(tmp_path / "run")).tasks)
+    assert {m: about["better"] for m, about in metrics.items()} == {
+        "selection": "higher", "cls.accuracy": "higher", "cls.macro_f1": "higher",
+        "reg.r2": "higher", "reg.mse": "lower",
     }  # fmt: skip
+    assert [m for m, about in metrics.items() if about["family"] == "primary"] == ["selection"]

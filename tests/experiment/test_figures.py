@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from dao.learner.config import load_config
 from dao.learner.experiment import figures
-from dao.learner.experiment.arms import KNOWN
+from dao.learner.experiment.arms import KNOWN, known_arms
 from dao.learner.experiment.effect_figures import BCA, cost_panels, effect_panels
 from dao.learner.experiment.figures import INK, Panel, arm_style, task_style
 from dao.learner.experiment.runs import Run
@@ -23,9 +23,12 @@ from dao.learner.experiment.training_figures import (
 )
 
 METRICS = {
-    "accuracy": {"task": "cls", "label": "Accuracy", "unit": "share", "better": "higher"},
-    "mse": {"task": "reg", "label": "MSE", "unit": "score²", "better": "lower"},
-}
+    "accuracy": {
+        "task": "cls", "key": "accuracy", "label": "Accuracy", "unit": "share", "better": "higher",
+    },
+    "mse": {"task": "reg", "key": "mse", "label": "MSE", "unit": "score²", "better": "lower"},
+}  # fmt: skip
+FOUND = {"metrics": METRICS, "tasks": ["cls", "reg"]}
 DOTS = 260  # per inch: a projecting cap of the thickest line is then 11 pixels long
 
 
@@ -56,7 +59,7 @@ def effect(bca95, t95, mean) -> dict:
 
 
 def test_an_interval_that_excludes_zero_does_so_in_the_picture():
-    found = {"metrics": METRICS, "effects": [effect([0.0002, 0.0091], [-0.0019, 0.0121], 0.0051)]}
+    found = FOUND | {"effects": [effect([0.0002, 0.0091], [-0.0019, 0.0121], 0.0051)]}
     (panel,) = effect_panels(found, ["accuracy"])
     pixels, figure = rendered(panel)
     axes = figure.axes[0]
@@ -75,7 +78,7 @@ def test_the_interval_beside_a_cost_is_as_long_as_it_is():
     arms = {"dao": {"mean": {"accuracy": 0.7}, "t95": {"accuracy": [0.62, 0.78]}},
             "base": {"mean": {"accuracy": 0.5}, "t95": {"accuracy": [0.4, 0.9]}}}  # fmt: skip
     panel, *_ = cost_panels(
-        {"metrics": METRICS, "arms": arms}, ["accuracy"], {"time (s)": {"dao": 9.0, "base": 5.0}}
+        FOUND | {"arms": arms}, ["accuracy"], {"time (s)": {"dao": 9.0, "base": 5.0}}
     )
     pixels, figure = rendered(panel)
     axes = figure.axes[0]
@@ -98,8 +101,7 @@ def test_the_check_of_pixels_finds_caps_that_stick_out(monkeypatch: pytest.Monke
 
 def run(arm: str, seed: int, values: dict[int, float], grown=(), *, losses=None, tasks=None) -> Run:
     """A run with validation figures by step, and losses of `cls` from step 1 on."""
-    flags = {k: v for k, v in KNOWN.get(arm, {}).items() if k != "tasks"}
-    made = Run(arm, seed, Path(arm), load_config(flags=flags), {})
+    made = Run(arm, seed, Path(arm), load_config(flags=known_arms(["cls", "reg"]).get(arm, {})), {})
     made.__dict__["validations"] = [
         {"step": s, "grown": s in grown, "metrics": {"cls": {"accuracy": v}, "reg": {"mse": v}}}
         for s, v in values.items()
@@ -124,7 +126,7 @@ def test_growths_are_marked_in_the_arms_that_are_drawn_alone():
         "dendrites": {0: run("dendrites", 0, {5: 0.1, 9: 0.2}, [5])},
         "cls": {0: run("cls", 0, {3: 0.1, 7: 0.2}, [3], tasks=["cls"])},
     }
-    accuracy, mse = validation_panels(runs, {"metrics": METRICS}, METRICS)
+    accuracy, mse = validation_panels(runs, FOUND, METRICS)
     names = drawn(accuracy).get_legend_handles_labels()[1]
     assert "growth or restart in all but cls alone" in names
     assert "restart in cls alone" in names
@@ -152,7 +154,7 @@ def band(axes) -> np.ndarray:
 
 def test_validations_have_the_mean_over_seeds_and_their_standard_deviation():
     seeds = {0: run("dao", 0, {4: 0.2, 8: 0.6}), 1: run("dao", 1, {6: 0.4, 10: 0.6})}
-    (panel,) = validation_panels({"dao": seeds}, {"metrics": METRICS}, ["accuracy"])
+    (panel,) = validation_panels({"dao": seeds}, FOUND, ["accuracy"])
     axes = drawn(panel)
     (line,) = axes.lines
     assert list(line.get_xdata()) == [5, 9]
@@ -193,5 +195,6 @@ def test_eight_tasks_are_told_apart_by_colour_and_all_arms_by_their_style():
     assert len({line.get_color() for line in axes.lines[:8]}) == 8
     styles = {(line.get_color(), line.get_linestyle()) for line in axes.lines}
     assert len(styles) == 9
+    arms = [*KNOWN, "cls", "reg"]
     assert len({json.dumps(task_style(i), sort_keys=True) for i in range(32)}) == 32
-    assert len({json.dumps(arm_style(arm), sort_keys=True) for arm in KNOWN}) == len(KNOWN) >= 8
+    assert len({json.dumps(arm_style(arm), sort_keys=True) for arm in arms}) == len(arms) >= 9

@@ -24,8 +24,8 @@ def experiment(tmp_path_factory, make_arm):
     return folder, found
 
 
-BASE = "base is worse than a plain model: Accuracy (cls) 0.4625 (majority class 0.5000)."
-GROWN = "dendrites is worse than a plain model: MSE (reg) 0.4900 (mean predictor 0.3500)."
+BASE = "base is worse than a plain model: cls Accuracy 0.4625 (majority class 0.5000)."
+GROWN = "dendrites is worse than a plain model: reg MSE 0.4900 (mean predictor 0.3500)."
 SHARE = (
     "dendrites: share of the layers' output that dendrites contribute: median 0.6 %, from 0.1 % to "
     "5 % over 6 layers of all seeds."

@@ -10,7 +10,7 @@ from dao.learner.experiment.board import figures
 from dao.learner.experiment.comparison import compare
 from dao.learner.experiment.comparison_report import comparison_tables
 from dao.learner.experiment.effects import findings
-from dao.learner.experiment.tables import headline, missing
+from dao.learner.experiment.tables import missing, sentences
 
 BY_RARE = ["cls.select_by=rare_f1"]
 GAIN = {0: 0.20, 1: 0.21, 2: 0.19, 3: 0.20}
@@ -27,23 +27,31 @@ def folder(tmp_path: Path, make_arm) -> Path:
 
 def test_the_headline_of_an_experiment_is_the_f1_of_the_rare_class(folder: Path):
     found = findings(folder, ["base", "dao"])
-    assert list(found["metrics"]) == ["rare_f1", "accuracy", "macro_f1", "mse", "r2"]
+    assert list(found["metrics"]) == [
+        "selection", "cls.accuracy", "cls.macro_f1", "cls.rare_f1", "reg.r2", "reg.mse",
+    ]  # fmt: skip
     family = {e["metric"]: e["family"] for e in found["effects"]}
     assert family == {
-        "rare_f1": "headline", "mse": "headline",
-        "accuracy": "secondary", "macro_f1": "secondary", "r2": "secondary",
+        "selection": "primary", "cls.rare_f1": "secondary", "reg.mse": "secondary",
+        "cls.accuracy": "secondary", "cls.macro_f1": "secondary", "reg.r2": "secondary",
     }  # fmt: skip
-    (rare,) = [e for e in found["effects"] if e["metric"] == "rare_f1"]
+    score, rare = (
+        next(e for e in found["effects"] if e["metric"] == metric)
+        for metric in ("selection", "cls.rare_f1")
+    )
+    # The F1 of the rare class and R² make the score: half of the gain, the only primary test.
+    assert score["mean"] == pytest.approx(0.1)
+    assert (score["p_holm"], score["verdict"]) == (score["p_t"], "higher (better)")
     assert rare["mean"] == pytest.approx(0.2)
     assert rare["verdict"] == "higher (better)"
-    # Beside the MSE it is one of two tests; accuracy is in the other family.
-    assert rare["p_holm"] == pytest.approx(2 * rare["p_t"])
-    assert {c["metric"] for c in found["relative"]} == {"rare_f1", "mse"}
-    assert found["baselines"]["majority class"] == {"accuracy": 0.5, "rare_f1": 0.0}
-    assert found["arms"]["dao"]["values"]["rare_f1"]["1"] == pytest.approx(0.51)
-    assert "tested on Rare F1 and MSE over 4 seeds" in headline(found)[0]
-    assert "rare F1 is that of 'positive'." in missing(found)
-    assert "headline figures (F1 of the rare class, MSE)" in found["method"][0]
+    # The smallest p of the five figures of the tasks.
+    assert rare["p_holm"] == pytest.approx(5 * rare["p_t"])
+    assert {c["metric"] for c in found["relative"]} == {"cls.rare_f1", "reg.mse"}
+    assert found["baselines"]["majority class"] == {"cls.accuracy": 0.5, "cls.rare_f1": 0.0}
+    assert found["arms"]["dao"]["values"]["cls.rare_f1"]["1"] == pytest.approx(0.51)
+    assert "tested on Selection score over 4 seeds" in sentences(found)[0]
+    assert "F1 of cls is that of 'positive'." in missing(found)
+    assert "primary tests, which are of the selection score" in found["method"][0]
 
 
 def test_other_runs_have_no_such_figure(tmp_path: Path, make_arm):
@@ -51,35 +59,36 @@ def test_other_runs_have_no_such_figure(tmp_path: Path, make_arm):
         make_arm(tmp_path, arm, 0, rare=rare)
     found = findings(tmp_path, ["base", "dao"])
     assert "rare_f1" not in str(found)
-    assert {e["metric"] for e in found["effects"] if e["family"] == "headline"} == {
-        "accuracy", "mse",
-    }  # fmt: skip
-    assert "headline figures (accuracy, MSE)" in found["method"][0]
+    assert {e["metric"] for e in found["effects"] if e["family"] == "primary"} == {"selection"}
+    assert {c["metric"] for c in found["relative"]} == {"cls.accuracy", "reg.mse"}
 
 
 def test_arms_of_other_rare_classes_are_no_experiment(folder: Path, make_arm):
     make_arm(folder, "dendrites", 0, positive="negative", set=BY_RARE)
-    with pytest.raises(UserError, match=r"class whose F1 selects should be equal"):
+    with pytest.raises(UserError, match=r"class of cls whose figures are given should be equal"):
         findings(folder)
 
 
 def test_folders_are_compared_by_it_if_both_mean_one_class(folder: Path, tmp_path: Path, make_run):
     found = compare(folder / "dao", folder / "base")
-    assert found["effects"][0]["metric"] == "rare_f1"
-    assert found["a"]["mean"]["rare_f1"] == pytest.approx(0.5)
-    assert "rare F1 is that of 'positive'" in found["notes"]
-    assert comparison_tables(found)[0].columns[1].header == "Rare F1 ↑"
+    assert [e["metric"] for e in found["effects"]][::3] == ["selection", "cls.rare_f1"]
+    assert found["a"]["mean"]["cls.rare_f1"] == pytest.approx(0.5)
+    assert "F1 of cls is that of 'positive'" in found["notes"]
+    assert comparison_tables(found)[0].columns[4].header == "cls Rare F1 ↑"
     for seed in (0, 1):
         other = {"positive": "negative", "set": BY_RARE}
         make_run(tmp_path / "other" / f"seed={seed}", seed, **other)
         make_run(tmp_path / "plain" / f"seed={seed}", seed)
     found = compare(folder / "dao", tmp_path / "other")
-    assert list(found["metrics"]) == ["accuracy", "macro_f1", "mse", "r2"]
-    assert "rare F1 is that of 'positive' in A, 'negative' in B: left out" in found["notes"]
-    assert "rare_f1" not in compare(folder / "dao", tmp_path / "plain")["metrics"]
+    # Nor is the score that models are selected by: it is of another class.
+    assert list(found["metrics"]) == ["cls.accuracy", "cls.macro_f1", "reg.r2", "reg.mse"]
+    assert "F1 of cls is that of 'positive' in A, 'negative' in B: left out" in found["notes"]
+    plain = compare(folder / "dao", tmp_path / "plain")
+    assert list(plain["metrics"]) == list(found["metrics"])
+    assert not any("F1 of cls" in note for note in plain["notes"])
 
 
 def test_a_finished_run_is_shown_by_it(folder: Path):
     run = folder / "dao" / "seed=0"
     cfg = load_config(run / "config.yaml", [f"output={run}"])
-    assert figures(cfg) == "rare_f1 0.5000, mse 0.0400, trained in 2 s"
+    assert figures(cfg) == "cls rare_f1 0.5000, reg mse 0.0400, trained in 2 s"

@@ -33,14 +33,28 @@ from dao.learner.experiment.provenance import without_folders
 from dao.learner.experiment.report import write_report
 from dao.learner.experiment.results_csv import results_csv
 from dao.learner.experiment.runs import read_runs
-from dao.learner.experiment.tables import effects_table, headline, number
+from dao.learner.experiment.tables import effects_table, number, sentences
 from dao.learner.experiment.terminal import print_report
 from dao.learner.experiment.training_figures import dao_panels, loss_panels, validation_panels
 
 METRICS = {
-    "accuracy": {"task": "cls", "label": "Accuracy", "unit": "share", "better": "higher"},
-    "mse": {"task": "reg", "label": "MSE", "unit": "score²", "better": "lower"},
-}
+    "selection": {
+        "task": None, "key": "selection", "label": "Selection score", "unit": "score",
+        "better": "higher", "family": "primary", "main": True,
+    },
+    "cls.accuracy": {
+        "task": "cls", "key": "accuracy", "label": "cls Accuracy", "unit": "share",
+        "better": "higher", "family": "secondary", "main": True,
+    },
+    "reg.mse": {
+        "task": "reg", "key": "mse", "label": "reg MSE", "unit": "score²",
+        "better": "lower", "family": "secondary", "main": True,
+    },
+}  # fmt: skip
+SHOWN = {
+    "cls": [["accuracy", "↑"]],
+    "reg": [["mse", "↓"]],
+}  # fmt: skip
 NASTY = '<img src=x onerror="alert(1)">'
 CLASSES = ("down", "$up", NASTY)
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
@@ -55,6 +69,7 @@ def fabricate(folder: Path, arm: str, seed: int, accuracy: float, mse: float) ->
     tasks = {"cls": ["cls"], "reg": ["reg"]}.get(arm, ["cls", "reg"])
     dendrites = {"dendrites_kept": 1, "parameters_added": 500} if "dendrites" in arm else None
     metrics = {
+        "headline": {task: SHOWN[task] for task in tasks},
         "dendrites": dendrites,
         "data": {
             "fingerprint": "f1f2",
@@ -79,7 +94,8 @@ def fabricate(folder: Path, arm: str, seed: int, accuracy: float, mse: float) ->
     ]  # fmt: skip
     figures = {"cls": {"accuracy": accuracy}, "reg": {"mse": mse}}
     validations = [
-        {"step": s, "grown": s == 2, "metrics": {t: figures[t] for t in tasks}} for s in (2, 4)
+        {"step": s, "grown": s == 2, "score": accuracy, "metrics": {t: figures[t] for t in tasks}}
+        for s in (2, 4)
     ]
     (run / "metrics.json").write_text(json.dumps(metrics))
     (run / "config.yaml").write_text(yaml.safe_dump(settings))
@@ -139,7 +155,8 @@ def make(folder: Path, arms: list[str], metrics: dict, seeds: int = 3) -> dict:
     content = {}
     for arm in arms:
         accuracy, mse = VALUES[arm]
-        values = {"accuracy": accuracy, "mse": mse}
+        score = accuracy if arm not in ("cls", "reg") else None
+        values = {"selection": score, "cls.accuracy": accuracy, "reg.mse": mse}
         known = {m: values[m][:seeds] for m in metrics if values[m]}
         content[arm] = {
             "values": {m: {str(s): v for s, v in enumerate(known.get(m, []))} for m in metrics},
@@ -155,26 +172,31 @@ def make(folder: Path, arms: list[str], metrics: dict, seeds: int = 3) -> dict:
     tiny = {"t95": [-0.000075, -0.000021], "bca95": [-0.000039, 0.0000098], "detectable": 0.000035}
     effects = [
         effect(
-            "accuracy", "DAO", 0.0167, p_holm=0.012, significant=True, verdict="higher (better)"
+            "selection", "DAO", 0.0167, p_holm=0.012, significant=True, verdict="higher (better)"
         ),
-        effect("accuracy", "dendrites - sham", 0.0033),
-        effect("mse", "DAO", -0.00042),
-        effect("mse", "dendrites - capacity", -0.000048, **tiny),
+        effect("selection", "interaction", -0.00042),
+        effect("cls.accuracy", "DAO", 0.0211),
+        effect("cls.accuracy", "dendrites - sham", 0.0033),
+        effect("reg.mse", "DAO", -0.00042),
+        effect("reg.mse", "dendrites - capacity", -0.000048, **tiny),
     ]
     return {
         "name": f"finance {NASTY}",
         "folder_arms": arms,
+        "design": list(VALUES),
+        "tasks": [about["task"] for about in metrics.values() if about["task"]],
+        "views": {"cls": "confusion", "reg": "scatter"},
         "seeds": list(range(seeds)),
         "metrics": metrics,
         "baselines": {
-            "majority class": {"accuracy": 0.44},
-            "mean predictor": {"mse": 0.1242},
-            "TF-IDF + logistic regression": {"accuracy": 0.7448},
+            "majority class": {"cls.accuracy": 0.44},
+            "mean predictor": {"reg.mse": 0.1242},
+            "TF-IDF + logistic regression": {"cls.accuracy": 0.7448},
         },
         "arms": content,
         "effects": [e for e in effects if e["metric"] in metrics],
         "per_example": [
-            {"metric": "accuracy", "a": "dao", "b": "base", "test": "McNemar", "n": 12,
+            {"metric": "cls.accuracy", "a": "dao", "b": "base", "test": "McNemar", "n": 12,
              "estimate": 0.0167, "interval95": None, "p": 0.00004, "p_holm": 0.5,
              "verdict": NOTHING_FOUND}
         ],
@@ -187,8 +209,11 @@ def make(folder: Path, arms: list[str], metrics: dict, seeds: int = 3) -> dict:
 def whole(tmp_path_factory) -> tuple[Path, dict]:
     folder = tmp_path_factory.mktemp("experiment")
     findings = make(folder, list(VALUES), METRICS)
-    findings["metrics"] = {**METRICS, "r2": {**METRICS["mse"], "label": "R2"}}  # nobody's figure
-    findings["best_reachable"] = {"accuracy": 0.9667}
+    findings["metrics"] = {
+        **METRICS,
+        "reg.r2": {**METRICS["reg.mse"], "label": "R2", "main": False},
+    }  # nobody's figure
+    findings["best_reachable"] = {"cls.accuracy": 0.9667}
     write_report(folder, findings)
     findings["metrics"] = METRICS
     return folder, findings
@@ -257,7 +282,7 @@ def test_sections_come_effects_first(page):
     titles = re.findall(r"<h2>(.*?)</h2>", page)
     assert titles == [
         "Effects", "Arms", "Effects and contrasts", "Per-example tests",
-        "Accuracy and F1 beside base", "Training and validation", "What DAO did",
+        "Improvement over base", "Training and validation", "What DAO did",
         "Confusion matrix", "Predicted and true score", "Calibration", "Quality and cost",
         "perforatedai&#x27;s own graph", "Provenance",
     ]  # fmt: skip
@@ -266,7 +291,9 @@ def test_sections_come_effects_first(page):
 def test_every_figure_has_words_for_those_who_do_not_see_it(page):
     tags = Reader(page).tags
     drawn = [attributes for tag, attributes in tags if tag == "svg"]
-    assert len(drawn) == 22
+    # 3 effects, 3 improvements, 2 losses, 3 validations, 4 of DAO, 2 confusions, 2 scatters, 1
+    # calibration, 3 costs.
+    assert len(drawn) == 23
     assert all(a["role"] == "img" and len(a["aria-label"]) > 20 for a in drawn)
     assert [a["alt"] for tag, a in tags if tag == "img"] == [
         "Validation scores and switches over the run, drawn by perforatedai."
@@ -288,11 +315,13 @@ def test_themes_and_narrow_screens_are_provided_for(page):
 def test_numbers_and_verdicts_stand_in_the_page(page):
     words = " ".join(Reader(page).words)
     for expected in (
-        "Of 4 effects and contrasts tested on Accuracy and MSE over 3 seeds, 1 is significant",
-        f"DAO, Accuracy: higher (better); +0.0167, 95 % t interval {MINUS}0.0133 to +0.0467, "
+        "Of 2 effects and contrasts tested on Selection score over 3 seeds, 1 is significant",
+        f"DAO, Selection score: higher (better); +0.0167, 95 % t interval {MINUS}0.0133 to +0.0467, "
         "Holm p 0.012, detectable 0.0214.",
-        f"DAO, MSE: no significant difference; {MINUS}0.00042",
+        f"interaction, Selection score: no significant difference; {MINUS}0.00042",
         "0.7100 [0.6900 to 0.7300]",  # base
+        "cls Accuracy of base 0.7100; beside it majority class 0.4400",
+        "reg MSE of base 0.1100; beside it mean predictor 0.1242.",
         "TF-IDF + logistic regression 0.7448",
         "< 0.001",
         "sha256 of rows.csv",
@@ -345,11 +374,12 @@ def test_results_have_a_row_per_arm_and_seed(whole):
     assert len(rows) == 8 * 3
     dendrites = next(r for r in rows if r["arm"] == "dendrites" and r["seed"] == "1")
     assert dendrites == {
-        "arm": "dendrites", "seed": "1", "accuracy": "0.72", "mse": "0.12",
+        "arm": "dendrites", "seed": "1", "selection": "0.72", "cls.accuracy": "0.72",
+        "reg.mse": "0.12",
         "trained_parameters": "1500", "dendrite_parameters": "500", "seconds": "11.0",
         "dendrites_kept": "1",
     }  # fmt: skip
-    assert next(r for r in rows if r["arm"] == "cls")["mse"] == ""
+    assert next(r for r in rows if r["arm"] == "cls")["reg.mse"] == ""
 
 
 def test_only_text_is_kept_from_being_a_formula():
@@ -368,12 +398,13 @@ def test_a_terminal_shows_the_headline_and_its_effects(whole, capsys):
     for row in (
         f"DAO +0.0167 {MINUS}0.0133 to +0.0467 0.012 0.0214 higher (better)",
         f"dendrites - sham +0.0033 {MINUS}0.0267 to +0.0333 0.610 0.0214 {NOTHING_FOUND}",
-        "Accuracy (share, higher is better), headline family",
+        "Selection score (score, higher is better), primary family",
+        "cls Accuracy (share, higher is better), secondary family",
     ):
         assert row.split() in lines
     for line in (
-        "Of 4 effects and contrasts tested on Accuracy and MSE over 3 seeds, 1 is significant",
-        "Accuracy of base 0.7100; beside it majority class 0.4400",
+        "Of 2 effects and contrasts tested on Selection score over 3 seeds, 1 is significant",
+        "cls Accuracy of base 0.7100; beside it majority class 0.4400",
         "dao: no finished run of seed 9.",
         f"report: {folder}/report.html",
     ):
@@ -384,18 +415,21 @@ def test_a_terminal_shows_the_headline_and_its_effects(whole, capsys):
 
 
 def test_a_report_of_two_arms_and_one_task_names_what_it_lacks(tmp_path):
-    only = {"mse": METRICS["mse"]}
+    only = {"reg.mse": METRICS["reg.mse"]}
     findings = make(tmp_path, ["base", "dao"], only, seeds=2)
-    del findings["arms"]["dao"]["values"]["mse"]["1"]
-    findings |= {"per_example": [], "effects": [], "baselines": {}}
+    del findings["arms"]["dao"]["values"]["reg.mse"]["1"]
+    findings |= {"per_example": [], "effects": [], "baselines": {}, "views": {"reg": "scatter"}}
+    findings |= {"tasks": ["cls", "reg"], "metrics": METRICS}
     stale = tmp_path / "Accuracy_Improvement.png"
     stale.write_bytes(b"of an earlier report")
+    (tmp_path / "PAI").mkdir()
+    (tmp_path / "PAI" / "PAI.png").write_bytes(b"of an earlier report")
     write_report(tmp_path, findings)
     words = " ".join(Reader((tmp_path / "report.html").read_text(encoding="utf-8")).words)
     for expected in (
         "With 2 seeds no difference between arms could be tested.",
         "Missing arms: dendrites, dao+dendrites, sham, capacity, cls alone, reg alone.",
-        "Not measured: accuracy, macro_f1, r2.",
+        "Not measured: Selection score, cls Accuracy.",
         "Left out: it takes arms that share a seed, and two seeds at least.",
         "Left out: no predictions were compared.",
         "Left out: no run of arm dendrites has PAI/PAI.png.",
@@ -403,8 +437,8 @@ def test_a_report_of_two_arms_and_one_task_names_what_it_lacks(tmp_path):
     ):
         assert expected in words
     assert "Confusion matrix" not in words
-    assert not stale.exists()
-    assert not (tmp_path / "PAI").exists()
+    assert stale.read_bytes().startswith(b"\x89PNG")  # of dao's MSE, beside that of base
+    assert not (tmp_path / "PAI" / "PAI.png").exists()
 
 
 def test_findings_without_run_folders_still_make_a_report(tmp_path):
@@ -418,13 +452,13 @@ def test_findings_without_run_folders_still_make_a_report(tmp_path):
 
 def test_one_seed_has_estimates_without_intervals():
     untested = {"t95": None, "bca95": None, "p_holm": None, "verdict": "not tested"}
-    lone = effect("mse", "DAO", 0.01, n=1, **untested)
+    lone = effect("selection", "DAO", 0.01, n=1, **untested)
     findings = {"metrics": METRICS, "seeds": [0], "effects": [lone], "arms": {}}
-    (row,) = effects_table(findings, "mse").rows
+    (row,) = effects_table(findings, "selection").rows
     assert row[2:5] == ["+0.0100", DASH, DASH]
     assert row[-1] == "not tested"
-    assert headline(findings) == ["With 1 seed no difference between arms could be tested."]
-    panels = effect_panels(findings, ["mse"])
+    assert sentences(findings) == ["With 1 seed no difference between arms could be tested."]
+    panels = effect_panels(findings, ["selection"])
     assert labelled(panels)
     axes = Figure().add_subplot()
     panels[0].draw(axes)
@@ -432,22 +466,22 @@ def test_one_seed_has_estimates_without_intervals():
 
 
 def test_the_seeds_that_are_told_are_those_that_were_tested():
-    effects = [effect("accuracy", "DAO", 0.02, n=3), effect("mse", "DAO", 0.02, n=3)]
+    effects = [effect("selection", name, 0.02, n=3) for name in ("DAO", "dendrites")]
     # Of the five, two are not finished in one of the arms.
     findings = {"metrics": METRICS, "seeds": [0, 1, 2, 3, 4], "effects": effects, "arms": {}}
-    assert " over 3 seeds, none is significant" in headline(findings)[0]
+    assert " over 3 seeds, none is significant" in sentences(findings)[0]
     effects[0]["n"] = 5
-    assert " over 3 to 5 seeds, none is significant" in headline(findings)[0]
+    assert " over 3 to 5 seeds, none is significant" in sentences(findings)[0]
 
 
 def test_an_effect_of_dendrites_is_told_with_its_controls():
     found = {"significant": True, "verdict": "higher (better)"}
     names = ("dendrites", "dendrites - sham", "sham - base")
-    effects = [effect("accuracy", name, 0.02) for name in names]
+    effects = [effect("selection", name, 0.02) for name in names]
     findings = {"metrics": METRICS, "seeds": [0, 1, 2], "effects": effects, "arms": {}}
-    assert not any("sham" in line for line in headline(findings))
+    assert not any("sham" in line for line in sentences(findings))
     effects[0] |= found
-    told = [line.partition(",")[0] for line in headline(findings)]
+    told = [line.partition(",")[0] for line in sentences(findings)]
     assert told[1:] == ["dendrites", "dendrites - sham"]
 
 
@@ -476,12 +510,12 @@ def test_all_axes_are_labelled(whole):
     assert labelled(validation_panels(runs, findings, METRICS))
     assert labelled(dao_panels(runs, ["cls", "reg"]))
     assert labelled([confusion_panel("base", base, "cls"), score_panel("base", base, "reg")])
-    assert labelled([calibration_panel({"base": calibration(base, "cls")})])
+    assert labelled([calibration_panel({"base": calibration(base, "cls")}, "cls")])
 
 
 def test_growth_is_marked_where_it_was(whole):
     folder, findings = whole
-    panel, _ = validation_panels(read_runs(folder, ["dao"], [0, 1, 2]), findings, METRICS)
+    _, panel, _ = validation_panels(read_runs(folder, ["dao"], [0, 1, 2]), findings, METRICS)
     axes = Figure().add_subplot()
     panel.draw(axes)
     curve, growth = axes.lines
@@ -497,7 +531,7 @@ def test_weights_are_not_said_to_have_a_mean_that_a_setting_decides(whole):
 
 
 def test_improvements_are_paired_and_better_is_positive(whole):
-    found = improvements(whole[1], "mse")
+    found = improvements(whole[1], "reg.mse")
     mean, interval, n = found["dao"]
     assert (mean, n) == (pytest.approx(0.01), 3)
     assert interval == pytest.approx((0.01, 0.01))

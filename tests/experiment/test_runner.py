@@ -19,12 +19,13 @@ import yaml
 from dao.errors import UserError
 from dao.learner.config import Config, load_config
 from dao.learner.experiment import runner
-from dao.learner.experiment.arms import ARMS
+from dao.learner.experiment.arms import chosen
 from dao.learner.experiment.backends import check_room, on_ray
 from dao.learner.experiment.grid import check_not_other, check_shared, grid
 from dao.learner.experiment.job import HEADER, Job, Outcome, run_job
 from dao.learner.experiment.runner import Options, conclude, run_factorial
 
+ARMS = chosen(("cls", "reg"))
 ROOT = str(Path(__file__).parents[2])
 FAKE = '''
 """Does what the file `orders` says for its arm, one word per start; else it finishes."""
@@ -49,7 +50,10 @@ if order == "slow":
     time.sleep(1.5)
 if order != "nothing":
     test = {"cls": {"accuracy": 0.75}, "reg": {"mse": 0.0625}}
-    content = {"splits": {"test": test}, "training": {"seconds": 7.4}}
+    tasks = {"cls": ["cls"], "reg": ["reg"]}.get(arm, ["cls", "reg"])
+    shown = {"cls": [["accuracy", "+"]], "reg": [["mse", "-"]]}
+    shown = {task: shown[task] for task in tasks}
+    content = {"headline": shown, "splits": {"test": test}, "training": {"seconds": 7.4}}
     (folder / "metrics.json").write_text(json.dumps(content))
 '''
 
@@ -116,7 +120,10 @@ def test_an_arm_differs_from_the_shared_settings_in_nothing_else(arm, tasks, wei
     shared = load_config(None, ["train.lr=0.02", "dendrites.grow_at=[0.3]", "dao.alpha=0.5"])
     cell = next(c for c in grid(shared, 2) if c.name == f"{arm}/1")
     expected = shared.model_dump()
-    expected |= {"tasks": tasks, "weighting": weighting, "seed": 1}
+    expected |= {"weighting": weighting, "seed": 1}
+    if len(tasks) == 1:
+        expected["split_tasks"] = expected["tasks"]
+        expected["tasks"] = {arm: expected["tasks"][arm]}
     expected["output"] = f"results/factorial-headlines/{arm}/seed=1"
     expected["dendrites"] |= {"enabled": True, "control": control}
     assert cell.cfg.model_dump() == expected
@@ -249,9 +256,11 @@ def test_every_run_once_and_a_second_call_runs_nothing(place: Place, jobs: int, 
     lines = capsys.readouterr().err.splitlines()
     shown = [line for line in lines if ", trained in 7 s" in line]
     assert len(shown) == 16  # one per run
-    assert sum("accuracy 0.7500, mse 0.0625, trained" in line for line in shown) == 12
-    assert sum("cls seed=" in line and ": accuracy 0.7500, trained" in line for line in shown) == 2
-    assert sum("reg seed=" in line and ": mse 0.0625, trained" in line for line in shown) == 2
+    assert sum("cls accuracy 0.7500, reg mse 0.0625, trained" in line for line in shown) == 12
+    assert (
+        sum("cls seed=" in line and ": cls accuracy 0.7500, trained" in line for line in shown) == 2
+    )
+    assert sum("reg seed=" in line and ": reg mse 0.0625, trained" in line for line in shown) == 2
     assert shown[-1].startswith("16/16 ")
     place.run(seeds=2, jobs=jobs)
     assert len(place.starts()) == 16

@@ -5,11 +5,12 @@ import math
 
 import pytest
 import torch
-from tasks.class_losses import class_weights, focal_loss
 from torch.nn import functional
 
 from dao.errors import UserError
-from tasks import TASKS, Classification
+from dao.learner.kinds.class_losses import class_weights, focal_loss
+from dao.learner.kinds.classification import Classification
+from dao.learner.kinds.recorded import restored_tasks
 
 FINNF = {"bullish": 775905, "neutral": 635353, "bearish": 215034}  # rows of FinSA-MoE's news
 LOGITS = [[2.0, -1.0, 0.5], [0.1, 0.0, -0.3], [-2.0, 3.0, 1.0], [0.0, 0.0, 4.0]]
@@ -74,7 +75,7 @@ def test_a_row_that_is_certain_has_no_gradient_that_is_not_finite(gamma):
 @pytest.mark.parametrize("loss", ["ce", "focal"])
 def test_parts_of_a_batch_make_the_whole_by_their_row_weights(loss, smoothing):
     task = Classification(
-        "cls", "label", ["a", "b", "c"], [0.5, 2.0, 1.5], loss, 2.0, label_smoothing=smoothing
+        "cls", "label", ["a", "b", "c"], [0.5, 2.0, 1.5], loss_kind=loss, label_smoothing=smoothing
     )
     outputs, targets = torch.tensor(LOGITS), torch.tensor(TARGETS)
     shares = [task.row_weights(targets[part]).sum() for part in (slice(1), slice(1, 4))]
@@ -94,9 +95,9 @@ def test_effective_weights_are_not_clipped():
     assert weights[0] / weights[1] == pytest.approx(632120, rel=1e-3)
 
 
-def notes_of(rows, table, **options):
+def notes_of(rows, fitted, **options):
     labels = [name for name, count in rows.items() for _ in range(count)]
-    return Classification.fit("cls", table("cls", labels), **options).notes()
+    return fitted("cls", labels, **options).notes()
 
 
 def test_weights_that_are_all_alike_are_named():
@@ -114,12 +115,12 @@ def test_weights_that_are_all_alike_are_named():
     assert larger[2] / larger[0] > 3
 
 
-def test_notes_are_silent_about_plain_cross_entropy(table):
-    assert notes_of({"a": 3, "b": 1}, table) == []
-    assert notes_of({"a": 3, "b": 1}, table, class_weights="balanced") == [
+def test_notes_are_silent_about_plain_cross_entropy(fitted):
+    assert notes_of({"a": 3, "b": 1}, fitted) == []
+    assert notes_of({"a": 3, "b": 1}, fitted, class_weights="balanced") == [
         "loss of cls: cross-entropy, class weights a 0.6667, b 2"
     ]
-    assert notes_of({"a": 3, "b": 1}, table, loss="focal", focal_gamma=1.5) == [
+    assert notes_of({"a": 3, "b": 1}, fitted, loss="focal", focal_gamma=1.5) == [
         "loss of cls: focal, gamma 1.5"
     ]
 
@@ -131,18 +132,16 @@ def test_a_beta_out_of_range():
 
 def test_a_run_of_before_loads():
     state = {"name": "cls", "column": "label", "classes": ["a", "b"], "class_weights": None}
-    task = TASKS["cls"].from_dict(state)
+    task = restored_tasks({"cls": state})["cls"]
     outputs, targets = torch.tensor([[1.0, 0.0], [3.0, 1.0]]), torch.tensor([0, 1])
     assert task.loss(outputs, targets) == functional.cross_entropy(outputs, targets)
     assert task.thresholds is None
 
 
-def test_the_state_has_the_loss(table):
+def test_the_state_has_the_loss(fitted):
     options = {"loss": "focal", "focal_gamma": 1.5, "label_smoothing": 0.1}
-    task = Classification.fit(
-        "cls", table("cls", ["a", "b", "b"]), class_weights="effective", beta=0.9, **options
-    )
-    again = TASKS["cls"].from_dict(json.loads(json.dumps(task.to_dict())))
+    task = fitted("cls", ["a", "b", "b"], class_weights="effective", beta=0.9, **options)
+    again = restored_tasks({"cls": json.loads(json.dumps(task.to_dict()))})["cls"]
     outputs, targets = torch.tensor([[1.0, 0.0], [3.0, 1.0]]), torch.tensor([0, 1])
     assert again.loss(outputs, targets) == task.loss(outputs, targets)
     assert again.to_dict() == task.to_dict()

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from dao.errors import UserError
-from tasks import TASKS, Classification
+from dao.learner.kinds.class_losses import class_weights
+from dao.learner.kinds.classification import Classification
+from dao.learner.kinds.recorded import restored_tasks
 
 LOGITS = torch.tensor([[2.0, 0.0, 0.0], [0.0, 3.0, 0.0], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])
 TARGETS = torch.tensor([0, 1, 2, -100])
@@ -89,45 +91,48 @@ def test_headline_metrics_exist(task):
     assert {name for name, _ in task.headline} <= set(task.metrics(LOGITS, TARGETS))
 
 
-def test_fit_sorts_classes_of_the_training_rows(table):
-    task = Classification.fit("cls", table("cls", ["pos", "neg", None, "neu"]))
+def test_fit_sorts_classes_of_the_training_rows(fitted):
+    task = fitted("cls", ["pos", "neg", None, "neu"])
     assert task.classes == ["neg", "neu", "pos"]
     assert task.outputs == 3
     assert task.class_weights is None
 
 
-def test_fit_balances_classes(table):
-    data = table("cls", ["a", "a", "a", "b", None])
-    task = Classification.fit("cls", data, class_weights="balanced")
+def test_fit_balances_classes(fitted):
+    task = fitted("cls", ["a", "a", "a", "b", None], class_weights="balanced")
     assert task.class_weights == pytest.approx([4 / (2 * 3), 4 / (2 * 1)])
 
 
-def test_fit_refuses_another_rule(table):
+def test_fit_refuses_another_rule(fitted):
+    with pytest.raises(
+        ValueError, match=r"`cls.class_weights`: .* 'none', 'balanced' or 'effective'. Found 'sq"
+    ):
+        fitted("cls", ["a", "b"], class_weights="sqrt")
     with pytest.raises(
         UserError, match=r"`class_weights` .* none, balanced or effective. Found 'sq"
     ):
-        Classification.fit("cls", table("cls", ["a", "b"]), class_weights="sqrt")
+        class_weights("sqrt", {"a": 1, "b": 1})
 
 
-def test_fit_refuses_no_labels(table):
+def test_fit_refuses_no_labels(fitted):
     with pytest.raises(UserError, match=r"`label` .* two classes .* Found: no label at all"):
-        Classification.fit("cls", table("cls", [None, None]))
+        fitted("cls", [None, None])
 
 
-def test_fit_refuses_one_class(table):
-    with pytest.raises(UserError, match=r"at least two classes.*Found: a\. .*data\.cls=COLUMN"):
-        Classification.fit("cls", table("cls", ["a", "a"]))
+def test_fit_refuses_one_class(fitted):
+    with pytest.raises(UserError, match=r"at least two classes.*Found: a\. .*cls\.column=COLUMN"):
+        fitted("cls", ["a", "a"])
 
 
 @pytest.mark.parametrize(("mark", "split"), [("va", "validation"), ("te", "test")])
-def test_fit_refuses_a_class_that_training_lacks(table, mark, split):
+def test_fit_refuses_a_class_that_training_lacks(fitted, mark, split):
     with pytest.raises(UserError, match=rf"Found 'c' only in the {split} split \(1 row\)"):
-        Classification.fit("cls", table("cls", ["a", "b", "c"], f"tr tr {mark}"))
+        fitted("cls", ["a", "b", "c"], f"tr tr {mark}")
 
 
-def test_state_survives_json(table):
-    task = Classification.fit("cls", table("cls", ["a", "b", "b"]), class_weights="balanced")
-    again = TASKS["cls"].from_dict(json.loads(json.dumps(task.to_dict())))
+def test_state_survives_json(fitted):
+    task = fitted("cls", ["a", "b", "b"], class_weights="balanced")
+    again = restored_tasks({"cls": json.loads(json.dumps(task.to_dict()))})["cls"]
     assert again.to_dict() == task.to_dict()
     assert again.encode(["b"]).tolist() == [1]
 
@@ -195,13 +200,13 @@ def test_three_classes_are_ranked_each_against_the_rest(task):
         (["a"] * 5 + ["b"] * 5 + ["c"] * 2, {"positive": "b"}, "b"),
     ],
 )
-def test_which_class_is_the_rare_one(table, labels, options, positive):
-    assert Classification.fit("cls", table("cls", labels), **options).positive == positive
+def test_which_class_is_the_rare_one(fitted, labels, options, positive):
+    assert fitted("cls", labels, **options).positive == positive
 
 
-def test_a_positive_that_is_no_class_is_refused(table):
+def test_a_positive_that_is_no_class_is_refused(fitted):
     with pytest.raises(UserError, match=r"`cls.positive` should be one of the classes a, b.*'c'"):
-        Classification.fit("cls", table("cls", ["a", "b"]), positive="c")
+        fitted("cls", ["a", "b"], positive="c")
 
 
 @pytest.mark.parametrize(
@@ -224,9 +229,8 @@ def test_baselines_of_a_rare_class():
     train = ["bad awful"] * 1 + ["bad worse"] * 2 + ["good fine"] * 18
     targets = torch.tensor([0] * 3 + [1] * 18)
     task = Classification("cls", "label", TWO, select_by="rare_f1", positive="hate")
-    rows = task.baselines(
-        (train, targets), (["bad", "good", "good", "good"], torch.tensor([0, 1, 1, 1]))
-    )
+    test = ["bad", "good", "good", "good"], torch.tensor([0, 1, 1, 1])
+    rows = task.baselines((train, targets), test, test)
     assert list(rows) == ["majority class", "always hate", "TF-IDF + logistic regression"]
     always, majority = rows["always hate"], rows["majority class"]
     assert always["rare_recall"] == 1.0
@@ -237,4 +241,4 @@ def test_baselines_of_a_rare_class():
     assert rows["TF-IDF + logistic regression"]["rare_pr_auc"] == 1.0
     common = Classification("cls", "label", TWO, positive="hate")
     half = torch.tensor([0, 1] * 10 + [0])
-    assert "always hate" not in common.baselines((train, half), (train, half))
+    assert "always hate" not in common.baselines((train, half), (train, half), (train, half))

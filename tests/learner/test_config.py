@@ -33,7 +33,11 @@ def test_exponent_without_a_dot_is_a_number():
         (["nothing.like.this=1"], "`nothing` is not a setting"),
         (["train.lr=-1"], "`train.lr`: Input should be greater than 0. Found -1"),
         (["train.lr=nan"], "`train.lr`"),
-        (["tasks=clas"], "`tasks.0`: Input should be 'cls' or 'reg'. Found 'clas'"),
+        (
+            ["tasks=clas:klass"],
+            "`tasks.clas.kind` should be one of binary, classification, multilabel, ordinal, "
+            "regression. Found 'klass'",
+        ),
         (["tasks=cls,cls"], "name each task once"),
         (["lr"], "KEY=VALUE. Found 'lr'"),
         (["seed=1", "seed.x=2"], "`seed` has no settings below it"),

@@ -9,11 +9,16 @@ from pyarrow import parquet
 
 from dao.errors import UserError
 from dao.learner.data_section import MISSING as SETTING
+from dao.learner.kinds.classification import Classification
+from dao.learner.kinds.declared import task_settings
+from dao.learner.kinds.regression import Regression
 from tasks.data import Columns, load, notes
 from tasks.table import MISSING
 from tasks.unseen import load_unseen
 
-BOTH = ("cls", "reg")
+BOTH = {name: task_settings(name, {}) for name in ("cls", "reg")}
+CLS = {"cls": BOTH["cls"]}
+TRAINED = {"cls": Classification("cls", "label", ["down", "up"]), "reg": Regression("reg", "score")}
 
 
 def lines(count=40, start=0):
@@ -69,7 +74,7 @@ def test_null_and_nan_of_parquet_are_missing(tmp_path):
 @pytest.mark.parametrize("word", ["none", "None", "NA", "null", "-"])
 def test_a_word_that_may_be_a_class_stays_one_and_is_pointed_out(csv, word):
     rows = [f"text {i},{word if i % 2 else 'up'}" for i in range(40)]
-    found = load([csv(table(rows, "text,label"))], Columns(), tasks=["cls"]).report
+    found = load([csv(table(rows, "text,label"))], Columns(), tasks=CLS).report
     assert found["targets"]["cls"][word] == 16
     said = (
         f"cls: `{word}` counts as a class, of 16 rows; if it means missing, add it to data.missing"
@@ -88,12 +93,12 @@ def test_other_markers_replace_the_usual_ones(csv):
 
 def test_old_runs_keep_their_classes(csv):
     class Old:
-        text, cls, split, domain, id = "text", "label", "split", "domain", "id"
+        text, cls, split, domain, id = ("text",), "label", "split", "domain", "id"
         missing, encoding, rules = MISSING, "utf-8", 1
 
     rows = [f"text {i},{('N/A', 'up')[i % 2]}" for i in range(40)]
     report = load(
-        [csv(table(rows, "text,label"))], Columns.named(Old(), ["cls"]), tasks=["cls"]
+        [csv(table(rows, "text,label"))], Columns.named(Old(), {"cls": "label"}), tasks=CLS
     ).report
     assert set(report["targets"]["cls"]) == {"N/A", "up"}
 
@@ -103,9 +108,7 @@ def test_splits_and_domains_may_be_missing_too_and_texts_may_not(csv):
         f"text {i},{'ab'[i % 2]},{('x', 'y', 'N/A')[i % 3]},{'N/A' if i else 'test'}"
         for i in range(40)
     ]
-    found = load(
-        [csv(table([*rows, "N/A,a,x,"], "text,label,domain,split"))], Columns(), tasks=["cls"]
-    )
+    found = load([csv(table([*rows, "N/A,a,x,"], "text,label,domain,split"))], Columns(), tasks=CLS)
     assert set(found.frame["domain"].dropna()) == {"x", "y"}
     assert found.report["missing"] == {"domain": {"N/A": 13}, "split": {"N/A": 39}}
     assert "N/A" in found.frame["text"].tolist()
@@ -113,7 +116,7 @@ def test_splits_and_domains_may_be_missing_too_and_texts_may_not(csv):
 
 def test_new_data_follow_the_same_rule(csv):
     columns = Columns()
-    found = load_unseen([csv(table(["a,up,1", "b,N/A,n/a", "c,down,NaN"]))], columns, tasks=BOTH)
+    found = load_unseen([csv(table(["a,up,1", "b,N/A,n/a", "c,down,NaN"]))], columns, tasks=TRAINED)
     assert found.frame["cls"].tolist() == ["up", "down"]
     assert found.report["dropped"]["without target"] == 1
 
@@ -130,7 +133,7 @@ def test_a_row_of_a_nested_file_counts_once(csv):
     assert found.frame["text"].is_unique
     assert found.report["repeated"] == {outer: 20}
     assert f"{outer}: 20 rows left out that an earlier source has as well" in notes(found.report)
-    assert len(load_unseen([inner, outer], Columns(), tasks=BOTH).frame) == 40
+    assert len(load_unseen([inner, outer], Columns(), tasks=TRAINED).frame) == 40
     assert len(load([inner, outer], Columns(rules=1), tasks=BOTH).frame) == 60
 
 
@@ -148,7 +151,7 @@ def test_rows_that_differ_in_a_target_or_an_id_are_two(csv):
         )
         for k in "pq"
     ]
-    assert "repeated" not in load(ids, Columns(), tasks=["cls"]).report
+    assert "repeated" not in load(ids, Columns(), tasks=CLS).report
 
 
 def test_copies_within_one_source_stay(csv):
@@ -162,15 +165,15 @@ def test_copies_within_one_source_stay(csv):
 @pytest.mark.parametrize("name", ["Unnamed: 0", "__index_level_0__", "", " "])
 def test_columns_without_a_name_are_passed_over(csv, name):
     rows = [f"{i % 3},text {i},{'ab'[i % 2]},," for i in range(40)]
-    found = load([csv(table(rows, f"{name},text,label,,"))], Columns(), tasks=["cls"])
+    found = load([csv(table(rows, f"{name},text,label,,"))], Columns(), tasks=CLS)
     assert list(found.frame.columns) == ["id", "text", "split", "cls"]
-    named = load([csv(table(rows, f"{name},text,label,,"))], Columns(domain=name), tasks=["cls"])
+    named = load([csv(table(rows, f"{name},text,label,,"))], Columns(domain=name), tasks=CLS)
     assert set(named.frame["domain"]) == {"0", "1", "2"} if name.strip() else True
 
 
 def test_separators_at_the_ends_of_lines(csv):
     rows = [f"text {i},{'ab'[i % 2]},," for i in range(40)]
-    assert len(load([csv(table(rows, "text,label"))], Columns(), tasks=["cls"]).frame) == 40
+    assert len(load([csv(table(rows, "text,label"))], Columns(), tasks=CLS).frame) == 40
 
 
 @pytest.mark.parametrize(
@@ -184,28 +187,24 @@ def test_separators_at_the_ends_of_lines(csv):
 def test_labels_that_are_no_classes(csv, cells, message):
     rows = [f"text {i},{cells.format(i)}" for i in range(300)]
     with pytest.raises(UserError, match=message):
-        load([csv(table(rows, "text,label"))], Columns(), tasks=["cls"])
+        load([csv(table(rows, "text,label"))], Columns(), tasks=CLS)
 
 
 def test_many_classes_of_two_texts_and_one_shot_classes_are_classes(csv):
     rows = [f"text {i},class {i % 100}" for i in range(200)]
     assert (
-        len(
-            load([csv(table(rows, "text,label"))], Columns(), tasks=["cls"]).report["targets"][
-                "cls"
-            ]
-        )
+        len(load([csv(table(rows, "text,label"))], Columns(), tasks=CLS).report["targets"]["cls"])
         == 100
     )
     rows = [
         f"text {i},class {i % 30},{'train' if i < 30 else 'test' if i < 40 else 'dev'}"
         for i in range(50)
     ]
-    found = load([csv(table(rows, "text,label,split"))], Columns(), tasks=["cls"])
+    found = load([csv(table(rows, "text,label,split"))], Columns(), tasks=CLS)
     assert len(found.report["targets"]["cls"]) == 30
 
 
 def test_levels_of_a_score_may_be_classes_and_are_pointed_out(csv):
     rows = [f"text {i},{(i % 25) / 10 + 0.05:.2f}" for i in range(200)]
-    said = notes(load([csv(table(rows, "text,label"))], Columns(), tasks=["cls"]).report)
+    said = notes(load([csv(table(rows, "text,label"))], Columns(), tasks=CLS).report)
     assert any("its 25 classes are numbers with decimals" in line for line in said)

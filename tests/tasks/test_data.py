@@ -6,11 +6,12 @@ import pandas as pd
 import pytest
 
 from dao.errors import UserError
-from tasks import TASKS
-from tasks.data import Columns, Table, ceilings, check, load, notes
+from dao.learner.kinds.declared import task_settings
+from tasks.data import Columns, Table, ceilings, check, fit, load, notes
 from tasks.synthetic import headlines, limits
 
-BOTH = ("cls", "reg")
+BOTH = {name: task_settings(name, {}) for name in ("cls", "reg")}
+CLS, REG = ({name: BOTH[name]} for name in BOTH)
 SMALL = {"rows": 300}
 
 
@@ -19,31 +20,35 @@ def rows(count, header="text,label", cell=lambda i: "up" if i % 2 else "down", s
     return "\n".join([header, *lines]) + "\n"
 
 
+def by_task(limits):
+    return {name: limits[settings.column] for name, settings in BOTH.items()}
+
+
 def test_synthetic_headlines_are_the_default():
     table = load([], Columns(), tasks=BOTH, synthetic=SMALL)
     assert len(table.frame) == 300
     assert list(table.frame.columns[:6]) == ["id", "text", "split", "domain", "cls", "reg"]
     assert {"clean_label", "clean_score", "template"} <= set(table.frame.columns)
-    assert table.tasks == ["cls", "reg"]
+    assert list(table.tasks) == ["cls", "reg"]
     assert table.report["sources"][0]["source"] == "the synthetic headlines"
     json.dumps(table.report, allow_nan=False)
 
 
 def test_the_noise_of_synthetic_headlines_is_reported(csv):
     table = load([], Columns(), tasks=BOTH, synthetic=SMALL)
-    assert table.report["expected_limits"] == limits()
+    assert table.report["expected_limits"] == by_task(limits())
     noise = "noise of known size: best expected accuracy 0.970, lowest expected MSE 0.00583"
     assert notes(table.report)[-1] == noise
     options = SMALL | {"label_noise": 0.1}
-    report = load([], Columns(), tasks=["cls"], synthetic=options).report
+    report = load([], Columns(), tasks=CLS, synthetic=options).report
     assert report["expected_limits"] == {"cls": {"accuracy": 0.9}}
     assert notes(report)[-1] == "noise of known size: best expected accuracy 0.900"
-    assert "expected_limits" not in load([csv(rows(30))], Columns(), tasks=["cls"]).report
+    assert "expected_limits" not in load([csv(rows(30))], Columns(), tasks=CLS).report
 
 
 def test_one_task_leaves_the_other_column_alone():
-    table = load([], Columns(), tasks=["cls"], synthetic=SMALL)
-    assert table.tasks == ["cls"]
+    table = load([], Columns(), tasks=CLS, synthetic=SMALL)
+    assert list(table.tasks) == ["cls"]
     assert "reg" not in table.frame
     assert "score" in table.frame
 
@@ -51,8 +56,7 @@ def test_one_task_leaves_the_other_column_alone():
 def test_ceilings_are_the_noise():
     options = {"rows": 4000, "label_noise": 0.1, "score_noise": 0.1}
     table = load([], Columns(), tasks=BOTH, synthetic=options)
-    tasks = {name: TASKS[name].fit(name, table) for name in BOTH}
-    best, expected = ceilings(table, tasks, "train"), limits(0.1, 0.1)
+    best, expected = ceilings(table, fit(table), "train"), by_task(limits(0.1, 0.1))
     assert best["cls"]["accuracy"] == pytest.approx(expected["cls"]["accuracy"], abs=0.02)
     assert best["reg"]["mse"] == pytest.approx(expected["reg"]["mse"], rel=0.1)
     train = table.rows("train")
@@ -60,20 +64,19 @@ def test_ceilings_are_the_noise():
     assert best["reg"]["n"] == len(train)
 
 
-def test_ceilings_follow_the_users_column_names(csv):
+def test_ceilings_follow_the_users_column_names(csv, asked):
     path = csv(headlines(300).rename(columns=lambda name: name.replace("label", "mood")).to_csv())
-    table = load([path], Columns(targets={"cls": "mood"}), tasks=["cls"])
-    tasks = {"cls": TASKS["cls"].fit("cls", table)}
-    assert ceilings(table, tasks, "test")["cls"]["accuracy"] > 0.9
-    table = load([csv(rows(40))], Columns(), tasks=["cls"])
-    assert ceilings(table, {"cls": TASKS["cls"].fit("cls", table)}, "test") == {}
+    table = load([path], Columns(targets={"cls": "mood"}), tasks=asked(cls={"column": "mood"}))
+    assert ceilings(table, fit(table), "test")["cls"]["accuracy"] > 0.9
+    table = load([csv(rows(40))], Columns(), tasks=CLS)
+    assert ceilings(table, fit(table), "test") == {}
 
 
-def test_renamed_columns_and_the_rest_unchanged(csv):
+def test_renamed_columns_and_the_rest_unchanged(csv, asked):
     lines = [f"{i},say {i},{'ab'[i % 2]},news,{i % 3}" for i in range(40)]
     path = csv("key,sentence,mood,origin,grade\n" + "\n".join(lines))
     columns = Columns(text="sentence", targets={"cls": "mood"}, domain="origin", id="key")
-    table = load([path], columns, tasks=["cls"])
+    table = load([path], columns, tasks=asked(cls={"column": "mood"}))
     assert list(table.frame.columns) == ["id", "text", "split", "domain", "cls", "grade"]
     assert table.frame["id"].tolist()[:2] == ["0", "1"]
     assert table.frame["domain"].unique().tolist() == ["news"]
@@ -102,11 +105,11 @@ def test_fingerprint_follows_content_and_order(csv):
     lines = rows(40).splitlines()
     turned = "\n".join([lines[0], *reversed(lines[1:])])
     prints = [
-        load([csv(content)], Columns(), tasks=["cls"]).report["fingerprint"]
+        load([csv(content)], Columns(), tasks=CLS).report["fingerprint"]
         for content in (rows(40), turned, rows(40, cell=lambda i: "up" if i % 3 else "down"))
     ]
     assert len(set(prints)) == 3
-    assert load([csv(rows(40))], Columns(), tasks=["cls"]).report["fingerprint"] == prints[0]
+    assert load([csv(rows(40))], Columns(), tasks=CLS).report["fingerprint"] == prints[0]
 
 
 def test_two_files_each_with_a_task_of_its_own(csv):
@@ -127,14 +130,14 @@ def test_repeated_ids_become_distinct(csv):
     table = load(
         [csv("id,text,label\n" + "\n".join(f"7,text {i},{'ab'[i % 2]}" for i in range(30)))],
         Columns(),
-        tasks=["cls"],
+        tasks=CLS,
     )
     assert table.frame["id"].tolist()[:3] == ["7", "7#2", "7#3"]
 
 
 def test_rows_without_text_or_target_are_counted(csv):
     path = csv(rows(30) + " ,up\ntext 99,\nnan,up\n")
-    table = load([path], Columns(), tasks=["cls"])
+    table = load([path], Columns(), tasks=CLS)
     assert table.report["dropped"] == {"without text": 1, "without target": 1}
     assert "nan" in table.frame["text"].tolist()  # a word, not a missing text
     assert sum(table.report["rows"].values()) == 31
@@ -144,7 +147,7 @@ def test_notes_say_what_was_read_dropped_and_moved(csv):
     lines = [f"text {i},up,train\ntext {i + 50},down,train" for i in range(50)]
     lines += ["text 0,up,test", "text 200,up,test", ",up,test", "text 201,,test"]
     path = csv("text,label,split\n" + "\n".join(lines))
-    assert notes(load([path], Columns(), tasks=["cls"]).report) == [
+    assert notes(load([path], Columns(), tasks=CLS).report) == [
         f"{path}: 104 rows",
         "rows: 89 train, 10 validation, 2 test",
         "labelled for cls: 89 train, 10 validation, 2 test",
@@ -158,7 +161,7 @@ def test_notes_say_what_was_read_dropped_and_moved(csv):
 
 def test_notes_are_short_where_nothing_happened(csv):
     path = csv(rows(40))
-    assert notes(load([path], Columns(), tasks=["cls"]).report)[3:] == [
+    assert notes(load([path], Columns(), tasks=CLS).report)[3:] == [
         "cls in train: down 16, up 16",
         "split: 40 rows without a split: 32 to train, 4 to validation, 4 to test "
         "(80/10/10 by text, seed 0)",
@@ -186,7 +189,7 @@ def hub(monkeypatch):
 
 def test_other_splits_of_a_hub_data_set_are_left_out(hub):
     hub("train", "test", "unsupervised")
-    report = load(["imdb"], Columns(), tasks=["cls"]).report
+    report = load(["imdb"], Columns(), tasks=CLS).report
     assert report["rows"] == {"train": 26, "validation": 4, "test": 30}
     assert report["sources"][0]["rows"] == 90
     note = "imdb: 30 rows left out, of the split unsupervised"
@@ -197,13 +200,13 @@ def test_other_splits_of_a_hub_data_set_are_left_out(hub):
 def test_a_hub_data_set_of_other_splits_only(hub):
     hub("holdout", "extra")
     with pytest.raises(UserError, match=r"owner/a should have a split named .*extra, holdout\. "):
-        load(["owner/a"], Columns(), tasks=["cls"])
+        load(["owner/a"], Columns(), tasks=CLS)
 
 
 def test_an_empty_split_cell_is_no_error(csv):
     lines = [f"text {i},{'ab'[i % 2]},{('train', 'dev', 'test')[i % 3]}" for i in range(30)]
     path = csv("text,label,split\n" + "\n".join([*lines, "text 30,a, "]))
-    report = load([path], Columns(), tasks=["cls"]).report
+    report = load([path], Columns(), tasks=CLS).report
     assert report["rows"] == {"train": 11, "validation": 10, "test": 10}
     assert report["split"][1].startswith("1 row without a split: 1 to train")
 
@@ -222,16 +225,16 @@ def test_lists_and_objects_in_other_columns(csv):
         )
         for i in range(30)
     ]
-    table = load([csv("\n".join(lines), "a.jsonl")], Columns(), tasks=["cls"])
+    table = load([csv("\n".join(lines), "a.jsonl")], Columns(), tasks=CLS)
     assert table.frame["tags"][3] == ["x", "3"]
     assert table.frame["meta"][3] == {"of": [3]}
     json.dumps(table.report, allow_nan=False)
-    assert ceilings(table, {"cls": TASKS["cls"].fit("cls", table)}, "test") == {}
+    assert ceilings(table, fit(table), "test") == {}
 
 
 def test_split_column_is_followed(csv):
     lines = [f"text {i},{'ab'[i % 2]},{('training', 'dev', 'test')[i % 3]}" for i in range(30)]
-    table = load([csv("text,label,split\n" + "\n".join(lines))], Columns(), tasks=["cls"])
+    table = load([csv("text,label,split\n" + "\n".join(lines))], Columns(), tasks=CLS)
     assert table.report["rows"] == {"train": 10, "validation": 10, "test": 10}
     assert table.values("cls", "validation").count("a") == 5
 
@@ -247,7 +250,7 @@ def test_score_that_is_no_number(csv, cell):
     path = csv(f"text,score\na,0.5\nb,{cell}\n", "scores.csv")
     message = rf"`score` of .*scores\.csv should be a finite number.* Found '{cell}' in row 2\."
     with pytest.raises(UserError, match=message):
-        load([path], Columns(), tasks=["reg"])
+        load([path], Columns(), tasks=REG)
 
 
 def test_nan_in_parquet_is_refused_where_nothing_is_a_marker(tmp_path):
@@ -257,29 +260,33 @@ def test_nan_in_parquet_is_refused_where_nothing_is_a_marker(tmp_path):
     path = tmp_path / "a.parquet"
     parquet.write_table(pa.table({"text": ["a", "b"], "score": pa.array([None, math.nan])}), path)
     with pytest.raises(UserError, match=r"Found nan in row 2.*data\.reg=COLUMN"):
-        load([str(path)], Columns(missing=()), tasks=["reg"])
+        load([str(path)], Columns(missing=()), tasks=REG)
 
 
 def test_label_nan_is_refused_where_nothing_is_a_marker(csv):
     with pytest.raises(UserError, match=r"`label` of .* should be a class name.*'nan' in row 1"):
-        load([csv("text,label\na,nan\n")], Columns(missing=()), tasks=["cls"])
+        load([csv("text,label\na,nan\n")], Columns(missing=()), tasks=CLS)
 
 
 def test_unknown_split_word(csv):
     with pytest.raises(UserError, match=r"`split` of .* Found 'holdout' in row 1\. .*data\.split="):
-        load([csv("text,label,split\na,up,holdout\n")], Columns(), tasks=["cls"])
+        load([csv("text,label,split\na,up,holdout\n")], Columns(), tasks=CLS)
 
 
 @pytest.mark.parametrize(
     ("columns", "tasks", "message"),
     [
-        (Columns(text="body"), ["cls"], r"`body` .*column of .*Found: text, label\. .*data\.text="),
-        (Columns(), ["reg"], r"`score` should be a column of .*data\.reg=COLUMN"),
+        (Columns(text="body"), CLS, r"`body` .*column of .*Found: text, label\. .*data\.text="),
+        (Columns(), REG, r"`score` should be a column of .*data\.reg=COLUMN"),
         (Columns(), BOTH, r"`score` should be a column of .*Found: text, label\. .*data\.reg="),
         (Columns(targets={"cls": "x", "reg": "y"}), BOTH, "`x` or `y` should be a column of"),
-        (Columns(split="fold"), ["cls"], r"`fold` should be a column .*data\.split=COLUMN"),
-        (Columns(domain="origin"), ["cls"], r"`origin` should be a column .*data\.domain=COLUMN"),
-        (Columns(), ["tox"], r"`tasks` should be some of cls, reg\. Found 'tox'"),
+        (Columns(split="fold"), CLS, r"`fold` should be a column .*data\.split=COLUMN"),
+        (Columns(domain="origin"), CLS, r"`origin` should be a column .*data\.domain=COLUMN"),
+        (
+            Columns(targets={"tox": "tox"}),
+            {"tox": task_settings("tox", {})},
+            r"`tox` should be a column of .*Found: text, label\. .*data\.tox=COLUMN",
+        ),
     ],
 )
 def test_missing_columns(csv, columns, tasks, message):
@@ -295,9 +302,7 @@ def test_a_task_with_empty_cells_only(csv):
 
 def test_classes_are_listed_up_to_a_dozen_and_scores_by_their_range(csv):
     lines = [f"text {i},{chr(97 + i % 14)},{i / 100}" for i in range(140)]
-    report = load(
-        [csv("text,label,score\n" + "\n".join(lines))], Columns(), tasks=["cls", "reg"]
-    ).report
+    report = load([csv("text,label,score\n" + "\n".join(lines))], Columns(), tasks=BOTH).report
     assert sum(report["targets"]["cls"].values()) == report["labelled"]["cls"]["train"]
     assert list(report["targets"]["cls"]) == list("abcdefghijklmn")
     said = next(line for line in notes(report) if line.startswith("cls in train: a "))

@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks import TASKS
-from tasks.data import Columns, load
+from dao.learner.kinds.declared import task_settings
+from tasks.data import Columns, fit, load
 
+BOTH = {name: task_settings(name, {}) for name in ("cls", "reg")}
 DEFAULT = Path(__file__).parents[2].parent / "shared" / "data"
 FOLDER = Path(os.environ.get("DAO_REAL_DATA", DEFAULT))
 
@@ -18,7 +19,7 @@ def source(name):
 
 
 def test_english_finance():
-    table = load([source("english-finance.csv")], Columns(), tasks=("cls", "reg"))
+    table = load([source("english-finance.csv")], Columns(), tasks=BOTH)
     report = table.report
     removed = sum(report["dropped"].values()) + sum(
         count for name, count in report["duplicates"].items() if name.startswith("rows")
@@ -26,19 +27,19 @@ def test_english_finance():
     assert sum(report["rows"].values()) == 6650 - removed
     assert sum(report["labelled"]["cls"].values()) == 4833
     assert sum(report["labelled"]["reg"].values()) == 1817
-    assert TASKS["cls"].fit("cls", table).classes == ["negative", "neutral", "positive"]
-    assert TASKS["reg"].fit("reg", table).sd == pytest.approx(0.4, abs=0.05)
+    assert fit(table)["cls"].classes == ["negative", "neutral", "positive"]
+    assert fit(table)["reg"].sd == pytest.approx(0.4, abs=0.05)
 
 
 def test_chinese_finance_gets_a_test_split_and_loses_duplicates():
-    report = load([source("chinese-finance.csv")], Columns(), tasks=("cls", "reg")).report
+    report = load([source("chinese-finance.csv")], Columns(), tasks=BOTH).report
     assert report["duplicates"]["rows removed from train"] == 63
     assert sum(report["rows"].values()) == 19558 - 63
     assert min(report["rows"].values()) > 1000
 
 
 def test_rare_class_is_split_in_equal_shares():
-    table = load([source("toxicity.csv")], Columns(), tasks=["cls"])
+    table = load([source("toxicity.csv")], Columns(), tasks={"cls": BOTH["cls"]})
     for split in ("train", "validation", "test"):
         values = table.values("cls", split)
         assert values.count("hate") / len(values) == pytest.approx(0.058, abs=0.003)

@@ -8,6 +8,8 @@ import pytest
 from pyarrow import parquet
 
 from dao.errors import UserError
+from dao.learner.kinds.classification import Classification
+from dao.learner.kinds.declared import task_settings
 from tasks.data import load
 from tasks.sources import read
 from tasks.table import Columns
@@ -225,14 +227,20 @@ def test_a_first_line_of_data_is_pointed_out(csv, name):
         r"The first line \('up', 'profit rose'\) looks like data: put the columns' names above it\."
     )
     with pytest.raises(UserError, match=said):
-        load([path], Columns(), tasks=["cls"])
+        load([path], Columns(), tasks={"cls": task_settings("cls", {})})
     with pytest.raises(UserError, match=said):
         read_texts(path, Columns())
     with pytest.raises(UserError, match=said):
-        load_unseen([path], Columns(), tasks=["cls"])
+        load_unseen(
+            [path], Columns(), tasks={"cls": Classification("cls", "label", ["down", "up"])}
+        )
 
 
 def test_names_are_not_taken_for_data(csv):
     with pytest.raises(UserError) as caught:
-        load([csv("body,mood\nprofit rose,up\nsales fell,down\n")], Columns(), tasks=["cls"])
+        load(
+            [csv("body,mood\nprofit rose,up\nsales fell,down\n")],
+            Columns(),
+            tasks={"cls": task_settings("cls", {})},
+        )
     assert "looks like" not in str(caught.value)

@@ -5,9 +5,15 @@ import pandas as pd
 import pytest
 
 from dao.errors import UserError
+from dao.learner.kinds import Task
+from dao.learner.kinds.classification import Classification
+from dao.learner.kinds.regression import Regression
 from dao.learner.kinds.text import _key_parts, former_key
 from tasks.splits import group_key, make_splits
 from tasks.standard import parse_split
+
+CLS: dict[str, type[Task]] = {"cls": Classification}
+BOTH = {**CLS, "reg": Regression}
 
 
 def frame(texts, labels=None, splits=None):
@@ -91,13 +97,13 @@ def test_rows_that_differ_in_signs_alone_all_remain():
     texts = ["मूल्य बढ़ा", "मूल्य बढ़ी", "मूल्य बढ़े", "news 👍", "news 👎", "news", "+1", "-1", "1"]
     frame = pd.DataFrame({"text": texts, "split": ["train", "validation", "test"] * 3})
     frame["cls"] = pd.Series(["a", "b", "a"] * 3, dtype=object)
-    kept, report = make_splits(frame, ["cls"], seed=0)
+    kept, report = make_splits(frame, CLS, seed=0)
     assert len(kept) == 9
     assert set(report["duplicates"].values()) == {0}
 
 
 def test_shares_are_80_10_10_in_every_class():
-    rows, report = make_splits(numbered(400, ["a", "a", "a", "b"] * 100), ["cls"], 0)
+    rows, report = make_splits(numbered(400, ["a", "a", "a", "b"] * 100), CLS, 0)
     counts = rows.groupby("cls")["split"].value_counts()
     assert counts["a"].to_dict() == {"train": 240, "test": 30, "validation": 30}
     assert counts["b"].to_dict() == {"train": 80, "test": 10, "validation": 10}
@@ -110,7 +116,7 @@ def test_shares_are_80_10_10_in_every_class():
 def test_undecided_rows_are_split_among_themselves():
     rows = numbered(160)
     rows["split"] = ["train"] * 20 + ["validation"] * 20 + ["test"] * 20 + [None] * 100
-    rows, report = make_splits(rows, ["cls"], 0)
+    rows, report = make_splits(rows, CLS, 0)
     assert rows["split"][:60].tolist() == ["train"] * 20 + ["validation"] * 20 + ["test"] * 20
     assert rows["split"][60:].value_counts().to_dict() == {
         "train": 80,
@@ -127,14 +133,14 @@ def test_undecided_rows_are_split_among_themselves():
 def test_one_undecided_row_goes_to_training():
     rows = numbered(10)
     rows["split"] = ["train"] * 7 + [None, "validation", "test"]
-    rows, report = make_splits(rows, ["cls"], 0)
+    rows, report = make_splits(rows, CLS, 0)
     assert rows["split"][7] == "train"
     assert report["split"][1].startswith("1 row without a split: 1 to train, 0 to validation, 0")
 
 
 def test_copies_of_a_text_stay_together():
     texts = [f"Text {i % 50}{'!' * (i // 50)}" for i in range(150)]
-    rows, report = make_splits(frame(texts), ["cls"], 0)
+    rows, report = make_splits(frame(texts), CLS, 0)
     assert len(rows) == 150
     assert rows["split"].groupby(rows["text"].map(group_key)).nunique().max() == 1
     assert report["duplicates"]["texts in two splits"] == 0
@@ -144,7 +150,7 @@ def test_the_seed_decides_and_the_order_of_rows_does_not():
     rows = numbered(100)
 
     def splits(data, seed):
-        return make_splits(data.copy(), ["cls"], seed)[0].set_index("text")["split"].to_dict()
+        return make_splits(data.copy(), CLS, seed)[0].set_index("text")["split"].to_dict()
 
     assert splits(rows, 0) == splits(rows.iloc[::-1].reset_index(drop=True), 0)
     assert splits(rows, 0) != splits(rows, 1)
@@ -153,7 +159,7 @@ def test_the_seed_decides_and_the_order_of_rows_does_not():
 def test_missing_splits_are_taken_from_training():
     rows = numbered(100)
     rows["split"] = ["train"] * 90 + ["test"] * 10
-    rows, report = make_splits(rows, ["cls"], 3)
+    rows, report = make_splits(rows, CLS, 3)
     assert rows["split"].value_counts().to_dict() == {"train": 81, "test": 10, "validation": 9}
     assert report["split"] == [
         "100 rows by their split column",
@@ -165,7 +171,7 @@ def test_a_task_without_test_rows_gets_some():
     rows = numbered(60)
     rows["split"] = ["train"] * 20 + ["validation"] * 10 + ["test"] * 10 + ["train"] * 20
     rows["reg"] = pd.Series([None] * 40 + [0.5] * 20, dtype=object)
-    rows, report = make_splits(rows, ["cls", "reg"], 0)
+    rows, report = make_splits(rows, BOTH, 0)
     assert rows[rows["reg"].notna()]["split"].value_counts().to_dict() == {
         "train": 16,
         "test": 2,
@@ -180,7 +186,7 @@ def test_a_task_without_test_rows_gets_some():
 def test_copies_of_a_moved_text_are_counted_as_rows():
     rows = frame([f"Text {i % 10}{'!' * (i // 10)}" for i in range(30)] + ["other"])
     rows["split"] = ["train"] * 30 + ["test"]
-    rows, report = make_splits(rows, ["cls"], 0)
+    rows, report = make_splits(rows, CLS, 0)
     note = "validation for cls: 3 rows moved from train (10 % of its texts), seed 0"
     assert report["split"][-1] == note
 
@@ -190,7 +196,7 @@ def test_duplicates_leave_the_split_that_learns():
         ["One", "one!", "two", "TWO", "three", "three.", "four", "five", "Five"],
         splits=["train", "test", "train", "validation", "validation", "test"] + ["train"] * 3,
     )
-    rows, report = make_splits(rows, ["cls"], 0)
+    rows, report = make_splits(rows, CLS, 0)
     assert rows["text"].tolist() == ["one!", "TWO", "three.", "four", "five", "Five"]
     assert report["duplicates"] == {
         "texts in two splits": 3,
@@ -200,7 +206,7 @@ def test_duplicates_leave_the_split_that_learns():
 
 
 def test_few_rows_still_fill_every_split():
-    rows, report = make_splits(numbered(4), ["cls"], 0)
+    rows, report = make_splits(numbered(4), CLS, 0)
     assert set(rows["split"]) == {"train", "validation", "test"}
     assert "test for cls: 1 row moved from train (25 % of its texts), seed 0" in report["split"]
 
@@ -209,7 +215,7 @@ def test_too_few_rows():
     with pytest.raises(
         UserError, match=r"enough texts to take a validation split .* with a value, 1 in train\."
     ):
-        make_splits(numbered(2), ["cls"], 0)
+        make_splits(numbered(2), CLS, 0)
 
 
 def test_nothing_to_train_on():
@@ -218,7 +224,7 @@ def test_nothing_to_train_on():
     with pytest.raises(
         UserError, match=r"enough texts to take a validation .* with a value, 0 in train\."
     ):
-        make_splits(rows, ["cls"], 0)
+        make_splits(rows, CLS, 0)
 
 
 def shares(rows):
@@ -241,7 +247,7 @@ def classed(sizes):
     ],
 )
 def test_shares_hold_over_all_classes_of_few_texts(sizes, expected):
-    rows, _ = make_splits(classed(sizes), ["cls"], 0)
+    rows, _ = make_splits(classed(sizes), CLS, 0)
     assert shares(rows) == expected
     for to, share in (("test", 0.1), ("validation", 0.1)):
         per = (
@@ -253,9 +259,9 @@ def test_shares_hold_over_all_classes_of_few_texts(sizes, expected):
 
 
 def test_other_shares_hold_too_and_the_seed_decides():
-    rows, _ = make_splits(classed([4] * 77), ["cls"], 0, (0.5, 0.3, 0.2))
+    rows, _ = make_splits(classed([4] * 77), CLS, 0, (0.5, 0.3, 0.2))
     assert shares(rows) == (154, 92, 62)
-    one, two, other = (make_splits(classed([4] * 77), ["cls"], seed)[0] for seed in (5, 5, 6))
+    one, two, other = (make_splits(classed([4] * 77), CLS, seed)[0] for seed in (5, 5, 6))
     assert one["split"].tolist() == two["split"].tolist() != other["split"].tolist()
 
 
@@ -263,7 +269,7 @@ def test_other_shares_hold_too_and_the_seed_decides():
 @pytest.mark.parametrize("sizes", [[1] * 30 + [20] * 3, [1, 1, 2, 3, 5, 8, 13, 21], [2] * 9 + [30]])
 def test_every_class_keeps_a_training_text(sizes, fractions):
     for seed in range(3):
-        rows, _ = make_splits(classed(sizes), ["cls"], seed, fractions)
+        rows, _ = make_splits(classed(sizes), CLS, seed, fractions)
         assert set(rows[rows["split"] == "train"]["cls"]) == set(rows["cls"])
         assert min(shares(rows)) > 0
 
@@ -273,7 +279,7 @@ def test_a_class_whose_only_text_has_another_label_as_well_stays():
     for seed in range(10):
         texts = [f"text number {i}" for i in range(40)]
         rows = frame([*texts, texts[0]], [*["a", "b"] * 20, "only"])
-        found, _ = make_splits(rows, ["cls"], seed)
+        found, _ = make_splits(rows, CLS, seed)
         assert found[found["cls"] == "only"]["split"].tolist() == ["train"]
 
 
@@ -281,21 +287,21 @@ def test_few_classes_are_split_as_before():
     """By the rule before: each class's share rounded by itself, the first by hash of the text."""
     for seed in range(3):
         rows = numbered(333, ["a", "b", "a", "c", "a", "b", "a"] * 47 + ["c"] * 4)
-        new = make_splits(rows.copy(), ["cls"], seed)[0]["split"].tolist()
-        old = make_splits(rows.copy(), ["cls"], seed, rules=1)[0]["split"].tolist()
+        new = make_splits(rows.copy(), CLS, seed)[0]["split"].tolist()
+        old = make_splits(rows.copy(), CLS, seed, rules=1)[0]["split"].tolist()
         assert new == old
         assert new.count("test") == sum(round(0.1 * n) for n in rows["cls"].value_counts())
 
 
 def test_old_rules_round_each_class_by_itself():
-    rows, _ = make_splits(classed([4] * 77), ["cls"], 0, rules=1)
+    rows, _ = make_splits(classed([4] * 77), CLS, 0, rules=1)
     assert shares(rows) == (306, 1, 1)
 
 
 def test_a_split_that_is_missing_is_taken_over_all_classes():
     rows = classed([4] * 77)
     rows["split"] = ["train", "train", "train", "test"] * 77
-    rows, report = make_splits(rows, ["cls"], 0)
+    rows, report = make_splits(rows, CLS, 0)
     assert shares(rows) == (208, 23, 77)
     assert "validation for cls: 23 rows moved from train (10 % of its texts)" in report["split"][1]
 
@@ -308,4 +314,4 @@ def test_the_error_names_column_task_and_texts():
         r"score\. Found 2 texts with a value, 1 in train\. .* leave this task out\."
     )
     with pytest.raises(UserError, match=message):
-        make_splits(rows, ["cls", "reg"], 0, names={"cls": "label", "reg": "mark"})
+        make_splits(rows, BOTH, 0, names={"cls": "label", "reg": "mark"})

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from dao.learner.kinds.base import SPLITS
 from tasks.speaker import LIMIT
 from tasks.synthetic import CLASSES, companies, headlines, limits, skeleton
-from tasks.table import SPLITS
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,9 +87,9 @@ def test_noise_has_the_promised_size():
     wrong = frame["label"] != frame["clean_label"]
     expected = limits(label_noise=0.1, score_noise=0.1)
     # Three standard errors of 12,000 draws.
-    assert 1 - wrong.mean() == pytest.approx(expected["cls"]["accuracy"], abs=0.0083)
+    assert 1 - wrong.mean() == pytest.approx(expected["label"]["accuracy"], abs=0.0083)
     error = frame["score"] - frame["clean_score"]
-    assert (error**2).mean() == pytest.approx(expected["reg"]["mse"], rel=0.04)
+    assert (error**2).mean() == pytest.approx(expected["score"]["mse"], rel=0.04)
     assert abs(error.mean()) < 0.003
     assert abs(error.corr(frame["clean_score"])) < 0.03
     pairs = frame[wrong].groupby("clean_label")["label"].value_counts(normalize=True)
@@ -101,7 +101,7 @@ def test_noise_leaves_the_texts_alone(frame):
     assert clean["text"].tolist() == frame["text"].tolist()[:500]
     assert (clean["label"] == clean["clean_label"]).all()
     assert (clean["score"] == clean["clean_score"]).all()
-    assert limits(0, 0) == {"cls": {"accuracy": 1}, "reg": {"mse": 0.0}}
+    assert limits(0, 0) == {"label": {"accuracy": 1}, "score": {"mse": 0.0}}
 
 
 def test_another_seed_shares_no_skeleton_across_splits(frame):

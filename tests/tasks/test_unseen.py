@@ -6,6 +6,9 @@ import pandas as pd
 import pytest
 
 from dao.errors import UserError
+from dao.learner.kinds.classification import Classification
+from dao.learner.kinds.declared import task_settings
+from dao.learner.kinds.regression import Regression
 from tasks import unseen
 from tasks.data import load
 from tasks.sources import read
@@ -13,13 +16,14 @@ from tasks.standard import parse_prose
 from tasks.table import Columns
 from tasks.unseen import load_unseen, overlap, read_texts
 
-BOTH = ("cls", "reg")
+CLS = {"cls": Classification("cls", "label", ["down", "up"])}
+BOTH = {**CLS, "reg": Regression("reg", "score")}
 ROWS = "text,label,score\na,up,0.5\nb,down,\n"
 
 
 def test_every_row_is_for_test(csv):
     table = load_unseen([csv(ROWS)], Columns(), tasks=BOTH)
-    assert table.tasks == ["cls", "reg"]
+    assert list(table.report["labelled"]) == ["cls", "reg"]
     assert table.report["rows"] == {"train": 0, "validation": 0, "test": 2}
     assert table.report["labelled"]["reg"]["test"] == 1
 
@@ -33,7 +37,7 @@ def test_columns_that_training_had_may_be_absent(csv, name):
 @pytest.mark.parametrize("name", ["split", "fold"])
 def test_words_of_the_split_column_do_not_count(csv, name):
     path = csv(f"text,label,{name}\na,up,holdout\nb,down,\nc,up,train\n")
-    table = load_unseen([path], Columns(split=name), tasks=["cls"])
+    table = load_unseen([path], Columns(split=name), tasks=CLS)
     assert table.frame["split"].tolist() == ["test"] * 3
     assert name == "split" or name not in table.frame
 
@@ -41,7 +45,7 @@ def test_words_of_the_split_column_do_not_count(csv, name):
 @pytest.mark.parametrize("content", [ROWS.replace("0.5", ""), "text,label\na,up\nb,down\n"])
 def test_a_task_without_any_target_takes_no_part(csv, content):
     table = load_unseen([csv(content)], Columns(), tasks=BOTH)
-    assert table.tasks == ["cls"]
+    assert "reg" not in table.frame
     assert list(table.report["labelled"]) == ["cls"]
 
 
@@ -80,8 +84,8 @@ def test_each_source_is_read_once(csv, monkeypatch):
 
 
 def test_overlap_counts_known_texts(csv):
-    one = load_unseen([csv(ROWS)], Columns(), tasks=["cls"])
-    two = load_unseen([csv("text,label\nA!,up\nz,up\n", "b.csv")], Columns(), tasks=["cls"])
+    one = load_unseen([csv(ROWS)], Columns(), tasks=CLS)
+    two = load_unseen([csv("text,label\nA!,up\nz,up\n", "b.csv")], Columns(), tasks=CLS)
     one.frame["split"] = "train"
     assert overlap(one, two) == 1
 
@@ -116,7 +120,7 @@ def parquet(folder, cells):
 def test_what_is_no_text_is_refused_in_one_line(tmp_path, cell):
     path = parquet(tmp_path, [None, cell])
     with pytest.raises(UserError, match=r"`text` of .* should be text, or empty .* in row 2\. "):
-        load([path], Columns(), tasks=["cls"])
+        load([path], Columns(), tasks={"cls": task_settings("cls", {})})
     with pytest.raises(UserError, match=r"`text` of .* should have a text in every row"):
         read_texts(path, Columns())
     with pytest.raises(UserError, match=r"`text` of .* should be text\. Found .* in row 1\. "):
@@ -127,7 +131,7 @@ def test_what_is_no_text_is_refused_in_one_line(tmp_path, cell):
 def test_json_without_text_is_refused(csv, cell):
     path = csv(json.dumps([{"text": "a", "label": "up"}, {"text": cell, "label": "up"}]), "a.json")
     with pytest.raises(UserError, match=r"`text` of .* should be text, or empty .* in row 2\. "):
-        load([path], Columns(), tasks=["cls"])
+        load([path], Columns(), tasks={"cls": task_settings("cls", {})})
 
 
 @pytest.mark.parametrize("cell", [None, math.nan, pd.NaT, " "])

@@ -9,7 +9,7 @@ the same steps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from dao.errors import UserError
@@ -23,7 +23,6 @@ __all__ = [
     "chosen",
     "known_arms",
     "label",
-    "single",
 ]
 
 RESTART = {"dendrites.enabled": True, "dendrites.control": "restart"}
@@ -55,7 +54,8 @@ KNOWN: Mapping[str, Mapping[str, Any]] = {
     **ARMS,
     "dao-paper": {"weighting": "dao", **RESTART, **PAPER},
 }
-"""Those, and arms that an experiment has only where they are asked for."""
+"""Those, and arms that an experiment has only where they are asked for. No task may have one of
+these names."""
 
 SETS_APART = ("tasks", "split_tasks", "weighting", "dendrites.enabled", "dendrites.control")
 """The settings in which arms may differ."""
@@ -98,7 +98,7 @@ def chosen(tasks: Sequence[str], names: Sequence[str] = ()) -> tuple[str, ...]:
     fit = known_arms(tasks)
     for name in names:
         if name not in fit or list(names).count(name) > 1:
-            alone = f" for --tasks {tasks[0]} alone" if name in KNOWN and name not in fit else ""
+            alone = f" for --tasks {tasks[0]} alone" if len(tasks) == 1 and name not in fit else ""
             raise UserError(
                 f"--arms should name arms of the experiment, each once. Found {name!r}{alone}. "
                 f"There are {', '.join(fit)}."
@@ -106,11 +106,15 @@ def chosen(tasks: Sequence[str], names: Sequence[str] = ()) -> tuple[str, ...]:
     return tuple(arm for arm in fit if (arm in names if names else arm != "dao-paper"))
 
 
-def single(arm: str) -> bool:
-    """Whether an arm is one task alone: its name is then that of the task."""
-    return arm not in KNOWN
+def label(arm: str, tasks: Collection[str]) -> str:
+    """What readers see in place of an arm's folder name.
 
+    Args:
+        arm: its name.
+        tasks: of the experiment; an arm with the name of one has that task alone.
 
-def label(arm: str) -> str:
-    """What readers see in place of an arm's folder name."""
-    return f"{arm} alone" if single(arm) else arm
+    Example:
+        >>> label("topic", ["topic", "stars"]), label("mine", ["topic", "stars"])
+        ('topic alone', 'mine')
+    """
+    return f"{arm} alone" if arm in tasks else arm

@@ -138,7 +138,7 @@ class Board:
 
 
 def figures(cfg: Config, *, short: bool = False) -> str:
-    """The headline figures of a finished run on its test split."""
+    """The main figures of a finished run on its test split."""
     try:
         metrics = json.loads((cfg.folder / "metrics.json").read_text(encoding="utf-8"))
         found = _main(cfg, metrics)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any
 
 from dao.errors import UserError
-from dao.learner.experiment.arms import KNOWN, PAPER, PLACES, SETS_APART, single
+from dao.learner.experiment.arms import KNOWN, PAPER, PLACES, SETS_APART
 from dao.learner.experiment.runs import Run, flat
 from dao.learner.folders import absolute
 
@@ -36,20 +36,21 @@ def check_comparable(runs: Sequence[Run]) -> None:
     Raises:
         UserError: naming what differs, and both values.
     """
+    tasks = _all_tasks(runs)
     for run in runs:
-        _check_arm(run)
+        _check_arm(run, tasks)
     apart = (*FREE, *SETS_APART, PRIORS)
     plain = [run for run in runs if not PAPER.keys() <= KNOWN.get(run.arm, {}).keys()]
     check_same_settings(plain, apart)
     check_same_settings(runs, (*apart, *PAPER))
-    together = [run for run in runs if not single(run.arm)]
+    together = [run for run in runs if run.arm in KNOWN]
     _check_equal(together, lambda run: {"`tasks`": list(run.config.tasks)})
     for _, same_arm in groupby(sorted(runs, key=_arm), _arm):
         check_same_settings(list(same_arm), FREE)
     check_same_test(runs)
     _check_equal(runs, _recorded)
     _check_equal(runs, lambda run: {"number of validations": len(run.validations)})
-    for task in _all_tasks(runs):
+    for task in tasks:
         _check_equal(_having(task, runs), partial(_of_task, task))
     for _, same_tasks in groupby(sorted(runs, key=_tasks), _tasks):
         group = sorted(same_tasks, key=_seed)
@@ -106,8 +107,8 @@ def differing(a: Run, b: Run, ignored: Sequence[str]) -> dict[str, list[Any]]:
     return {key: pair for key, pair in both.items() if pair[0] != pair[1] and key not in ignored}
 
 
-def _check_arm(run: Run) -> None:
-    if single(run.arm) and list(run.config.tasks) != [run.arm]:
+def _check_arm(run: Run, tasks: Collection[str]) -> None:
+    if run.arm in tasks and list(run.config.tasks) != [run.arm]:
         raise UserError(
             f"`tasks` should be {run.arm} in the arm {run.arm}. Found "
             f"{', '.join(run.config.tasks)} in {run.path}. Train that run again, or rename its "

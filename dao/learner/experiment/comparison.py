@@ -9,7 +9,14 @@ from typing import Any, NamedTuple
 from dao.errors import UserError
 from dao.learner.experiment.arms import PLACES
 from dao.learner.experiment.comparable import check_same_settings, check_same_test, differing
-from dao.learner.experiment.contrasts import SELECTION, About, Contrast, measured
+from dao.learner.experiment.contrasts import (
+    OF_ONE_CLASS,
+    SELECTION,
+    About,
+    Contrast,
+    measured,
+    with_class,
+)
 from dao.learner.experiment.runs import Run, read_arm, read_run
 from dao.learner.experiment.verdicts import METHOD, METHOD_ROWS, over_rows, over_seeds
 
@@ -19,7 +26,6 @@ ONE_RUN = (
     "one run each: whether these two models differ on further rows of this kind, not whether "
     "their settings do; that takes several seeds of both"
 )
-OF_ONE_CLASS = ("rare_f1", "f1", "pr_auc")
 COURSE: dict[str, Callable[[Run], Any]] = {
     "optimizer steps": lambda run: run.metrics["training"]["steps"],
     "restarts": lambda run: len(run.metrics["training"].get("restarted_after_steps", [])),
@@ -83,7 +89,11 @@ def compare(a: Path, b: Path) -> dict[str, Any]:
         "effects": effects,
         "per_example": rows,
         "method": METHOD if left.several else [METHOD_ROWS],
-        "notes": [*_notes(left, right, first, second), *_positives(first[0], second[0], shared)],
+        "notes": [
+            *_notes(left, right, first, second),
+            *_positives(first[0], second[0], shared),
+            *_other_rows(first[0], second[0], shared),
+        ],
     }
 
 
@@ -129,12 +139,12 @@ def _shared(a: Run, b: Run, tasks: Sequence[str]) -> dict[str, About]:
     """The figures that both runs show.
 
     Those of one class are left out where the runs mean different classes, and the score over all
-    tasks where one run has further tasks.
+    tasks where the runs make it of other tasks, figures, classes or weights.
     """
     metrics = measured({task: a.tasks[task] for task in tasks})
     of_b = measured({task: b.tasks[task] for task in tasks})
     apart = [task for task in tasks if a.positive(task) != b.positive(task)]
-    whole = set(a.tasks) == set(b.tasks)
+    whole = _scored(a) == _scored(b)
     return {
         metric: about
         for metric, about in metrics.items()
@@ -144,14 +154,38 @@ def _shared(a: Run, b: Run, tasks: Sequence[str]) -> dict[str, About]:
     }
 
 
+def _scored(run: Run) -> dict[str, tuple[str, str | None, float]]:
+    """What the selection score is made of: figure, its class, and weight of every task."""
+    weights = run.config.train.select_weights
+    return {
+        name: (
+            task.selects_by,
+            run.positive(name) if task.selects_by in OF_ONE_CLASS else None,
+            weights.get(name, 1.0),
+        )
+        for name, task in run.tasks.items()
+    }
+
+
 def _positives(a: Run, b: Run, tasks: Sequence[str]) -> list[str]:
+    """Whose F1 it is, of tasks of which both runs show figures of one class."""
+    shown = [with_class(measured({t: run.tasks[t] for t in tasks})) for run in (a, b)]
     lines = []
     for task in tasks:
         one, other = a.positive(task), b.positive(task)
-        if one is not None and other is not None:
+        if all(task in own for own in shown):
             apart = f" in A, {other!r} in B: left out"
             lines.append(f"F1 of {task} is that of {one!r}" + ("" if one == other else apart))
     return lines
+
+
+def _other_rows(a: Run, b: Run, tasks: Sequence[str]) -> list[str]:
+    pairs = {task: (a.tasks[task].row_figure, b.tasks[task].row_figure) for task in tasks}
+    return [
+        f"rows of {task} are not compared: they are scored by {one} in A, by {other} in B"
+        for task, (one, other) in pairs.items()
+        if one != other
+    ]
 
 
 def _notes(left: _Side, right: _Side, first: Sequence[Run], second: Sequence[Run]) -> list[str]:

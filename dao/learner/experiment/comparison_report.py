@@ -46,7 +46,7 @@ def comparison_tables(found: Mapping[str, Any]) -> list[Table]:
     heads = ["A - B", "test", "n", "mean", "95 %", "p", "p Holm", "verdict"]
     tables.append(titled("over test rows, paired", heads))
     for test in found["per_example"]:
-        about_test = [labels[test["metric"]], test["test"], str(test["n"])]
+        about_test = [labels.get(test["metric"], test["metric"]), test["test"], str(test["n"])]
         shown = _with_intervals(test["estimate"], test["interval95"])
         ps = map(_p, (test["p"], test["p_holm"]))
         tables[-1].add_row(*about_test, *shown, *ps, test["verdict"])

@@ -10,6 +10,7 @@ from dao.learner.kinds.recorded import Recorded
 __all__ = [
     "CHECK",
     "EFFECTS",
+    "OF_ONE_CLASS",
     "PRIMARY",
     "SECONDARY",
     "SELECTION",
@@ -19,6 +20,7 @@ __all__ = [
     "contrasts",
     "main_figures",
     "measured",
+    "with_class",
 ]
 
 About = Mapping[str, Any]
@@ -28,6 +30,9 @@ SELECTION = "selection"
 """The score that selects models on validation, here on the test rows: the one primary test, so
 that many tasks do not use up the power of Holm's correction."""
 PRIMARY, SECONDARY = "primary", "secondary"
+OF_ONE_CLASS = ("rare_precision", "rare_recall", "rare_f1", "rare_pr_auc", "rare_roc_auc",
+                "precision", "recall", "f1", "pr_auc", "roc_auc")  # fmt: skip
+"""Keys of the figures of a task's positive class."""
 CHECK = "check"
 """In place of a family, where a contrast is a check of the experiment itself."""
 
@@ -126,6 +131,12 @@ def measured(tasks: Mapping[str, Recorded]) -> dict[str, About]:
                     "main": figure.key == task.main_figure,
                 }  # fmt: skip
     return found
+
+
+def with_class(metrics: Mapping[str, About]) -> list[str]:
+    """The tasks of which there are figures of one class."""
+    found = [about["task"] for about in metrics.values() if about["key"] in OF_ONE_CLASS]
+    return list(dict.fromkeys(found))
 
 
 def main_figures(metrics: Mapping[str, About]) -> dict[str, str]:

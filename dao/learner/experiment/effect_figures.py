@@ -115,28 +115,34 @@ def improvements(
 
 def improvement_panels(findings: Mapping[str, Any], metrics: Sequence[str]) -> list[Panel]:
     """Bars of each arm's improvement over the base arm, one panel per metric."""
-    panels = []
+    panels, names = [], _names(findings)
     for metric in metrics:
         found = improvements(findings, metric)
         if not found:
             continue
         about = findings["metrics"][metric]
         told = "; ".join(
-            f"{label(arm)} {number(mean, signed=True)}" for arm, (mean, _, _) in found.items()
+            f"{names[arm]} {number(mean, signed=True)}" for arm, (mean, _, _) in found.items()
         )
         panels.append(
             Panel(
-                partial(_draw_improvements, found=found, about=about),
+                partial(_draw_improvements, found=found, about=about, names=names),
                 f"Mean improvement in {about['label']} over base, paired by seed. {told}.",
             )
         )
     return panels
 
 
+def _names(findings: Mapping[str, Any]) -> dict[str, str]:
+    """Arm -> what readers see in its place."""
+    return {arm: label(arm, findings["tasks"]) for arm in findings["arms"]}
+
+
 def _draw_improvements(
     axes: Axes,
     found: Mapping[str, tuple[float, Interval | None, int]],
     about: Mapping[str, Any],
+    names: Mapping[str, str],
 ) -> None:
     for place, (arm, (mean, interval, _)) in enumerate(found.items()):
         axes.bar(place, mean, width=0.65, color=arm_style(arm)["color"])
@@ -144,7 +150,7 @@ def _draw_improvements(
             axes.plot([place, place], interval, color=INK, linewidth=1.4)
             axes.plot([place] * 2, interval, "_", color=INK, markersize=8)
     axes.axhline(0, color=INK, linewidth=0.8)
-    axes.set_xticks(range(len(found)), [label(arm) for arm in found], rotation=35, ha="right")
+    axes.set_xticks(range(len(found)), [names[arm] for arm in found], rotation=35, ha="right")
     axes.set_xlim(-0.7, max(len(found), 4) - 0.3)
     axes.grid(axis="x", visible=False)
     axes.set_title(f"{about['label']}: improvement over base")
@@ -164,7 +170,7 @@ def cost_panels(
         metrics: which figures.
         costs: label of the cost with its unit -> arm -> mean cost.
     """
-    panels = []
+    panels, names = [], _names(findings)
     for metric in metrics:
         about = findings["metrics"][metric]
         for name, by_arm in costs.items():
@@ -176,10 +182,10 @@ def cost_panels(
             }
             if not points:
                 continue
-            told = "; ".join(f"{label(a)} {x:,.0f}, {number(y)}" for a, (x, y, _) in points.items())
+            told = "; ".join(f"{names[a]} {x:,.0f}, {number(y)}" for a, (x, y, _) in points.items())
             panels.append(
                 Panel(
-                    partial(_draw_cost, points=points, name=name, about=about),
+                    partial(_draw_cost, points=points, name=name, about=about, names=names),
                     f"{about['label']} against {name} of each arm. {told}.",
                 )
             )
@@ -191,11 +197,12 @@ def _draw_cost(
     points: Mapping[str, tuple[float, float, Sequence[float] | None]],
     name: str,
     about: Mapping[str, Any],
+    names: Mapping[str, str],
 ) -> None:
     for arm, (cost, mean, interval) in points.items():
         style = arm_style(arm)
         axes.plot(
-            [cost], [mean], style["marker"], color=style["color"], markersize=8, label=label(arm)
+            [cost], [mean], style["marker"], color=style["color"], markersize=8, label=names[arm]
         )
         if interval and None not in interval:
             axes.plot([cost, cost], interval, color=style["color"], linewidth=1.2)

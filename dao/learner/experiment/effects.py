@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dao.learner.dendrite_share import shares_of_sets
-from dao.learner.experiment.arms import ARMS, known_arms, single
+from dao.learner.experiment.arms import ARMS, known_arms
 from dao.learner.experiment.comparable import check_comparable
-from dao.learner.experiment.contrasts import SELECTION, About, Contrast, contrasts, measured
+from dao.learner.experiment.contrasts import (
+    SELECTION,
+    About,
+    Contrast,
+    contrasts,
+    measured,
+    with_class,
+)
 from dao.learner.experiment.latency import latencies
 from dao.learner.experiment.relative import changes
 from dao.learner.experiment.runs import Run, experiment
@@ -58,7 +65,7 @@ def findings(folder: Path, design: Sequence[str] = tuple(ARMS)) -> dict[str, Any
     tasks = _tasks(arms)
     metrics = measured(tasks)
     figures = {
-        arm: {run.seed: run.figures(_of_arm(arm, metrics)) for run in found}
+        arm: {run.seed: run.figures(_of_arm(found, tasks, metrics)) for run in found}
         for arm, found in arms.items()
     }
     latency = latencies(_of_one_seed(arms))
@@ -74,7 +81,7 @@ def findings(folder: Path, design: Sequence[str] = tuple(ARMS)) -> dict[str, Any
         "metrics": metrics,
         **_references(runs, metrics),
         "arms": {
-            arm: _arm(found, _of_arm(arm, metrics))
+            arm: _arm(found, _of_arm(found, tasks, metrics))
             | ({"latency_ms": latency[arm]} if arm in latency else {})
             for arm, found in arms.items()
             if found
@@ -102,9 +109,10 @@ def _missing(arms: Mapping[str, Sequence[Run]], seeds: Sequence[int]) -> list[di
     return [{"arm": a, "seed": s} for a, found in finished.items() for s in seeds if s not in found]
 
 
-def _of_arm(arm: str, metrics: Mapping[str, About]) -> list[str]:
-    """The figures of an arm; one task alone has no score over all tasks."""
-    return [metric for metric in metrics if not (single(arm) and metric == SELECTION)]
+def _of_arm(runs: Sequence[Run], tasks: Collection[str], metrics: Mapping[str, About]) -> list[str]:
+    """The figures of an arm; without all tasks it has no score over them."""
+    whole = bool(runs) and runs[0].tasks.keys() == set(tasks)
+    return [metric for metric in metrics if whole or metric != SELECTION]
 
 
 def _arm(runs: Sequence[Run], metrics: Sequence[str]) -> dict[str, Any]:
@@ -186,11 +194,9 @@ def _tasks(arms: Mapping[str, Sequence[Run]]) -> dict[str, Recorded]:
 
 def _positives(metrics: Mapping[str, About], runs: Sequence[Run]) -> list[str]:
     """Whose F1 it is, where a figure is of one class."""
-    of_one = {about["task"] for about in metrics.values() if about["key"] in ("rare_f1", "f1")}
-    found = {
-        (task, run.positive(task)) for run in runs for task in run.config.tasks if task in of_one
-    }
-    return sorted(f"F1 of {task} is that of {name!r}" for task, name in found if name)
+    of_one = with_class(metrics)
+    found = {(task, run.positive(task)) for run in runs for task in of_one if task in run.tasks}
+    return sorted(f"F1 of {task} is that of {name!r}" for task, name in found)
 
 
 def _notes(report: Mapping[str, Any], runs: Sequence[Run], asked: Sequence[Contrast]) -> list[str]:

@@ -30,7 +30,8 @@ def worse_arms(findings: Mapping[str, Any]) -> list[str]:
                 by = ", ".join(f"{name} {number(figure)}" for name, figure in beaten.items())
                 told.append(f"{about['label']} {number(value)} ({by})")
         if told:
-            lines.append(f"{label(arm)} is worse than a plain model: {'; '.join(told)}.")
+            name = label(arm, findings["tasks"])
+            lines.append(f"{name} is worse than a plain model: {'; '.join(told)}.")
     return lines
 
 
@@ -41,6 +42,6 @@ def dendrite_lines(findings: Mapping[str, Any]) -> list[str]:
         for arm, content in findings["arms"].items()
         if content.get("output_shares_of_sets")
         for line in contribution(
-            content["output_shares_of_sets"], content.get("dendrites_lr", 1.0), label(arm)
+            content["output_shares_of_sets"], content.get("dendrites_lr", 1.0), arm
         )
     ]

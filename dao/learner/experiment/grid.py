@@ -14,6 +14,7 @@ from dao.learner.record import RunFolder
 
 __all__ = ["Cell", "check_not_other", "check_shared", "experiment_folder", "grid"]
 
+SPLIT = "split_tasks"
 VARIED = (*(setting for setting in SETS_APART if setting != "tasks"), "seed")
 
 
@@ -110,7 +111,8 @@ def check_not_other(cell: Cell) -> None:
     if not folder.finished and not resumable:
         return
     found, asked = _settings(folder.config()), _settings(cell.cfg)
-    for key in [key for key in {**asked, **found} if key not in PLACES]:
+    places = (*PLACES, *([SPLIT] if _before_split_tasks(folder) else []))
+    for key in [key for key in {**asked, **found} if not _below(key, places)]:
         if not _same(key, found.get(key), asked.get(key)):
             state = "a finished run" if folder.finished else "an unfinished run"
             raise UserError(
@@ -118,6 +120,16 @@ def check_not_other(cell: Cell) -> None:
                 f"`{key}` {found.get(key)!r} in place of {asked.get(key)!r}. Give the old value, "
                 f"another --output, or remove the folder."
             )
+
+
+def _before_split_tasks(folder: RunFolder) -> bool:
+    """Whether the run is of an earlier revision, whose settings could not tell what splits."""
+    text = (folder.path / "config.yaml").read_text(encoding="utf-8")
+    return not any(line.startswith(f"{SPLIT}:") for line in text.splitlines())
+
+
+def _below(key: str, names: Sequence[str]) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
 def _same(key: str, found: Any, asked: Any) -> bool:  # noqa: ANN401

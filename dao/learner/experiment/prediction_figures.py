@@ -12,7 +12,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from sklearn.metrics import confusion_matrix
 
-from dao.learner.experiment.arms import label
 from dao.learner.experiment.figures import INK, Panel, arm_style
 from dao.learner.experiment.runs import Run
 from dao.learner.numbers import number
@@ -43,8 +42,8 @@ def confusion_panel(arm: str, runs: Sequence[Run], task: str) -> Panel | None:
     right = int(np.trace(counts))
     told = f"{right} of {counts.sum()} right over {_seeds(runs)}"
     return Panel(
-        partial(_draw_confusion, counts=counts, classes=classes, title=f"{task}: {label(arm)}"),
-        f"Confusion matrix of {task}, {label(arm)}: {told}.",
+        partial(_draw_confusion, counts=counts, classes=classes, title=f"{task}: {arm}"),
+        f"Confusion matrix of {task}, {arm}: {told}.",
         (4.3, 3.9),
     )
 
@@ -85,8 +84,8 @@ def score_panel(arm: str, runs: Sequence[Run], task: str) -> Panel | None:
     actual, predicted = (rows[c].astype(float).to_numpy() for c in (f"{task}_target", task))
     error = float(np.mean((actual - predicted) ** 2))
     return Panel(
-        partial(_draw_scores, actual=actual, predicted=predicted, title=f"{task}: {label(arm)}"),
-        f"Predicted against true score of {task}, {label(arm)}, {len(rows):,} predictions over "
+        partial(_draw_scores, actual=actual, predicted=predicted, title=f"{task}: {arm}"),
+        f"Predicted against true score of {task}, {arm}, {len(rows):,} predictions over "
         f"{_seeds(runs)}; mean squared error {number(error)}.",
         (4.3, 4.0),
     )
@@ -115,8 +114,8 @@ def labels_panel(arm: str, runs: Sequence[Run], task: str) -> Panel | None:
     rows = {name: int(known[0][name]["support"]) for name in names}
     told = "; ".join(f"{name} {value:.3f}" for name, value in f1.items())
     return Panel(
-        partial(_draw_labels, f1=f1, rows=rows, title=f"{task}: {label(arm)}", arm=arm),
-        f"F1 of the labels of {task}, {label(arm)}. {told}.",
+        partial(_draw_labels, f1=f1, rows=rows, title=f"{task}: {arm}", arm=arm),
+        f"F1 of the labels of {task}, {arm}. {told}.",
         (4.3, 1.2 + 0.22 * max(6, len(names))),
     )
 
@@ -178,13 +177,14 @@ def calibration(runs: Sequence[Run], task: str) -> Reliability | None:
     rows = _pooled(runs, [f"{task}_target", task, *columns])
     if not classes or rows.empty:
         return None
-    confidence = rows[columns].astype(float).max(axis=1).to_numpy()
+    called = [classes.index(name) for name in rows[task]]  # not always the most probable
+    confidence = rows[columns].to_numpy(dtype=float)[range(len(rows)), called]
     return reliability(confidence, (rows[task] == rows[f"{task}_target"]).to_numpy())
 
 
 def calibration_panel(found: dict[str, Reliability], task: str) -> Panel:
     """Share of right predictions of a task against confidence, one line per arm."""
-    told = "; ".join(f"{label(a)} ECE {number(r.ece)}" for a, r in found.items())
+    told = "; ".join(f"{a} ECE {number(r.ece)}" for a, r in found.items())
     return Panel(
         partial(_draw_calibration, found=found, title=f"{task}: calibration"),
         f"{task}: reliability of the predicted class's probability. {told}.",
@@ -205,7 +205,7 @@ def _draw_calibration(axes: Axes, found: dict[str, Reliability], title: str) -> 
             s=size,
             color=style["color"],
             marker=marker,
-            label=label(arm),
+            label=arm,
         )
     axes.set_xlim(0, 1.02)
     axes.set_ylim(0, 1.02)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dao.learner.experiment.arms import label
 from dao.learner.experiment.figures import Panel
 from dao.learner.experiment.page import Figure, Section, Table, Text
 from dao.learner.experiment.prediction_figures import (
@@ -99,7 +98,7 @@ def _calibration(runs: Runs, tasks: Sequence[str]) -> Section:
         "by rows."
     )
     rows = [
-        [task, label(arm), f"{curve.count.sum():,}", number(curve.ece)]
+        [task, arm, f"{curve.count.sum():,}", number(curve.ece)]
         for task, curves in found.items()
         for arm, curve in curves.items()
     ]

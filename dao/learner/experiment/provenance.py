@@ -6,10 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dao.learner.experiment.arms import label
 from dao.learner.experiment.comparable import FREE
 from dao.learner.experiment.page import Table
-from dao.learner.experiment.runs import Runs
+from dao.learner.experiment.runs import Run, Runs, labels
 from dao.learner.experiment.tables import NOTHING
 
 __all__ = ["provenance_tables", "without_folders"]
@@ -20,34 +19,47 @@ FOLDER = re.compile(r"(?:(?<=^)|(?<=[\s=,'\"(\[]))(?:~|[A-Za-z]:)?[\\/](?:[^\\/\
 
 def provenance_tables(runs: Runs) -> list[Table]:
     """Settings that all runs share, those in which arms differ, data, versions and revision."""
-    configs = {arm: next(iter(seeds.values())).settings for arm, seeds in runs.items()}
-    names = sorted({key for config in configs.values() for key in config} - set(FREE))
+    configs = {arm: _settings(next(iter(seeds.values()))) for arm, seeds in runs.items()}
+    keys = sorted({key for config in configs.values() for key in config} - set(FREE))
     shared, differing = [], []
-    for key in names:
-        values = {arm: _shown(config.get(key)) for arm, config in configs.items()}
+    for key in keys:
+        # Arms without a task have none of its options, which makes no difference of them.
+        of_task = key.startswith("tasks.")
+        values = {
+            arm: _shown(config.get(key))
+            for arm, config in configs.items()
+            if key in config or not of_task
+        }
         if len(set(values.values())) == 1:
             shared.append([key, next(iter(values.values()))])
         else:
-            differing.append([key, *values.values()])
+            differing.append([key, *(values.get(arm, NOTHING) for arm in configs)])
     rows = [[key, _by_arm(values)] for key, values in _gathered(runs).items()]
     tables = [Table("Data, versions and revision of all runs", ("what", "value"), rows, True)]
     if differing:
-        head = ["setting", *(label(arm) for arm in configs)]
+        head = ["setting", *labels(runs).values()]
         tables.append(Table("Settings in which the arms differ", head, differing, True))
     if shared:
         tables.append(Table("Settings of every run", ("setting", "value"), shared, True, True))
     return tables
 
 
+def _settings(run: Run) -> dict[str, Any]:
+    """The settings of a run, with the names of its tasks; what splits the data is the same."""
+    kept = {k: v for k, v in run.settings.items() if k.partition(".")[0] != "split_tasks"}
+    return kept | {"tasks": ", ".join(run.config.tasks)}
+
+
 def _gathered(runs: Runs) -> dict[str, dict[str, list[str]]]:
     """What was recorded -> its value -> the arms that recorded it."""
     found: dict[str, dict[str, list[str]]] = {}
+    names = labels(runs)
     for arm, seeds in runs.items():
         for run in seeds.values():
             for key, value in _facts(run.metrics).items():
                 arms = found.setdefault(key, {}).setdefault(_shown(value), [])
-                if label(arm) not in arms:
-                    arms.append(label(arm))
+                if names[arm] not in arms:
+                    arms.append(names[arm])
     return found
 
 

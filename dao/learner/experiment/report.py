@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from dao.learner.experiment import tables
-from dao.learner.experiment.arms import ARMS, label, single
+from dao.learner.experiment.arms import ARMS, label
 from dao.learner.experiment.effect_figures import cost_panels, effect_panels, improvement_panels
 from dao.learner.experiment.figures import Panel, png
 from dao.learner.experiment.first_lines import dendrite_lines, worse_arms
@@ -46,14 +46,10 @@ def write_report(folder: Path, findings: Mapping[str, Any]) -> None:
             may be absent.
     """
     design = findings.get("design", list(ARMS))
-    measured = {
-        metric: about
-        for metric, about in findings["metrics"].items()
-        if any(arm["values"].get(metric) for arm in findings["arms"].values())
-    }
-    findings = {**findings, "metrics": measured, "design": design}
+    gaps = tables.missing({**findings, "design": design})
+    findings = {**findings, "metrics": tables.measured(findings), "design": design}
     runs = read_runs(folder, findings["arms"], findings["seeds"])
-    sections = _sections(findings, runs)
+    sections = _sections(findings, runs, gaps)
     title = f"{findings['name']}: {_subject(design)}"
     _write_pictures(folder, sections)
     write_atomically(folder / "Results.csv", results_csv(findings, runs))
@@ -61,21 +57,19 @@ def write_report(folder: Path, findings: Mapping[str, Any]) -> None:
     write_atomically(folder / "report.html", html(title, sections))
 
 
-def _sections(findings: Mapping[str, Any], runs: Runs) -> list[Section]:
+def _sections(findings: Mapping[str, Any], runs: Runs, gaps: Sequence[str]) -> list[Section]:
     metrics = list(findings["metrics"])
     many = len(tables.mains(findings)) > MOST
-    shown = [*tables.headlines(findings), *tables.mains(findings)] if many else metrics
-    tasks = [
-        task for task in dict.fromkeys(a["task"] for a in findings["metrics"].values()) if task
-    ]
-    design, gaps = findings["design"], tables.missing(findings)
-    first = [*worse_arms(findings), *tables.headline(findings), *tables.beside(findings)]
+    shown = [*tables.primary(findings), *tables.mains(findings)] if many else metrics
+    tasks = findings["tasks"]
+    design = findings["design"]
+    first = [*worse_arms(findings), *tables.sentences(findings), *tables.beside(findings)]
     lead: list[Part] = [Bullets([*first, *dendrite_lines(findings)])]
     lead += [Text(note, quiet=True) for note in (*gaps, DETECTABLE)]
     return [
         Section("Findings", lead),
         figure("Effects", "figures/effects.png", effect_panels(findings, shown), EFFECTS),
-        Section("Arms", [tables.arms_table(findings), Text(_arms_note(design), quiet=True)]),
+        Section("Arms", [tables.arms_table(findings), Text(_arms_note(design, tasks), quiet=True)]),
         _effects(findings),
         *_relative(findings),
         _per_example(findings),
@@ -94,10 +88,10 @@ def _subject(design: Sequence[str]) -> str:
     return " and ".join(parts) or "arms beside each other"
 
 
-def _arms_note(design: Sequence[str]) -> str:
+def _arms_note(design: Sequence[str], tasks: Sequence[str]) -> str:
     """What the arms are that are not named after what they have."""
     told = [text for arm, text in ARM_NOTES.items() if arm in design]
-    alone = [label(arm) for arm in design if single(arm)]
+    alone = [label(arm, tasks) for arm in design if arm in tasks]
     told += [f"{', '.join(alone)}: one task."] if alone else []
     return " ".join([*told, ARMS_END])
 
@@ -172,7 +166,7 @@ def _per_example(findings: Mapping[str, Any]) -> Section:
 
 def _improvement(findings: Mapping[str, Any]) -> Section:
     mains = tables.mains(findings)
-    shown = [*tables.headlines(findings), *(mains if len(mains) <= MOST else [])]
+    shown = [*tables.primary(findings), *(mains if len(mains) <= MOST else [])]
     panels = improvement_panels(findings, shown)
     caption = "Paired by seed; bar: mean; whisker: 95 % t interval of the mean difference."
     if not panels:
@@ -184,14 +178,14 @@ def _improvement(findings: Mapping[str, Any]) -> Section:
 def _training(findings: Mapping[str, Any], runs: Runs, tasks: Sequence[str]) -> Section:
     shown = list(findings["metrics"])
     if len(tasks) > MOST:  # pictures that nobody would look through
-        tasks, shown = tasks[:MOST], tables.headlines(findings)
+        tasks, shown = tasks[:MOST], tables.primary(findings)
     panels = loss_panels(runs, tasks) + validation_panels(runs, findings, shown)
     return figure("Training and validation", TRAINING, panels, CURVES)
 
 
 def _costs(findings: Mapping[str, Any], runs: Runs) -> Section:
     costs = _cost_figures(findings, runs)
-    panels = cost_panels(findings, tables.headlines(findings), costs)
+    panels = cost_panels(findings, tables.primary(findings), costs)
     table = costs | {
         "sets of dendrites kept": {
             arm: fmean(kept.values())
@@ -209,9 +203,7 @@ def _costs(findings: Mapping[str, Any], runs: Runs) -> Section:
     )
     absent = [n for n in ("latency", "memory") if not any(n in name for name in shown)]
     note = [Text(f"Left out: {' and '.join(absent)}, not recorded.", quiet=True)] if absent else []
-    return Section(
-        section.title, [*section.parts, tables.cost_table(shown, findings["arms"]), *note]
-    )
+    return Section(section.title, [*section.parts, tables.cost_table(shown, findings), *note])
 
 
 def _cost_figures(findings: Mapping[str, Any], runs: Runs) -> dict[str, dict[str, float]]:

@@ -14,13 +14,13 @@ import pandas as pd
 
 from dao.errors import UserError
 from dao.learner.config import Config
-from dao.learner.experiment.arms import KNOWN, known_arms
+from dao.learner.experiment.arms import KNOWN, known_arms, label
 from dao.learner.experiment.contrasts import SELECTION
 from dao.learner.kinds.recorded import Recorded, recorded_tasks, selection
 from dao.learner.record import RunFolder
 from dao.learner.spreadsheets import unguarded
 
-__all__ = ["Run", "Runs", "experiment", "flat", "read_arm", "read_run", "read_runs"]
+__all__ = ["Run", "Runs", "experiment", "flat", "labels", "read_arm", "read_run", "read_runs"]
 
 SEED = re.compile(r"seed=(\d+)")
 
@@ -140,6 +140,11 @@ class Run:
 
 Runs = Mapping[str, Mapping[int, Run]]
 """Arm -> seed -> run."""
+
+
+def labels(runs: Runs) -> dict[str, str]:
+    """Arm -> what readers see in its place."""
+    return {arm: label(arm, next(iter(own.values())).config.tasks) for arm, own in runs.items()}
 
 
 def _early_scores(frame: pd.DataFrame, *, numbers: bool) -> pd.Series:

@@ -60,14 +60,22 @@ def read_grid(options: Sequence[str]) -> dict[str, list[Any]]:
             )
         if len({str(value) for value in values}) < len(values):
             raise UserError(f"--grid should name each value once. Found {text!r}.")
-        fixed = any(key == name or key.startswith(f"{name}.") for name in FIXED)
-        if fixed or key.rpartition(".")[2] in OF_TASKS:
+        if _fixed(key):
             raise UserError(
                 f"--grid should vary settings whose runs are scored alike. Found {key!r}. Train "
                 f"with each value by itself, and compare over several seeds."
             )
         found[key] = values
     return found
+
+
+def _fixed(key: str) -> bool:
+    """Whether runs that differ in this setting are not scored alike."""
+    own = key.removeprefix("tasks.")  # options of a task may be given without it
+    section, _, option = own.rpartition(".")
+    if section and section not in Config.model_fields and "." not in section:
+        return option in OF_TASKS
+    return any(key == name or key.startswith(f"{name}.") for name in FIXED)
 
 
 def _settled(key: str, values: Sequence[Any]) -> list[Any]:
@@ -141,7 +149,10 @@ def run_search(
         typer.Exit: stopped.
     """
     check_one_process()
-    combinations = cells(settings, grid)
+    combinations = [
+        cell._replace(cfg=read_data(cell.cfg)[0]) if cell.cfg.undecided else cell
+        for cell in cells(settings, grid)
+    ]
     for cell in combinations:
         check_not_other(cell)
     folder = search_folder(load_config(*settings))

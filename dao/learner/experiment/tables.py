@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dao.learner.experiment.arms import ARMS, label
@@ -20,13 +20,14 @@ __all__ = [
     "cost_table",
     "effects_table",
     "formulas",
-    "headline",
-    "headlines",
     "mains",
+    "measured",
     "missing",
     "number",
     "per_example_table",
+    "primary",
     "relative_table",
+    "sentences",
 ]
 
 NOTHING, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
@@ -62,7 +63,7 @@ def _interval(bounds: Sequence[float | None] | None, *, signed: bool = False) ->
     return " to ".join(number(bound, signed=signed) for bound in bounds)
 
 
-def headlines(findings: Mapping[str, Any]) -> list[str]:
+def primary(findings: Mapping[str, Any]) -> list[str]:
     """The metrics that the primary tests are about."""
     return [m for m, about in findings["metrics"].items() if about["family"] == PRIMARY]
 
@@ -72,9 +73,9 @@ def mains(findings: Mapping[str, Any]) -> list[str]:
     return list(main_figures(findings["metrics"]).values())
 
 
-def headline(findings: Mapping[str, Any]) -> list[str]:
+def sentences(findings: Mapping[str, Any]) -> list[str]:
     """What the numbers allow to say, a sentence each, and no more."""
-    metrics = headlines(findings)
+    metrics = primary(findings)
     effects = [e for e in findings["effects"] if e["metric"] in metrics]
     tested = [e for e in effects if e.get("p_holm") is not None and e.get("family") != CHECK]
     names = " and ".join(findings["metrics"][m]["label"] for m in metrics)
@@ -140,10 +141,26 @@ def _count(n: int, noun: str) -> str:
 
 
 def missing(findings: Mapping[str, Any]) -> list[str]:
-    """Arms and seeds of the design that the findings are without."""
-    absent = [label(a) for a in findings.get("design", ARMS) if a not in findings["arms"]]
+    """Arms, figures and seeds that the findings are without."""
+    absent = [_name(a, findings) for a in findings.get("design", ARMS) if a not in findings["arms"]]
     lines = [f"Missing arms: {', '.join(absent)}."] if absent else []
+    unmeasured = [
+        about["label"]
+        for metric, about in findings["metrics"].items()
+        if not _measured(metric, findings)
+    ]
+    lines += [f"Not measured: {', '.join(unmeasured)}."] if unmeasured else []
     return [*lines, *(f"{note}." for note in findings["notes"])]
+
+
+def measured(findings: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures that some arm has."""
+    found = findings["metrics"]
+    return {metric: found[metric] for metric in found if _measured(metric, findings)}
+
+
+def _measured(metric: str, findings: Mapping[str, Any]) -> bool:
+    return any(arm["values"].get(metric) for arm in findings["arms"].values())
 
 
 def arms_table(findings: Mapping[str, Any]) -> Table:
@@ -158,7 +175,7 @@ def arms_table(findings: Mapping[str, Any]) -> Table:
             bounds = _interval(content.get("t95", {}).get(metric))
             cells.append("" if mean is None else number(mean) + _bracketed(bounds))
         seeds = max((len(v) for v in content["values"].values()), default=0)
-        rows.append([label(arm), str(seeds), *cells])
+        rows.append([_name(arm, findings), str(seeds), *cells])
     plain = dict(findings.get("baselines", {}))
     if best := findings.get("best_reachable"):
         plain["best reachable (noise of known size)"] = best
@@ -166,6 +183,10 @@ def arms_table(findings: Mapping[str, Any]) -> Table:
         cells = ["" if values.get(m) is None else number(values[m]) for m in metrics]
         rows.append([name, "", *cells])
     return Table("Test split: mean over seeds [95 % t interval of the mean]", head, rows)
+
+
+def _name(arm: str, findings: Mapping[str, Any]) -> str:
+    return label(arm, findings["tasks"])
 
 
 def _bracketed(bounds: str) -> str:
@@ -209,7 +230,7 @@ def per_example_table(findings: Mapping[str, Any]) -> Table | None:
     )  # fmt: skip
     rows = [
         [
-            f"{label(t['a'])} - {label(t['b'])}",
+            f"{_name(t['a'], findings)} - {_name(t['b'], findings)}",
             findings["metrics"].get(t["metric"], {}).get("label", t["metric"]),
             t["test"],
             f"{t['n']:,}",
@@ -244,10 +265,13 @@ def relative_table(findings: Mapping[str, Any]) -> Table | None:
     )
 
 
-def cost_table(costs: Mapping[str, Mapping[str, float]], arms: Iterable[str]) -> Table:
+def cost_table(costs: Mapping[str, Mapping[str, float]], findings: Mapping[str, Any]) -> Table:
     """What each arm costs, means over seeds; `costs` by label, then arm."""
     columns = [_alike(by_arm) for by_arm in costs.values()]
-    rows = [[label(arm), *(column.get(arm, "") for column in columns)] for arm in arms]
+    rows = [
+        [_name(arm, findings), *(column.get(arm, "") for column in columns)]
+        for arm in findings["arms"]
+    ]
     return Table("Means over seeds", ["arm", *costs], rows)
 
 

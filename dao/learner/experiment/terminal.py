@@ -26,11 +26,11 @@ def print_report(folder: Path, findings: Mapping[str, Any]) -> None:
     Of many tasks, the tables of the main figures are in the report alone.
     """
     mains = tables.mains(findings)
-    shown = [*tables.headlines(findings), *(mains if len(mains) <= FEW else [])]
+    shown = [*tables.primary(findings), *(mains if len(mains) <= FEW else [])]
     found = [tables.effects_table(findings, metric) for metric in shown]
     lines = [
         *worse_arms(findings),
-        *tables.headline(findings),
+        *tables.sentences(findings),
         *tables.beside(findings),
         *dendrite_lines(findings),
         *tables.missing(findings),

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
-from dao.learner.experiment.arms import label, single
 from dao.learner.experiment.figures import INK, NARROW, Panel, arm_style, task_style
-from dao.learner.experiment.runs import Run, Runs
+from dao.learner.experiment.runs import Run, Runs, labels
 from dao.learner.numbers import number
 
 __all__ = ["dao_panels", "growth_marks", "loss_panels", "validation_panels"]
@@ -42,7 +41,7 @@ def validation_panels(
         curves = {
             arm: _validated(seeds.values(), about["task"], about["key"])
             for arm, seeds in runs.items()
-            if about["task"] is not None or not single(arm)
+            if about["task"] is not None or arm not in findings["tasks"]
         }
         if any(curves.values()):
             name = f"{about['label']} ({about['unit']})"
@@ -63,14 +62,15 @@ Curve = Sequence[Point]
 
 def _panel(title: str, curves: Mapping[str, Curve], name: str, runs: Runs) -> Panel:
     shown = {arm: curve for arm, curve in curves.items() if curve}
-    told = "; ".join(f"{label(a)} ends at {number(curve[-1].mean)}" for a, curve in shown.items())
+    names = labels(runs)
+    told = "; ".join(f"{names[a]} ends at {number(curve[-1].mean)}" for a, curve in shown.items())
     marks = growth_marks({arm: runs[arm] for arm in shown})
     marked = "".join(
         f" {words[0].upper()}{words[1:]}: after step {', '.join(map(str, steps))}."
         for words, steps in marks.items()
     )
     return Panel(
-        partial(_draw_curves, curves=shown, name=name, title=title, marks=marks),
+        partial(_draw_curves, curves=shown, name=name, title=title, marks=marks, names=names),
         f"{title} over training steps. {told}.{marked}",
         WIDE,
     )
@@ -95,10 +95,11 @@ def growth_marks(runs: Runs) -> dict[str, list[int]]:
 def _words(arms: Sequence[str], runs: Runs) -> str:
     grown = {run.config.dendrites.grown for arm in arms for run in runs[arm].values()}
     what = "growth or restart" if len(grown) > 1 else "growth" if True in grown else "restart"
-    others = [label(arm) for arm in runs if arm not in arms]
+    names = labels(runs)
+    others = [names[arm] for arm in runs if arm not in arms]
     if not others:
         return what
-    named = ", ".join(map(label, arms)) if len(arms) <= len(others) else None
+    named = ", ".join(names[arm] for arm in arms) if len(arms) <= len(others) else None
     return f"{what} in {named or 'all but ' + ', '.join(others)}"
 
 
@@ -108,13 +109,14 @@ def _draw_curves(
     name: str,
     title: str,
     marks: Mapping[str, Sequence[int]],
+    names: Mapping[str, str],
 ) -> None:
     banded = False
     for arm, curve in curves.items():
         style = arm_style(arm)
         marker = style.pop("marker") if len(curve) < BINS // 2 else style.pop("marker") and None
         axes.plot([p.step for p in curve], [p.mean for p in curve], marker=marker,
-                  label=label(arm), **style)  # fmt: skip
+                  label=names[arm], **style)  # fmt: skip
         known = [(p.step, p.mean - d, p.mean + d) for p in curve if (d := p.deviation) is not None]
         if known:
             places, low, high = zip(*known, strict=True)
@@ -136,7 +138,7 @@ def _validated(runs: Iterable[Run], task: str | None, key: str) -> list[Point]:
     found: dict[int, list[tuple[float, float]]] = {}
     for run in runs:
         for index, row in enumerate(run.validations):
-            value = row["score"] if task is None else row["metrics"].get(task, {}).get(key)
+            value = row.get("score") if task is None else row["metrics"].get(task, {}).get(key)
             if value is not None:
                 found.setdefault(index, []).append((row["step"], value))
     return [_point(pairs) for _, pairs in sorted(found.items())]

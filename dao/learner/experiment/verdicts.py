@@ -124,13 +124,17 @@ def over_rows(pairs: Iterable[tuple[Sequence[Run], Sequence[Run]]]) -> list[dict
             test rows are the same.
 
     Returns:
-        For each pair and task that both have: metric, a, b, test, seeds, n (test rows), estimate
-        (a - b), interval95, p, p_holm, significant, verdict; JSON-able. The interval is that of
-        the bootstrap in all cases.
+        For each pair and task that both have, with rows scored by one figure: metric, a, b, test,
+        seeds, n (test rows), estimate (a - b), interval95, p, p_holm, significant, verdict;
+        JSON-able. The interval is that of the bootstrap in all cases.
     """
     tests, better = [], {}
     for a, b in pairs:
-        shared = [task for task in a[0].config.tasks if task in b[0].config.tasks]
+        shared = [
+            name
+            for name, task in a[0].tasks.items()
+            if name in b[0].tasks and b[0].tasks[name].row_figure == task.row_figure
+        ]
         named = {"a": a[0].arm, "b": b[0].arm, "seeds": sorted({run.seed for run in (*a, *b)})}
         for task in shared:
             left, right = _scores(a, task), _scores(b, task)

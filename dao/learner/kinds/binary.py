@@ -32,8 +32,9 @@ from dao.learner.kinds.base import (
     TaskSettings,
     probabilities,
 )
-from dao.learner.kinds.cells import natural, parse_name
+from dao.learner.kinds.cells import named, natural, parse_name
 from dao.learner.kinds.figures import Figure
+from dao.learner.kinds.regression import parse_number
 from dao.learner.kinds.thresholds import best_threshold
 from dao.learner.wording import count, listed, shown
 
@@ -59,12 +60,23 @@ class BinarySettings(TaskSettings):
     """Probability from which on a text is called positive; `validation`: the one with the best F1
     on the validation rows, chosen once the model is selected."""
 
-    @field_validator("threshold")
+    @field_validator("threshold", mode="before")
     @classmethod
-    def _probability(cls, threshold: float | str) -> float | str:
-        if isinstance(threshold, float) and not 0 < threshold < 1:
+    def _probability(cls, threshold: object) -> object:
+        if threshold == "validation":
+            return threshold
+        try:
+            number = None if isinstance(threshold, bool) else parse_number(threshold)
+        except ValueError:
+            number = None
+        if number is None or not 0 < number < 1:
             raise ValueError("should be between 0 and 1, or `validation`")
-        return threshold
+        return number
+
+    @field_validator("positive")
+    @classmethod
+    def _named(cls, positive: str) -> str:
+        return named(positive)
 
 
 class Binary(Task):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-__all__ = ["natural", "parse_name"]
+__all__ = ["named", "natural", "parse_name"]
 
 INTEGER_LIKE = re.compile(r"-?\d+\.0+")
 DIGITS = re.compile(r"(\d+)")
@@ -29,6 +29,22 @@ def parse_name(cell: object) -> str | None:
     if INTEGER_LIKE.fullmatch(text):
         text = text.split(".")[0]
     return text or None
+
+
+def named(text: str) -> str:
+    """A name in the settings, spelled as `parse_name` spells cells; empty where none is given.
+
+    Raises:
+        ValueError: No cell can have this name.
+
+    Example:
+        >>> named("1.0"), named("")
+        ('1', '')
+    """
+    try:
+        return parse_name(text) or ""
+    except ValueError as error:
+        raise ValueError(f"should be {error}") from None
 
 
 def natural(names: Sequence[str]) -> list[str]:

@@ -28,7 +28,7 @@ from dao.learner.kinds.base import (
     TaskSettings,
     left_train,
 )
-from dao.learner.kinds.cells import natural, parse_name
+from dao.learner.kinds.cells import named, natural, parse_name
 from dao.learner.kinds.class_losses import class_weights as weights_of
 from dao.learner.kinds.class_losses import focal_loss, loss_notes
 from dao.learner.kinds.cuts import class_names, classes_of, thresholds_of
@@ -40,7 +40,6 @@ __all__ = ["Classification", "ClassificationSettings"]
 
 MISSING = -100  # the index that torch's cross-entropy ignores
 EXPONENT = re.compile(r"[+-]?\d+[eE][+-]?\d+")  # which YAML 1.1 takes for text
-SELECTORS = ("accuracy", "macro_f1", "rare_f1")
 LINEAR = "TF-IDF + logistic regression"
 
 
@@ -73,6 +72,11 @@ class ClassificationSettings(TaskSettings):
     label_column: str = ""
     """With `cut`: a column that the data may have for these classes, which is not read."""
 
+    @field_validator("positive")
+    @classmethod
+    def _named(cls, positive: str) -> str:
+        return named(positive)
+
     @field_validator("cut", mode="before")
     @classmethod
     def _cuts(cls, cut: object) -> object:
@@ -98,7 +102,7 @@ class Classification(Task):
         select_by: The figure that selects a model: accuracy, macro_f1, or rare_f1, the F1 of
             `positive`.
         positive: The class whose own figures are given, or None.
-        loss_kind: "ce" or "focal" (`tasks.class_losses.focal_loss`).
+        loss_kind: "ce" or "focal" (`class_losses.focal_loss`).
         focal_gamma: Of the focal loss.
         label_smoothing: Share of the target that is spread over all classes.
         thresholds: Where the classes were cut from a score, what they were cut at.
@@ -395,10 +399,6 @@ def _refuse_unseen(
 def _positive(
     name: str, wanted: str, classes: list[str], labels: list[Any], select_by: str
 ) -> str | None:
-    if select_by not in SELECTORS:
-        raise UserError(
-            f"`{name}.select_by` should be one of {', '.join(SELECTORS)}. Found {select_by!r}."
-        )
     if wanted and wanted not in classes:
         raise UserError(
             f"`{name}.positive` should be one of the classes {', '.join(classes)}. Found "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -11,7 +12,7 @@ from torch import nn
 
 from dao.learner.kinds import KINDS
 from dao.learner.kinds.base import TaskSettings
-from dao.learner.wording import listed
+from dao.learner.wording import listed, shown
 from dao.learner.words import Typed, Word, as_text, settled
 
 __all__ = [
@@ -30,10 +31,13 @@ BUILT_IN: Mapping[str, Mapping[str, Any]] = {
 }
 """Tasks that need no declaration."""
 
-NAME = re.compile(r"[^\W\d][\w-]*")
+NAME = re.compile(r"[^\W\d_][\w-]*")
 LONGEST = 60  # characters; it becomes part of folder names
 TABLE = ("id", "text", "split", "domain")
-ARMS = ("base", "dao", "dendrites", "sham", "capacity", "restart", "experts", "single", "selection")
+ARMS = (
+    "base", "dao", "dao-paper", "dendrites", "sham", "capacity", "restart", "experts", "single",
+    "selection",
+)  # fmt: skip
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "prefix")
 SUFFIXES = ("_target", "_row_score", "_set", "_low", "_high", "_unsure")
 """Ends of columns in tables of predictions."""
@@ -108,7 +112,8 @@ class _AnyKind:
 def settled_task(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a task with words as they were typed where its kind takes text."""
     kind = as_text(given.get("kind")) or BUILT_IN.get(name, {}).get("kind")
-    return settled(KINDS[kind].options if kind in KINDS else _AnyKind, given)
+    known = KINDS.get(kind) if isinstance(kind, str) else None
+    return settled(known.options if known else _AnyKind, given)
 
 
 def with_columns(
@@ -128,12 +133,11 @@ def with_columns(
         for name, settings in tasks.items()
     }
     classes, score = BUILT_IN
-    said = settled_task(classes, tasks.get(classes, {}))  # a file may say `cut: null`
-    if said.get("cut") is not None:
-        own = said.get("column")
-        label = columns.get(classes) or said.get("label_column")
-        elsewhere = columns.get(score) or tasks.get(score, {}).get("column")
-        read = columns.get(score) or own or elsewhere or BUILT_IN[score]["column"]
+    asked, other = (settled_task(name, tasks.get(name, {})) for name in (classes, score))
+    if asked.get("cut") is not None:
+        label = columns.get(classes) or asked.get("label_column")
+        read = columns.get(score) or asked.get("column") or other.get("column")
+        read = read or BUILT_IN[score]["column"]
         names = {"column": read, "label_column": label or BUILT_IN[classes]["column"]}
         found[classes] = {**tasks[classes], **names}
     return found
@@ -153,14 +157,29 @@ def task_settings(name: str, given: Mapping[str, Any]) -> TaskSettings:
         **{key: said.get(key, known.get(key, "")) for key in ("kind", "column")},
     }
     kind = asked["kind"]
-    if kind and kind not in KINDS:
+    if kind and not (isinstance(kind, str) and kind in KINDS):
         raise ValueError(f"`tasks.{name}.kind` should be one of {', '.join(KINDS)}. Found {kind!r}")
     model: type[TaskSettings] = KINDS[kind].options if kind else Undecided
     try:
         found = model.model_validate(asked)
     except ValidationError as error:
         raise ValueError("; ".join(_explained(name, kind, e) for e in error.errors())) from None
-    return found if not kind else _checked(name, found)
+    if isinstance(found, Undecided):
+        _check_plain(name, found.model_extra or {})
+        return found
+    return _checked(name, found)
+
+
+def _check_plain(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse options that a settings file cannot hold, whatever the kind will be."""
+    for key, value in options.items():
+        try:
+            json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"`{name}.{key}` should be text, a finite number, or a list of these. "
+                f"Found {shown(value)}"
+            ) from None
 
 
 def _checked(name: str, found: TaskSettings) -> TaskSettings:
@@ -195,8 +214,9 @@ def check_names(names: Sequence[str], taken: Sequence[str]) -> None:
     for name in names:
         if not NAME.fullmatch(name) or len(name) > LONGEST:
             raise ValueError(
-                f"`tasks` should have names of letters, digits, _ and -, that begin with a letter. "
-                f"Found {name!r}. Choose such a name and give its column with NAME.column=COLUMN"
+                f"`tasks` should have names of at most {LONGEST} letters, digits, _ and -, that "
+                f"begin with a letter. Found {shown(name)}. Choose such a name and give its column "
+                f"with NAME.column=COLUMN"
             )
         owner = _owner(name, taken)
         if owner:
@@ -208,7 +228,7 @@ def check_names(names: Sequence[str], taken: Sequence[str]) -> None:
         clashing = [
             other
             for other in names
-            if other.startswith(f"{name}_p_") or other in [name + end for end in SUFFIXES]
+            if f"{other}_".startswith(f"{name}_p_") or other in [name + end for end in SUFFIXES]
         ]
         if clashing:
             raise ValueError(
@@ -219,7 +239,7 @@ def check_names(names: Sequence[str], taken: Sequence[str]) -> None:
 
 def _owner(name: str, taken: Sequence[str]) -> str | None:
     places = {
-        "a section of the settings": taken,
+        "a setting": taken,
         "a column of the table": TABLE,
         "an arm of the experiment": ARMS,
         "an input of the model": INPUTS,

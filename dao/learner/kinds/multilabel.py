@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from pydantic import Field, field_validator
-from sklearn.metrics import f1_score, precision_recall_fscore_support
 from torch import Tensor
 from torch.nn import functional
 
@@ -152,8 +151,8 @@ class Multilabel(Task):
         """Take the labels from the training rows.
 
         Raises:
-            UserError: There is no label that some training rows have and others have not, or
-                another split has a label that training never shows.
+            UserError: There is no label that some training rows have and others have not, another
+                split has a label that training never shows, or a label holds the separator.
         """
         column, rows = settings.column, len(values["train"])
         counts = Counter(label for labels in values["train"] for label in labels)
@@ -163,6 +162,12 @@ class Multilabel(Task):
                 f"Found {listed(natural(list(counts))) or 'no label'} in {count(rows)}. Name the "
                 f"column of {name} with {name}.column=COLUMN, or set {name}.separator."
             )
+        for label in counts:
+            if settings.separator in label:
+                raise UserError(
+                    f"`{name}.separator` should be in no label, because predictions are written "
+                    f"with it. Found {settings.separator!r} in {shown(label)}. Set another one."
+                )
         for split in SPLITS[1:]:
             seen = Counter(label for labels in values[split] for label in labels)
             for label in natural(list(set(seen) - set(counts))):
@@ -234,19 +239,24 @@ class Multilabel(Task):
         Macro F1 is the mean over the labels that occur among predictions or targets; F1 is None
         where none does.
         """
-        some = predicted.any(axis=0) | (actual > 0).any(axis=0)
-        each = precision_recall_fscore_support(actual, predicted, average=None, zero_division=0)
-        names = ("precision", "recall", "f1", "support")
-        table = {
-            label: {key: column[i].item() for key, column in zip(names, each, strict=True)}
-            for i, label in enumerate(self.labels)
+        # By hand: scikit-learn takes the column of a single label for two classes.
+        called, true = predicted > 0, actual > 0
+        hits, rows, support = ((called & true).sum(axis=0), called.sum(axis=0), true.sum(axis=0))
+        each = {
+            "precision": _shares(hits, rows),
+            "recall": _shares(hits, support),
+            "f1": _shares(2 * hits, rows + support),
         }
-        micro = f1_score(actual, predicted, average="micro", zero_division=0)
+        some = rows + support > 0
         return {
-            "micro_f1": float(micro) if some.any() else None,
-            "macro_f1": float(np.mean(each[2][some])) if some.any() else None,
-            "subset_accuracy": float((predicted == actual).all(axis=1).mean()),
-            "per_label": table,
+            "micro_f1": float(2 * hits.sum() / (rows + support).sum()) if some.any() else None,
+            "macro_f1": float(each["f1"][some].mean()) if some.any() else None,
+            "subset_accuracy": float((called == true).all(axis=1).mean()),
+            "per_label": {
+                label: {key: float(share[i]) for key, share in each.items()}
+                | {"support": int(support[i])}
+                for i, label in enumerate(self.labels)
+            },
         }
 
     def row_scores(self, predicted: Array, actual: Array) -> Array:
@@ -273,6 +283,11 @@ class Multilabel(Task):
         return {name: self.measure(m.astype(int), test[1]) for name, m in found.items()}
 
 
+def _shares(parts: Array, wholes: Array) -> Array:
+    """Parts of wholes, 0 of nothing."""
+    return np.divide(parts, wholes, out=np.zeros(len(parts)), where=wholes > 0)
+
+
 def split_labels(
     cell: object, separator: str = ";", empty: str = "missing"
 ) -> tuple[str, ...] | None:
@@ -291,7 +306,7 @@ def split_labels(
         (('a', 'b'), ('a',), None, ())
     """
     expected = "labels in one text or in a list, or empty where they are missing"
-    if cell is None or (isinstance(cell, str) and not cell.strip()):
+    if cell is None or (isinstance(cell, str) and not cell.strip() and cell != separator):
         return () if empty == "none" else None
     if isinstance(cell, np.ndarray):
         cell = cell.tolist()

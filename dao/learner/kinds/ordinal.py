@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
+from pydantic import field_validator
 from sklearn.metrics import accuracy_score, cohen_kappa_score, confusion_matrix
 from torch import Tensor
 from torch.nn import functional
@@ -14,7 +15,7 @@ from torch.nn import functional
 from dao.errors import UserError
 from dao.learner.kinds import baselines
 from dao.learner.kinds.base import SPLITS, Array, Labelled, Recoding, Task, TaskSettings, left_train
-from dao.learner.kinds.cells import natural, parse_name
+from dao.learner.kinds.cells import named, natural, parse_name
 from dao.learner.kinds.figures import Figure
 from dao.learner.wording import count, listed, shown
 
@@ -33,6 +34,14 @@ class OrdinalSettings(TaskSettings):
     """From the lowest to the highest; empty: the numbers in the training rows, ascending."""
     select_by: Literal["qwk", "accuracy"] = "qwk"
     """Figure on the validation split by which the best model is kept."""
+
+    @field_validator("levels")
+    @classmethod
+    def _distinct(cls, levels: tuple[str, ...]) -> tuple[str, ...]:
+        names = tuple(map(named, levels))
+        if names and (len(names) < 2 or len(set(names)) < len(names) or "" in names):
+            raise ValueError("should be two or more different levels, from the lowest on")
+        return names
 
 
 class Ordinal(Task):
@@ -113,6 +122,11 @@ class Ordinal(Task):
         """
         column, known = settings.column, set(values["train"])
         levels = list(settings.levels) or _ascending(name, column, natural(list(known)))
+        if len(levels) < 2:
+            raise UserError(
+                f"`{column}` should have at least two levels in the train split. Found: "
+                f"{listed(levels) or 'none'}. Name the column of {name} with {name}.column=COLUMN."
+            )
         for split in SPLITS:
             for value in natural(list(set(values[split]) - set(levels))):
                 rows = count(list(values[split]).count(value))
@@ -127,11 +141,6 @@ class Ordinal(Task):
             raise UserError(
                 f"`{column}` should have training rows of every level of {name}. Found none of "
                 f"{listed(absent)}. Add some, or leave the level out of {name}.levels."
-            )
-        if len(levels) < 2:
-            raise UserError(
-                f"`{column}` should have at least two levels in the train split. Found: "
-                f"{listed(levels) or 'none'}. Name the column of {name} with {name}.column=COLUMN."
             )
         return cls(name, column, levels, settings.select_by, settings.show)
 

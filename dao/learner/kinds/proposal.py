@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dao.errors import UserError
 from dao.learner.kinds.cells import natural, parse_name
+from dao.learner.kinds.multilabel import split_labels
+from dao.learner.kinds.regression import parse_number
 from dao.learner.wording import count, listed, shown
 
 __all__ = ["RULE", "Proposal", "propose"]
@@ -44,7 +46,8 @@ def propose(name: str, column: str, cells: Sequence[object]) -> Proposal:
         cells: Of the training rows, those that are not missing.
 
     Raises:
-        UserError: There are none, all are alike, or they look like texts or identifiers.
+        UserError: There are none, all are alike, one cannot be a target, or they look like texts or
+            identifiers.
 
     Example:
         >>> propose("stars", "stars", ["1", "3", "2", "2"])[::2]
@@ -53,8 +56,9 @@ def propose(name: str, column: str, cells: Sequence[object]) -> Proposal:
         ('multilabel', {'separator': ';'})
     """
     if any(isinstance(cell, list | tuple | set | np.ndarray) for cell in cells):
+        _parsed(name, column, cells, split_labels)
         return Proposal("multilabel", {}, "lists of labels")
-    words = [word for cell in cells if (word := _word(name, column, cell)) is not None]
+    words = [word for word in _parsed(name, column, cells, parse_name) if word is not None]
     values = natural(list(set(words)))
     if len(values) < 2:
         found = shown(values[0]) + f" in {count(len(words))}" if values else "only empty cells"
@@ -67,6 +71,7 @@ def propose(name: str, column: str, cells: Sequence[object]) -> Proposal:
     if (numbers := _numbers(values)) is not None:
         return _of_numbers(numbers)
     if separator := _separator(words):
+        _parsed(name, column, words, lambda word: split_labels(word, separator))
         parts = {part.strip() for word in words for part in word.split(separator)} - {""}
         reason = f"{len(parts)} labels with {separator!r} between them"
         return Proposal("multilabel", {"separator": separator}, reason)
@@ -80,28 +85,34 @@ def propose(name: str, column: str, cells: Sequence[object]) -> Proposal:
     return Proposal("classification", {}, f"{len(values)} words, {listed(values, 4)}")
 
 
-def _word(name: str, column: str, cell: object) -> str | None:
-    try:
-        return parse_name(cell)
-    except ValueError as error:
-        raise UserError(
-            f"`{column}` should be {error}, for the task {name}. Found {shown(cell)}. Correct it, "
-            f"or name another column with {name}.column=COLUMN."
-        ) from None
+def _parsed(
+    name: str, column: str, cells: Sequence[object], parse: Callable[[object], Any]
+) -> list[Any]:
+    found = []
+    for cell in cells:
+        try:
+            found.append(parse(cell))
+        except ValueError as error:
+            raise UserError(
+                f"`{column}` should be {error}, for the task {name}. Found {shown(cell)}. Correct "
+                f"it, or name another column with {name}.column=COLUMN."
+            ) from None
+    return found
 
 
 def _numbers(values: Sequence[str]) -> list[float] | None:
+    """The values as regression reads them; None where one is no number."""
     try:
-        found = [float(value) for value in values]
+        return [number for value in values if (number := parse_number(value)) is not None]
     except ValueError:
         return None
-    return found if np.isfinite(found).all() else None
 
 
 def _of_numbers(numbers: Sequence[float]) -> Proposal:
     low, high = min(numbers), max(numbers)
     whole = all(number.is_integer() for number in numbers)
-    if whole and len(numbers) <= LEVELS and high - low == len(numbers) - 1:
+    different = len(set(numbers)) == len(numbers)  # 1 and 01 are two names of one number
+    if whole and different and len(numbers) <= LEVELS and high - low == len(numbers) - 1:
         return Proposal("ordinal", {}, f"consecutive integers {low:g} to {high:g}")
     return Proposal("regression", {}, f"{len(numbers)} numbers from {low:g} to {high:g}")
 

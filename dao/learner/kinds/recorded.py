@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -84,13 +85,20 @@ def selection(
     figures: Mapping[str, Mapping[str, Any]],
     weights: Mapping[str, float],
 ) -> float | None:
-    """The score that selects models, of figures that were recorded; None where it is undefined.
+    """The score that selects models, of figures that were recorded.
+
+    A task whose figure is undefined, as that of a class without rows, is left out of the mean. None
+    where that leaves no task, and where predictions of a task are no numbers: without the task
+    that diverged, a run would seem better than it is.
 
     Args:
         tasks: By name.
         figures: Of one split, by task.
         weights: Of the tasks in the mean; 1 where none is given.
     """
+    rows = [figures.get(name, {}).get(task.row_figure, 0.0) for name, task in tasks.items()]
+    if not all(value is not None and math.isfinite(value) for value in rows):
+        return None
     found = {
         name: score
         for name, task in tasks.items()
