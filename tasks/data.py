@@ -158,7 +158,7 @@ def _once(
     Rows are the same in text, targets, split, domain, and the user's own id if there is one. A row
     that one source has twice and another once counts twice.
     """
-    keys = ["text", "split", "domain", *tasks]
+    keys = list(dict.fromkeys(["text", "split", "domain", *tasks]))
     rows = pd.concat([part[keys] for part in parts], keys=range(len(parts)), names=["part", "row"])
     given = [
         part["id"] if columns.id in own.frame else part["text"]

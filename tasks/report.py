@@ -24,7 +24,8 @@ __all__ = ["GIVEN", "described", "digest", "notes"]
 def described(raw: Sequence[Raw], frame: pd.DataFrame, tasks: Sequence[str]) -> dict[str, Any]:
     """The report's entries on the sources and the finished rows."""
     by_split = {split: frame[frame["split"] == split] for split in SPLITS}
-    content = [name for name in ("text", "split", "domain", *tasks) if name in frame]
+    names = dict.fromkeys(("text", "split", "domain", *tasks))
+    content = [name for name in names if name in frame]
     return {
         "sources": [
             {"source": part.source, "sha256": part.digest, "rows": len(part.frame)} for part in raw

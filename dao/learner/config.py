@@ -44,6 +44,8 @@ __all__ = ["Config", "load_config", "parse_overrides"]
 COLUMN = "data.where."
 
 
+DOMAIN = "domain"
+"""The one column of the table's own that may be a task as well."""
 LONGEST = 60
 """Characters of all tasks' names up to which they name the arm, and so the folder."""
 
@@ -101,7 +103,8 @@ class Config(Settings):
     def _of_their_kinds(cls, tasks: object) -> object:
         try:
             named = declarations(tasks)
-            check_names(list(named), [*cls.model_fields, *Data.model_fields])
+            taken = [*cls.model_fields, *(n for n in Data.model_fields if n != DOMAIN)]
+            check_names(list(named), taken)
             return {name: task_settings(name, settings) for name, settings in named.items()}
         except ValueError as error:
             raise _told(str(error)) from None
@@ -128,6 +131,7 @@ class Config(Settings):
                 f"{self.weighting!r}, which needs the losses of all rows of a step at once. Set "
                 f"train.accumulate to 1, and raise train.batch_size instead"
             )
+        _check_domain(self.columns.get(DOMAIN), self.data.domain, self.experts)
         _check_tuning(self.encoder, self.dendrites)
         if self.experts.names:
             _check_experts(self)
@@ -206,6 +210,15 @@ class Config(Settings):
         if self.cache:
             return Path(self.cache).expanduser()
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dao"
+
+
+def _check_domain(column: str | None, domain: str, experts: Experts) -> None:
+    if column is not None and (column != domain or experts.names):
+        raise ValueError(
+            f"`tasks` should use the name {DOMAIN} for the column of data.domain alone, and not "
+            f"beside experts, which are chosen by it. Found the column {column!r}. Choose another "
+            f"name"
+        )
 
 
 def _check_tuning(encoder: Encoder, dendrites: Dendrites) -> None:

@@ -35,7 +35,7 @@ __all__ = ["DOMAIN", "Fitted", "Job", "Progress", "fit"]
 
 WEIGHTS = "model"
 BEST = "best"
-DOMAIN = "domain"  # beside the tasks' targets: the number of each row's expert
+DOMAIN = "(domain)"  # no name of a task; beside the tasks' targets: the number of each row's expert
 NO_DENDRITES = {"activation": "sigmoid", "dendrites": {}}
 STATE = ("grown_at", "best", "events", "seconds", "settings")
 SHOWN = 10  # rows that a message names

@@ -310,3 +310,12 @@ def test_classes_are_listed_up_to_a_dozen_and_scores_by_their_range(csv):
     found = report["targets"]["reg"]
     assert 0 <= found["lowest"] < found["mean"] < found["highest"] <= 1.39
     assert f"reg in train: lowest {found['lowest']:.4g}, mean" in "\n".join(notes(report))
+
+
+def test_the_column_of_the_domains_may_be_a_task_as_well(csv, asked):
+    rows = "".join(f"text {i},{'news' if i % 2 else 'forum'},{i % 3}\n" for i in range(60))
+    tasks = asked(domain={"kind": "classification"}, score={"kind": "ordinal"})
+    columns = Columns(targets={"domain": "domain", "score": "score"})
+    table = load([csv(f"text,domain,score\n{rows}")], columns, tasks=tasks)
+    assert table.frame.columns.tolist().count("domain") == 1
+    assert fit(table)["domain"].classes == ["forum", "news"]

@@ -33,7 +33,7 @@ BUILT_IN: Mapping[str, Mapping[str, Any]] = {
 
 NAME = re.compile(r"[^\W\d_][\w-]*")
 LONGEST = 60  # characters; it becomes part of folder names
-TABLE = ("id", "text", "split", "domain")
+TABLE = ("id", "text", "split")
 ARMS = (
     "base", "dao", "dao-paper", "dendrites", "sham", "capacity", "restart", "experts", "single",
     "selection",
