@@ -222,7 +222,7 @@ def _report(folder: RunFolder, load: Load, columns: Columns, data: list[str], st
         lines = [f"{overlap(trained, table)} of these rows were in the training data"]
     if data and cfg.data.where:
         lines.append(f"not applied to these rows: data.where of the run, {dict(cfg.data.where)}")
-    tasks = {name: task for name, task in tasks.items() if name in table.tasks}
+    tasks = {name: task for name, task in tasks.items() if name in table.frame}
     further = table.frame.drop(columns=list(tasks))
     slices = slice_columns(None if data else cfg.data.slices, further, cfg.target_columns)
     rows = table.rows("test")

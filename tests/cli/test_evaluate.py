@@ -318,10 +318,10 @@ def test_two_runs_are_compared(full_run: Path, tmp_path: Path):
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     written = json.loads((full_run / "metrics.json").read_text())["splits"]["test"]
-    assert found["a"]["mean"]["accuracy"] == written["cls"]["accuracy"]
+    assert found["a"]["mean"]["cls.accuracy"] == written["cls"]["accuracy"]
     # The rows without a class, and those without a score, count for the other task alone.
     assert {t["metric"]: t["n"] for t in found["per_example"]} == {
-        "accuracy": written["cls"]["n"], "mse": written["reg"]["n"],
+        "cls.accuracy": written["cls"]["n"], "reg.mse": written["reg"]["n"],
     }  # fmt: skip
     assert all(t["estimate"] == 0 and t["p"] == 1 for t in found["per_example"])
     assert "no significant difference" in evaluate("compare", full_run, full_run).stdout
