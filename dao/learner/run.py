@@ -16,6 +16,7 @@ from dao.learner.config import Config
 from dao.learner.controls import arm_encoder
 from dao.learner.dendrite_share import shares_of_sets
 from dao.learner.domains import with_domains
+from dao.learner.encoder import hub_id
 from dao.learner.files import csv_text, write_atomically, write_tensors
 from dao.learner.kinds import Task
 from dao.learner.loop import Fitted, Job, Progress, fit
@@ -109,7 +110,7 @@ def run(
     fitted, staged = _fit(job, resume)
     if not ranks.is_first():
         return {}
-    _save(fitted, predictor, BASE if found.made else cfg.encoder.name, folder)
+    _save(fitted, predictor, BASE if found.made else hub_id(cfg.encoder.name), folder)
     dendritic.attach(fitted.model, fitted.description)
     dendritic.load(fitted.model, fitted.dendrites)
     report = fitted.report
