@@ -336,8 +336,8 @@ def test_the_figures_of_a_run_are_those_of_its_predictions(full_run: Path):
     check_comparable([run, run])
     assert len(run.batches) == run.metrics["training"]["steps"]
     assert len(run.validations) == run.metrics["dendrites"]["validations"]
-    assert _scores([run], "cls").mean() == pytest.approx(run.figure("accuracy"))
-    assert _scores([run], "reg").mean() == pytest.approx(run.figure("mse"), rel=1e-5)
+    assert _scores([run], "cls").mean() == pytest.approx(run.figure("cls.accuracy"))
+    assert _scores([run], "reg").mean() == pytest.approx(run.figure("reg.mse"), rel=1e-5)
 
 
 def test_runs_with_other_test_rows_are_not_compared(full_run: Path, tmp_path: Path):
