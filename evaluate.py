@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 TAKE_OUTPUT = ("--input", "--merge-experts", "--quantize", "--threshold-sweep")
 ENCODER = "encoder.name="
-COLUMNS = ("text", "cls", "reg", "split", "domain", "id", "encoding", "missing")
+COLUMNS = ("text", "split", "domain", "id", "encoding", "missing")
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -46,9 +46,9 @@ def main(
         list[str] | None,
         typer.Argument(
             metavar="[KEY=VALUE]... or RUN_A RUN_B",
-            help="Columns of new data: data.text=NAME, ..., their data.encoding and data.missing; "
-            "encoder.name=FOLDER, where the encoder of the run is now; or the two to compare, each "
-            "a run or a folder with runs in seed=N.",
+            help="Columns of new data: data.text=NAME, data.TASK=NAME, ..., their data.encoding "
+            "and data.missing; encoder.name=FOLDER, where the encoder of the run is now; or the "
+            "two to compare, each a run or a folder with runs in seed=N.",
         ),
     ] = None,
     data: Annotated[
@@ -174,12 +174,19 @@ def _compare(paths: list[str], style: str | None, others: bool) -> None:
 
 def _sorted(overrides: list[str]) -> tuple[list[str], str]:
     """The columns of new data, and where the encoder is."""
-    known = tuple(f"data.{name}=" for name in COLUMNS)
+    from dao.learner.data_section import Data
+
+    fixed = {f"data.{name}" for name in Data.model_fields if name not in COLUMNS}
     columns = [o for o in overrides if not o.startswith(ENCODER)]
-    if refused := [o for o in columns if not o.startswith(known)]:
+    refused = []
+    for override in columns:
+        key = override.partition("=")[0]
+        if key in fixed or key.count(".") != 1 or not key.startswith("data."):
+            refused.append(override)
+    if refused:
         raise typer.BadParameter(
-            f"only what new data are like (data.NAME=VALUE, of {', '.join(COLUMNS)}) and "
-            f"{ENCODER}FOLDER can be set: {refused[0]}"
+            f"only what new data are like (data.NAME=VALUE, of {', '.join(COLUMNS)}, or a task) "
+            f"and {ENCODER}FOLDER can be set: {refused[0]}"
         )
     places = [o.removeprefix(ENCODER) for o in overrides if o.startswith(ENCODER)]
     return columns, next(reversed(places), "")

@@ -117,6 +117,30 @@ def test_the_report_is_reproduced(run: Path):
     assert set(found) == set(NAMES)
 
 
+def test_new_data_may_call_the_column_of_any_task_otherwise(
+    run: Path, reviews: Path, tmp_path: Path
+):
+    new = tmp_path / "new.csv"
+    new.write_text(reviews.read_text().replace("text,topic,stars", "review,subject,grade", 1))
+    named = ("data.text=review", "data.topic=subject", "data.stars=grade")
+    figures = [
+        json.loads(evaluated(run, "--data", *arguments, "--format", "json").stdout)["splits"]
+        for arguments in ((reviews,), (new, *named))
+    ]
+    assert figures[0] == figures[1]
+    assert set(figures[0]["test"]) == set(NAMES)
+
+
+@pytest.mark.parametrize("key", ["data.mood=x", "data.where=x", "topic.kind=ordinal", "seed=1"])
+def test_other_settings_of_a_finished_run_stay(run: Path, reviews: Path, key: str):
+    from evaluate import app
+
+    result = CliRunner().invoke(app, [str(run), "--data", str(reviews), key])
+    assert result.exit_code in (1, 2)
+    assert "Traceback" not in result.output
+    assert key.partition("=")[0] in result.output
+
+
 def test_a_threshold_is_chosen_for_the_binary_task(run: Path, tmp_path: Path):
     evaluated(run, "--threshold-sweep", "--output", tmp_path)
     found = read(tmp_path, "threshold.json")
