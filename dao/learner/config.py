@@ -34,7 +34,7 @@ from dao.learner.kinds.declared import (
     with_columns,
 )
 from dao.learner.sampling import parse_sampling
-from dao.learner.sections import Dao, Dendrites, Encoder, Experts, Train
+from dao.learner.sections import Dao, Dendrites, Encoder, Experts, Train, check_budget
 from dao.learner.weighting_spec import accumulates, folder_part, parse_weighting
 from dao.learner.words import Typed, as_text, read_value, read_yaml, settled
 
@@ -135,6 +135,7 @@ class Config(Settings):
         _check_tuning(self.encoder, self.dendrites)
         if self.experts.names:
             _check_experts(self)
+        check_budget(self.train, self.dendrites, self.experts)
         if self.encoder.prefix_cache and self.encoder.lora.last_layers is None:
             raise ValueError(
                 "`encoder.prefix_cache` should have frozen layers to cache. Found adapters in "
@@ -263,12 +264,6 @@ def _check_experts(cfg: Config) -> None:
                 f"`experts` should be LoRA adapters that are mixed row by row. Found {what}. Leave "
                 f"one of them out"
             )
-    if cfg.train.schedule == "step":
-        raise ValueError(
-            "`train.schedule` should fall with the steps of a stage, with experts and with the "
-            "single LoRA beside them. Found step, which counts epochs: a budget of many short ones "
-            "would end at a rate of almost 0. Set train.schedule to linear, cosine or constant"
-        )
 
 
 def _told(message: str) -> PydanticCustomError:

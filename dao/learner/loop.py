@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from dao.errors import UserError
 from dao.learner import dendritic, ranks
 from dao.learner.batching import Batch, Examples, collate, fingerprint
 from dao.learner.checkpoint import ADVICE, check_fit, check_optimizer, load_checkpoint
-from dao.learner.config import Config, placed
+from dao.learner.config import Config
+from dao.learner.decisive import check_settings, completed, decisive
 from dao.learner.dendrites import DendriteError, Dendrites, target_modules
 from dao.learner.history import History, NonFiniteError
 from dao.learner.interrupt import deferred_interrupt
@@ -31,7 +31,7 @@ from dao.learner.scoring import labels_of, measure, predict, selection_score
 from dao.learner.step import StepRecord, parts_of, router_losses, task_losses
 from dao.learner.weighting import make_weighting
 
-__all__ = ["DOMAIN", "Fitted", "Job", "Progress", "check_settings", "decisive", "fit"]
+__all__ = ["DOMAIN", "Fitted", "Job", "Progress", "fit"]
 
 WEIGHTS = "model"
 BEST = "best"
@@ -66,6 +66,7 @@ class Fitted:
         steps: optimizer steps done.
         best_step: the step after which the selected model was measured.
         seconds: time spent in training, validation and growth, over all resumptions.
+        planned: where training stopped early, the steps that all epochs would have had; else None.
     """
 
     model: MultiTaskModel
@@ -76,6 +77,7 @@ class Fitted:
     best_step: int
     restarts: list[int]
     seconds: float
+    planned: int | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,8 @@ def fit(job: Job, *, resume: bool = False) -> Fitted:
     with deferred_interrupt() as interrupted:
         try:
             for step, epoch, rows in loop.plan.batches(done):
+                if loop.stops_after(done):  # here, since a checkpoint may be of that moment
+                    break
                 loop.train_step(step, epoch, rows)
                 if loop.plan.ends_epoch(step):
                     loop.weighting.end_epoch()
@@ -145,9 +149,10 @@ def fit(job: Job, *, resume: bool = False) -> Fitted:
                     loop.checkpoint(step)
                 if stop:
                     raise KeyboardInterrupt
+                done = step
         except NonFiniteError as found:
             raise loop.diverged(found.what, found.value, found.step, found.rows) from None
-    return loop.finish()
+    return loop.finish(done)
 
 
 class _Loop:
@@ -362,6 +367,15 @@ class _Loop:
             f"{self.cfg.train.lr}), use encoder.precision=fp32{skip}."
         )
 
+    def stops_after(self, step: int) -> bool:
+        """Whether training ends after this step, before all epochs are over.
+
+        All ranks do as the first one does: one that went on alone would wait for the others.
+        """
+        if self.plan.early_stopping is None or step not in self.plan.validations:
+            return False
+        return ranks.gather(self.plan.stops_after(step, self.best.get("step", 0)))[0]
+
     def saves_after(self, step: int) -> bool:
         """Whether a checkpoint is due."""
         return step in self.plan.validations or step % self.cfg.train.checkpoint_every == 0
@@ -450,7 +464,7 @@ class _Loop:
         """Return to the latest checkpoint; the number of steps already done."""
         place = self.job.folder.latest_checkpoint()
         state, tensors, saved = load_checkpoint(place, STATE)
-        check_settings(_completed(state["settings"]), decisive(self.cfg))
+        check_settings(completed(state["settings"]), decisive(self.cfg))
         if self.dendrites:
             self.dendrites.replay(state["events"])
             self.job.folder.put_back(self.dendrites.files())
@@ -481,8 +495,8 @@ class _Loop:
 
     # -- the end -------------------------------------------------------------------------------
 
-    def finish(self) -> Fitted:
-        """Put the selected weights into a model without any training scaffold."""
+    def finish(self, done: int) -> Fitted:
+        """Put the selected weights into a model without any training scaffold, `done` steps on."""
         seconds = self._seconds()
         report = self._dendrite_report() if self.dendrites else None
         if self.dendrites:
@@ -497,10 +511,11 @@ class _Loop:
             description=description,
             dendrites=dendrites,
             report=report,
-            steps=self.plan.total,
+            steps=done,
             best_step=self.best["step"],
             restarts=self.grown_at,
             seconds=seconds,
+            planned=self.plan.total if done < self.plan.total else None,
         )
 
     def _dendrite_report(self) -> dict[str, Any]:
@@ -525,35 +540,6 @@ class _Loop:
             "epochs_run": self.cfg.train.epochs,
             "growth_steps": self.grown_at,
         }
-
-
-def decisive(cfg: Config) -> dict[str, Any]:
-    """The settings that the course of a run depends on."""
-    places = dict.fromkeys(("name", "output", "device", "cache"), True)
-    within = {"train": {"keep_checkpoint"}, "data": {"rules"}}  # the data have a fingerprint
-    return cfg.model_dump(mode="json", exclude={**places, **within})
-
-
-def _completed(found: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Settings of an earlier version, with the defaults of those that it did not have."""
-    try:
-        return decisive(placed(Config.model_validate(found)))
-    except ValidationError:  # of a later version: what differs is named
-        return found
-
-
-def check_settings(found: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> None:
-    """Refuse a run that goes on with other decisive settings than it began with."""
-    for key in now:
-        old, new = found.get(key), now[key]
-        if isinstance(old, dict) and isinstance(new, dict):
-            check_settings(old, new, f"{prefix}{key}.")
-        elif old != new:
-            raise UserError(
-                f"A run should be resumed with the settings it began with. Found `{prefix}{key}` "
-                f"changed from {old} to {new} in config.yaml. Restore it, or start again with "
-                f"--overwrite."
-            )
 
 
 def _copy_into(parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]) -> None:

@@ -44,6 +44,7 @@ class Plan:
     gamma: float = 1.0
     accumulate: int = 1
     draws: Draws | None = None
+    early_stopping: int | None = None
 
     def batches(self, done: int = 0) -> Iterator[tuple[int, int, tuple[int, ...]]]:
         """(step, epoch, rows) for every step after the first `done`."""
@@ -67,6 +68,18 @@ class Plan:
     def ends_epoch(self, step: int) -> bool:
         """Whether an epoch's last batch is trained in this step."""
         return step in accumulate(self.steps)
+
+    def stops_after(self, step: int, best_step: int) -> bool:
+        """Whether training ends, as `early_stopping` validations after the best found none better.
+
+        It follows from the two steps alone, so a resumed run stops where the whole one does.
+
+        Args:
+            step: done.
+            best_step: after which the best validation so far was measured.
+        """
+        since = sum(best_step < validation <= step for validation in self.validations)
+        return self.early_stopping is not None and since >= self.early_stopping
 
     def rate(self, step: int, grown_at: int | None = None) -> float:
         """Factor on the learning rate: linear warm-up, then as the schedule has it.
@@ -145,6 +158,7 @@ def make_plan(
         gamma=cfg.train.gamma,
         accumulate=cfg.train.accumulate,
         draws=draws,
+        early_stopping=cfg.train.early_stopping,
     )
 
 

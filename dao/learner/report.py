@@ -130,7 +130,7 @@ def summary(metrics: Mapping[str, Any]) -> list[str]:
     left_out = training.get("skipped_steps")
     skipped = f" ({left_out} left out: loss or gradient not finite)" if left_out else ""
     stages = (metrics.get("experts") or {}).get("stages")
-    of = f"{training['steps']}"
+    of = f"{training['steps']}{_stopped(training)}"
     if stages:
         of = f"{stages['joint']['steps']} of stage 3; {of} steps in all stages"
     lines.append(
@@ -170,6 +170,12 @@ def weights_note(weights: Mapping[str, float | None]) -> str:
         return " ".join(f"{task} x{weight:.3g}" for task, weight in known.items())
     low, high = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
     return f"{len(known)} weights, {low} x{known[low]:.3g} to {high} x{known[high]:.3g}"
+
+
+def _stopped(training: Mapping[str, Any]) -> str:
+    """What to say beside the steps of a run that `train.early_stopping` ended."""
+    early = training.get("stopped_early")  # runs of earlier revisions have none
+    return f" (stopped early; {early['of_steps']} were planned)" if early else ""
 
 
 def _tested(metrics: Mapping[str, Any]) -> list[str]:

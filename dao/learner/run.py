@@ -16,6 +16,7 @@ from dao.learner.config import Config
 from dao.learner.controls import arm_encoder
 from dao.learner.dendrite_share import shares_of_sets
 from dao.learner.domains import with_domains
+from dao.learner.encoder import hub_id
 from dao.learner.files import csv_text, write_atomically, write_tensors
 from dao.learner.kinds import Task
 from dao.learner.loop import Fitted, Job, Progress, fit
@@ -112,7 +113,7 @@ def run(
     fitted, staged = _fit(job, resume)
     if not ranks.is_first():
         return {}
-    _save(fitted, predictor, BASE if found.made else cfg.encoder.name, folder)
+    _save(fitted, predictor, BASE if found.made else hub_id(cfg.encoder.name), folder)
     dendritic.attach(fitted.model, fitted.description)
     dendritic.load(fitted.model, fitted.dendrites)
     report = fitted.report
@@ -211,8 +212,12 @@ def _training(
         stages = staged["stages"]
         about = {key: sum(stage[key] for stage in stages.values()) for key in about}
         skipped += sum(folder.stage(name).count("skipped.jsonl") for name in stages)
+    early = None
+    if fitted.planned is not None:
+        early = {"after_step": fitted.steps, "of_steps": fitted.planned}
     return {
         "steps": about["steps"],
+        "stopped_early": early,
         "selected_after_step": fitted.best_step,
         "restarted_after_steps": fitted.restarts,
         "seconds": round(about["seconds"], 1),

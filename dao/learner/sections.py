@@ -18,12 +18,17 @@ __all__ = [
     "Lora",
     "Scratch",
     "Train",
+    "check_budget",
 ]
 
 EXPERT = re.compile(r"[\w-]+")
 # By figures of all rows, peft, the stages, merging.
 TAKEN = ("all", "default", "heads", "joint", "merged", "router")
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+WHOLE_BUDGET = {
+    "dendrites": "growths and restarts are at points of a fixed number of steps",
+    "experts": "the arm with a single LoRA takes as many steps as all stages together",
+}
 
 
 class Lora(Settings):
@@ -272,6 +277,9 @@ class Train(Settings):
     validations_per_epoch: int = Field(2, ge=1)
     select_weights: dict[str, float] = Field(default_factory=dict)
     """Task -> its weight in the mean score that selects the model; 1 where none is given."""
+    early_stopping: int | None = Field(None, ge=1)
+    """Stop after this many validations without a new best; null: train all epochs. The learning
+    rate falls towards the end of all epochs either way."""
     checkpoint_every: int = Field(100, ge=1)
     """Steps between checkpoints; there is one at every validation as well."""
     log_every: int = Field(10, ge=1)
@@ -280,3 +288,25 @@ class Train(Settings):
     """At a loss or gradient that is NaN or infinite: stop, or leave the step out and count it."""
     keep_checkpoint: bool = False
     """Keep the last checkpoint of a finished run."""
+
+
+def check_budget(train: Train, dendrites: Dendrites, experts: Experts) -> None:
+    """Refuse a number of steps, or a schedule, that does not fit what is trained.
+
+    Raises:
+        ValueError: `train.early_stopping` comes with dendrites or experts, or experts come with a
+            schedule that counts epochs.
+    """
+    if train.early_stopping is not None:
+        asked = {"dendrites": dendrites.enabled, "experts": bool(experts.names)}
+        for what in (what for what, switched_on in asked.items() if switched_on):
+            raise ValueError(
+                f"`train.early_stopping` should be left out with {what}: {WHOLE_BUDGET[what]}. "
+                f"Found {train.early_stopping}. Leave one of the two out"
+            )
+    if experts.names and train.schedule == "step":
+        raise ValueError(
+            "`train.schedule` should fall with the steps of a stage, with experts and with the "
+            "single LoRA beside them. Found step, which counts epochs: a budget of many short ones "
+            "would end at a rate of almost 0. Set train.schedule to linear, cosine or constant"
+        )

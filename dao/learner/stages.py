@@ -15,10 +15,11 @@ from dao.learner import ranks
 from dao.learner.batching import collate
 from dao.learner.checkpoint import check_fit
 from dao.learner.config import Config
+from dao.learner.decisive import check_settings, decisive
 from dao.learner.domains import rows_of
 from dao.learner.experts import EXPERTS, Experts, train_only
 from dao.learner.files import read_tensors, write_tensors
-from dao.learner.loop import DOMAIN, Fitted, Job, check_settings, decisive, fit
+from dao.learner.loop import DOMAIN, Fitted, Job, fit
 from dao.learner.model import MultiTaskModel
 from dao.learner.moved import (
     HEADS,

@@ -338,7 +338,7 @@ CASES = [
         GOOD.replace(",down,", ",up,"),
         (),
         "`label` should have at least two classes in the train split. Found: up. Name "
-        "the label column with data.cls=COLUMN.",
+        "the label column of cls with cls.column=COLUMN.",
     ),
     (
         "unseen class",
@@ -354,7 +354,7 @@ CASES = [
         GOOD.replace("-0.5", "0.5"),
         (),
         "`score` should vary in the train split. Found 0.5 in all 20 rows. Name another"
-        " column with data.reg=COLUMN.",
+        " column with reg.column=COLUMN.",
     ),
     (
         "tiny scores",
@@ -362,7 +362,7 @@ CASES = [
         GOOD.replace("-0.5", "1e-300").replace("0.5", "2e-300"),
         (),
         "`score` should vary in the train split. Found 2e-300 in all 20 rows. Name "
-        "another column with data.reg=COLUMN.",
+        "another column with reg.column=COLUMN.",
     ),
     (
         "score nan",
@@ -482,7 +482,8 @@ CASES = [
         ("--tasks", "cls"),
         "`label` should name classes that several texts share. Found 40 different values for 40 "
         "texts, numbers with decimals such as -0.0500, which look like a score. Learn them with "
-        "--tasks reg data.reg=label, or cut them into classes with data.reg=label cls.cut=3.",
+        "--tasks cls:regression cls.column=label, or cut them into classes with cls.column=label "
+        "cls.cut=3.",
     ),
     (
         "identifiers as classes",
@@ -491,7 +492,7 @@ CASES = [
         ("--tasks", "cls"),
         "`label` should name classes that several texts share. Found 1600 different values for "
         "1600 texts, such as 'row-0', which look like an identifier or free text. Name the column "
-        "of the classes with data.cls=COLUMN.",
+        "of the classes with cls.column=COLUMN.",
     ),
     (
         "missing by another word",
@@ -594,21 +595,23 @@ CASES = [
         "data.csv",
         GOOD,
         ("--tasks", ""),
-        "`tasks.0`: Input should be 'cls' or 'reg'. Found ''",
+        "`tasks` should have names of at most 60 letters, digits, _ and -, that begin with a "
+        "letter. Found ''. Choose such a name and give its column with NAME.column=COLUMN",
     ),
     (
         "task twice",
         "data.csv",
         GOOD,
         ("--tasks", "cls,cls"),
-        "`tasks` should name each task once, for example cls,reg",
+        "`tasks` should name each task once, for example cls,reg. Found ['cls', 'cls'].",
     ),
     (
         "task unknown",
         "data.csv",
         GOOD,
         ("--tasks", "cls,sentiment"),
-        "`tasks.1`: Input should be 'cls' or 'reg'. Found 'sentiment'",
+        "`sentiment` should be a column of FILE. Found: text, label, score, split. Add it, or name "
+        "another column with data.sentiment=COLUMN.",
     ),
     (
         "fp16",

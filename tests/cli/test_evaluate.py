@@ -107,7 +107,7 @@ def test_only_columns_can_be_set(full_run: Path, setting: str):
     result = evaluate(full_run, "--data", "new.csv", "data.text=t", setting)
     assert result.exit_code == 2
     said = " ".join(result.stderr.replace("│", " ").split())
-    assert "only what new data are like (data.NAME=VALUE, of text, cls, reg, split," in said
+    assert "only what new data are like (data.NAME=VALUE, of text, split, domain," in said
 
 
 def test_new_data_are_not_filtered_as_the_training_data_were(
@@ -318,10 +318,10 @@ def test_two_runs_are_compared(full_run: Path, tmp_path: Path):
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     written = json.loads((full_run / "metrics.json").read_text())["splits"]["test"]
-    assert found["a"]["mean"]["accuracy"] == written["cls"]["accuracy"]
+    assert found["a"]["mean"]["cls.accuracy"] == written["cls"]["accuracy"]
     # The rows without a class, and those without a score, count for the other task alone.
     assert {t["metric"]: t["n"] for t in found["per_example"]} == {
-        "accuracy": written["cls"]["n"], "mse": written["reg"]["n"],
+        "cls.accuracy": written["cls"]["n"], "reg.mse": written["reg"]["n"],
     }  # fmt: skip
     assert all(t["estimate"] == 0 and t["p"] == 1 for t in found["per_example"])
     assert "no significant difference" in evaluate("compare", full_run, full_run).stdout
@@ -336,8 +336,8 @@ def test_the_figures_of_a_run_are_those_of_its_predictions(full_run: Path):
     check_comparable([run, run])
     assert len(run.batches) == run.metrics["training"]["steps"]
     assert len(run.validations) == run.metrics["dendrites"]["validations"]
-    assert _scores([run], "cls").mean() == pytest.approx(run.figure("accuracy"))
-    assert _scores([run], "reg").mean() == pytest.approx(run.figure("mse"), rel=1e-5)
+    assert _scores([run], "cls").mean() == pytest.approx(run.figure("cls.accuracy"))
+    assert _scores([run], "reg").mean() == pytest.approx(run.figure("reg.mse"), rel=1e-5)
 
 
 def test_runs_with_other_test_rows_are_not_compared(full_run: Path, tmp_path: Path):

@@ -233,8 +233,7 @@ def test_a_stopped_run_ends_with_the_same_weights(
 
 
 def test_the_mean_of_the_heads_leaves_out_those_that_never_trained():
-    from tasks.regression import Regression
-
+    from dao.learner.kinds.regression import Regression
     from dao.learner.stages import _mean_heads
 
     task = Regression("reg", "score")

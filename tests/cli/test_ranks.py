@@ -150,6 +150,21 @@ def test_a_run_resumed_on_two_ranks_equals_one_that_was_not_stopped(broken_off: 
     assert_equal_but_for_rounding(alone, two)
 
 
+def test_two_processes_stop_early_where_one_does(pair: Pair, train, tmp_path: Path):
+    arguments = (
+        "--tasks", "reg", *EXACT, "train.lr=0.1", "train.warmup=0", "train.early_stopping=2",
+        "train.validations_per_epoch=5",
+    )  # fmt: skip
+    result = pair("compare_every_step", tmp_path / "two", *arguments)
+    assert result.returncode == 0, result.stderr
+    assert train(tmp_path / "one", *arguments).exit_code == 0
+    found, expected = (
+        json.loads((tmp_path / f / "metrics.json").read_text())["training"] for f in ("two", "one")
+    )
+    assert expected["stopped_early"] is not None
+    assert found["stopped_early"] == expected["stopped_early"]
+
+
 @pytest.mark.parametrize("source", ["params", "rep"])
 def test_ranks_without_a_label_or_a_row(
     tmp_path: Path, tiny_phi: Path, tiny_csv: Path, source: str

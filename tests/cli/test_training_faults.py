@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
-from tasks import Regression
+from dao.learner.kinds.regression import Regression
 
 TINY = ("--tasks", "reg", "train.lr=0.01", "train.log_every=1")
 

@@ -4,9 +4,15 @@ import pytest
 
 from dao.learner.config import load_config
 from dao.learner.dendrite_share import share_lines, shares_of_sets
+from dao.learner.kinds.classification import Classification
+from dao.learner.kinds.regression import Regression
 from dao.learner.plain_models import worse_than_plain
 from dao.learner.report import model_card, summary
 
+TASKS = {
+    "cls": Classification("cls", "label", ["a", "b"], show=["accuracy"]),
+    "reg": Regression("reg", "score", 0.0, 1.0, show=["mse"]),
+}
 LITTLE = {"a": [0.002, 0.2], "b": [0.004, 0.04], "c": [0.03, 0.1]}
 
 
@@ -17,8 +23,8 @@ def metrics(accuracy=0.6, mse=0.1, dendrites=None) -> dict:
         "reg": {"mean predictor": {"mse": 0.2}, "TF-IDF": {"mse": None}},
     }
     return {
-        "name": "n", "arm": "cls+reg", "headline": {"cls": [["accuracy", "↑"]],
-        "reg": [["mse", "↓"]]}, "splits": {"test": test}, "baselines": {"test": plain},
+        "name": "n", "arm": "cls+reg", "tasks": {n: t.described() for n, t in TASKS.items()},
+        "splits": {"test": test}, "baselines": {"test": plain},
         "best_reachable": {}, "loss_weights": {}, "dendrites": dendrites,
         "training": {"steps": 9, "selected_after_step": 9, "seconds": 1.0},
         "parameters": {"trainable": 7},

@@ -10,9 +10,9 @@ from torch import nn
 from dao.errors import UserError
 from dao.learner.config import Config, load_config
 from dao.learner.controls import arm_encoder
+from dao.learner.decisive import check_settings, completed, decisive
 from dao.learner.experts import expert_tensors, load_experts, save_experts, train_only
 from dao.learner.gated import GatedLinear
-from dao.learner.loop import _completed, check_settings, decisive
 from dao.learner.model import MultiTaskModel, build
 from dao.learner.router import check_varies, mixing_weights, router_loss
 from dao.learner.routing import routed_right
@@ -354,6 +354,6 @@ def test_a_layer_that_sees_no_rows_is_refused(tiny_phi: Path):
 def test_a_checkpoint_from_before_experts_can_be_continued():
     found, now = decisive(Config()), decisive(Config())
     del found["experts"]
-    check_settings(_completed(found), now)
+    check_settings(completed(found), now)
     with pytest.raises(UserError, match=r"`train.lr` changed"):
-        check_settings(_completed({**found, "train": {**found["train"], "lr": 0.1}}), now)
+        check_settings(completed({**found, "train": {**found["train"], "lr": 0.1}}), now)

@@ -54,6 +54,14 @@ def test_four_arms_see_the_same_batches():
     assert len({tuple(plan(**arm).batches()) for arm in arms}) == 1
 
 
+def test_early_stopping_counts_the_validations_since_the_best():
+    p = plan(**{"train.epochs": 3, "train.early_stopping": 2})
+    assert p.validations == (5, 10, 15, 20, 25, 30)
+    stops = {best: [s for s in range(1, 31) if p.stops_after(s, best)] for best in (5, 10, 25)}
+    assert stops == {5: [*range(15, 31)], 10: [*range(20, 31)], 25: []}
+    assert not any(plan(**{"train.epochs": 3}).stops_after(s, 5) for s in range(31))
+
+
 BY_TOKENS = {"train.batch_tokens": 44, "train.epochs": 5}
 
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tasks.classification import Classification
-from tasks.regression import Regression
 
 from dao.errors import UserError
 from dao.learner import ranks
 from dao.learner.config import Config
+from dao.learner.kinds.classification import Classification
+from dao.learner.kinds.regression import Regression
 from dao.learner.weighting import make_weighting
 
 TASKS = {
@@ -85,7 +85,9 @@ def test_a_weighting_that_would_see_one_rank_only_is_refused(as_rank, name: str)
     as_rank(1, 2)
     cfg = Config(weighting=name)
     with pytest.raises(UserError, match=f"dao, equal or fixed on several .* '{name}'"):
-        make_weighting(cfg, cfg.tasks, shared=list, trainable=list, device=torch.device("cpu"))
+        make_weighting(
+            cfg, list(cfg.tasks), shared=list, trainable=list, device=torch.device("cpu")
+        )
 
 
 def test_each_rank_takes_a_gpu_of_its_own(as_rank, monkeypatch):

@@ -63,6 +63,11 @@ def check_shared(shared: Config, given: Collection[str]) -> None:
             "With --factorial, dendrites should grow at fixed points, so that all arms restart "
             "after the same steps. Found `dendrites.patience`. Give dendrites.grow_at instead."
         )
+    if shared.train.early_stopping is not None:
+        raise UserError(
+            "With --factorial, all arms should train for as many steps. Found "
+            "`train.early_stopping`, with which each would stop by itself. Leave it out."
+        )
 
 
 def grid(
