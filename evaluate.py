@@ -215,7 +215,8 @@ def _columns(folder: RunElsewhere, overrides: list[str]) -> Columns:
     from dao.learner.pairs import check_number
     from tasks.data import Columns
 
-    # New data are not in the encoding of the run's, and a run from before them has no markers.
+    # New data may have another encoding than the run's. A run with rules=1 knows no missing words,
+    # so naming some asks for rules=2.
     own = ["data.encoding=utf-8", *overrides]
     if any(o.startswith("data.missing=") for o in own):
         own.append("data.rules=2")

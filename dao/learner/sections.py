@@ -122,7 +122,7 @@ class Dao(Settings):
     ema: float = Field(0.9, ge=0, lt=1)
     refresh_every: int = Field(50, ge=1)
     max_ratio: float | None = Field(None, gt=1)
-    """Upper bound of largest / smallest weight; none for no bound."""
+    """Upper bound of largest / smallest weight; null: no bound."""
     total: Literal["tasks", "one", "keep", "unit"] = "tasks"
     """The weights sum to the number of tasks or to 1; or the weighted gradient norms sum to what
     the norms sum to (`keep`) or to 1 (`unit`), for optimizers that follow the gradient's size."""

@@ -181,7 +181,7 @@ def test_one_seed_has_a_line_and_no_band():
     (panel,) = loss_panels({"dao": {0: run("dao", 0, {}, losses=[1.0, 2.0])}}, ["cls"])
     axes = drawn(panel)
     assert not axes.collections
-    assert axes.get_xlabel() == "training step (batches)"
+    assert axes.get_xlabel() == "optimizer step"
 
 
 def test_eight_tasks_are_told_apart_by_colour_and_all_arms_by_their_style():

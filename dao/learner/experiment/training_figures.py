@@ -129,7 +129,7 @@ def _draw_curves(
     axes.locator_params(axis="x", nbins=6, integer=True)
     axes.set_title(title)
     band = "\nband: mean \N{PLUS-MINUS SIGN} standard deviation over seeds" if banded else ""
-    axes.set_xlabel(f"training step (batches){band}")
+    axes.set_xlabel(f"optimizer step{band}")
     axes.set_ylabel(name)
 
 
@@ -221,5 +221,5 @@ def _draw_bands(axes: Axes, bands: Mapping[str, Band], name: str, title: str) ->
     axes.set_ylim(bottom=0)
     axes.locator_params(axis="x", nbins=6, integer=True)
     axes.set_title(title)
-    axes.set_xlabel("training step (batches)")
+    axes.set_xlabel("optimizer step")
     axes.set_ylabel(name)
