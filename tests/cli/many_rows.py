@@ -42,7 +42,7 @@ def main(folder: Path, rows: int, encoder: str) -> None:
     path = folder / "many.csv"
     write(path, rows)
     before = peak()
-    table, fitted = load_data(load_config(None, [], {"data.sources": str(path)}))
+    _, table, fitted = load_data(load_config(None, [], {"data.sources": str(path)}))
     cache = TokenCache(folder / "cache", lambda line: print(line, file=sys.stderr))
     model = Predictor(None, load_tokenizer(locate(encoder)), 128, cache)  # only its tokenizer
     examples = model.examples(table.rows("train"), fitted)

@@ -60,7 +60,8 @@ def test_perforated_phi2(phi2: Path):
     assert state["cls"]["class_weights"] is not None
     rows = list(csv.DictReader((phi2 / "Results.csv").open()))
     assert [row["arm"] for row in rows] == ["base", "dendrites"]
-    assert all(float(row[m]) > 0 for row in rows for m in ("accuracy", "macro_f1", "latency_ms"))
+    figures = ("cls.accuracy", "cls.macro_f1", "latency_ms")
+    assert all(float(row[name]) > 0 for row in rows for name in figures)
     assert int(rows[1]["dendrite_parameters"]) > 0
     pictures = ("Accuracy_Improvement.png", "Dendrite_vs_Baseline_Training.png", "PAI/PAI.png")
     assert all((phi2 / name).read_bytes().startswith(PNG) for name in pictures)
