@@ -40,7 +40,7 @@ def records(
 ) -> dict[str, TaskRecord]:
     """A record per weighted task; nothing is synchronised."""
     norms = dict(zip(state.tasks, state.norm.clone().unbind(), strict=True))
-    ratios = dict(zip(state.tasks, state.offset.exp().unbind(), strict=True))
+    ratios = dict(zip(state.tasks, state.offsets().exp().unbind(), strict=True))
     pull = {
         task: scaled(norms[task] * ratios[task], weight, data_weights.get(task))
         for task, weight in weights.items()
