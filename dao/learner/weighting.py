@@ -152,7 +152,8 @@ def make_weighting(
 def _dao_loss(cfg: Dao, spec: Spec, tasks: Sequence[str], shared: Parameters) -> DAOLoss:
     # A run stops at a loss that is not finite, and the history looks for one.
     common: dict[str, Any] = {"params": shared, "check_finite": "measured"}
-    common["refresh_every"] = cfg.refresh_every
+    # The default leaves it to the loss, which measures more than three tasks in another way.
+    common["refresh_every"] = None if cfg.refresh_every == Dao().refresh_every else cfg.refresh_every
     if spec.name != "dao":
         # The same object with alpha 0: constant weights, the same telemetry, the same work per
         # step, so that the arms differ in the weights alone.
@@ -160,7 +161,7 @@ def _dao_loss(cfg: Dao, spec: Spec, tasks: Sequence[str], shared: Parameters) ->
         return DAOLoss(tasks, alpha=0.0, priors=priors, max_ratio=None, **common)
     return DAOLoss(
         tasks,
-        source=cfg.source,
+        source="auto" if cfg.source == "params" else cfg.source,
         rep_norm=cfg.rep_norm,
         alpha=cfg.alpha,
         ema=cfg.ema,
