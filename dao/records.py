@@ -39,16 +39,17 @@ def records(
     data_weights: Mapping[str, Tensor | float],
 ) -> dict[str, TaskRecord]:
     """A record per weighted task; nothing is synchronised."""
-    norms = dict(zip(state.tasks, state.norm.clone().unbind(), strict=True))
-    ratios = dict(zip(state.tasks, state.offsets().exp().unbind(), strict=True))
-    pull = {
-        task: scaled(norms[task] * ratios[task], weight, data_weights.get(task))
+    index = torch.tensor([state.tasks.index(task) for task in weights], device=state.norm.device)
+    norms = state.norm[index]
+    each = [
+        weight if task not in data_weights else _times(weight, data_weights[task])
         for task, weight in weights.items()
-    }
-    whole = torch.stack(list(pull.values())).nansum()
+    ]
+    pull = torch.stack(each).to(norms) * (norms * state.offsets().exp()[index])
+    columns = norms.unbind(), (pull / pull.nansum()).unbind()
     return {
-        task: TaskRecord(batch.values[task], weight, norms[task], pull[task] / whole)
-        for task, weight in weights.items()
+        task: TaskRecord(batch.values[task], weight, norm, share)
+        for (task, weight), norm, share in zip(weights.items(), *columns, strict=True)
     }
 
 
@@ -70,8 +71,12 @@ def numbers(rows: Mapping[str, TaskRecord]) -> dict[str, dict[str, float]]:
 def scaled(value: Tensor, weight: Tensor, data_weight: Tensor | float | None) -> Tensor:
     """``weight * data_weight * value`` with no gradient to the weights, at least float32."""
     if data_weight is not None:
-        weight = weight * torch.as_tensor(data_weight).detach().to(weight).reshape(())
+        weight = _times(weight, data_weight)
     dtype = torch.promote_types(value.dtype, torch.float32)
     # A weight on the CPU is not copied to the device, which would be waited for: a product takes a
     # scalar from anywhere.
     return weight.to(dtype) * value.to(dtype)
+
+
+def _times(weight: Tensor, data_weight: Tensor | float) -> Tensor:
+    return weight * torch.as_tensor(data_weight).detach().to(weight).reshape(())

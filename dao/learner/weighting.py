@@ -153,7 +153,9 @@ def _dao_loss(cfg: Dao, spec: Spec, tasks: Sequence[str], shared: Parameters) ->
     # A run stops at a loss that is not finite, and the history looks for one.
     common: dict[str, Any] = {"params": shared, "check_finite": "measured"}
     # The default leaves it to the loss, which measures more than three tasks in another way.
-    common["refresh_every"] = None if cfg.refresh_every == Dao().refresh_every else cfg.refresh_every
+    common["refresh_every"] = (
+        None if cfg.refresh_every == Dao().refresh_every else cfg.refresh_every
+    )
     if spec.name != "dao":
         # The same object with alpha 0: constant weights, the same telemetry, the same work per
         # step, so that the arms differ in the weights alone.

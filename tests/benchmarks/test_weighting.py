@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from typer.testing import CliRunner
 
-from benchmarks.rules import RULES, TASKS, Parts, Rule, Sum
+from benchmarks.rules import RULES, Parts, Rule, Sum
 from benchmarks.timing import peak_bytes
-from benchmarks.weighting import TURN, Arm, Options, _goals, app, compare, peak, time_turns
+from benchmarks.weighting import TURN, _goals, app, compare, peak, time_turns
+from benchmarks.weighting_model import Arm, Options, task_names
 from dao.learner.weighting import Losses
 
 SMALL = Options(layers=2, width=32, batch_size=4, length=8, rounds=2, steps=TURN + 2)
@@ -263,7 +264,7 @@ def test_every_rule_is_made_for_the_parts_it_is_given():
     model = Arm(SMALL, RULES["equal"], lora=True).model
     parts: Parts = model.parts
     assert parts.last is model.encoder.get_base_model().encoder.layer[-1]
-    assert tuple(parts.heads) == TASKS
+    assert parts.tasks == task_names(2)
     assert len(parts.shared) == 2 * 2 * 2  # blocks, query and value, A and B
 
 
