@@ -16,8 +16,8 @@ with the sum of the losses (`equal`) over the same turns: its median and quartil
 Where some steps cost more than others, as those at which `DAOLoss` measures norms, the median would
 hide them; there the ratio is that of the total times from the first step on, and `..._steady` is
 the median of the rounds after the first, each of which has one measurement of every period (with 50
-steps a round). Norms are measured at steps 0, 1, 4, 16 and then at every fiftieth, so the ten
-rounds of the default have 13 in 500 steps. That is 500 steps of seven arms and 100 of each other,
+steps a round). Norms of two tasks are measured at steps 0, 1, 4, 16 and then at every fiftieth, so
+the ten rounds of the default have 13 in 500 steps. That is 500 steps of seven arms and 100 of each other,
 in both settings; `--arms` chooses fewer.
 
 Peak memory is that of the tensors alive at once, down to those inside of operations, while a model
@@ -217,7 +217,7 @@ def main(
         str, typer.Option(help="Numbers of tasks, comma-separated: a table for each.")
     ] = "2",
     quick: Annotated[
-        bool, typer.Option("--quick", help="Half the layers, width, batch and length.")
+        bool, typer.Option("--quick", help="Half the layers and sentences: a quarter of the time.")
     ] = False,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds, the unit of the quartiles.")] = 10,
     steps: Annotated[int, typer.Option(min=1, help="Steps per round.")] = 50,
@@ -234,8 +234,8 @@ def main(
         counts = _counts(tasks)
         names, notes = _available(_chosen(arms or (MANY_ARMS if len(counts) > 1 else "")))
         place = pick_device(device)
-        sizes = [max(1, size // (1 + quick)) for size in (layers, width, batch_size, length)]
-        options = Options(*sizes, rounds, steps, str(place), seed)
+        layers, batch_size = (max(1, size // (1 + quick)) for size in (layers, batch_size))
+        options = Options(layers, width, batch_size, length, rounds, steps, str(place), seed)
         figures: Figures = {
             **asdict(options),
             "tasks": tasks,
@@ -243,9 +243,9 @@ def main(
             "torch": torch.__version__,
         }
         print(
-            f"{options.layers} layers of width {options.width}, a head for each of {tasks} tasks, "
-            f"batch {options.batch_size} x {options.length} tokens; {rounds} rounds of {steps} "
-            f"steps; {figures['hardware']}; torch {figures['torch']}\n"
+            f"{layers} layers of width {width}, a head for each of {tasks} tasks, batch "
+            f"{batch_size} x {length} tokens; {rounds} rounds of {steps} steps; "
+            f"{figures['hardware']}; torch {figures['torch']}\n"
         )
         for note in notes:
             print(f"{note}\n")
