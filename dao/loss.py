@@ -51,7 +51,7 @@ class DAOLoss(nn.Module):
 
     More tasks, with the defaults: a step costs at most about 5 % more for any number of tasks. If
     :meth:`tap` sees the representation, all norms are measured there every 10 steps, and one task
-    every 50 steps is compared with its norm over `params`. Otherwise one task every 20 steps is
+    every 50 steps is compared with its norm over `params`. Otherwise one task every 25 steps is
     measured over `params`, the first eight at once; a later one waits, and until its turn its first
     loss stands in for its norm. `refresh_every` measures all tasks at once, whatever it costs.
 

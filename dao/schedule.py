@@ -19,7 +19,7 @@ FEW = 3
 FIRST = 8
 """Tasks that are measured at their first step, where the turn goes round."""
 
-GAP = 20
+GAP = 25
 """Steps between one task's measurement and the next one's, where the turn goes round."""
 
 OFTEN, GAP_BETWEEN = 10, 50
@@ -59,7 +59,7 @@ def make_plan(source: str, tasks: int, refresh_every: int | None, *, tapped: boo
         >>> make_plan("auto", 2, None, tapped=True)
         Plan(source='params', every=50, gap=0)
         >>> make_plan("auto", 32, None, tapped=False)
-        Plan(source='params', every=0, gap=20)
+        Plan(source='params', every=0, gap=25)
         >>> make_plan("auto", 32, None, tapped=True)
         Plan(source='rep', every=10, gap=50)
         >>> make_plan("auto", 32, 100, tapped=True)

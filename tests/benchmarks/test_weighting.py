@@ -76,7 +76,7 @@ def test_with_many_tasks_dao_takes_as_few_more_passes_as_with_eight():
         return {step: count - 1 for step, count in enumerate(counts) if count > 1}
 
     for tasks in (8, 12):
-        assert more("dao_untapped", tasks) == {0: 8, 20: 1, 40: 1}
+        assert more("dao_untapped", tasks) == {0: 8, 25: 1, 50: 1}
         assert more("dao_default", tasks) == {0: 8, 50: 1}
     assert passes("dao_rep", 0, 2, tasks=8) == [1, 1]
     assert passes("dao_paper", 0, 2, tasks=8) == [9, 9]

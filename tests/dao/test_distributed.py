@@ -87,7 +87,7 @@ def test_a_loss_too_small_for_float16_keeps_its_weight_over_ranks(ranks):
 def test_many_tasks_are_measured_by_the_same_turns_over_ranks(ranks):
     first, second = (rank["found"]["many"] for rank in ranks)
     assert torch.equal(first, second)
-    # Ten weights at steps 0 and 20, and at 0, 20 and 50 where tapped; and all credits, summed up.
+    # Ten weights at steps 0 and 25, and at 0, 25 and 50 where tapped; and all credits, summed up.
     assert len(first) == 2 * 10 + 1 + 3 * 10 + 1
     torch.testing.assert_close(first, ranks[0]["expected"]["many"], rtol=1e-5, atol=0)
 

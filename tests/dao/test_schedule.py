@@ -67,7 +67,7 @@ def asked(balance, call):
 def test_turns_by_hand(count):
     model = Many(count)
     balance, found = balanced(model), {}
-    for step in range(121):
+    for step in range(151):
         losses = model.losses(step)
         due = balance.is_due(losses)
         measured = asked(balance, lambda losses=losses: balance.weights(losses))
@@ -75,7 +75,7 @@ def test_turns_by_hand(count):
         found |= {step: measured} if measured else {}
     line = {4: "0123 0 1 2 3 0 1", 10: "01234567 8 9 0 1 2 3"}[count]
     expected = [[f"t{digit}" for digit in turn] for turn in line.split()]
-    assert found == dict(zip(range(0, 121, 20), expected, strict=True))
+    assert found == dict(zip(range(0, 151, 25), expected, strict=True))
 
 
 @pytest.mark.parametrize("tapped", [False, True])
@@ -88,9 +88,9 @@ def test_backward_passes_stay_the_same_for_any_number_of_tasks(count, tapped):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             balance(losses).backward()
-    gap = 50 if tapped else 20
+    gap = 50 if tapped else 25
     assert model.passes - steps == min(count, 8) + (steps - 1) // gap
-    assert balance._plan == (Plan("rep", 10, 50) if tapped else Plan("params", 0, 20))
+    assert balance._plan == (Plan("rep", 10, 50) if tapped else Plan("params", 0, 25))
     # At the representation at 0, 1, 4, and each tenth step, besides the comparison at 50.
     if tapped:
         assert set(balance.state.count.tolist()) == {9}
@@ -129,10 +129,10 @@ def test_any_batches_keep_the_budget_and_the_promise(presence):
 def test_one_by_one_in_a_cycle_every_task_is_measured_as_often():
     model = Many(4)
     balance = balanced(model)
-    for step in range(400):
+    for step in range(500):
         task = f"t{step % 4}"
         balance.weights(model.losses(step, present=[task]))
-    # Each has 100 calls, and its turn at the first and then after 5, 10, 15 or 20, and every 20.
+    # Each has 125 calls. Its turn is the first, comes after 6 to 25 of its calls, and every 25.
     assert balance.state.count.tolist() == [6, 6, 6, 5]
 
 
@@ -193,10 +193,10 @@ def test_a_task_that_waits_is_weighted_by_its_first_loss(unit):
         return {t: unit**k * (k + 1) * p.square().sum() for k, t in enumerate(names(12))}
 
     given = losses()
-    with pytest.warns(UserWarning, match="one of 12 tasks at a time, every 20 steps") as told:
+    with pytest.warns(UserWarning, match="one of 12 tasks at a time, every 25 steps") as told:
         lam = balance.weights(given)
     assert len(told) == 1
-    assert "waits for 80 steps" in str(told[0].message)
+    assert "waits for 100 steps" in str(told[0].message)
     assert balance.state.count.tolist() == [1] * 8 + [0] * 4
     pulls = [lam[t].item() * x.item() for t, x in given.items()]
     assert pulls == pytest.approx([pulls[0]] * 12, rel=1e-5)
@@ -261,7 +261,7 @@ def test_resume_in_the_middle_continues_bitwise(tapped, accumulate):
 def test_a_state_loads_into_another_order_of_the_tasks():
     model = Many(10)
     balance = balanced(model)
-    run(model, balance, range(25), tapped=False)
+    run(model, balance, range(30), tapped=False)
     other = DAOLoss(names(10)[::-1], params=model.shared.parameters)
     other.load_state_dict(balance.state_dict())
     for name in ("credit", "log_loss", "count"):
@@ -285,13 +285,13 @@ def test_a_turn_lasts_for_a_whole_optimizer_step():
     model = Many(5)
     balance = balanced(model, accumulate=3)
     turns = {}
-    for call in range(3 * 45):
+    for call in range(3 * 55):
         losses = model.losses(call)
         if measured := asked(balance, lambda losses=losses: balance.weights(losses)):
             turns[call] = measured
-    assert list(turns) == [0, 1, 2, 60, 61, 62, 120, 121, 122]
+    assert list(turns) == [0, 1, 2, 75, 76, 77, 150, 151, 152]
     assert [len(turns[call]) for call in (0, 1, 2)] == [5, 5, 5]
-    assert [turns[call] for call in (60, 61, 62, 120, 121, 122)] == [["t0"]] * 3 + [["t1"]] * 3
+    assert [turns[call] for call in (75, 76, 77, 150, 151, 152)] == [["t0"]] * 3 + [["t1"]] * 3
 
 
 @pytest.mark.parametrize("tapped", [False, True])
@@ -328,8 +328,8 @@ def test_whether_it_was_tapped_is_settled_by_the_first_training_call():
         ("auto", 3, None, Plan("params", 50, 0)),
         ("auto", 4, None, Plan("rep", 10, 50)),
         ("auto", 4, 50, Plan("params", 50, 0)),
-        ("params", 4, None, Plan("params", 0, 20)),
-        ("last", 4, None, Plan("last", 0, 20)),
+        ("params", 4, None, Plan("params", 0, 25)),
+        ("last", 4, None, Plan("last", 0, 25)),
         ("rep", 3, None, Plan("rep", 50, 0)),
         ("rep", 4, None, Plan("rep", 10, 0)),
         ("rep", 4, 50, Plan("rep", 50, 0)),
