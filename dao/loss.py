@@ -13,7 +13,7 @@ from dao.distributed import world_size
 from dao.importance import inverse_norm_weights
 from dao.measure import Batch, depends, parameter_norms, representation_norms, survey
 from dao.notices import PLACES, beyond_the_bound, constant
-from dao.records import TaskRecord, numbers, records, scaled
+from dao.records import TaskRecord, numbers, records, weighted_sum
 from dao.schedule import Plan, chosen, in_turn, make_plan
 from dao.shared import Parameters, Places, exporting, warn_of_frozen
 from dao.state import RunningNorms
@@ -200,15 +200,12 @@ class DAOLoss(nn.Module):
         check_data_weights({} if data_weights is None else data_weights, self.tasks)
         batch, lam = self._choose(losses, data_weights or {})
         ranks = world_size() if self._learning() else 1
-        terms = [
-            # A data-parallel wrapper averages over all ranks; a task's own mean is over those
-            # that have it.
-            scaled(loss, lam[task] * (ranks / batch.ranks[task]), (data_weights or {}).get(task))
-            for task, loss in batch.live.items()
-        ]
-        if not terms:  # Absent on this rank only; the caller's `keep_alive` gives the graph.
+        if not batch.live:  # Absent on this rank only; the caller's `keep_alive` gives the graph.
             return torch.zeros((), device=self.state.norm.device)
-        return torch.stack([term.to(terms[0].device) for term in terms]).sum()
+        # A data-parallel wrapper averages over all ranks; a task's own mean is over those that
+        # have it.
+        factors = {task: lam[task] * (ranks / batch.ranks[task]) for task in batch.live}
+        return weighted_sum(batch.live, factors, data_weights or {})
 
     def weights(self, losses: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
         """The weights alone, float64 scalars by task, for a loop that combines losses itself.

@@ -9,7 +9,7 @@ from torch import Tensor
 from dao.measure import Batch
 from dao.state import RunningNorms
 
-__all__ = ["TaskRecord", "numbers", "records", "scaled"]
+__all__ = ["TaskRecord", "numbers", "records", "scaled", "weighted_sum"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,29 @@ def numbers(rows: Mapping[str, TaskRecord]) -> dict[str, dict[str, float]]:
         task: dict(zip(names, row, strict=True))
         for task, row in zip(rows, table.tolist(), strict=True)
     }
+
+
+def weighted_sum(
+    losses: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+    data_weights: Mapping[str, Tensor | float],
+) -> Tensor:
+    """The sum of :func:`scaled` losses, by task; the same digits in one product or in many.
+
+    Example:
+        >>> losses = {"a": torch.tensor(2.0), "b": torch.tensor(3.0)}
+        >>> weights = {"a": torch.tensor(0.5), "b": torch.tensor(1.0)}
+        >>> weighted_sum(losses, weights, {}), weighted_sum(losses, weights, {"b": 2.0})
+        (tensor(4.), tensor(7.))
+    """
+    dtypes = {loss.dtype for loss in losses.values()}
+    devices = {tensor.device for task in losses for tensor in (losses[task], weights[task])}
+    if len(dtypes) == len(devices) == 1 and not data_weights:
+        # What is worth it for dozens of tasks; across devices it would wait for a copy.
+        factors = torch.stack([weights[task] for task in losses])
+        return scaled(torch.stack(list(losses.values())), factors, None).sum()
+    terms = [scaled(loss, weights[t], data_weights.get(t)) for t, loss in losses.items()]
+    return torch.stack([term.to(terms[0].device) for term in terms]).sum()
 
 
 def scaled(value: Tensor, weight: Tensor, data_weight: Tensor | float | None) -> Tensor:
