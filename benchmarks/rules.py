@@ -17,9 +17,8 @@ from dao.learner.scalarizers import Scalarized
 from dao.learner.weighting import Balanced, Losses, Weighting, present
 from dao.learner.weighting_spec import parse_weighting
 
-__all__ = ["LR", "RULES", "TASKS", "Parts", "Rule", "Sum"]
+__all__ = ["LR", "RULES", "Parts", "Rule", "Sum"]
 
-TASKS = ("cls", "reg")
 LR = 1e-4
 """Of the model, and of what a rule learns by the model's schedule."""
 
@@ -39,6 +38,11 @@ class Parts:
     last: nn.Module
     heads: Mapping[str, nn.Module]
     device: torch.device
+
+    @property
+    def tasks(self) -> list[str]:
+        """Their names, in order."""
+        return list(self.heads)
 
     @property
     def shared(self) -> list[nn.Parameter]:
@@ -92,7 +96,7 @@ class TorchJd(Weighting):
         self._autojac, self._chunk = autojac, chunk
         self._aggregator = getattr(aggregation, name)()
         self._shared = parts.shared
-        self._heads = [list(parts.heads[task].parameters()) for task in TASKS]
+        self._heads = [list(head.parameters()) for head in parts.heads.values()]
         self._features: Tensor | None = None
 
     def tap(self, z: Tensor) -> Tensor:
@@ -142,10 +146,10 @@ class LibMtl(Weighting):
                         parameter.grad.zero_()
 
         model = Model()
-        model.task_num, model.task_name = len(TASKS), list(TASKS)
+        model.task_num, model.task_name = len(parts.tasks), parts.tasks
         model.device, model.rep_grad = parts.device, False
         # GradNorm adds up the losses in epoch 0, and divides by those of that epoch later.
-        model.epoch, model.train_loss_buffer = 1, torch.ones(len(TASKS), 2).numpy()
+        model.epoch, model.train_loss_buffer = 1, torch.ones(len(parts.tasks), 2).numpy()
         model.init_param()
         self._model, self._options = (model,), options
 
@@ -157,24 +161,24 @@ class LibMtl(Weighting):
 
 
 def _dao(parts: Parts, **options: Any) -> Weighting:  # noqa: ANN401
-    return Balanced(DAOLoss(TASKS, params=parts.encoder.parameters, **options))
+    return Balanced(DAOLoss(parts.tasks, params=parts.encoder.parameters, **options))
 
 
 def _dao_last(parts: Parts) -> Weighting:
-    return Balanced(DAOLoss(TASKS, source="last", module=parts.last))
+    return Balanced(DAOLoss(parts.tasks, source="last", module=parts.last))
 
 
 def _dao_paper(parts: Parts) -> Weighting:
-    return Balanced(DAOLoss.paper(TASKS, parts.encoder.parameters))
+    return Balanced(DAOLoss.paper(parts.tasks, parts.encoder.parameters))
 
 
 def _by_value(name: str, parts: Parts) -> Weighting:
-    return Scalarized(parse_weighting(name, TASKS), TASKS, lr=LR).to(parts.device)
+    return Scalarized(parse_weighting(name, parts.tasks), parts.tasks, lr=LR).to(parts.device)
 
 
 def _by_gradient(name: str, parts: Parts) -> Weighting:
-    spec = parse_weighting(name, TASKS)
-    return gradient_weighting(spec, TASKS, lambda: parts.shared, lambda: parts.trainable).to(
+    spec = parse_weighting(name, parts.tasks)
+    return gradient_weighting(spec, parts.tasks, lambda: parts.shared, lambda: parts.trainable).to(
         parts.device
     )
 
@@ -191,7 +195,8 @@ _LIBMTL: dict[str, dict[str, Any]] = {
 RULES: dict[str, Rule] = {
     "equal": Rule("sum of the losses", lambda _: Sum()),
     "equal_again": Rule("the same: how far off 1 is by chance", lambda _: Sum(), varies=True),
-    "dao_default": Rule("DAOLoss, norms every 50 steps", _dao, varies=True),
+    "dao_default": Rule("DAOLoss as it comes, tapped", _dao, varies=True),
+    "dao_untapped": Rule("the same without a tap", partial(_dao, source="params"), varies=True),
     "dao_every_step": Rule("norms at every step", partial(_dao, refresh_every=1)),
     "dao_paper": Rule("DAOLoss.paper", _dao_paper),
     "dao_last": Rule("norms over the last block", _dao_last, varies=True),

@@ -2,20 +2,23 @@
 
 python -m benchmarks.weighting
 python -m benchmarks.weighting --lora --arms dao_default,dao_rep,torchjd_upgrad --json result.json
+python -m benchmarks.weighting --tasks 2,8,32,64 --no-lora --quick
 
 A BERT encoder of random weights with a classification and a regression head, all of it trained, and
-with LoRA on query and value. All arms train in one process, from the same weights, on the same
-batches, with their own copy of the model and of fused AdamW, whose step is part of what is timed.
+with LoRA on query and value; with `--tasks`, as many heads, of both kinds in turn. All arms train
+in one process, from the same weights, on the same batches, with their own copy of the model and of
+fused AdamW, whose step is part of what is timed.
 
 A round is `--steps` steps of every arm, in turns of ten: in each turn all arms, in random order, so
 that other load on the machine meets all alike. Arms whose steps all cost the same take the first
-turn of each round only. A ratio compares an arm with the sum of the losses (`equal`) over the same
-turns: its median and quartiles over the rounds. Where some steps cost more than others, as those at
-which `DAOLoss` measures norms, the median would hide them; there the ratio is that of the total
-times from the first step on, and `..._steady` is the median of the rounds after the first, each of
-which has one measurement of every period (with 50 steps a round). Norms are measured at steps 0, 1,
-4, 16 and then at every fiftieth, so the ten rounds of the default have 13 in 500 steps.
-That is 500 steps of seven arms and 100 of each other, in both settings; `--arms` chooses fewer.
+turn of each round only, and the fewer steps of it the more tasks there are. A ratio compares an arm
+with the sum of the losses (`equal`) over the same turns: its median and quartiles over the rounds.
+Where some steps cost more than others, as those at which `DAOLoss` measures norms, the median would
+hide them; there the ratio is that of the total times from the first step on, and `..._steady` is
+the median of the rounds after the first, each of which has one measurement of every period (with 50
+steps a round). Norms of two tasks are measured at steps 0, 1, 4, 16 and then at every fiftieth, so
+the ten rounds of the default have 13 in 500 steps. That is 500 steps of eight arms and 100 of each
+other, in both settings; `--arms` chooses fewer.
 
 Peak memory is that of the tensors alive at once, down to those inside of operations, while a model
 is built, a plain step makes the optimizer's state, and the rule takes three steps. `DAOLoss`
@@ -28,135 +31,33 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
-from peft import LoraConfig, get_peft_model
 from rich.table import Table
-from torch import Tensor, nn
-from torch.nn import functional
-from transformers import BertConfig, BertModel
 
 from benchmarks.report import cell, grid, hardware, spread
-from benchmarks.rules import LR, RULES, TASKS, Parts, Rule, Sum
-from benchmarks.timing import Stopwatch, peak_bytes, quartiles
+from benchmarks.rules import RULES, Rule
+from benchmarks.timing import peak_bytes, quartiles
+from benchmarks.weighting_model import Arm, Model, Options
 from dao.errors import UserError
 from dao.learner.command import user_errors
 from dao.learner.predictor import pick_device
 from dao.learner.report import markdown
-from dao.learner.weighting import Weighting
 
-__all__ = ["Arm", "Options", "compare", "measure", "peak", "time_turns"]
+__all__ = ["compare", "measure", "peak", "time_turns"]
 
 Figures = dict[str, Any]
 REFERENCE = "equal"
 TURN = 10
-VOCABULARY, CLASSES, BATCHES = 8192, 3, 8
-GOALS = {"dao_default": 1.05, "dao_rep": 1.03}
+MANY_ARMS = "equal_again,dao_default,dao_untapped,dao_rep,dao_paper"
+GOALS = {"dao_default": 1.05, "dao_untapped": 1.05, "dao_rep": 1.03}
 PEAK_GOAL = 1.1
 ENOUGH = 500  # steps over which the goals are meant
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line says; see its help."""
-
-    layers: int = 4
-    width: int = 256
-    batch_size: int = 32
-    length: int = 64
-    rounds: int = 10
-    steps: int = 50
-    device: str = "cpu"
-    seed: int = 0
-
-
-class Model(nn.Module):
-    """Token ids (batch, length) to the mean state (batch, width), and from it a head per task."""
-
-    def __init__(self, options: Options, *, lora: bool) -> None:
-        super().__init__()
-        torch.manual_seed(options.seed)
-        base = BertModel(
-            BertConfig(
-                vocab_size=VOCABULARY,
-                hidden_size=options.width,
-                num_hidden_layers=options.layers,
-                num_attention_heads=1 if options.width % 64 else options.width // 64,
-                intermediate_size=4 * options.width,
-                max_position_embeddings=options.length,
-                hidden_dropout_prob=0.0,
-                attention_probs_dropout_prob=0.0,
-            ),
-            add_pooling_layer=False,
-        )
-        last = base.encoder.layer[-1]
-        adapter = LoraConfig(r=8, lora_alpha=16, target_modules=["query", "value"])
-        self.encoder = get_peft_model(base, adapter) if lora else base
-        sizes = {"cls": CLASSES, "reg": 1}
-        self.heads = nn.ModuleDict({t: nn.Linear(options.width, sizes[t]) for t in TASKS})
-        self.to(options.device)
-        heads = {task: self.heads[task] for task in TASKS}
-        self.parts = Parts(self.encoder, last, heads, torch.device(options.device))
-
-    def forward(self, ids: Tensor, tap: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-        """Outputs by task; `tap` sees the representation."""
-        z = tap(self.encoder(input_ids=ids).last_hidden_state.mean(dim=1))
-        return {task: self.heads[task](z) for task in TASKS}
-
-
-class Arm:
-    """One model, trained with one rule from the rule's first step on.
-
-    Args:
-        options: the same for all arms.
-        lora: LoRA on query and value, else all parameters are trained.
-        rule: an entry of `RULES`.
-
-    Raises:
-        ImportError: the rule's library, or something it needs, is not installed.
-        UserError: the same.
-    """
-
-    def __init__(self, options: Options, rule: Rule, *, lora: bool) -> None:
-        self.model = Model(options, lora=lora)
-        self._optimizer = torch.optim.AdamW(self.model.parts.trainable, lr=LR, fused=True)
-        generator = torch.Generator().manual_seed(options.seed)
-        shape = (BATCHES, options.batch_size)
-        ids = torch.randint(VOCABULARY, (*shape, options.length), generator=generator)
-        classes = torch.randint(CLASSES, shape, generator=generator)
-        scores = torch.randn(shape, generator=generator)
-        self._batches = [part.to(options.device) for part in (ids, classes, scores)]
-        # First, so that the rule's first step, too, has the optimizer's state beside it in memory.
-        self._weighting: Weighting = Sum()
-        self._step(0)
-        self._weighting = rule.make(self.model.parts)
-
-    def run(self, numbers: Iterable[int]) -> float:
-        """Train on the batches of these numbers (modulo `BATCHES`); seconds."""
-        watch = Stopwatch(self.model.parts.device)
-        for number in numbers:
-            self._step(number)
-        return watch.seconds()
-
-    def _step(self, number: int) -> None:
-        ids, classes, scores = (part[number % BATCHES] for part in self._batches)
-
-        def losses() -> dict[str, Tensor | None]:
-            outputs = self.model(ids, self._weighting.tap)
-            return {
-                "cls": functional.cross_entropy(outputs["cls"], classes),
-                "reg": functional.mse_loss(outputs["reg"].squeeze(-1), scores),
-            }
-
-        self._weighting.backward(losses())
-        self._optimizer.step()
-        self._optimizer.zero_grad()
-        self._weighting.after_step(losses)
 
 
 def measure(options: Options, names: Sequence[str], *, lora: bool) -> Figures:
@@ -188,9 +89,11 @@ def time_turns(arms: Mapping[str, Arm], options: Options) -> dict[str, list[list
         for rounds in found.values():
             rounds.append([])
         for first in range(begin, begin + options.steps, TURN):
-            steps = range(first, min(first + TURN, begin + options.steps))
+            turn = range(first, min(first + TURN, begin + options.steps))
             taking = [n for n in arms if first == begin or n == REFERENCE or RULES[n].varies]
             for name in generator.sample(taking, len(taking)):
+                whole = name == REFERENCE or RULES[name].varies
+                steps = turn if whole else turn[: max(1, 2 * TURN // options.tasks)]
                 seconds = arms[name].run(steps)
                 found[name][-1] += [seconds / len(steps)] * len(steps)
     return found
@@ -232,6 +135,13 @@ def _chosen(arms: str) -> list[str]:
     if unknown:
         raise UserError(f"`--arms` should be among {', '.join(RULES)}. Found {unknown[0]!r}.")
     return list(dict.fromkeys([REFERENCE, *names]))
+
+
+def _counts(tasks: str) -> list[int]:
+    parts = [part.strip() for part in tasks.split(",")]
+    if not all(part.isdecimal() and int(part) for part in parts):
+        raise UserError(f"`--tasks` should be numbers from 1 on, with commas. Found {tasks!r}.")
+    return [int(part) for part in dict.fromkeys(parts)]
 
 
 def _available(names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -297,8 +207,18 @@ def main(
         bool | None, typer.Option("--lora/--no-lora", help="One setting only. Default: both.")
     ] = None,
     arms: Annotated[
-        str, typer.Option(help=f"Comma-separated, of {', '.join(RULES)}. Default: all.")
+        str,
+        typer.Option(
+            help=f"Comma-separated, of {', '.join(RULES)}. Default: all; with several numbers of "
+            f"tasks, {MANY_ARMS}."
+        ),
     ] = "",
+    tasks: Annotated[
+        str, typer.Option(help="Numbers of tasks, comma-separated: a table for each.")
+    ] = "2",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Half the layers and sentences: a quarter of the time.")
+    ] = False,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds, the unit of the quartiles.")] = 10,
     steps: Annotated[int, typer.Option(min=1, help="Steps per round.")] = 50,
     batch_size: Annotated[int, typer.Option(min=1, help="Sentences per step.")] = 32,
@@ -311,38 +231,55 @@ def main(
 ) -> None:
     """Time one training step under each loss weighting, as Markdown."""
     with user_errors():
-        names, notes = _available(_chosen(arms))
+        counts = _counts(tasks)
+        names, notes = _available(_chosen(arms or (MANY_ARMS if len(counts) > 1 else "")))
         place = pick_device(device)
+        layers, batch_size = (max(1, size // (1 + quick)) for size in (layers, batch_size))
         options = Options(layers, width, batch_size, length, rounds, steps, str(place), seed)
         figures: Figures = {
             **asdict(options),
+            "tasks": tasks,
             "hardware": hardware(place),
             "torch": torch.__version__,
         }
         print(
-            f"{layers} layers of width {width}, two heads, batch {batch_size} x {length} tokens; "
-            f"{rounds} rounds of {steps} steps; {figures['hardware']}; torch {figures['torch']}\n"
+            f"{layers} layers of width {width}, a head for each of {tasks} tasks, batch "
+            f"{batch_size} x {length} tokens; {rounds} rounds of {steps} steps; "
+            f"{figures['hardware']}; torch {figures['torch']}\n"
         )
         for note in notes:
             print(f"{note}\n")
-        settings = {"": False, "lora_": True}
-        prefixes = [prefix for prefix, adapted in settings.items() if lora in (None, adapted)]
-        for prefix in prefixes:
-            found = measure(options, names, lora=settings[prefix])
-            figures |= {prefix + key: value for key, value in found.items()}
-            what = "LoRA on query and value" if settings[prefix] else "all parameters trained"
-            title = f"{what}, {found['trained']:,} parameters; medians (quartiles) of the rounds"
-            print(markdown(_table(title, figures, names, prefix)))
-        print(
-            f"Where steps differ in cost (those with a steady figure), the figures are means "
-            f"over all {rounds * steps} steps, the first ones with their many measurements "
-            f"included, and the quartiles those of rounds.\n"
+        for count in counts:
+            prefix = f"tasks{count}_" if len(counts) > 1 else ""
+            figures |= _settings(replace(options, tasks=count), names, lora, prefix)
+        if output is not None:
+            output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def _settings(options: Options, names: Sequence[str], lora: bool | None, before: str) -> Figures:
+    """Measure and print with all parameters, with LoRA, or both; flat figures."""
+    figures: Figures = {}
+    adapted_by = {before: False, f"{before}lora_": True}
+    prefixes = [prefix for prefix, adapted in adapted_by.items() if lora in (None, adapted)]
+    for prefix in prefixes:
+        found = measure(options, names, lora=adapted_by[prefix])
+        figures |= {prefix + key: value for key, value in found.items()}
+        what = "LoRA on query and value" if adapted_by[prefix] else "all parameters trained"
+        title = (
+            f"{options.tasks} tasks, {what}, {found['trained']:,} parameters; "
+            "medians (quartiles) of the rounds"
         )
-        if rounds * steps >= ENOUGH:
-            for line in _goals(figures, prefixes):
-                print(f"- {line}")
-    if output is not None:
-        output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        print(markdown(_table(title, figures, names, prefix)))
+    whole = options.rounds * options.steps
+    print(
+        f"Where steps differ in cost (those with a steady figure), the figures are means "
+        f"over all {whole} steps, the first ones with their many measurements "
+        f"included, and the quartiles those of rounds.\n"
+    )
+    if whole >= ENOUGH:
+        for line in _goals(figures, prefixes):
+            print(f"- {line}")
+    return figures
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 _CHOICES = {
-    "source": ("params", "rep", "last"),
+    "source": ("auto", "params", "rep", "last"),
     "rep_norm": ("adapter", "frobenius"),
     "total": TOTALS,
     "absent": ("hold", "renormalize"),
@@ -133,6 +133,8 @@ def check_options(
     _require(fits, "max_ratio", ">= 1 or None", ratio, "None: no bound.")
     for name, least in (("refresh_every", 1), ("accumulate", 1), ("calibrate_every", 0)):
         value = options[name]
+        if name == "refresh_every" and value is None:
+            continue
         fits = isinstance(value, int) and _is_number(value) and value >= least
         _require(fits, name, f"an integer >= {least}", value, "It counts steps.")
 

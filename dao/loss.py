@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Literal, Self, cast
 
 import torch
@@ -12,9 +13,10 @@ from dao.distributed import world_size
 from dao.importance import inverse_norm_weights
 from dao.measure import Batch, depends, parameter_norms, representation_norms, survey
 from dao.notices import PLACES, beyond_the_bound, constant
-from dao.records import TaskRecord, numbers, records, scaled
-from dao.shared import Parameters, Shared, Tapped, exporting, parameters_of, warn_of_frozen
-from dao.state import RunningNorms, due
+from dao.records import TaskRecord, numbers, records, weighted_sum
+from dao.schedule import Plan, chosen, in_turn, make_plan
+from dao.shared import Parameters, Places, exporting, warn_of_frozen
+from dao.state import RunningNorms
 
 __all__ = ["DAOLoss"]
 
@@ -41,14 +43,20 @@ class DAOLoss(nn.Module):
     formula of :math:`w_k`. For two tasks it equals IMTL-G (ICLR 2021). Logarithms, running means,
     totals other than 1, and the treatment of absent tasks are ours; :meth:`paper` is the bare rule.
 
-    **When norms are measured.** At a task's steps 0, 1, 4, 16, ... below `refresh_every`, then
-    every `refresh_every` steps, counting only steps that have the task (so batches that alternate
-    between tasks measure each). Norms of single batches scatter by a factor of two: weights taken
-    from the first batch alone would be wrong for a whole period. A measurement costs one more
-    backward in ``"params"``, next to nothing in ``"rep"``.
+    **When norms are measured.** Up to three tasks: at a task's steps 0, 1, 4, 16, ... below
+    `refresh_every`, then every `refresh_every` steps (50), counting only steps that have the task
+    (so batches that alternate between tasks measure each). Norms of single batches scatter by a
+    factor of two: weights taken from the first batch alone would be wrong for a whole period. A
+    measurement costs one more backward in ``"params"``, next to nothing in ``"rep"``.
+
+    More tasks, with the defaults: a step costs at most about 5 % more for any number of tasks. If
+    :meth:`tap` sees the representation, all norms are measured there every 10 steps, and one task
+    every 50 steps is compared with its norm over `params`. Otherwise one task every 25 steps is
+    measured over `params`, the first eight at once; a later one waits, and until its turn its first
+    loss stands in for its norm. `refresh_every` measures all tasks at once, whatever it costs.
 
     **What `ema` means.** It counts measurements, not steps: old ones fade over about
-    ``1 / (1 - ema)`` measurements, i.e. ``refresh_every / (1 - ema)`` steps (500 by default). The
+    ``1 / (1 - ema)`` measurements, i.e. ``refresh_every / (1 - ema)`` steps (500 for 50). The
     n-th measurement enters with weight ``max(1 - ema, 1 / n)``, so the young mean is a plain mean
     and the first batch has no privilege.
 
@@ -66,6 +74,7 @@ class DAOLoss(nn.Module):
     Args:
         tasks: Names of the tasks, in an order that is the same on all ranks: no set.
         source: Where the norm is taken: ``"params"``, the shared parameters (exact);
+            ``"auto"``, these as well, but for many tapped tasks as said above;
             ``"rep"``, the representation given to :meth:`tap` (nearly free, and the only choice
             with a compiled encoder, reentrant checkpointing or DeepSpeed; with ``fully_shard``
             see docs/dao.md);
@@ -84,7 +93,8 @@ class DAOLoss(nn.Module):
             loss then makes the whole step tiny, which Adam divides out. Or weighted norms sum to 1
             (``"unit"``: they depend on no loss's scale) or to the sum of all norms (``"keep"``, as
             with equal weights): for SGD; see docs/dao.md. Norms are the means in force.
-        refresh_every: Optimizer steps between measurements; 1 measures always.
+        refresh_every: Optimizer steps between measurements of all tasks; 1 measures always.
+            Default: 50 for up to three tasks, as said above for more.
         accumulate: Micro-batches per optimizer step. Weights are frozen within a step, as its first
             micro-batch left them, and `ema` acts per micro-batch as ``ema ** (1 / accumulate)``.
         calibrate_every: For ``"rep"`` and ``"last"``: optimizer steps between comparisons with the
@@ -115,7 +125,7 @@ class DAOLoss(nn.Module):
         self,
         tasks: Iterable[str],
         *,
-        source: Literal["params", "rep", "last"] = "params",
+        source: Literal["auto", "params", "rep", "last"] = "auto",
         params: Parameters | None = None,
         module: nn.Module | None = None,
         rep_norm: Literal["adapter", "frobenius"] = "adapter",
@@ -124,7 +134,7 @@ class DAOLoss(nn.Module):
         priors: Mapping[str, float] | None = None,
         max_ratio: float | None = None,
         total: Literal["tasks", "one", "keep", "unit"] = "tasks",
-        refresh_every: int = 50,
+        refresh_every: int | None = None,
         accumulate: int = 1,
         calibrate_every: int = 0,
         absent: Literal["hold", "renormalize"] = "hold",
@@ -138,13 +148,12 @@ class DAOLoss(nn.Module):
         self.tasks = task_names(tasks)
         priors = {} if priors is None else priors
         check_options(self.tasks, priors, vars(self))
-        self._params = Shared("params", params, source == "params" or calibrate_every > 0)
-        self._last = Shared("module", parameters_of(module), source == "last")
+        self._places = Places(source, params, module, compares=calibrate_every > 0)
+        self._plan: Plan | None = None  # settled by the first training call
         prior = [float(priors.get(task, 1.0)) for task in self.tasks]
         self.state = RunningNorms(self.tasks, ema=ema ** (1 / accumulate), prior=prior)
         self.measured = False
         self._warned_of_frozen = False
-        self._tapped = Tapped()
         self._records: dict[str, TaskRecord] = {}
 
     @classmethod
@@ -155,13 +164,7 @@ class DAOLoss(nn.Module):
         task's gradient is exactly zero (the bare rule would then stop all other tasks).
         """
         return cls(
-            tasks,
-            params=params,
-            total="one",
-            ema=0.0,
-            refresh_every=1,
-            max_ratio=None,
-            absent="renormalize",
+            tasks, params=params, total="one", ema=0.0, refresh_every=1, absent="renormalize"
         )
 
     def tap(self, z: Tensor) -> Tensor:
@@ -173,7 +176,7 @@ class DAOLoss(nn.Module):
         if torch.compiler.is_compiling() and self._learning():
             return cast(Tensor, _uncompiled(self.tap)(z))
         if not torch.compiler.is_compiling():
-            self._tapped.see(z, self.training)
+            self._places.tapped.see(z, self.training)
         return z
 
     def forward(
@@ -197,15 +200,12 @@ class DAOLoss(nn.Module):
         check_data_weights({} if data_weights is None else data_weights, self.tasks)
         batch, lam = self._choose(losses, data_weights or {})
         ranks = world_size() if self._learning() else 1
-        terms = [
-            # A data-parallel wrapper averages over all ranks; a task's own mean is over those
-            # that have it.
-            scaled(loss, lam[task] * (ranks / batch.ranks[task]), (data_weights or {}).get(task))
-            for task, loss in batch.live.items()
-        ]
-        if not terms:  # Absent on this rank only; the caller's `keep_alive` gives the graph.
+        if not batch.live:  # Absent on this rank only; the caller's `keep_alive` gives the graph.
             return torch.zeros((), device=self.state.norm.device)
-        return torch.stack([term.to(terms[0].device) for term in terms]).sum()
+        # A data-parallel wrapper averages over all ranks; a task's own mean is over those that
+        # have it.
+        factors = {task: lam[task] * (ranks / batch.ranks[task]) for task in batch.live}
+        return weighted_sum(batch.live, factors, data_weights or {})
 
     def weights(self, losses: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
         """The weights alone, float64 scalars by task, for a loop that combines losses itself.
@@ -220,7 +220,8 @@ class DAOLoss(nn.Module):
         """Whether the next training call, with these losses, measures norms."""
         self.state.ensure()
         present = [t for t, loss in losses.items() if loss is not None and loss.requires_grad]
-        return any(self._due(self.state.turns_of(present))) and not self._nothing_trains()
+        plan = self._planned()
+        return any(self._due(plan, present)) and not self._places.frozen(plan.source)
 
     @property
     def last(self) -> dict[str, TaskRecord]:
@@ -241,8 +242,8 @@ class DAOLoss(nn.Module):
     def reset(self) -> None:
         """Forgets all measurements; options and priors stay."""
         self.state.reset()
-        self._tapped.forget()
-        self._records, self.measured = {}, False
+        self._places.tapped.forget()
+        self._records, self.measured, self._plan = {}, False, None
 
     def extra_repr(self) -> str:
         """The options that decide the weights."""
@@ -253,7 +254,7 @@ class DAOLoss(nn.Module):
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """A copy of its own; see "Copies" above for whose gradients it measures."""
         if not memo:  # copied alone: nobody would train a copy of the parameters
-            memo |= {id(kept): kept for kept in (self._params, self._last)}
+            memo |= {id(kept): kept for kept in (self._places.params, self._places.last)}
         copied = memo[id(self)] = self.__class__.__new__(self.__class__)
         copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return copied
@@ -282,54 +283,50 @@ class DAOLoss(nn.Module):
         self._records = records(self.state, batch, lam, data_weights)
         return batch, lam
 
-    def _nothing_trains(self) -> bool:
-        """Whether all that norms are taken over is frozen now."""
-        if self.source == "rep":
-            return self._tapped.frozen
-        return not (self._last if self.source == "last" else self._params).trainable()
+    def _planned(self) -> Plan:
+        """Where and how often norms are measured."""
+        given = (self.source, len(self.tasks), self.refresh_every)
+        return self._plan or make_plan(*given, tapped=self._places.tapped.seen)
 
-    def _due(self, turns: Mapping[str, int]) -> tuple[list[str], list[str]]:
-        """Of tasks with so many turns behind them: whose norm is due, and which are compared."""
+    def _due(self, plan: Plan, present: list[str]) -> tuple[list[str], list[str]]:
+        """Of the tasks of a call: whose norm is due, and which are compared."""
+        turns = self.state.turns_of(present)
         steps = {task: turn // self.accumulate for task, turn in turns.items()}
-        every = self.calibrate_every
-        compared = [t for t, step in steps.items() if every and step % every == 0]
-        chosen = [t for t, step in steps.items() if due(step, self.refresh_every) or t in compared]
-        return chosen, compared
+        turn = in_turn(self.state.credit_of(present)) if plan.gap else []
+        return chosen(plan, steps, turn, self.calibrate_every)
 
     def _learn(self, batch: Batch) -> Batch:
         """Measures the tasks whose time it is, moves the state, and drops broken gradients."""
         present = list(batch.ranks)
-        chosen, compared = self._due(self.state.turns_of(present))
-        if chosen and self._nothing_trains():
+        plan = self._plan = self._planned()
+        measured, compared = self._due(plan, present)
+        if measured and self._places.frozen(plan.source):
             if not self._warned_of_frozen and not self.state.count.any():
                 self._warned_of_frozen = True
-                warn_of_frozen(self.source)
-            chosen, compared, present = [], [], []  # what is due stays due
+                warn_of_frozen(plan.source)
+            measured, compared, present = [], [], []  # what is due stays due
+        self.state.take_turns(plan, {t: batch.values[t] for t in present}, self.accumulate)
         _, step = self.state.tick(present)
-        norms = self._measure(batch.only(chosen)) if chosen else {}
-        if compared and (shared := self._params.trainable()):
+        norms = self._measure(plan, batch.only(measured)) if measured else {}
+        if compared and (shared := self._places.params.trainable()):
             part = batch.only(compared)
             full = parameter_norms(part.live, part.ranks, shared)
             self.state.calibrate(full, norms)
+        inputs = partial(self._places.inputs, plan.source)
         broken = self.state.observe(
-            norms, lambda task: depends(batch.live.get(task), self._inputs()), PLACES[self.source]
+            norms, lambda task: depends(batch.live.get(task), inputs()), PLACES[plan.source]
         )
         self.state.drop(broken)
         self.state.put_in_force(everything=step % self.accumulate == 0)
-        self.measured = bool(chosen)
-        self._tapped.forget()
+        self.measured = bool(measured)
+        self._places.tapped.forget()
         return batch.only([task for task in batch.ranks if task not in broken])
 
-    def _measure(self, batch: Batch) -> dict[str, Tensor]:
-        if self.source == "rep":
-            return representation_norms(batch.live, batch.ranks, self._tapped.z, self.rep_norm)
-        return parameter_norms(batch.live, batch.ranks, self._inputs())
-
-    def _inputs(self) -> list[Tensor]:
-        """What norms are taken over."""
-        if self.source == "rep":
-            return [] if self._tapped.z is None else [self._tapped.z]
-        return (self._last if self.source == "last" else self._params).trainable()
+    def _measure(self, plan: Plan, batch: Batch) -> dict[str, Tensor]:
+        if plan.source == "rep":
+            z = self._places.tapped.z
+            return representation_norms(batch.live, batch.ranks, z, self.rep_norm)
+        return parameter_norms(batch.live, batch.ranks, self._places.inputs(plan.source))
 
     def _lambda(self, present: list[str]) -> dict[str, Tensor]:
         """Weights in force for the tasks that are present."""

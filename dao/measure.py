@@ -86,10 +86,11 @@ def survey(
     finite = {task: value for task, value in found.items() if math.isfinite(value)}
     rows = [[t in finite, finite.get(t, 0.0), t in found and t not in finite] for t in tasks]
     table = sum_over_ranks(torch.tensor(rows, dtype=torch.float64))
-    known = {task: row for task, row in zip(tasks, table, strict=True) if row[0]}
-    counts = {task: int(row[0]) for task, row in known.items()}
-    means = {task: row[1] / row[0] for task, row in known.items()}
-    broken = [task for task, row in zip(tasks, table, strict=True) if row[2]]
+    having, _, odd = table.T.tolist()
+    average = (table[:, 1] / table[:, 0]).unbind()  # of tasks that no rank has: not looked at
+    counts = {task: int(n) for task, n in zip(tasks, having, strict=True) if n}
+    means = {t: mean for t, mean in zip(tasks, average, strict=True) if t in counts}
+    broken = [task for task, n in zip(tasks, odd, strict=True) if n]
     return Batch({task: losses[task] for task in finite}, counts, means), broken
 
 

@@ -7,8 +7,17 @@ from typing import NamedTuple
 from torch import Tensor
 
 from dao.importance import inverse_norm_weights
+from dao.schedule import FIRST, OFTEN
 
-__all__ = ["PLACES", "Seen", "beyond_the_bound", "constant", "far_from_mean", "silent"]
+__all__ = [
+    "PLACES",
+    "Seen",
+    "beyond_the_bound",
+    "constant",
+    "far_from_mean",
+    "one_by_one",
+    "silent",
+]
 
 PLACES = {"params": "`params`", "rep": "the tapped representation", "last": "`module`"}
 """What norms are taken over, by `source`."""
@@ -116,6 +125,32 @@ def far_from_mean(seen: Mapping[str, Seen], ema: float) -> dict[str, str]:
                 "change of the loss's scale; lower `refresh_every` or `ema` where norms move fast."
             )
     return said
+
+
+def one_by_one(tasks: Sequence[str], source: str, gap: int) -> dict[str, str]:
+    """What to say where some tasks wait for their first measurement, in one text.
+
+    Args:
+        tasks: Names of all tasks.
+        source: Where norms are taken: ``"params"`` or ``"last"``.
+        gap: Steps between the turns of two tasks.
+
+    Example:
+        >>> one_by_one(list("abcd"), "params", 20)
+        {}
+        >>> one_by_one(list(map(str, range(32))), "params", 20)["in turn"].split(". ")[0]
+        'Norms over `params` are measured for one of 32 tasks at a time, every 20 steps'
+    """
+    if len(tasks) <= FIRST:
+        return {}
+    text = (
+        f"Norms over {PLACES[source]} are measured for one of {len(tasks)} tasks at a time, every "
+        f"{gap} steps. The last task waits for {gap * (len(tasks) - FIRST)} steps, and until then "
+        "its weight follows from its first loss. Call `z = balance.tap(z)` inside the model's "
+        f"forward, without a `source`, to measure all tasks every {OFTEN} steps at next to no "
+        "cost; or set `refresh_every`, which measures all at once."
+    )
+    return {"in turn": text}
 
 
 def beyond_the_bound(

@@ -9,7 +9,7 @@ from torch import Tensor
 from dao.measure import Batch
 from dao.state import RunningNorms
 
-__all__ = ["TaskRecord", "numbers", "records", "scaled"]
+__all__ = ["TaskRecord", "numbers", "records", "scaled", "weighted_sum"]
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,17 @@ def records(
     data_weights: Mapping[str, Tensor | float],
 ) -> dict[str, TaskRecord]:
     """A record per weighted task; nothing is synchronised."""
-    norms = dict(zip(state.tasks, state.norm.clone().unbind(), strict=True))
-    ratios = dict(zip(state.tasks, state.offset.exp().unbind(), strict=True))
-    pull = {
-        task: scaled(norms[task] * ratios[task], weight, data_weights.get(task))
+    index = torch.tensor([state.tasks.index(task) for task in weights], device=state.norm.device)
+    norms = state.norm[index]
+    each = [
+        weight if task not in data_weights else _times(weight, data_weights[task])
         for task, weight in weights.items()
-    }
-    whole = torch.stack(list(pull.values())).nansum()
+    ]
+    pull = torch.stack(each).to(norms) * (norms * state.offsets().exp()[index])
+    columns = norms.unbind(), (pull / pull.nansum()).unbind()
     return {
-        task: TaskRecord(batch.values[task], weight, norms[task], pull[task] / whole)
-        for task, weight in weights.items()
+        task: TaskRecord(batch.values[task], weight, norm, share)
+        for (task, weight), norm, share in zip(weights.items(), *columns, strict=True)
     }
 
 
@@ -67,11 +68,38 @@ def numbers(rows: Mapping[str, TaskRecord]) -> dict[str, dict[str, float]]:
     }
 
 
+def weighted_sum(
+    losses: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+    data_weights: Mapping[str, Tensor | float],
+) -> Tensor:
+    """The sum of :func:`scaled` losses, by task; the same digits in one product or in many.
+
+    Example:
+        >>> losses = {"a": torch.tensor(2.0), "b": torch.tensor(3.0)}
+        >>> weights = {"a": torch.tensor(0.5), "b": torch.tensor(1.0)}
+        >>> weighted_sum(losses, weights, {}), weighted_sum(losses, weights, {"b": 2.0})
+        (tensor(4.), tensor(7.))
+    """
+    dtypes = {loss.dtype for loss in losses.values()}
+    devices = {tensor.device for task in losses for tensor in (losses[task], weights[task])}
+    if len(dtypes) == len(devices) == 1 and not data_weights:
+        # What is worth it for dozens of tasks; across devices it would wait for a copy.
+        factors = torch.stack([weights[task] for task in losses])
+        return scaled(torch.stack(list(losses.values())), factors, None).sum()
+    terms = [scaled(loss, weights[t], data_weights.get(t)) for t, loss in losses.items()]
+    return torch.stack([term.to(terms[0].device) for term in terms]).sum()
+
+
 def scaled(value: Tensor, weight: Tensor, data_weight: Tensor | float | None) -> Tensor:
     """``weight * data_weight * value`` with no gradient to the weights, at least float32."""
     if data_weight is not None:
-        weight = weight * torch.as_tensor(data_weight).detach().to(weight).reshape(())
+        weight = _times(weight, data_weight)
     dtype = torch.promote_types(value.dtype, torch.float32)
     # A weight on the CPU is not copied to the device, which would be waited for: a product takes a
     # scalar from anywhere.
     return weight.to(dtype) * value.to(dtype)
+
+
+def _times(weight: Tensor, data_weight: Tensor | float) -> Tensor:
+    return weight * torch.as_tensor(data_weight).detach().to(weight).reshape(())

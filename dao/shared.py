@@ -8,7 +8,15 @@ from torch import Tensor, nn
 
 from dao.errors import UserError
 
-__all__ = ["Parameters", "Shared", "Tapped", "exporting", "parameters_of", "warn_of_frozen"]
+__all__ = [
+    "Parameters",
+    "Places",
+    "Shared",
+    "Tapped",
+    "exporting",
+    "parameters_of",
+    "warn_of_frozen",
+]
 
 Parameters = Iterable[Tensor] | Callable[[], Iterable[Tensor]]
 
@@ -133,6 +141,11 @@ class Tapped:
         self.z: Tensor | None = None
         self.frozen = False
 
+    @property
+    def seen(self) -> bool:
+        """Whether there was one in the running step."""
+        return self.z is not None or self.frozen
+
     def see(self, z: Tensor, training: bool) -> None:
         """Keeps it where it can be measured."""
         self.z = z if training and z.requires_grad else None
@@ -147,11 +160,48 @@ class Tapped:
         return {"z": None, "frozen": False}
 
 
+class Places:
+    """All that norms can be taken over.
+
+    Args:
+        source: That of :class:`dao.DAOLoss`.
+        params: The shared parameters.
+        module: The module for ``"last"``.
+        compares: Whether other norms are compared with those over `params`.
+
+    Raises:
+        UserError: What `source` needs is not given.
+
+    Example:
+        >>> layer = torch.nn.Linear(2, 2)
+        >>> places = Places("params", layer.parameters(), None, compares=False)
+        >>> len(places.inputs("params")), places.frozen("params")
+        (2, False)
+    """
+
+    def __init__(
+        self, source: str, params: Parameters | None, module: nn.Module | None, *, compares: bool
+    ) -> None:
+        self.params = Shared("params", params, source in ("auto", "params") or compares)
+        self.last = Shared("module", parameters_of(module), source == "last")
+        self.tapped = Tapped()
+
+    def inputs(self, source: str) -> list[Tensor]:
+        """What can be measured there now."""
+        if source == "rep":
+            return [] if self.tapped.z is None else [self.tapped.z]
+        return (self.last if source == "last" else self.params).trainable()
+
+    def frozen(self, source: str) -> bool:
+        """Whether nothing there trains now."""
+        return self.tapped.frozen if source == "rep" else not self.inputs(source)
+
+
 def warn_of_frozen(source: str) -> None:
     """Says that nothing was ever measured, as nothing shared has trained so far.
 
     Args:
-        source: That of :class:`dao.DAOLoss`.
+        source: Where norms are taken: ``"params"``, ``"last"`` or ``"rep"``.
     """
     what = {"params": "`params`", "last": "`module`", "rep": "The tapped representation"}[source]
     look = {

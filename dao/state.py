@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from dao.errors import UserError
-from dao.notices import PLACES, Seen, far_from_mean, silent
+from dao.notices import PLACES, Seen, far_from_mean, one_by_one, silent
+from dao.schedule import Plan, credits, spent
 
-__all__ = ["RunningNorms", "due"]
+__all__ = ["RunningNorms"]
 
 _VERSION = 1
+_LATER = {"credit": 0.0, "log_loss": -math.inf}
 
 
 class RunningNorms(nn.Module):
@@ -41,7 +43,12 @@ class RunningNorms(nn.Module):
         prior: What tasks are worth, ``(K,)``; a setting, but saved with the rest.
         turns: Training calls that had the task, ``(K,)``.
         dropped: How often a task's loss or gradient was NaN or infinite, ``(K,)``.
+        credit: How near a task is to its turn, where tasks are measured in turn, ``(K,)``.
+        log_loss: Log of a task's first loss there, from which the norm of a task that still waits
+            is guessed; minus infinity where there is none, ``(K,)``.
         step: Training calls in all.
+        doubt: Comparisons that the mean of all tasks' offsets counts as, in the offset of one; not
+            part of the state.
 
     Example:
         >>> import torch
@@ -62,18 +69,21 @@ class RunningNorms(nn.Module):
     prior: Tensor
     turns: Tensor
     dropped: Tensor
+    credit: Tensor
+    log_loss: Tensor
     step: Tensor
 
     def __init__(self, tasks: Sequence[str], *, ema: float, prior: Sequence[float]) -> None:
         super().__init__()
         self.tasks = list(tasks)
         self.ema = ema
+        self.doubt = 0
         self._prior = tuple(prior)
         self._replaced = False
         self._told: set[tuple[str, str]] = set()
         self._warned = False
         size = len(self.tasks)
-        for name in ("log_ema", "log_used", "offset", "norm"):
+        for name in ("log_ema", "log_used", "offset", "norm", "credit", "log_loss"):
             self.register_buffer(name, torch.zeros(size, dtype=torch.float64))
         for name in ("count", "in_force", "offset_count", "turns", "dropped"):
             self.register_buffer(name, torch.zeros(size, dtype=torch.long))
@@ -87,6 +97,7 @@ class RunningNorms(nn.Module):
             if name != "prior":
                 buffer.zero_()
         self.norm.fill_(torch.nan)
+        self.log_loss.fill_(-torch.inf)
 
     def ensure(self) -> None:
         """Starts afresh where a loader has put uninitialised memory in place of the buffers.
@@ -178,14 +189,61 @@ class RunningNorms(nn.Module):
     def put_in_force(self, *, everything: bool) -> None:
         """Lets weights follow what was measured: all, or those of tasks without a value yet."""
         chosen = (self.in_force == 0) | everything
-        self.log_used.copy_(torch.where(chosen, self.log_ema + self.offset, self.log_used))
+        self.log_used.copy_(torch.where(chosen, self.log_ema + self.offsets(), self.log_used))
         self.in_force.copy_(torch.where(chosen, self.count, self.in_force))
 
+    def offsets(self) -> Tensor:
+        """Offsets in use, ``(K,)``: those measured, or with `doubt` drawn to their mean.
+
+        One comparison is as noisy as offsets differ; a task without any has the mean.
+        """
+        if self.doubt == 0:
+            return self.offset
+        mean = _mean_where(self.offset_count > 0, self.offset)
+        trust = self.offset_count.double() / (self.offset_count + self.doubt)
+        return mean + trust * (self.offset - mean)
+
+    def credit_of(self, present: Sequence[str]) -> dict[str, float]:
+        """How near each of these tasks is to its turn; see :func:`dao.schedule.credits`."""
+        kept = dict(zip(self.tasks, self.credit.tolist(), strict=True))
+        return credits(self.turns_of(self.tasks), kept, present)
+
+    def take_turns(self, plan: Plan, values: Mapping[str, Tensor], accumulate: int) -> None:
+        """Books the turns of a call; the last one of a task's optimizer step pays. Before `tick`.
+
+        Args:
+            plan: What goes round, and how fast.
+            values: The losses of the call, float64 scalars.
+            accumulate: Calls per step.
+        """
+        if not plan.gap or not values:
+            return
+        turns = self.turns_of(list(values))
+        if plan.taken_in_turn:
+            self.tell("in turn", one_by_one(self.tasks, plan.source, plan.gap))
+            if new := [task for task, count in turns.items() if count == 0]:
+                logs = self._row({task: values[task] for task in new}).log()
+                self.log_loss.copy_(torch.where(logs.isfinite(), logs, self.log_loss))
+        self.doubt = 0 if plan.taken_in_turn else 1
+        credit = self.credit_of(list(values))
+        after = spent(credit, plan.gap)
+        credit |= {t: after[t] for t, count in turns.items() if (count + 1) % accumulate == 0}
+        kept = [credit.get(t, old) for t, old in zip(self.tasks, self.credit.tolist(), strict=True)]
+        self.credit.copy_(torch.tensor(kept, dtype=torch.float64))
+
     def log_norms(self) -> Tensor:
-        """Log norms in force, ``(K,)``; a task not yet measured counts as average."""
+        """Log norms in force, ``(K,)``.
+
+        A task not yet measured counts as average; or, where its first loss is known, its norm
+        relates to this loss as, in the mean, the others' do to theirs.
+        """
         seen = self.in_force > 0
-        known = torch.where(seen, self.log_used, torch.zeros_like(self.log_used))
-        return torch.where(seen, known, known.sum() / seen.sum().clamp(min=1))
+        average = _mean_where(seen, self.log_used)
+        known = torch.where(seen, self.log_used, average)
+        both = seen & self.log_loss.isfinite()
+        guess = self.log_loss + _mean_where(both, self.log_used - self.log_loss)
+        waits = ~seen & self.norm.isnan() & self.log_loss.isfinite() & both.any()
+        return torch.where(waits, guess, known)
 
     def get_extra_state(self) -> Tensor:
         """Version and task names as bytes: safetensors and weights-only loading take tensors."""
@@ -217,6 +275,8 @@ class RunningNorms(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: object) -> None:
         extra = state_dict.get(prefix + "_extra_state")
         if extra is not None:
+            for name, blank in _LATER.items():  # written before these were kept
+                state_dict.setdefault(prefix + name, torch.full_like(self.norm, blank))
             order = self._positions(json.loads(bytes(extra.tolist())))
             for name, buffer in self.named_buffers():
                 saved = state_dict.get(prefix + name)
@@ -239,32 +299,28 @@ class RunningNorms(nn.Module):
         return [saved["tasks"].index(task) for task in self.tasks]
 
 
-def due(step: int, every: int) -> bool:
-    """Whether to measure: each period, and at 0, 1, 4, 16, 64, ... in the first one.
-
-    One noisy batch then decides for a few steps, not for the whole first period.
-
-    Example:
-        >>> [step for step in range(101) if due(step, 50)]
-        [0, 1, 4, 16, 50, 100]
-    """
-    power_of_four = step & (step - 1) == 0 and step.bit_length() % 2 == 1
-    return step % every == 0 or (step < every and power_of_four)
-
-
 def _plausible(state: Mapping[str, Tensor]) -> bool:
     """Whether buffers can be a state: no chance contents of memory pass all of this."""
     counts = [t for t in state.values() if not t.is_floating_point()]
     logs = [state[name] for name in ("log_ema", "log_used", "offset")]
     prior, norm, unseen = state["prior"], state["norm"], state["turns"] == 0
+    credit, loss = state["credit"], state["log_loss"]
     fresh = [state[name][unseen] for name in ("count", "in_force", "log_ema", "log_used")]
     return (
         all(bool(((t >= 0) & (t < 2**40)).all()) for t in counts)
         and all(bool((t.abs() < 1e3).all()) for t in logs)
         and bool(((prior > 1e-100) & (prior < 1e100)).all())
         and bool((norm.isnan() | (norm >= 0)).all() and norm[unseen].isnan().all())
+        and bool(((credit >= -1) & (credit < 3)).all())
+        and bool(((loss == -torch.inf) | (loss.abs() < 1e3)).all())
         and not any(t.any() for t in fresh)
     )
+
+
+def _mean_where(chosen: Tensor, values: Tensor) -> Tensor:
+    """Mean of the chosen values; 0 for none."""
+    kept = torch.where(chosen, values, torch.zeros_like(values))
+    return kept.sum() / chosen.sum().clamp(min=1)
 
 
 def _blend(mean: Tensor, count: Tensor, value: Tensor, ema: float) -> None:

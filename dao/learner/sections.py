@@ -113,14 +113,17 @@ class Encoder(Settings):
 
 
 class Dao(Settings):
-    """Options of `weighting: dao`; `equal` and `fixed` measure every `refresh_every` steps, too."""
+    """Options of `weighting: dao`; `equal` and `fixed` measure as often, too."""
 
     source: Literal["params", "rep"] = "params"
-    """Gradient norms over the shared parameters, or at the pooled representation."""
+    """Gradient norms over the shared parameters, or at the pooled representation. With more than
+    three tasks and the default `refresh_every`, `params` is a matter of both: all norms are taken
+    at the representation, every 10 steps, and compared with those over the parameters in turn."""
     rep_norm: Literal["adapter", "frobenius"] = "adapter"
     alpha: float = Field(1.0, ge=0, le=1)
     ema: float = Field(0.9, ge=0, lt=1)
     refresh_every: int = Field(50, ge=1)
+    """Steps between measurements of all tasks; 50 means as `source` says for more than three."""
     max_ratio: float | None = Field(None, gt=1)
     """Upper bound of largest / smallest weight; null: no bound."""
     total: Literal["tasks", "one", "keep", "unit"] = "tasks"

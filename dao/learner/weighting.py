@@ -14,6 +14,7 @@ from dao import DAOLoss, TaskRecord
 from dao.errors import UserError
 from dao.learner import ranks
 from dao.learner.config import Config
+from dao.learner.sections import Dao
 from dao.learner.weighting_spec import Spec, parse_weighting
 
 __all__ = [
@@ -186,7 +187,9 @@ def _dao_loss(settings: Config, spec: Spec, tasks: Sequence[str], shared: Parame
     cfg = settings.dao
     # A run stops at a loss that is not finite, and the history looks for one.
     common: dict[str, Any] = {"params": shared, "check_finite": "measured"}
-    common |= {"refresh_every": cfg.refresh_every, "accumulate": settings.train.accumulate}
+    # The default leaves it to the loss, which measures more than three tasks in another way.
+    every = None if cfg.refresh_every == Dao().refresh_every else cfg.refresh_every
+    common |= {"refresh_every": every, "accumulate": settings.train.accumulate}
     if spec.name != "dao":
         # The same object with alpha 0: constant weights, the same telemetry, the same work per
         # step, so that the arms differ in the weights alone.
@@ -194,7 +197,7 @@ def _dao_loss(settings: Config, spec: Spec, tasks: Sequence[str], shared: Parame
         return DAOLoss(tasks, alpha=0.0, priors=priors, max_ratio=None, **common)
     return DAOLoss(
         tasks,
-        source=cfg.source,
+        source="auto" if cfg.source == "params" else cfg.source,
         rep_norm=cfg.rep_norm,
         alpha=cfg.alpha,
         ema=cfg.ema,

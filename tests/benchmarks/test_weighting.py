@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,17 +10,18 @@ import torch
 from torch import Tensor
 from typer.testing import CliRunner
 
-from benchmarks.rules import RULES, TASKS, Parts, Rule, Sum
+from benchmarks.rules import RULES, Parts, Rule, Sum
 from benchmarks.timing import peak_bytes
-from benchmarks.weighting import TURN, Arm, Options, _goals, app, compare, peak, time_turns
+from benchmarks.weighting import TURN, _goals, app, compare, peak, time_turns
+from benchmarks.weighting_model import Arm, Options, task_names
 from dao.learner.weighting import Losses
 
 SMALL = Options(layers=2, width=32, batch_size=4, length=8, rounds=2, steps=TURN + 2)
 
 
-def passes(name: str, block: int, steps: int, *, lora: bool = False) -> list[int]:
+def passes(name: str, block: int, steps: int, *, lora: bool = False, tasks: int = 2) -> list[int]:
     """Backward passes through a block of the encoder, in each step."""
-    arm = Arm(SMALL, RULES[name], lora=lora)
+    arm = Arm(replace(SMALL, tasks=tasks), RULES[name], lora=lora)
     seen = []
 
     def watch(module: object, args: object, output: Tensor) -> None:
@@ -66,6 +68,43 @@ def test_dao_measures_when_it_says_and_only_as_deep_as_its_source():
     assert passes("dao_rep_calibrated", 0, 51) == [3, *[1] * 49, 3]
     assert passes("dao_last", 1, 4) == [3, 3, 1, 1]
     assert passes("dao_last", 0, 4) == [1, 1, 1, 1]
+
+
+def test_with_many_tasks_dao_takes_as_few_more_passes_as_with_eight():
+    def more(name: str, tasks: int) -> dict[int, int]:
+        counts = passes(name, 0, 51, tasks=tasks)
+        return {step: count - 1 for step, count in enumerate(counts) if count > 1}
+
+    for tasks in (8, 12):
+        assert more("dao_untapped", tasks) == {0: 8, 25: 1, 50: 1}
+        assert more("dao_default", tasks) == {0: 8, 50: 1}
+    assert passes("dao_rep", 0, 2, tasks=8) == [1, 1]
+    assert passes("dao_paper", 0, 2, tasks=8) == [9, 9]
+
+
+def test_names_of_tasks_and_what_is_no_number_of_them():
+    assert task_names(1) == ["cls"]
+    assert task_names(5) == ["cls", "reg", "cls2", "reg2", "cls3"]
+    for wrong in ("two", "2,0", "2,,8", "-1"):
+        result = CliRunner().invoke(app, ["--tasks", wrong])
+        assert result.exit_code == 1
+        assert result.stderr.endswith(f"with commas. Found {wrong!r}.\n")
+
+
+def test_a_table_for_each_number_of_tasks(tmp_path: Path):
+    file = tmp_path / "figures.json"
+    command = [*OPTIONS, "--rounds", "1", "--no-lora", "--tasks", "2,5", "--quick"]
+    command += ["--json", str(file)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    figures = json.loads(file.read_text())
+    names = ("equal", "equal_again", "dao_default", "dao_untapped", "dao_rep", "dao_paper")
+    for prefix in ("tasks2_", "tasks5_"):
+        assert all(figures[f"{prefix}{name}{end}"] > 0 for name in names for end in ("", "_ms"))
+        assert len(_goals(figures, [prefix])) == 6
+    assert (figures["tasks"], figures["batch_size"], figures["layers"]) == ("2,5", 2, 1)
+    assert figures["tasks5_trained"] - figures["tasks2_trained"] == 99 + 33 + 99
+    assert "5 tasks, all parameters trained" in result.stdout
 
 
 def shared_gradient(name: str, *, lora: bool) -> Tensor:
@@ -263,7 +302,7 @@ def test_every_rule_is_made_for_the_parts_it_is_given():
     model = Arm(SMALL, RULES["equal"], lora=True).model
     parts: Parts = model.parts
     assert parts.last is model.encoder.get_base_model().encoder.layer[-1]
-    assert tuple(parts.heads) == TASKS
+    assert parts.tasks == task_names(2)
     assert len(parts.shared) == 2 * 2 * 2  # blocks, query and value, A and B
 
 

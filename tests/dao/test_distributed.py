@@ -84,6 +84,14 @@ def test_a_loss_too_small_for_float16_keeps_its_weight_over_ranks(ranks):
     torch.testing.assert_close(first, ranks[0]["expected"]["half"], rtol=0.01, atol=0)
 
 
+def test_many_tasks_are_measured_by_the_same_turns_over_ranks(ranks):
+    first, second = (rank["found"]["many"] for rank in ranks)
+    assert torch.equal(first, second)
+    # Ten weights at steps 0 and 25, and at 0, 25 and 50 where tapped; and all credits, summed up.
+    assert len(first) == 2 * 10 + 1 + 3 * 10 + 1
+    torch.testing.assert_close(first, ranks[0]["expected"]["many"], rtol=1e-5, atol=0)
+
+
 def test_a_sharded_model_has_the_weights_of_a_whole_one_or_is_refused(ranks):
     for rank in ranks:
         found, expected = rank["found"]["sharded"], rank["expected"]["sharded"]

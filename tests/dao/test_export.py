@@ -31,7 +31,7 @@ def test_an_exported_model_computes_the_same_and_leaves_no_tap(
     x = make_batch()[0]
     model = Model(toy, with_loss).train(train)
     exported = torch.export.export(model, (x,), strict=strict)
-    assert model.balance._tapped.z is None
+    assert model.balance._places.tapped.z is None
     assert model.balance.state.step == 0
     torch.testing.assert_close(exported.module()(x), model.eval()(x))
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from dao import DAOLoss, TaskRecord
+from dao.records import scaled, weighted_sum
 
 TASKS = ["cls", "reg"]
 
@@ -44,3 +45,17 @@ def test_shares_of_equal_weights_show_who_dominates(toy, losses):
     rows = control.telemetry()
     assert rows["reg"]["share"] > 0.99
     assert sum(row["share"] for row in rows.values()) == pytest.approx(1)
+
+
+def test_one_product_gives_the_digits_and_gradients_of_many():
+    leaves = [torch.rand((), requires_grad=True) for _ in range(33)]
+    losses = {str(k): leaf.exp() for k, leaf in enumerate(leaves)}
+    weights = {task: torch.rand((), dtype=torch.float64) for task in losses}
+    one = weighted_sum(losses, weights, {})
+    many = torch.stack([scaled(loss, weights[t], None) for t, loss in losses.items()]).sum()
+    assert torch.equal(one, many)
+    found, expected = (torch.autograd.grad(x, leaves, retain_graph=True) for x in (one, many))
+    assert all(map(torch.equal, found, expected))
+    mixed = losses | {"0": losses["0"].double(), "1": losses["1"].bfloat16()}
+    assert weighted_sum(mixed, weights, {}).dtype == torch.float64
+    assert weighted_sum(mixed, weights, {}).item() == pytest.approx(one.item(), rel=1e-2)

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from dao import DAOLoss, UserError
-from dao.state import RunningNorms, due
+from dao.schedule import due
+from dao.state import RunningNorms
 
 TASKS = ["cls", "reg"]
 

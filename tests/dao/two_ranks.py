@@ -212,7 +212,36 @@ def nothing_anywhere(rank):
     return {"said": said, "total": total.item(), "weight": balance.telemetry()["cls"]["weight"]}
 
 
+def many_tasks(rank):
+    """Weights of ten tasks until one more has had its turn; the last task is on one rank only."""
+    from conftest import Toy, batch
+
+    tasks, found = [f"t{k}" for k in range(10)], []
+    for tapped, steps in ((False, 26), (True, 51)):
+        torch.manual_seed(0)
+        toy = Toy()
+        heads = nn.ModuleList(nn.Linear(6, 1) for _ in tasks)
+        balance = DAOLoss(tasks, params=toy.encoder.parameters)
+        for step in range(steps):
+            x = batch(16, step)[0][HALVES[rank]]
+            z = toy.encoder(x)
+            z = balance.tap(z) if tapped else z
+            rows = {task: 3.0**k * (heads[k](z) - k)[:, 0].square() for k, task in enumerate(tasks)}
+            if rank is None:
+                rows["t9"] = rows["t9"][HALVES[0]]
+            elif rank == 1:
+                del rows["t9"]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)
+                weights = balance.weights({task: row.mean() for task, row in rows.items()})
+            if step in (0, 25, 50):
+                found += weights.values()
+        found.append(balance.state.credit.sum())
+    return torch.stack(found)
+
+
 OTHERS = {
+    "many": many_tasks,
     "uneven": uneven_rows,
     "unusual": unusual_gradients,
     "half": half_precision,

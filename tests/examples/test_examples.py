@@ -23,7 +23,7 @@ import hf_trainer
 import plain_loop
 import toy
 from dao import DAOLoss
-from dao.state import due
+from dao.schedule import due
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = [plain_loop, accelerate_loop, hf_trainer]

@@ -297,3 +297,39 @@ def test_a_batch_without_any_label_is_refused():
     for name in ("uw", "gradnorm", "dbmtl", "torchjd:Mean"):
         with pytest.raises(UserError, match="a label of some task"):
             make(name, Toy()).backward({"cls": None, "reg": None})
+
+
+def many(name: str, *overrides: str) -> tuple[Weighting, dict[str, Tensor | None]]:
+    """Five tasks, tapped as the model does."""
+    torch.manual_seed(0)
+    shared, heads = nn.Linear(3, 4), nn.ModuleList(nn.Linear(4, 1) for _ in range(5))
+    tasks = [f"t{k}" for k in range(5)]
+    weighting = make_weighting(
+        load_config(overrides=overrides, flags={"weighting": name}),
+        tasks,
+        shared=lambda: list(shared.parameters()),
+        trainable=lambda: [*shared.parameters(), *heads.parameters()],
+        device=torch.device("cpu"),
+    )
+    z = weighting.tap(shared(torch.ones(2, 3)))
+    losses = [(head(z) - 1).square().mean() for head in heads]
+    return weighting, dict(zip(tasks, losses, strict=True))
+
+
+@pytest.mark.parametrize("name", ["dao", "equal"])
+def test_more_than_three_tasks_are_measured_at_the_representation(name: str):
+    weighting, losses = many(name)
+    weighting.backward(losses)
+    # All compared with the norm over the parameters in the first step.
+    assert weighting.loss.state.offset_count.tolist() == [1] * 5
+    assert weighting.loss._planned().source == "rep"
+
+
+@pytest.mark.parametrize("setting", ["dao.refresh_every=7", "dao.source=rep"])
+def test_more_than_three_tasks_are_measured_as_the_settings_say(setting: str):
+    weighting, losses = many("dao", setting)
+    weighting.backward(losses)
+    assert weighting.loss.state.count.tolist() == [1] * 5
+    assert weighting.loss.state.offset_count.tolist() == [0] * 5
+    expected = {"dao.refresh_every=7": ("params", 7, 0), "dao.source=rep": ("rep", 10, 0)}
+    assert tuple(weighting.loss._planned()) == expected[setting]
