@@ -107,7 +107,7 @@ def test_only_columns_can_be_set(full_run: Path, setting: str):
     result = evaluate(full_run, "--data", "new.csv", "data.text=t", setting)
     assert result.exit_code == 2
     said = " ".join(result.stderr.replace("│", " ").split())
-    assert "only what new data are like (data.NAME=VALUE, of text, split, domain," in said
+    assert "only what new data are like (data.NAME=VALUE, of text, cls, reg, split," in said
 
 
 def test_new_data_are_not_filtered_as_the_training_data_were(
