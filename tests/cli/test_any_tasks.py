@@ -140,8 +140,8 @@ def test_figures_are_those_of_the_table_of_predictions(run: Path, metrics: dict[
 
 def test_every_figure_is_printed(run: Path, metrics: dict[str, Any]):
     printed = (run.parent / "stdout").read_text()
-    for name in KINDS:
-        assert f"{name} n={metrics['splits']['test'][name]['n']}" in printed
+    for name, kind in KINDS.items():
+        assert f"{name} ({kind}, n={metrics['splits']['test'][name]['n']})" in printed
     shown = evaluate(run, "--format", "markdown")
     assert shown.exit_code == 0, shown.output
     for name, keys in FIGURES.items():

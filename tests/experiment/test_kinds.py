@@ -90,7 +90,8 @@ def finish(path: Path, cfg: Config, tasks: Mapping[str, Task], wrong: int, **abo
         for name, task in tasks.items()
     }
     (path / "config.yaml").write_text(cfg.to_yaml())
-    _save_predictions(RunFolder(path), TARGETS, tasks, outputs, {})
+    texts = {"text": TARGETS["text"].tolist()}
+    _save_predictions(RunFolder(path), TARGETS, tasks, outputs, texts, {})
     rows = [{"step": s, "score": 0.5, "grown": s == 2, "metrics": test} for s in (2, 4)]
     (path / "validation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     content = {

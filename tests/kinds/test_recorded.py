@@ -68,7 +68,7 @@ def test_the_mean_that_selects():
     figures = {
         "urgent": {"pr_auc": 0.6},
         "stars": {"qwk": -0.2},
-        "tags": {"subset_accuracy": None},  # undefined: takes no part
+        "tags": {},  # no rows: takes no part
         "price": {"r2": -40.0},  # counts as -1
     }
     assert selection(tasks, figures, {}) == pytest.approx((0.6 - 0.2 - 1.0) / 3)
@@ -76,6 +76,8 @@ def test_the_mean_that_selects():
     weighted = (3 * 0.6 - 0.2 - 0.5) / 4.5
     assert selection(tasks, figures, weights) == pytest.approx(weighted)
     assert selection(tasks, {}, {}) is None
+    diverged = {**figures, "tags": {"subset_accuracy": None}}
+    assert selection(tasks, diverged, {}) is None
 
 
 def test_bounded_is_cut_off_below_alone():
