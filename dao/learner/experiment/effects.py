@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dao.learner.dendrite_share import shares_of_sets
-from dao.learner.experiment.arms import ARMS, known_arms
+from dao.learner.experiment.arms import chosen, known_arms
 from dao.learner.experiment.comparable import check_comparable
 from dao.learner.experiment.contrasts import (
     SELECTION,
@@ -39,7 +39,7 @@ VARYING: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
 """What may differ between runs, though it can change their figures a little."""
 
 
-def findings(folder: Path, design: Sequence[str] = tuple(ARMS)) -> dict[str, Any]:
+def findings(folder: Path, design: Sequence[str] | None = None) -> dict[str, Any]:
     """Check, measure and test an experiment; its findings, also written to FOLDER/findings.json.
 
     Only finished runs count, each contrast uses the seeds that all its arms have, and one whose
@@ -47,7 +47,8 @@ def findings(folder: Path, design: Sequence[str] = tuple(ARMS)) -> dict[str, Any
 
     Args:
         folder: holds ARM/seed=N, each a run folder of train.py; `arms.KNOWN` are known.
-        design: arms that should be there; others that are take part as well.
+        design: arms that should be there, by default those of an experiment on these tasks; others
+            that are there take part as well.
 
     Returns:
         JSON-able: name; design; tasks; folder_arms; seeds (of any arm); missing (arm and seed of
@@ -70,6 +71,7 @@ def findings(folder: Path, design: Sequence[str] = tuple(ARMS)) -> dict[str, Any
         for arm, found in arms.items()
     }
     latency = latencies(_of_one_seed(arms))
+    design = chosen(list(tasks)) if design is None else design
     asked = contrasts({*design, *arms}, list(tasks))
     report = {
         "name": runs[0].metrics["name"],

@@ -24,7 +24,7 @@ from dao.learner.assessment import TableLike
 from dao.learner.command import print_plan
 from dao.learner.config import Config, load_config, parse_overrides
 from dao.learner.console import plain_console
-from dao.learner.experiment.arms import ARMS, KNOWN, SETS_APART, chosen
+from dao.learner.experiment.arms import KNOWN, SETS_APART, chosen
 from dao.learner.experiment.backends import on_ray, on_this_machine
 from dao.learner.experiment.board import Board
 from dao.learner.experiment.grid import (
@@ -139,12 +139,13 @@ def run_factorial(
         raise typer.Exit(130) from None
 
 
-def conclude(folder: Path, arms: Sequence[str] = tuple(ARMS)) -> None:
+def conclude(folder: Path, arms: Sequence[str] | None = None) -> None:
     """From the runs to findings and report, written and printed; imported late, for it draws.
 
     Args:
         folder: of the experiment.
-        arms: that it should have; others that are there are reported as well.
+        arms: that it should have, by default those of an experiment on its tasks; others that are
+            there are reported as well.
     """
     from dao.learner.experiment.effects import findings
     from dao.learner.experiment.report import write_report
