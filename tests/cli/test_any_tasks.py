@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 import re
 import signal
 import subprocess
@@ -236,7 +237,10 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def test_a_run_that_was_killed_and_resumed_is_the_run_that_was_not(run: Path, tmp_path: Path):
     folder, program = tmp_path / "run", Path(__file__).with_name("one_rank.py")
     command = [program, "killed_in_step_14", "--config", run / "config.yaml", "--output", folder]
-    killed = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True)
+    killed = subprocess.run(
+        [sys.executable, *map(str, command)], capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not (folder / "metrics.json").exists()
     assert (folder / "checkpoints" / "step=000012").is_dir()
