@@ -122,9 +122,9 @@ KINDS = {
     "amount": "regression",
 }  # fmt: skip
 FIVE = ("--tasks", ",".join(KINDS))
-TEXTS = ("text",)
-"""The columns that the words of each row are dealt out to; two make a pair."""
-NAMED = (f"data.text={'+'.join(TEXTS)}",)
+TEXTS = ("title", "body")
+"""The columns that the words of each row are dealt out to: a pair of texts."""
+NAMED = (f"data.text=[{','.join(TEXTS)}]",)
 """The setting that names them."""
 
 

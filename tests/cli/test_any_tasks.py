@@ -273,9 +273,10 @@ def test_the_exported_file_gives_the_outputs_of_the_run(run: Path, tmp_path: Pat
 
     tasks, written = restored_tasks(about["tasks"]), table(run / "predictions.csv")
     tokenizer = AutoTokenizer.from_pretrained(run / "tokenizer")
+    assert about["pairs"]["tokens"].startswith("tokenizer(text, '\\n' + text_pair, ")
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     for row in written:
-        encoded = tokenizer(*(row[name] for name in TEXTS), return_tensors="np")
+        encoded = tokenizer(row["text"], "\n" + row["text_pair"], return_tensors="np")
         inputs = {i.name: encoded[i.name] for i in session.get_inputs()}
         outputs = map(torch.from_numpy, session.run(list(tasks), inputs))
         for (name, task), output in zip(tasks.items(), outputs, strict=True):
