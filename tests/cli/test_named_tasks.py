@@ -105,7 +105,7 @@ def test_the_selection_weighs_tasks_by_name(run: Path):
 @pytest.mark.parametrize("setting", ["dao.priors.mood=2", "train.select_weights.mood=2"])
 def test_a_weight_of_no_task_is_refused(setting: str):
     from dao.errors import UserError
-    from dao.learner.config import load_config
+    from dao.learner.settings.config import load_config
 
     with pytest.raises(UserError, match=r"names \['mood'\], which is not among `tasks`"):
         load_config(overrides=[setting], flags={"tasks": "topic,stars"})

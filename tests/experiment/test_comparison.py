@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from dao.errors import UserError
-from dao.learner.experiment.comparison import compare
-from dao.learner.experiment.comparison_report import (
+from dao.learner.experiment.findings.comparison import compare
+from dao.learner.experiment.report.comparison_report import (
     comparison_lines,
     comparison_tables,
     print_comparison,

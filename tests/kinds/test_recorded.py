@@ -6,9 +6,9 @@ import pytest
 
 from dao.learner.kinds.binary import Binary
 from dao.learner.kinds.classification import Classification
-from dao.learner.kinds.figures import Figure, bounded
 from dao.learner.kinds.multilabel import Multilabel
 from dao.learner.kinds.ordinal import Ordinal
+from dao.learner.kinds.parts.figures import Figure, bounded
 from dao.learner.kinds.recorded import headlines, recorded_tasks, restored_tasks, selection
 from dao.learner.kinds.regression import Regression
 

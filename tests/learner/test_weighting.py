@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from dao.errors import UserError
-from dao.learner.config import load_config
-from dao.learner.gradient_weighting import DualBalancing, GradNorm
-from dao.learner.weighting import Weighting, make_weighting
-from dao.learner.weighting_spec import Spec, parse_weighting
+from dao.learner.settings.config import load_config
+from dao.learner.settings.weighting_spec import Spec, parse_weighting
+from dao.learner.weighting.gradient_weighting import DualBalancing, GradNorm
+from dao.learner.weighting.weighting import Weighting, make_weighting
 
 TASKS = ("cls", "reg")
 ALL = [

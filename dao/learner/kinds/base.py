@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dao.errors import UserError
-from dao.learner.frozen import Settings
-from dao.learner.kinds.figures import Figure, bounded
-from dao.learner.wording import count, shown
+from dao.learner.basics.frozen import Settings
+from dao.learner.basics.wording import count, shown
+from dao.learner.kinds.parts.figures import Figure, bounded
 
 __all__ = [
     "SPLITS",

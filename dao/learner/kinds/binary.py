@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dao.errors import UserError
-from dao.learner.kinds import baselines
+from dao.learner.basics.wording import count, listed, shown
 from dao.learner.kinds.base import (
     SPLITS,
     Array,
@@ -32,11 +32,11 @@ from dao.learner.kinds.base import (
     TaskSettings,
     probabilities,
 )
-from dao.learner.kinds.cells import named, natural, parse_name
-from dao.learner.kinds.figures import Figure
+from dao.learner.kinds.parts import baselines
+from dao.learner.kinds.parts.cells import named, natural, parse_name
+from dao.learner.kinds.parts.figures import Figure
+from dao.learner.kinds.parts.thresholds import best_threshold
 from dao.learner.kinds.regression import parse_number
-from dao.learner.kinds.thresholds import best_threshold
-from dao.learner.wording import count, listed, shown
 
 __all__ = ["Binary", "BinarySettings"]
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dao.errors import UserError
-from dao.learner.kinds import baselines, rare
+from dao.learner.basics.wording import count
 from dao.learner.kinds.base import (
     SPLITS,
     Array,
@@ -28,13 +28,13 @@ from dao.learner.kinds.base import (
     TaskSettings,
     left_train,
 )
-from dao.learner.kinds.cells import named, natural, parse_name
-from dao.learner.kinds.class_losses import class_weights as weights_of
-from dao.learner.kinds.class_losses import focal_loss, loss_notes
-from dao.learner.kinds.cuts import class_names, classes_of, thresholds_of
-from dao.learner.kinds.figures import Figure
+from dao.learner.kinds.parts import baselines, rare
+from dao.learner.kinds.parts.cells import named, natural, parse_name
+from dao.learner.kinds.parts.class_losses import class_weights as weights_of
+from dao.learner.kinds.parts.class_losses import focal_loss, loss_notes
+from dao.learner.kinds.parts.cuts import class_names, classes_of, thresholds_of
+from dao.learner.kinds.parts.figures import Figure
 from dao.learner.kinds.regression import parse_number
-from dao.learner.wording import count
 
 __all__ = ["Classification", "ClassificationSettings"]
 

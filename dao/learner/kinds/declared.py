@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict, ValidationError
 from torch import nn
 
+from dao.learner.basics.wording import listed, shown
+from dao.learner.basics.words import Typed, Word, as_text, settled
 from dao.learner.kinds import KINDS
 from dao.learner.kinds.base import TaskSettings
-from dao.learner.wording import listed, shown
-from dao.learner.words import Typed, Word, as_text, settled
 
 __all__ = [
     "BUILT_IN",

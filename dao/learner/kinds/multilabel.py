@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dao.errors import UserError
-from dao.learner.kinds import baselines
+from dao.learner.basics.wording import count, listed, shown
 from dao.learner.kinds.base import (
     SPLITS,
     Array,
@@ -25,9 +25,9 @@ from dao.learner.kinds.base import (
     left_train,
     probabilities,
 )
-from dao.learner.kinds.cells import natural, parse_name
-from dao.learner.kinds.figures import Figure
-from dao.learner.wording import count, listed, shown
+from dao.learner.kinds.parts import baselines
+from dao.learner.kinds.parts.cells import natural, parse_name
+from dao.learner.kinds.parts.figures import Figure
 
 __all__ = ["Multilabel", "MultilabelSettings", "split_labels"]
 

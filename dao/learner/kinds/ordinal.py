@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from dao.errors import UserError
-from dao.learner.kinds import baselines
+from dao.learner.basics.wording import count, listed, shown
 from dao.learner.kinds.base import SPLITS, Array, Labelled, Recoding, Task, TaskSettings, left_train
-from dao.learner.kinds.cells import named, natural, parse_name
-from dao.learner.kinds.figures import Figure
-from dao.learner.wording import count, listed, shown
+from dao.learner.kinds.parts import baselines
+from dao.learner.kinds.parts.cells import named, natural, parse_name
+from dao.learner.kinds.parts.figures import Figure
 
 __all__ = ["Ordinal", "OrdinalSettings"]
 

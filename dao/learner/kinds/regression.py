@@ -16,9 +16,9 @@ from torch.nn import functional
 
 from dao.data_weights import label_density_weights
 from dao.errors import UserError
-from dao.learner.kinds import baselines
 from dao.learner.kinds.base import Array, Labelled, Recoding, Task, TaskSettings
-from dao.learner.kinds.figures import Figure
+from dao.learner.kinds.parts import baselines
+from dao.learner.kinds.parts.figures import Figure
 
 __all__ = ["Regression", "RegressionSettings", "parse_number"]
 
