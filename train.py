@@ -151,7 +151,10 @@ def _main(
 
 def load_table(cfg: Config) -> Table:
     """Read the data that the settings name."""
+    import tasks
     from dao.learner.data.load import Columns, load
+
+    tasks.register()
 
     return load(
         cfg.data.sources,

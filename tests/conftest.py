@@ -15,9 +15,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models here are too small t
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="dao-tests-")
 
 import dao.learner  # noqa: F401  (its guard runs before the first transformers import)
+import tasks
 from dao.learner.kinds import KINDS, Task, TaskSettings
 from dao.learner.kinds.base import SPLITS
 from dao.learner.kinds.declared import task_settings, with_columns
+
+tasks.register()
 
 # Deterministic and short; --hypothesis-profile=many for a long hunt.
 QUIET = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}

@@ -15,16 +15,33 @@ LEARNER = "dao.learner"
 PACKAGE = sorted((ROOT / "dao").glob("*.py"))
 EVERYTHING = sorted((ROOT / "dao").rglob("*.py"))
 LEARNERS = sorted((ROOT / "dao" / "learner").rglob("*.py"))
-EXPERIMENT = "dao.learner.experiment"
-BESIDE_EXPERIMENT = [path for path in LEARNERS if "experiment" not in path.parts]
 KINDS = "dao.learner.kinds"
 KIND_FILES = sorted((ROOT / "dao" / "learner" / "kinds").rglob("*.py"))
 BESIDE_KINDS = [path for path in EVERYTHING if path not in KIND_FILES]
-LEAVES = tuple(
-    f"{LEARNER}.{name}"
-    for name in ("frozen", "numbers", "pairs", "spreadsheets", "wording", "words")
+FLOORS = (
+    ("basics",),
+    ("kinds.parts",),
+    ("kinds",),
+    ("settings",),
+    ("storage",),
+    ("processes", "data.reading"),
+    ("data", "batches"),
+    ("encoder", "scoring", "weighting"),
+    ("model",),
+    ("dendrites",),
+    ("training", "inference.backends"),
+    ("console", "inference"),
+    ("experts",),
+    ("pipeline", "experiment"),
+    ("experiment.findings",),
+    ("experiment.pictures",),
+    ("experiment.report",),
+    ("experiment.grid",),
+    ("commands",),
 )
-"""Modules of the learner that import nothing of it, so that anybody may import them."""
+"""The rooms of the learner from the ground up; a room imports from lower floors alone."""
+MOST = 12
+"""Files of a room."""
 TASKS = sorted((ROOT / "tasks").rglob("*.py"))
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 FRAMEWORK = {"accelerate_loop.py": "accelerate", "hf_trainer.py": "transformers"}
@@ -61,34 +78,65 @@ def test_nothing_of_dao_knows_the_tasks_or_the_programs(path: Path):
         assert not within(name, "tasks", "train", "evaluate"), name
 
 
-@pytest.mark.parametrize("path", BESIDE_EXPERIMENT, ids=ids)
-def test_a_single_run_does_not_know_the_experiment(path: Path):
-    for name in imports(path.read_text()):
-        assert not within(name, EXPERIMENT), name
+def room(module: str) -> str:
+    """The room of a module of the learner: `dao.learner.kinds.parts.cells` -> `kinds.parts`."""
+    inside = module.removeprefix(LEARNER).strip(".")
+    rooms = [name for floor in FLOORS for name in floor if within(inside, name)]
+    return max(rooms, key=len, default="")
 
 
-def strangers(source: str, *allowed: str) -> set[str]:
-    """Modules of the learner that are imported without being allowed."""
-    found = {name for name in imports(source) if within(name, LEARNER)}
-    return {name for name in found if not within(name, *allowed)}
+def floor(of: str) -> int:
+    return next((number for number, names in enumerate(FLOORS) if of in names), -1)
+
+
+def wrong_arrows(path: str, source: str) -> set[str]:
+    """Modules of the learner that a file imports from its own floor, another room, or above."""
+    own = room(path.removesuffix(".py").replace("/", "."))
+    named = {name for name in imports(source) if within(name, LEARNER) and name != LEARNER}
+    return {name for name in named if room(name) != own and not floor(room(name)) < floor(own)}
+
+
+@pytest.mark.parametrize("path", LEARNERS, ids=ids)
+def test_a_room_imports_from_lower_floors_alone(path: Path):
+    assert wrong_arrows(ids(path), path.read_text()) == set()
+
+
+@pytest.mark.parametrize(
+    ("path", "planted"),
+    [
+        ("dao/learner/kinds/binary.py", "from dao.learner.training.loop import fit"),
+        ("dao/learner/kinds/parts/cells.py", "from dao.learner.kinds.base import Task"),
+        ("dao/learner/model/model.py", "def f():\n import dao.learner.experiment.report.page"),
+        ("dao/learner/encoder/limits.py", "from dao.learner.weighting import weighting"),
+        ("dao/learner/storage/files.py", "from dao.learner import pipeline"),
+    ],
+)
+def test_a_planted_arrow_upwards_is_found(path: str, planted: str):
+    assert wrong_arrows(path, planted)
+
+
+def test_arrows_downwards_are_right():
+    assert not wrong_arrows("dao/learner/training/loop.py", "from dao.learner.kinds import Task")
+    assert not wrong_arrows("dao/learner/kinds/base.py", "from dao.learner.kinds.parts import text")
+
+
+def test_every_file_of_the_learner_is_in_a_room():
+    outside = {ids(path) for path in LEARNERS if not room(ids(path)[:-3].replace("/", "."))}
+    assert outside == {"dao/learner/__init__.py"}
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in LEARNERS}), ids=ids)
+def test_a_room_is_small_and_says_what_is_inside(folder: Path):
+    assert len(list(folder.glob("*.py"))) <= MOST
+    assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
 
 
 @pytest.mark.parametrize("path", TASKS, ids=ids)
-def test_the_tasks_know_of_the_learner_the_kinds_and_leaves(path: Path):
-    source = path.read_text()
-    assert strangers(source, KINDS, *LEAVES) == set()
-    for name in imports(source):
+def test_the_named_data_know_the_kinds_and_the_reading_of_data_alone(path: Path):
+    for name in imports(path.read_text()):
         assert not within(name, "train", "evaluate"), name
-
-
-@pytest.mark.parametrize("path", KIND_FILES, ids=ids)
-def test_the_kinds_know_of_the_learner_leaves(path: Path):
-    assert strangers(path.read_text(), KINDS, *LEAVES) == set()
-
-
-@pytest.mark.parametrize("module", LEAVES)
-def test_a_leaf_knows_nothing_of_the_learner(module: str):
-    assert strangers((ROOT / f"{module.replace('.', '/')}.py").read_text()) == set()
+        allowed = ("kinds", "basics", "data.reading", "data")
+        assert not within(name, LEARNER) or room(name) in allowed, name
 
 
 BUILT_IN = re.compile(r"\b(cls|reg)\b")
@@ -178,33 +226,14 @@ def test_the_search_for_consoles_can_fail():
 
 def test_these_tests_can_fail():
     assert list(imports("import dao.learner.model.model\nfrom tasks import data")) == [
-        "dao.learner.model.model", "tasks", "dao.learner.data.load",
+        "dao.learner.model.model", "tasks", "tasks.data",
     ]  # fmt: skip
     assert within("dao.learner.model.model", LEARNER)
     assert not within("dao.learners", LEARNER)
-    assert {path.parent.name for path in LEARNERS} == {"learner", "experiment", "kinds"}
-    assert 0 < len(BESIDE_EXPERIMENT) < len(LEARNERS)
+    assert room("dao.learner.kinds.parts.cells") == "kinds.parts"
+    assert room("dao.learner.kindsman") == ""
     assert len(EVERYTHING) == len(PACKAGE) + len(LEARNERS)
     assert 0 < len(KIND_FILES) < len(LEARNERS)
-    assert {EXPERIMENT, KINDS} <= {package(path) for path in LEARNERS}
-
-
-def package(path: Path) -> str:
-    return ids(path.parent).replace("/", ".")
-
-
-@pytest.mark.parametrize(
-    ("planted", "found"),
-    [
-        ("from dao.learner import ranks", {"dao.learner", "dao.learner.processes.ranks"}),
-        ("import dao.learner.model.model", {"dao.learner.model.model"}),
-        ("def f():\n import dao.learner.training.loop", {"dao.learner.training.loop"}),
-        ("from dao.learner.basics.words import Word\nfrom dao.learner.kinds import Task", set()),
-        ("from dao.errors import UserError", set()),
-    ],
-)
-def test_a_planted_arrow_is_found(planted: str, found: set[str]):
-    assert strangers(planted, KINDS, *LEAVES) == found
 
 
 @pytest.mark.parametrize(

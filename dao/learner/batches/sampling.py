@@ -12,8 +12,9 @@ import numpy.typing as npt
 import torch
 
 from dao.learner.batches.packing import Numbers
+from dao.learner.settings.sampling_spec import parse_sampling
 
-__all__ = ["Draws", "Labels", "make_draws", "parse_sampling", "sampling_counts", "sampling_line"]
+__all__ = ["Draws", "Labels", "make_draws", "sampling_counts", "sampling_line"]
 
 Floats = npt.NDArray[np.float64]
 Labels = Mapping[str, npt.ArrayLike]
@@ -21,32 +22,6 @@ Labels = Mapping[str, npt.ArrayLike]
 
 GOLDEN = 0.6180339887498949  # its multiples, without their whole part, spread evenly over [0, 1)
 FEW = 4  # tasks whose rows fit into a line
-
-
-def parse_sampling(text: str) -> float:
-    """The temperature that `train.sampling` names: 1 for `proportional`, infinity for `equal`.
-
-    Raises:
-        ValueError: there is no such sampling.
-
-    Example:
-        >>> [parse_sampling(t) for t in ("proportional", "temperature:2.5", "equal")]
-        [1.0, 2.5, inf]
-    """
-    named = {"proportional": 1.0, "equal": float("inf")}
-    if text in named:
-        return named[text]
-    kind, _, number = text.partition(":")
-    try:
-        temperature = float(number) if kind == "temperature" else 0.0
-    except ValueError:
-        temperature = 0.0
-    if not temperature >= 1:  # NaN included
-        raise ValueError(
-            "should be proportional, equal, or temperature:T with T from 1 on, such as "
-            "temperature:3"
-        )
-    return temperature
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""One table from files, hub data sets or the synthetic headlines."""
+"""One table from files, hub data sets, or the data that a project registers."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -8,6 +8,7 @@ import pandas as pd
 from dao.errors import UserError
 from dao.learner.basics.wording import shown
 from dao.learner.data.decide import decided
+from dao.learner.data.named import default_data
 from dao.learner.data.reading.absent import Missing, refuse_no_classes
 from dao.learner.data.reading.filters import Where, matching
 from dao.learner.data.reading.sources import Raw, read
@@ -23,7 +24,6 @@ from dao.learner.data.splits import FRACTIONS, group_key, make_splits
 from dao.learner.kinds import KINDS, Task, TaskSettings
 from dao.learner.kinds.base import SPLITS, Parser, Recoding
 from dao.learner.kinds.classification import ClassificationSettings
-from tasks.synthetic import headlines, limits
 
 __all__ = [
     "Columns",
@@ -59,14 +59,14 @@ def load(
     report counts all of it, and `notes` puts it into words.
 
     Args:
-        sources: Files or hub data sets (see `reading.sources.read`); none for the generated
-            headlines that come with the project.
+        sources: Files or hub data sets (see `reading.sources.read`); none for those
+            that are registered (`dao.learner.data.named`).
         columns: Names of the columns.
         tasks: Settings of the tasks to load targets for; a kind that is not given is proposed.
         split_seed: Seed of the splits made here.
         fractions: Shares of train, validation and test in the splits made here.
         where: Column -> value or values: only such rows are read.
-        synthetic: Arguments for `tasks.synthetic.headlines`.
+        synthetic: Settings of the registered data.
         split_tasks: Tasks whose targets decide the split, where these are not `tasks` alone: one
             task then has the rows that it has among the others.
 
@@ -74,7 +74,7 @@ def load(
         UserError: A source, a column or a cell cannot be used; the message names it.
     """
     synthetic = synthetic or {}
-    raw = [read(source, columns) for source in sources] or [_synthetic(synthetic)]
+    raw = [read(source, columns) for source in sources] or [_registered(synthetic)]
     every = {**(split_tasks or {}), **tasks}
     require_text_and_target(raw, columns, list(every))
     require_named(raw, columns, list(every))
@@ -98,8 +98,8 @@ def load(
     )
     made["split"] = left_out + made["split"]
     if len(every) > len(tasks):
-        frame, others = _usable(frame.drop(columns=[t for t in every if t not in tasks]), tasks)
-        dropped["dropped"]["without target"] += others["dropped"]["without target"]
+        frame, more = _usable(frame.drop(columns=[t for t in every if t not in tasks]), tasks)
+        dropped["dropped"]["without target"] += more["dropped"]["without target"]
     recodings = _recoded(frame, tasks)
     report = described(raw, frame, list(tasks)) | dropped | made
     if columns.second:
@@ -177,7 +177,9 @@ def _once(
     rows = rows.reset_index("part")
     rows["copy"] = rows.groupby([*keys, "id", "part"], dropna=False, sort=False).cumcount()
     repeats = rows.duplicated([*keys, "id", "copy"]).to_numpy()
-    kept, counts, start = [], {}, 0
+    kept: list[pd.DataFrame] = []
+    counts: dict[str, int] = {}
+    start = 0
     for own, part in zip(raw, parts, strict=True):
         again = repeats[start : start + len(part)]
         start += len(part)
@@ -257,16 +259,16 @@ def _truths(column: str, cells: Sequence[object], task: Task) -> list[Any]:
     return task.unseen_values(found)
 
 
-def _synthetic(options: Mapping[str, Any]) -> Raw:
-    frame = headlines(**options).astype(object)
-    return Raw("the synthetic headlines", frame, digest(frame))
+def _registered(options: Mapping[str, Any]) -> Raw:
+    data = default_data()
+    frame = data.read(options).astype(object)
+    return Raw(data.title, frame, digest(frame))
 
 
 def _limits(
     options: Mapping[str, Any], tasks: Mapping[str, TaskSettings]
 ) -> dict[str, dict[str, float]]:
-    noise = {name: options[name] for name in ("label_noise", "score_noise") if name in options}
-    by_column, found = limits(**noise), {}
+    by_column, found = default_data().limits(options), {}
     for name, settings in tasks.items():
         keys = [figure.key for figure in KINDS[settings.kind].own_figures]
         best = by_column.get(settings.column, {})

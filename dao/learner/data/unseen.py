@@ -65,8 +65,9 @@ def read_texts(source: str, columns: Columns) -> tuple[pd.DataFrame, list[str]]:
         UserError: The file cannot be used, or a row has no text.
     """
     raw = read(source, columns)
-    found = [_texts(raw, name, columns) for name in columns.texts]
-    texts = joined(*found, columns, source) if columns.second else found[0]
+    texts = _texts(raw, columns.text, columns)
+    if columns.second:
+        texts = joined(texts, _texts(raw, columns.second, columns), columns, source)
     for row, text in enumerate(texts, start=1):
         if text is None:
             raise _empty(row, columns, source)

@@ -23,7 +23,6 @@ from dao.errors import UserError
 from dao.learner.basics.folders import absolute
 from dao.learner.basics.frozen import Settings
 from dao.learner.basics.words import Typed, as_text, read_value, read_yaml, settled
-from dao.learner.batches.sampling import parse_sampling
 from dao.learner.kinds import TaskSettings
 from dao.learner.kinds.declared import (
     BUILT_IN,
@@ -35,6 +34,7 @@ from dao.learner.kinds.declared import (
     with_columns,
 )
 from dao.learner.settings.data_section import Data
+from dao.learner.settings.sampling_spec import parse_sampling
 from dao.learner.settings.sections import Dao, Dendrites, Encoder, Experts, Train, check_budget
 from dao.learner.settings.weighting_spec import accumulates, folder_part, parse_weighting
 

@@ -38,7 +38,7 @@ def _separated(separator: str) -> Callable[[bytes, Columns], Rows]:
 
 
 def _columns(reader: Any, separator: str) -> Rows:  # noqa: ANN401  (csv's type has no public name)
-    header = next((row for row in reader if row), [])
+    header: list[str] = next((row for row in reader if row), [])
     _refuse_twice([name for name in header if name.strip()], header)
     clean = unguarded if is_guarded(header) else str
     columns: list[list[Any]] = [[] for _ in header]

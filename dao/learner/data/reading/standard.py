@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -208,11 +209,11 @@ def standard(
     return frame.join(raw.frame[others])
 
 
-def _parsed(raw: Raw, columns: Columns, part: str, parse: Parser, missing: Missing) -> list[object]:
+def _parsed(raw: Raw, columns: Columns, part: str, parse: Parser, missing: Missing) -> list[Any]:
     column = columns.column(part)
     if not column or column not in raw.frame:
         return [None] * len(raw.frame)
-    values: list[object] = []
+    values: list[Any] = []
     may_lack = part not in ("id", "text", "second")
     cells = ticking(raw.frame[column].tolist(), f"column {column}")
     for row, cell in enumerate(cells, start=1):
