@@ -3,7 +3,7 @@
 import json
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -76,6 +76,7 @@ class RunningNorms(nn.Module):
     def __init__(self, tasks: Sequence[str], *, ema: float, prior: Sequence[float]) -> None:
         super().__init__()
         self.tasks = list(tasks)
+        self._places = {task: place for place, task in enumerate(tasks)}
         self.ema = ema
         self.doubt = 0
         self._prior = tuple(prior)
@@ -173,6 +174,10 @@ class RunningNorms(nn.Module):
             )
         self._warned = True
         self.dropped += torch.tensor([t in tasks for t in self.tasks]).to(self.dropped)
+
+    def positions(self, tasks: Iterable[str]) -> list[int]:
+        """Where these tasks stand in every buffer."""
+        return [self._places[task] for task in tasks]
 
     def turns_of(self, present: Sequence[str]) -> dict[str, int]:
         """Training calls so far that had each of these tasks."""
