@@ -227,7 +227,7 @@ class RunFolder:
                 f"A run folder should hold config.yaml. Found none in {self.path}. "
                 f"Give the folder that train.py wrote."
             )
-        return load_config(path, overrides, before={"data.rules": 1})
+        return load_config(path, overrides, before={"data.rules": 1, "dao.rules": 1})
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file, whole or not at all."""
