@@ -21,7 +21,17 @@ from dao.learner.record import RunFolder
 from dao.learner.spreadsheets import unguarded
 from dao.schedule import EVERY, FEW
 
-__all__ = ["Run", "Runs", "comparable_settings", "experiment", "flat", "labels", "read_arm", "read_run", "read_runs"]
+__all__ = [
+    "Run",
+    "Runs",
+    "comparable_settings",
+    "experiment",
+    "flat",
+    "labels",
+    "read_arm",
+    "read_run",
+    "read_runs",
+]
 
 SEED = re.compile(r"seed=(\d+)")
 
