@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -42,6 +43,10 @@ class TaskSettings(Settings):
     """What every task is asked to be; each kind adds its own options."""
 
     null_words: ClassVar[frozenset[str]] = frozenset({"column"})
+    decide_scores: ClassVar[frozenset[str]] = frozenset({"kind", "column"})
+    """Options that change what is scored: runs that differ in one cannot be ranked."""
+    takes_words: ClassVar[bool] = True
+    """Whether a cell may be a word, such as the label of a sentence in a .txt file."""
 
     kind: str = ""
     """binary, classification, multilabel, ordinal or regression; empty: proposed from the data."""
@@ -49,6 +54,16 @@ class TaskSettings(Settings):
     """Column with the targets; empty: the task's own name."""
     show: tuple[str, ...] = ()
     """Figures that tables show; empty: those that the kind proposes."""
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Columns that belong to this task in the data, and are not read."""
+        return ()
+
+    @property
+    def shared_values(self) -> bool:
+        """Whether texts share cells, so that one with a cell of its own for each is a mistake."""
+        return False
 
 
 class Recoding(NamedTuple):
@@ -93,6 +108,8 @@ class Task(ABC):
     row_figure: ClassVar[str]
     row_better: ClassVar[Literal["higher", "lower"]] = "higher"
     view: ClassVar[View]
+    hub_type: ClassVar[str] = "text-classification"
+    """What the hub calls such a task."""
     positive: str | None = None
     """The class whose own figures are given; None where no class is of more interest."""
 
@@ -189,6 +206,11 @@ class Task(ABC):
     def parts(cls, value: Any) -> tuple[str, ...]:  # noqa: ANN401
         """Of what the last training text stays in training: classes, labels, or a mark."""
         return (cls.stratum(value),)
+
+    @classmethod
+    def summary(cls, values: Sequence[Any]) -> dict[str, float]:
+        """What the report on the data says of target values, all present: rows of each."""
+        return dict(sorted(Counter(values).items()))
 
     @abstractmethod
     def encode(self, values: Sequence[object | None]) -> Tensor:

@@ -49,6 +49,8 @@ class BinarySettings(TaskSettings):
 
     null_words: ClassVar[frozenset[str]] = frozenset({"column", "positive"})
 
+    decide_scores: ClassVar[frozenset[str]] = TaskSettings.decide_scores | {"select_by", "positive"}
+
     kind: Literal["binary"] = "binary"
     positive: str = ""
     """The class that is meant; empty: 1, yes or true, or else the one with fewer training rows."""
@@ -103,11 +105,11 @@ class Binary(Task):
     kind: ClassVar[str] = "binary"
     options: ClassVar[type[TaskSettings]] = BinarySettings
     own_figures: ClassVar[tuple[Figure, ...]] = (
-        Figure("f1", "F1", "F1"),
-        Figure("precision", "Precision", "share", tested=False),
-        Figure("recall", "Recall", "share", tested=False),
-        Figure("pr_auc", "PR-AUC", "area"),
-        Figure("roc_auc", "ROC-AUC", "area", tested=False),
+        Figure("f1", "F1", "F1", of_class="positive"),
+        Figure("precision", "Precision", "share", tested=False, of_class="positive"),
+        Figure("recall", "Recall", "share", tested=False, of_class="positive"),
+        Figure("pr_auc", "PR-AUC", "area", of_class="positive"),
+        Figure("roc_auc", "ROC-AUC", "area", tested=False, of_class="positive"),
         Figure("accuracy", "Accuracy", "share", tested=False),
     )
     main_figure = "f1"

@@ -48,6 +48,10 @@ class ClassificationSettings(TaskSettings):
 
     null_words: ClassVar[frozenset[str]] = frozenset({"column", "positive", "label_column"})
 
+    decide_scores: ClassVar[frozenset[str]] = TaskSettings.decide_scores | {
+        "select_by", "positive", "cut",
+    }  # fmt: skip
+
     kind: Literal["classification"] = "classification"
     select_by: Literal["accuracy", "macro_f1", "rare_f1"] = "accuracy"
     """Figure on the validation split by which the best model is kept; `rare_f1`: F1 of
@@ -71,6 +75,16 @@ class ClassificationSettings(TaskSettings):
     equal size in the training rows, or ascending thresholds."""
     label_column: str = ""
     """With `cut`: a column that the data may have for these classes, which is not read."""
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """The column of classes that are cut from a score instead."""
+        return (self.label_column,) if self.label_column else ()
+
+    @property
+    def shared_values(self) -> bool:
+        """Where cells name the classes; a score that classes are cut from may be any number."""
+        return self.cut is None
 
     @field_validator("positive")
     @classmethod
@@ -123,7 +137,14 @@ class Classification(Task):
         Figure("accuracy", "Accuracy", "share"),
         Figure("macro_f1", "Macro F1", "F1"),
         *(
-            Figure(f"rare_{key}", f"Rare {name}", unit, shown=False, tested=key == "f1")
+            Figure(
+                f"rare_{key}",
+                f"Rare {name}",
+                unit,
+                shown=False,
+                tested=key == "f1",
+                of_class="rare",
+            )
             for key, name, unit in rare.FIGURES
         ),
         Figure("weighted_f1", "Weighted F1", "F1", shown=False, tested=False),

@@ -29,6 +29,8 @@ class OrdinalSettings(TaskSettings):
 
     null_words: ClassVar[frozenset[str]] = frozenset({"column", "levels"})
 
+    decide_scores: ClassVar[frozenset[str]] = TaskSettings.decide_scores | {"select_by", "levels"}
+
     kind: Literal["ordinal"] = "ordinal"
     levels: tuple[str, ...] = ()
     """From the lowest to the highest; empty: the numbers in the training rows, ascending."""
