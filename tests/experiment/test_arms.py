@@ -151,7 +151,7 @@ def test_an_arm_with_all_tasks_is_none_of_a_single_task(tmp_path, make_arm, make
 
 @pytest.mark.parametrize("arm", KNOWN)
 def test_no_task_may_have_the_name_of_an_arm(arm: str):
-    with pytest.raises(ValueError, match="should (not take the name of an arm|have names of)"):
+    with pytest.raises(ValueError, match=r"should (not take the name of an arm|have names of)"):
         check_names([arm], [])
 
 

@@ -228,7 +228,8 @@ def test_a_checkpoint_with_a_relative_encoder_folder_is_of_the_same_settings(
 @pytest.mark.parametrize(
     "typed",
     [
-        "train.epochs=yes", "train.lr=on", "seed=true", "dendrites.patience=no", "dao.max_ratio=yes",
+        "train.epochs=yes", "train.lr=on", "seed=true", "dendrites.patience=no",
+        "dao.max_ratio=yes",
         "dao.priors.cls=yes", "train.select_weights={cls: no}", "data.fractions=[yes,0.1,0.1]",
         "dendrites.grow_at=[0.5,yes]", "cls.beta=no", "reg.scale=yes", "cls.cut=yes",
         "dao.refresh_every=yes", "data.synthetic.rows=yes",
