@@ -7,12 +7,10 @@ from typing import Any, Self
 import pandas as pd
 
 from dao.learner.kinds.base import Recoding, TaskSettings
+from dao.learner.kinds.cells import MISSING
 from dao.learner.kinds.declared import BUILT_IN
 
 __all__ = ["Columns", "Table"]
-
-MISSING = ("N/A", "n/a", "#N/A", "<NA>", "NaN", "nan")
-"""Words that stand for nothing and hardly ever for a class: "none" or "NA" may well be a class."""
 
 LABELS = "label"
 """Column of the labels of a .txt file where no task can have them."""

@@ -24,6 +24,7 @@ __all__ = [
     "Recoding",
     "Task",
     "TaskSettings",
+    "Thresholded",
     "View",
     "left_train",
     "probabilities",
@@ -199,12 +200,15 @@ class Task(ABC):
 
     @staticmethod
     def stratum(value: Any) -> str:  # noqa: ANN401
-        """What a split gives each part its share of: equal words for values of one group."""
+        """The group of a value: train, validation and test get equal shares of each group."""
         return "number" if isinstance(value, int | float) else str(value)
 
     @classmethod
     def parts(cls, value: Any) -> tuple[str, ...]:  # noqa: ANN401
-        """Of what the last training text stays in training: classes, labels, or a mark."""
+        """What may not vanish from training, as words: classes, labels, one word for all numbers.
+
+        The last training text of each of these is never moved.
+        """
         return (cls.stratum(value),)
 
     @classmethod
@@ -277,21 +281,6 @@ class Task(ABC):
             targets: Encoded, some of them may be missing.
         """
         return self
-
-    def at_one_half(self) -> Self:
-        """This task with the usual decision in place of a threshold that was chosen."""
-        return self
-
-    def linear(self, train: Labelled, texts: Sequence[str]) -> Tensor:
-        """Outputs (n, width) that TF-IDF with a linear model gives for n texts.
-
-        Raises:
-            UserError: The kind has no class of its own interest, which is what asks for these.
-        """
-        raise UserError(
-            f"A threshold should be of a class. Found the {self.kind} task {self.name}. "
-            f"Name a binary task or a classification."
-        )
 
     @abstractmethod
     def baselines(
@@ -372,6 +361,18 @@ class Task(ABC):
                     f"`{self.column}` should be {error}. Found {shown(value)} in row {row}."
                 ) from None
         return parsed
+
+
+class Thresholded(ABC):
+    """What a kind of task has besides where a threshold can be chosen for its positive class."""
+
+    def at_one_half(self) -> Self:
+        """This task with the usual decision in place of a threshold that was chosen."""
+        return self
+
+    @abstractmethod
+    def linear(self, train: Labelled, texts: Sequence[str]) -> Tensor:
+        """Outputs (n, width) that TF-IDF with a linear model gives for n texts."""
 
 
 def left_train(removed: int) -> str:

@@ -30,6 +30,7 @@ from dao.learner.kinds.base import (
     Recoding,
     Task,
     TaskSettings,
+    Thresholded,
     probabilities,
 )
 from dao.learner.kinds.cells import named, natural, parse_name
@@ -41,7 +42,6 @@ from dao.learner.wording import count, listed, shown
 __all__ = ["Binary", "BinarySettings"]
 
 POSITIVE = ("1", "yes", "true", "y", "t")
-LINEAR = "TF-IDF + logistic regression"
 
 
 class BinarySettings(TaskSettings):
@@ -81,7 +81,7 @@ class BinarySettings(TaskSettings):
         return named(positive)
 
 
-class Binary(Task):
+class Binary(Task, Thresholded):
     """Whether a text belongs to the positive class, learned by binary cross-entropy on one logit.
 
     Args:
@@ -314,7 +314,7 @@ class Binary(Task):
         chosen = _threshold(inner, validation[1]) if chosen is None else chosen
         ones = np.ones(len(test[0]))
         rows = {"majority class": (often * ones, 0.5), f"always {self.positive}": (ones, 0.5)}
-        rows[LINEAR] = (outer, chosen)
+        rows[baselines.LINEAR] = (outer, chosen)
         return {name: self._scored(p, test[1], limit) for name, (p, limit) in rows.items()}
 
     def _scored(self, positive: Array, targets: Tensor, threshold: float | None) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from dao.learner.kinds.base import (
     Recoding,
     Task,
     TaskSettings,
+    Thresholded,
     left_train,
 )
 from dao.learner.kinds.cells import named, natural, parse_name
@@ -40,7 +41,6 @@ __all__ = ["Classification", "ClassificationSettings"]
 
 MISSING = -100  # the index that torch's cross-entropy ignores
 EXPONENT = re.compile(r"[+-]?\d+[eE][+-]?\d+")  # which YAML 1.1 takes for text
-LINEAR = "TF-IDF + logistic regression"
 
 
 class ClassificationSettings(TaskSettings):
@@ -105,7 +105,7 @@ class ClassificationSettings(TaskSettings):
         return tuple(ends)
 
 
-class Classification(Task):
+class Classification(Task, Thresholded):
     """One of several classes, learned by cross-entropy or focal loss.
 
     Args:
@@ -379,7 +379,7 @@ class Classification(Task):
         rows = {"majority class": self._constant(int(np.bincount(classes).argmax()), count)}
         if self.select_by == "rare_f1":
             rows[f"always {self.positive}"] = self._constant(index, count)
-        rows[LINEAR] = self._plain(train, test[0])
+        rows[baselines.LINEAR] = self._plain(train, test[0])
         return {
             label: self._scored(scores.argmax(1), scores, test[1]) for label, scores in rows.items()
         }

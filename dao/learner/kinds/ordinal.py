@@ -230,7 +230,7 @@ class Ordinal(Task):
         rows = {
             "majority class": np.full(number, np.bincount(places).argmax()),
             "median level": np.full(number, int(np.median(places))),
-            "TF-IDF + logistic regression": linear.argmax(1),
+            baselines.LINEAR: linear.argmax(1),
             "TF-IDF + ridge regression": ridge.clip(0, highest).astype(int),
         }
         return {name: self.measure(decided, test[1]) for name, decided in rows.items()}
