@@ -20,10 +20,11 @@ from dao.learner.encoder import locate
 from dao.learner.layers import layer_list
 from dao.learner.model import build, load_weights
 from dao.learner.prefix import cache_prefix
+from dao.schedule import EVERY
 
 __all__ = ["Ours"]
 
-REFRESH = settings.Dao().refresh_every
+REFRESH = EVERY
 
 
 class Ours:

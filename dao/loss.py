@@ -12,10 +12,10 @@ from dao.checks import check_data_weights, check_options, check_some, scalar_los
 from dao.distributed import world_size
 from dao.importance import inverse_norm_weights
 from dao.measure import Batch, depends, parameter_norms, representation_norms, survey
-from dao.notices import PLACES, beyond_the_bound, constant
+from dao.notices import PLACES, beyond_the_bound, constant, frozen
 from dao.records import CallRecord, TaskRecord, numbers, record_of, weighted_sum
 from dao.schedule import Plan, chosen, in_turn, make_plan
-from dao.shared import Parameters, Places, exporting, warn_of_frozen
+from dao.shared import Parameters, Places, exporting
 from dao.state import RunningNorms
 
 __all__ = ["DAOLoss"]
@@ -153,7 +153,6 @@ class DAOLoss(nn.Module):
         prior = [float(priors.get(task, 1.0)) for task in self.tasks]
         self.state = RunningNorms(self.tasks, ema=ema ** (1 / accumulate), prior=prior)
         self.measured = False
-        self._warned_of_frozen = False
         self._record: CallRecord | None = None
 
     @classmethod
@@ -304,9 +303,8 @@ class DAOLoss(nn.Module):
         plan = self._plan = self._planned()
         measured, compared = self._due(plan, present)
         if measured and self._places.frozen(plan.source):
-            if not self._warned_of_frozen and not self.state.count.any():
-                self._warned_of_frozen = True
-                warn_of_frozen(plan.source)
+            if not self.state.has_told("frozen") and not self.state.count.any():
+                self.state.tell("frozen", {"": frozen(plan.source)})
             measured, compared, present = [], [], []  # what is due stays due
         self.state.take_turns(plan, {t: batch.values[t] for t in present}, self.accumulate)
         _, step = self.state.tick(present)

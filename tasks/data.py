@@ -8,7 +8,6 @@ import pandas as pd
 from dao.errors import UserError
 from dao.learner.kinds import KINDS, Task, TaskSettings
 from dao.learner.kinds.base import SPLITS, Parser, Recoding
-from dao.learner.kinds.classification import ClassificationSettings
 from dao.learner.wording import shown
 from tasks.absent import Missing, refuse_no_classes
 from tasks.decide import decided
@@ -86,7 +85,7 @@ def load(
             raise nothing([task], columns)
     if columns.rules > 1:
         for name, settings in every.items():
-            if isinstance(settings, ClassificationSettings) and settings.cut is None:
+            if settings.shared_values:
                 refuse_no_classes(frame, columns, name)
     frame, made = make_splits(
         frame, kinds, split_seed, fractions, names=columns.targets, rules=columns.rules
@@ -96,7 +95,7 @@ def load(
         frame, others = _usable(frame.drop(columns=[t for t in every if t not in tasks]), tasks)
         dropped["dropped"]["without target"] += others["dropped"]["without target"]
     recodings = _recoded(frame, tasks)
-    report = described(raw, frame, list(tasks)) | dropped | made
+    report = described(raw, frame, {name: kinds[name] for name in tasks}) | dropped | made
     if columns.second:
         report["pairs"] = list(columns.texts)
     if recodings:
@@ -198,8 +197,7 @@ def _recoded(frame: pd.DataFrame, tasks: Mapping[str, TaskSettings]) -> dict[str
 
 def _about(settings: TaskSettings, about: Mapping[str, Any], raw: Sequence[Raw]) -> dict[str, Any]:
     """What a recoding did, with the column that it leaves unread."""
-    label = getattr(settings, "label_column", "")
-    unused = [label] if label and any(label in part.frame for part in raw) else []
+    unused = [name for name in settings.unread if any(name in part.frame for part in raw)]
     return {**about, "unused": unused}
 
 

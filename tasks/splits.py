@@ -160,7 +160,7 @@ class _Texts:
 
 
 def _marks(frame: pd.DataFrame, tasks: Mapping[str, type[Task]]) -> pd.DataFrame:
-    """A class counts by its name, a score by its presence."""
+    """The group of each value: every split gets equal shares of each group."""
     marks = {
         task: [None if value is None else kind.stratum(value) for value in frame[task]]
         for task, kind in tasks.items()
@@ -169,7 +169,7 @@ def _marks(frame: pd.DataFrame, tasks: Mapping[str, type[Task]]) -> pd.DataFrame
 
 
 def _held(frame: pd.DataFrame, tasks: Mapping[str, type[Task]]) -> pd.DataFrame:
-    """What training texts have alone: a column per task, one per label where there are several."""
+    """What may not vanish from training: a column per task, one per label of several labels."""
     held: dict[str, list[str | None]] = {}
     for task, kind in tasks.items():
         parts = [() if value is None else kind.parts(value) for value in frame[task]]

@@ -16,7 +16,7 @@ from dao.learner.command import show_tables
 from dao.learner.kinds import Task
 from dao.learner.predictor import Predictor
 from dao.learner.quantizing import quantize_run, quantized_lines
-from dao.learner.record import RunFolder
+from dao.learner.record import THRESHOLDS, RunFolder
 from dao.learner.result_tables import TOGETHER, figures_across, main_of_tasks
 from dao.learner.sizes import disk_bytes
 from dao.learner.speed import compare_engines
@@ -59,7 +59,7 @@ def print_sweep(
 ) -> None:
     """Choose a threshold for each class of its own interest, and print the figures.
 
-    The files of the first such task lie in the folder, those of any other in one with its name.
+    The files of one such task lie in the folder, those of several in thresholds/TASK.
 
     Raises:
         UserError: the run has no such task, or there is no such folder; as `sweep_run`.
@@ -72,8 +72,8 @@ def print_sweep(
             f"{next(iter(tasks))}.positive=CLASS."
         )
     found, tables, lines = {}, [], []
-    for number, name in enumerate(suited):
-        own = place / name if number else place
+    for name in suited:
+        own = place / THRESHOLDS / name if len(suited) > 1 else place
         _make_folder(own)
         found[name] = sweep_run(predictor, tasks[name], table, own)
         tables.append(sweep_table(found[name]))

@@ -16,6 +16,7 @@ from dao.learner.config import Config
 from dao.learner.console import as_markdown, plain_console
 from dao.learner.dendrite_share import share_lines
 from dao.learner.encoder import hub_id
+from dao.learner.kinds import KINDS
 from dao.learner.numbers import number
 from dao.learner.plain_models import worse_than_plain
 from dao.learner.plan import Plan
@@ -30,7 +31,6 @@ __all__ = [
     "weights_note",
 ]
 
-TASK_TYPES = {"regression": "text-regression"}  # the hub's words; all else is classification
 WIDE = 200  # columns of a table that goes to a file
 FEW = 4  # tasks whose loss weights fit into a line
 UNWRAPPED = 2000  # of one in Markdown, where a wrapped cell would be another row
@@ -207,7 +207,7 @@ def _results(metrics: Mapping[str, Any]) -> list[EvalResult]:
     test, headline = metrics["splits"]["test"], main_columns(metrics)
     return [
         EvalResult(
-            task_type=TASK_TYPES.get(metrics["tasks"][task]["kind"], "text-classification"),
+            task_type=KINDS[metrics["tasks"][task]["kind"]].hub_type,
             dataset_type="table",
             dataset_name=metrics["name"],
             metric_type=metric,

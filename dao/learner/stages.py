@@ -19,7 +19,7 @@ from dao.learner.decisive import check_settings, decisive
 from dao.learner.domains import rows_of
 from dao.learner.experts import EXPERTS, Experts, train_only
 from dao.learner.files import read_tensors, write_tensors
-from dao.learner.loop import DOMAIN, Fitted, Job, fit
+from dao.learner.loop import ROW_EXPERT, Fitted, Job, fit
 from dao.learner.model import MultiTaskModel
 from dao.learner.moved import (
     HEADS,
@@ -74,7 +74,7 @@ def fit_stages(job: Job, *, resume: bool = False) -> tuple[Fitted, dict[str, Any
     the warm-up the last weights are taken, elsewhere those that validate best.
 
     Args:
-        job: a model with experts, rows with `DOMAIN` among their targets, and the run's folder,
+        job: a model with experts, rows with `ROW_EXPERT` among their targets, and the run's folder,
             where the last stage goes; the others go into `stages/NAME/` below it.
         resume: pass over finished stages and continue in the one that was stopped; equal to the
             bit to never having stopped.
@@ -278,7 +278,7 @@ def _moved(stage: _Stage, before: Digests) -> dict[str, dict[str, int]]:
 
 def _routing(job: Job) -> dict[str, Any]:
     weights = predict(job.model, job.validation, job.pad)[EXPERTS]
-    return routed_right(weights, job.validation.targets[DOMAIN], job.cfg.experts.names)
+    return routed_right(weights, job.validation.targets[ROW_EXPERT], job.cfg.experts.names)
 
 
 def _facts(job: Job) -> dict[str, Any]:

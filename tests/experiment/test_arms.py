@@ -13,6 +13,8 @@ from dao.learner.experiment.effects import findings
 from dao.learner.experiment.relative import changes
 from dao.learner.experiment.report import write_report
 from dao.learner.experiment.terminal import print_report
+from dao.learner.kinds.declared import ARMS as RESERVED
+from dao.learner.kinds.declared import NAME, check_names
 
 RIGHT = {"base": (24, 30, 27), "dendrites": (26, 31, 30), "dao": (25, 31, 26)}
 ERROR = {"base": (0.30, 0.20, 0.26), "reg": (0.32, 0.22, 0.25), "dao-paper": (0.27, 0.19, 0.24)}
@@ -145,3 +147,14 @@ def test_an_arm_with_all_tasks_is_none_of_a_single_task(tmp_path, make_arm, make
         UserError, match=r"`tasks` should be reg in the arm reg\. Found cls, reg in"
     ):
         findings(tmp_path, ("base", "reg"))
+
+
+@pytest.mark.parametrize("arm", KNOWN)
+def test_no_task_may_have_the_name_of_an_arm(arm: str):
+    with pytest.raises(ValueError, match=r"should (not take the name of an arm|have names of)"):
+        check_names([arm], [])
+
+
+def test_the_kinds_know_the_arms():
+    """They may not import them: the experiment imports the kinds."""
+    assert {arm for arm in KNOWN if NAME.fullmatch(arm)} <= set(RESERVED)

@@ -118,7 +118,9 @@ def test_classes_of_one_name_are_told_together():
         def positive(self, task: str) -> str:
             return "yes" if task != "odd" else "1"
 
-    metrics = {f"{t}.f1": {"task": t, "key": "f1"} for t in ("a", "b", "odd")}
+    metrics = {
+        f"{t}.f1": {"task": t, "key": "f1", "of_class": "positive"} for t in ("a", "b", "odd")
+    }
     assert _positives(metrics, [Made(["a", "b", "odd"])]) == [
         "F1 of a, b is that of 'yes'", "F1 of odd is that of '1'",
     ]  # fmt: skip

@@ -10,12 +10,14 @@ from torch import Tensor
 
 from dao.errors import UserError
 from dao.learner.kinds import KINDS, Task
+from dao.learner.kinds.base import Thresholded
 from dao.learner.kinds.binary import Binary
 from dao.learner.kinds.classification import Classification
 from dao.learner.kinds.multilabel import Multilabel
 from dao.learner.kinds.ordinal import Ordinal
 from dao.learner.kinds.recorded import recorded_tasks, restored_tasks
 from dao.learner.kinds.regression import Regression
+from dao.learner.threshold_report import sweep_run
 
 ABC = ["a", "b", "c"]
 DENSE = {"low": -1.0, "high": 3.0, "weights": [0.5, 2.0, 0.25, 4.0]}
@@ -191,9 +193,10 @@ def test_probabilities_lie_between_0_and_1_and_of_one_choice_sum_to_1(sample: st
 @every
 def test_a_kind_without_a_class_of_interest_has_no_threshold_to_sweep(sample: str):
     task, outputs, targets = encoded(sample)
-    if task.kind in ("binary", "classification"):
+    assert isinstance(task, Thresholded) == (task.kind in ("binary", "classification"))
+    if isinstance(task, Thresholded):
         return
     assert task.positive is None
-    assert task.tuned(outputs, targets) is task.at_one_half() is task
-    with pytest.raises(UserError, match=rf"Found the {task.kind} task t\. Name a binary task"):
-        task.linear((["a"], targets[:1]), ["b"])
+    assert task.tuned(outputs, targets) is task
+    with pytest.raises(UserError, match=r"Found none that is rare in t\."):
+        sweep_run(None, task, None, None)

@@ -10,7 +10,6 @@ from dao.learner.kinds.recorded import Recorded
 __all__ = [
     "CHECK",
     "EFFECTS",
-    "OF_ONE_CLASS",
     "PRIMARY",
     "SECONDARY",
     "SELECTION",
@@ -25,14 +24,11 @@ __all__ = [
 
 About = Mapping[str, Any]
 """What is said of a figure: task (None of the selection score), key, label, unit, better, family,
-and whether it is the main one of its task."""
+whether it is the main one of its task, and of a figure of one class what that class is called."""
 SELECTION = "selection"
 """The score that selects models on validation, here on the test rows: the one primary test, so
 that many tasks do not use up the power of Holm's correction."""
 PRIMARY, SECONDARY = "primary", "secondary"
-OF_ONE_CLASS = ("rare_precision", "rare_recall", "rare_f1", "rare_pr_auc", "rare_roc_auc",
-                "precision", "recall", "f1", "pr_auc", "roc_auc")  # fmt: skip
-"""Keys of the figures of a task's positive class."""
 CHECK = "check"
 """In place of a family, where a contrast is a check of the experiment itself."""
 
@@ -119,7 +115,7 @@ def measured(tasks: Mapping[str, Recorded]) -> dict[str, About]:
     found: dict[str, About] = {
         SELECTION: {
             "task": None, "key": SELECTION, "label": "Selection score", "unit": unit,
-            "better": "higher", "family": PRIMARY, "main": True,
+            "better": "higher", "family": PRIMARY, "main": True, "of_class": "",
         }
     }  # fmt: skip
     for name, task in tasks.items():
@@ -128,14 +124,14 @@ def measured(tasks: Mapping[str, Recorded]) -> dict[str, About]:
                 found[f"{name}.{figure.key}"] = {
                     "task": name, "key": figure.key, "label": f"{name} {figure.label}",
                     "unit": figure.unit, "better": figure.better, "family": SECONDARY,
-                    "main": figure.key == task.main_figure,
+                    "main": figure.key == task.main_figure, "of_class": figure.of_class,
                 }  # fmt: skip
     return found
 
 
 def with_class(metrics: Mapping[str, About]) -> list[str]:
     """The tasks of which there are figures of one class."""
-    found = [about["task"] for about in metrics.values() if about["key"] in OF_ONE_CLASS]
+    found = [about["task"] for about in metrics.values() if about["of_class"]]
     return list(dict.fromkeys(found))
 
 

@@ -19,8 +19,19 @@ from dao.learner.experiment.contrasts import SELECTION
 from dao.learner.kinds.recorded import Recorded, recorded_tasks, selection
 from dao.learner.record import RunFolder
 from dao.learner.spreadsheets import unguarded
+from dao.schedule import EVERY, FEW
 
-__all__ = ["Run", "Runs", "experiment", "flat", "labels", "read_arm", "read_run", "read_runs"]
+__all__ = [
+    "Run",
+    "Runs",
+    "comparable_settings",
+    "experiment",
+    "flat",
+    "labels",
+    "read_arm",
+    "read_run",
+    "read_runs",
+]
 
 SEED = re.compile(r"seed=(\d+)")
 
@@ -38,8 +49,8 @@ class Run:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The settings by their dotted names, each as config.yaml has it."""
-        return flat(self.config.model_dump(mode="json"))
+        """The settings by their dotted names; see `comparable_settings`."""
+        return comparable_settings(self.config)
 
     @cached_property
     def tasks(self) -> dict[str, Recorded]:
@@ -228,6 +239,27 @@ def read_runs(folder: Path, arms: Iterable[str], seeds: Collection[int]) -> Runs
         for arm in arms
     }
     return {arm: runs for arm, runs in found.items() if runs}
+
+
+def comparable_settings(cfg: Config) -> dict[str, Any]:
+    """Settings by their dotted names, with one spelling for what means the same.
+
+    `dao.source` and `dao.refresh_every` are as a run without a tapped representation takes them:
+    runs of an earlier revision state them, where later ones leave them to `DAOLoss`.
+
+    Example:
+        >>> found = comparable_settings(Config())
+        >>> found["dao.source"], found["dao.refresh_every"]
+        ('params', 50)
+    """
+    found = flat(cfg.model_dump(mode="json"))
+    # An arm with one task alone is measured like the arms that it is compared with.
+    tasks = {**cfg.split_tasks, **cfg.tasks}
+    if cfg.dao.refresh_every is None and len(tasks) <= FEW:
+        found["dao.refresh_every"] = EVERY
+    if found["dao.refresh_every"] is not None and cfg.dao.source == "auto":
+        found["dao.source"] = "params"
+    return found
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

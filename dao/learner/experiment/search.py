@@ -23,6 +23,7 @@ from dao.learner.experiment.job import Outcome
 from dao.learner.experiment.runner import Options, check_one_process, outcomes, tidy
 from dao.learner.experiment.terminal import titled
 from dao.learner.files import write_atomically
+from dao.learner.kinds import KINDS
 from dao.learner.kinds.declared import settled_task
 from dao.learner.numbers import aligned
 from dao.learner.record import RunFolder
@@ -33,8 +34,7 @@ __all__ = ["cells", "read_grid", "run_search"]
 FILE = "grid.json"
 # Of runs that differ in these, validation scores do not say which is better.
 FIXED = (*PLACES, "tasks", "split_tasks", "seed", "data", "train.select_weights")
-OF_TASKS = ("kind", "column", "select_by", "positive", "cut", "levels", "separator", "empty")
-"""Options of a task that change what is scored."""
+OF_TASKS = frozenset().union(*(kind.options.decide_scores for kind in KINDS.values()))
 LONGEST = 150  # characters of a folder's name
 
 

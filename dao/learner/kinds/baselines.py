@@ -14,8 +14,10 @@ from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
 
 from dao.learner.kinds.text import normalised, word_pattern
 
-__all__ = ["classify", "features", "regress"]
+__all__ = ["LINEAR", "classify", "features", "regress"]
 
+LINEAR = "TF-IDF + logistic regression"
+"""What tables call it."""
 FOLDS = 3
 SCORERS = {
     "accuracy": "accuracy",

@@ -30,6 +30,7 @@ from dao.learner.kinds.base import (
     Recoding,
     Task,
     TaskSettings,
+    Thresholded,
     probabilities,
 )
 from dao.learner.kinds.cells import named, natural, parse_name
@@ -41,13 +42,14 @@ from dao.learner.wording import count, listed, shown
 __all__ = ["Binary", "BinarySettings"]
 
 POSITIVE = ("1", "yes", "true", "y", "t")
-LINEAR = "TF-IDF + logistic regression"
 
 
 class BinarySettings(TaskSettings):
     """Options of a task with two classes, one of which is the positive one."""
 
     null_words: ClassVar[frozenset[str]] = frozenset({"column", "positive"})
+
+    decide_scores: ClassVar[frozenset[str]] = TaskSettings.decide_scores | {"select_by", "positive"}
 
     kind: Literal["binary"] = "binary"
     positive: str = ""
@@ -79,7 +81,7 @@ class BinarySettings(TaskSettings):
         return named(positive)
 
 
-class Binary(Task):
+class Binary(Task, Thresholded):
     """Whether a text belongs to the positive class, learned by binary cross-entropy on one logit.
 
     Args:
@@ -103,11 +105,11 @@ class Binary(Task):
     kind: ClassVar[str] = "binary"
     options: ClassVar[type[TaskSettings]] = BinarySettings
     own_figures: ClassVar[tuple[Figure, ...]] = (
-        Figure("f1", "F1", "F1"),
-        Figure("precision", "Precision", "share", tested=False),
-        Figure("recall", "Recall", "share", tested=False),
-        Figure("pr_auc", "PR-AUC", "area"),
-        Figure("roc_auc", "ROC-AUC", "area", tested=False),
+        Figure("f1", "F1", "F1", of_class="positive"),
+        Figure("precision", "Precision", "share", tested=False, of_class="positive"),
+        Figure("recall", "Recall", "share", tested=False, of_class="positive"),
+        Figure("pr_auc", "PR-AUC", "area", of_class="positive"),
+        Figure("roc_auc", "ROC-AUC", "area", tested=False, of_class="positive"),
         Figure("accuracy", "Accuracy", "share", tested=False),
     )
     main_figure = "f1"
@@ -312,7 +314,7 @@ class Binary(Task):
         chosen = _threshold(inner, validation[1]) if chosen is None else chosen
         ones = np.ones(len(test[0]))
         rows = {"majority class": (often * ones, 0.5), f"always {self.positive}": (ones, 0.5)}
-        rows[LINEAR] = (outer, chosen)
+        rows[baselines.LINEAR] = (outer, chosen)
         return {name: self._scored(p, test[1], limit) for name, (p, limit) in rows.items()}
 
     def _scored(self, positive: Array, targets: Tensor, threshold: float | None) -> dict[str, Any]:

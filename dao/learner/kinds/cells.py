@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-__all__ = ["named", "natural", "parse_name"]
+__all__ = ["MISSING", "named", "natural", "parse_name"]
 
+MISSING = ("N/A", "n/a", "#N/A", "<NA>", "NaN", "nan")
+"""Words that stand for nothing and hardly ever for a class: "none" or "NA" may well be a class."""
 INTEGER_LIKE = re.compile(r"-?\d+\.0+")
 DIGITS = re.compile(r"(\d+)")
 

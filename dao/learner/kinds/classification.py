@@ -26,6 +26,7 @@ from dao.learner.kinds.base import (
     Recoding,
     Task,
     TaskSettings,
+    Thresholded,
     left_train,
 )
 from dao.learner.kinds.cells import named, natural, parse_name
@@ -40,13 +41,16 @@ __all__ = ["Classification", "ClassificationSettings"]
 
 MISSING = -100  # the index that torch's cross-entropy ignores
 EXPONENT = re.compile(r"[+-]?\d+[eE][+-]?\d+")  # which YAML 1.1 takes for text
-LINEAR = "TF-IDF + logistic regression"
 
 
 class ClassificationSettings(TaskSettings):
     """Options of a task with one of several classes per text."""
 
     null_words: ClassVar[frozenset[str]] = frozenset({"column", "positive", "label_column"})
+
+    decide_scores: ClassVar[frozenset[str]] = TaskSettings.decide_scores | {
+        "select_by", "positive", "cut",
+    }  # fmt: skip
 
     kind: Literal["classification"] = "classification"
     select_by: Literal["accuracy", "macro_f1", "rare_f1"] = "accuracy"
@@ -72,6 +76,16 @@ class ClassificationSettings(TaskSettings):
     label_column: str = ""
     """With `cut`: a column that the data may have for these classes, which is not read."""
 
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """The column of classes that are cut from a score instead."""
+        return (self.label_column,) if self.label_column else ()
+
+    @property
+    def shared_values(self) -> bool:
+        """Where cells name the classes; a score that classes are cut from may be any number."""
+        return self.cut is None
+
     @field_validator("positive")
     @classmethod
     def _named(cls, positive: str) -> str:
@@ -91,7 +105,7 @@ class ClassificationSettings(TaskSettings):
         return tuple(ends)
 
 
-class Classification(Task):
+class Classification(Task, Thresholded):
     """One of several classes, learned by cross-entropy or focal loss.
 
     Args:
@@ -123,7 +137,14 @@ class Classification(Task):
         Figure("accuracy", "Accuracy", "share"),
         Figure("macro_f1", "Macro F1", "F1"),
         *(
-            Figure(f"rare_{key}", f"Rare {name}", unit, shown=False, tested=key == "f1")
+            Figure(
+                f"rare_{key}",
+                f"Rare {name}",
+                unit,
+                shown=False,
+                tested=key == "f1",
+                of_class="rare",
+            )
             for key, name, unit in rare.FIGURES
         ),
         Figure("weighted_f1", "Weighted F1", "F1", shown=False, tested=False),
@@ -358,7 +379,7 @@ class Classification(Task):
         rows = {"majority class": self._constant(int(np.bincount(classes).argmax()), count)}
         if self.select_by == "rare_f1":
             rows[f"always {self.positive}"] = self._constant(index, count)
-        rows[LINEAR] = self._plain(train, test[0])
+        rows[baselines.LINEAR] = self._plain(train, test[0])
         return {
             label: self._scored(scores.argmax(1), scores, test[1]) for label, scores in rows.items()
         }

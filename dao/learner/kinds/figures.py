@@ -22,6 +22,7 @@ class Figure:
         better: The direction in which it improves.
         shown: Whether tables show it.
         tested: Whether an experiment tests it; what is tested is shown as well.
+        of_class: Of a figure of one class, what this class is called, such as "rare"; else empty.
     """
 
     key: str
@@ -30,6 +31,7 @@ class Figure:
     better: Literal["higher", "lower"] = "higher"
     shown: bool = True
     tested: bool = True
+    of_class: str = ""
 
     @property
     def arrow(self) -> str:

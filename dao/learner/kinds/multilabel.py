@@ -39,6 +39,10 @@ class MultilabelSettings(TaskSettings):
 
     null_words: ClassVar[frozenset[str]] = frozenset({"column", "separator"})
 
+    decide_scores: ClassVar[frozenset[str]] = TaskSettings.decide_scores | {
+        "select_by", "separator", "empty",
+    }  # fmt: skip
+
     kind: Literal["multilabel"] = "multilabel"
     separator: str = ";"
     """Between the labels in a cell of a CSV file; lists (Parquet, JSON) need none."""
@@ -191,6 +195,11 @@ class Multilabel(Task):
         """How many labels there are."""
         return [f"{self.name}: {count(len(self.labels), 'label')}, {listed(self.labels)}"]
 
+    @classmethod
+    def summary(cls, values: Sequence[Any]) -> dict[str, float]:
+        """Rows of each label."""
+        return super().summary([label for labels in values for label in labels])
+
     def encode(self, values: Sequence[object | None]) -> Tensor:
         """Turn labels into marks, float32 (n, labels), a row of NaN where they are missing."""
         index = {label: i for i, label in enumerate(self.labels)}
@@ -278,7 +287,7 @@ class Multilabel(Task):
         found = {
             "majority class": np.tile(marks.mean(axis=0) > 0.5, (rows, 1)),
             "most frequent label": first,
-            "TF-IDF + logistic regression": np.stack(each, axis=1) >= self.threshold,
+            baselines.LINEAR: np.stack(each, axis=1) >= self.threshold,
         }
         return {name: self.measure(m.astype(int), test[1]) for name, m in found.items()}
 

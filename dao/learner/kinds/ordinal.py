@@ -29,6 +29,8 @@ class OrdinalSettings(TaskSettings):
 
     null_words: ClassVar[frozenset[str]] = frozenset({"column", "levels"})
 
+    decide_scores: ClassVar[frozenset[str]] = TaskSettings.decide_scores | {"select_by", "levels"}
+
     kind: Literal["ordinal"] = "ordinal"
     levels: tuple[str, ...] = ()
     """From the lowest to the highest; empty: the numbers in the training rows, ascending."""
@@ -228,7 +230,7 @@ class Ordinal(Task):
         rows = {
             "majority class": np.full(number, np.bincount(places).argmax()),
             "median level": np.full(number, int(np.median(places))),
-            "TF-IDF + logistic regression": linear.argmax(1),
+            baselines.LINEAR: linear.argmax(1),
             "TF-IDF + ridge regression": ridge.clip(0, highest).astype(int),
         }
         return {name: self.measure(decided, test[1]) for name, decided in rows.items()}

@@ -40,6 +40,24 @@ class Recorded(NamedTuple):
     view: str
     positive: str | None = None
 
+    @property
+    def selected_by_class(self) -> bool:
+        """Whether the figure that selected the model is one of the positive class."""
+        return bool(_of_class(self.kind, self.selects_by))
+
+
+def _of_class(kind: str, key: str) -> str:
+    return next((f.of_class for f in KINDS[kind].own_figures if f.key == key), "")
+
+
+def _figures(about: Mapping[str, Any]) -> tuple[Figure, ...]:
+    return tuple(_figure(about["kind"], state) for state in about["figures"])
+
+
+def _figure(kind: str, state: Mapping[str, Any]) -> Figure:
+    """A recorded figure; runs of an earlier revision do not say which are of one class."""
+    return Figure.from_dict({"of_class": _of_class(kind, state["key"]), **state})
+
 
 def recorded_tasks(
     metrics: Mapping[str, Any], settings: Mapping[str, TaskSettings]
@@ -53,7 +71,7 @@ def recorded_tasks(
     """
     if "tasks" in metrics:
         return {
-            name: Recorded(**{**about, "figures": tuple(map(Figure.from_dict, about["figures"]))})
+            name: Recorded(**{**about, "figures": _figures(about)})
             for name, about in metrics["tasks"].items()
         }
     return {name: _early(settings[name], shown) for name, shown in metrics["headline"].items()}

@@ -35,6 +35,8 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
 class RegressionSettings(TaskSettings):
     """Options of a task with one number per text."""
 
+    takes_words: ClassVar[bool] = False
+
     kind: Literal["regression"] = "regression"
     loss: Literal["mse", "mae", "huber"] = "mse"
     """Mean squared error, mean absolute error, or Huber's loss, which is squared below 1 and
@@ -87,6 +89,7 @@ class Regression(Task):
     row_figure: ClassVar[str] = "mse"
     row_better: ClassVar[Any] = "lower"
     view: ClassVar[Any] = "scatter"
+    hub_type: ClassVar[str] = "text-regression"
     selects_by: ClassVar[str] = "r2"
 
     def __init__(
@@ -157,6 +160,15 @@ class Regression(Task):
     def parse(cell: object) -> float | None:
         """Turn a cell into a finite number."""
         return parse_number(cell)
+
+    @classmethod
+    def summary(cls, values: Sequence[Any]) -> dict[str, float]:
+        """The range and the mean."""
+        scores = np.asarray(values, dtype=float)
+        if not len(scores):
+            return {}
+        found = {"lowest": scores.min(), "mean": scores.mean(), "highest": scores.max()}
+        return {name: float(value) for name, value in found.items()}
 
     def encode(self, values: Sequence[object | None]) -> Tensor:
         """Turn scores into float64 in their own unit, NaN where missing."""
