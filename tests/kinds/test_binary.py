@@ -87,6 +87,18 @@ def test_the_threshold_of_the_best_f1_on_validation(task):
     assert task.changed(threshold=0.7).tuned(*VALIDATION).threshold == 0.7
 
 
+def test_whether_a_threshold_was_given_outlives_the_run(task):
+    given, tuned = task.changed(threshold=0.7), task.tuned(*VALIDATION)
+    assert not given.chosen
+    assert not tuned.at_one_half().chosen
+    assert tuned.chosen
+    for one in (given, tuned):
+        assert Binary.from_dict(one.to_dict()).chosen is one.chosen
+    # What an earlier revision wrote, where a threshold was chosen unless a person gave one.
+    earlier = {key: value for key, value in tuned.to_dict().items() if key != "chosen"}
+    assert Binary.from_dict(earlier).to_dict() == tuned.to_dict()
+
+
 @pytest.mark.parametrize("marks", [[0.0, 0.0, NAN], [1.0, 1.0, NAN], [NAN, NAN, NAN]])
 def test_rows_of_one_class_choose_no_threshold(task, marks):
     assert task.tuned(logits(0.2, 0.3, 0.9), torch.tensor(marks)).threshold == 0.5
@@ -196,6 +208,10 @@ def test_baselines_by_hand(task):
     assert always["f1"] == pytest.approx(0.4)
     assert (linear["f1"], linear["pr_auc"]) == (1.0, 1.0)
     assert linear["threshold"] != 0.5  # chosen on validation, as that of the model is
+    # The threshold that suits the outputs of this model suits no other.
+    tuned = task.tuned(logits(0.99, 0.98), inner[1])
+    assert tuned.threshold == pytest.approx(0.99)
+    assert tuned.baselines(train, inner, inner) == task.baselines(train, inner, inner)
     half = task.at_one_half().baselines(train, inner, inner)
     assert half["TF-IDF + logistic regression"]["threshold"] == 0.5
 

@@ -90,6 +90,7 @@ class Binary(Task):
         select_by: The figure that selects a model.
         threshold: Probability from which on a text is called positive; None until it is chosen,
             which until then is 0.5.
+        chosen: Whether the threshold was chosen on the validation rows, and not given.
         show: Keys of the figures that tables show; none for those that suit.
 
     Example:
@@ -123,12 +124,14 @@ class Binary(Task):
         select_by: str = "pr_auc",
         threshold: float | None = None,
         show: Sequence[str] = (),
+        chosen: bool = False,
     ) -> None:
         super().__init__(name, column, outputs=1, show=show)
         self.classes = list(classes)
         self.class_weights = None if class_weights is None else list(class_weights)
         self.select_by = select_by
         self.threshold = threshold
+        self.chosen = chosen
 
     @property
     def positive(self) -> str:  # type: ignore[override]
@@ -284,11 +287,19 @@ class Binary(Task):
         if self.threshold is not None:
             return self
         found = _threshold(probabilities(outputs)[:, 0], targets)
-        return self.changed(threshold=found)
+        return self.changed(threshold=found, chosen=True)
 
     def at_one_half(self) -> Self:
         """With the threshold 0.5."""
-        return self.changed(threshold=0.5)
+        return self.changed(threshold=0.5, chosen=False)
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> Self:
+        """Rebuild the task that `to_dict` described.
+
+        Earlier revisions did not say whether a threshold was chosen, which it is by default.
+        """
+        return super().from_dict({"chosen": state.get("threshold") is not None, **state})
 
     def linear(self, train: Labelled, texts: Sequence[str]) -> Tensor:
         """Logits (n, 1) of n texts by TF-IDF with logistic regression, balanced as the loss is."""
@@ -307,13 +318,13 @@ class Binary(Task):
         often = float(targets.mean() > 0.5)
         linear = probabilities(self.linear(train, [*validation[0], *test[0]]))[:, 0]
         inner, outer = linear[: len(validation[0])], linear[len(validation[0]) :]
-        chosen = self.threshold
-        # The plain model chooses its threshold as this one does.
-        chosen = _threshold(inner, validation[1]) if chosen is None else chosen
+        # A threshold that was chosen for the outputs of this model suits no other.
+        given = None if self.chosen else self.threshold
+        limit = _threshold(inner, validation[1]) if given is None else given
         ones = np.ones(len(test[0]))
         rows = {"majority class": (often * ones, 0.5), f"always {self.positive}": (ones, 0.5)}
-        rows[LINEAR] = (outer, chosen)
-        return {name: self._scored(p, test[1], limit) for name, (p, limit) in rows.items()}
+        rows[LINEAR] = (outer, limit)
+        return {name: self._scored(p, test[1], from_) for name, (p, from_) in rows.items()}
 
     def _scored(self, positive: Array, targets: Tensor, threshold: float | None) -> dict[str, Any]:
         found = self.measure(self._called(positive, threshold), targets)
