@@ -91,6 +91,24 @@ def test_a_proposal_looks_at_the_training_rows_alone(csv, asked):
         fit(table)
 
 
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [(("1", "2", "3", "N/A"), "ordinal"), (("yes", "no", "n/a"), "binary"),
+     (("0.5", "1.25", "7", "NaN"), "regression"), (("a;b", "a", "b", "NaN"), "multilabel")],
+)  # fmt: skip
+def test_words_that_mean_missing_are_no_part_of_a_proposal(csv, asked, cells, kind):
+    table = read(csv(rows("t", [cells[i % len(cells)] for i in range(60)])), asked(t={}))
+    assert table.tasks["t"].kind == kind
+    assert sum(table.report["missing"]["t"].values()) == 60 // len(cells)  # counted once
+
+
+def test_a_row_without_a_split_has_a_part_in_the_proposal(csv, asked):
+    splits = ["train", "train", "train", "N/A", "validation", "test"] * 10
+    marks = ["c" if s == "N/A" else "ab"[i % 2] for i, s in enumerate(splits)]
+    table = read(csv(rows("mark", marks, splits=splits)), asked(mark={}))
+    assert table.tasks["mark"].kind == "classification"
+
+
 def test_options_that_were_given_go_with_the_proposal(five, asked):
     tasks = asked(stars={"levels": ["4", "3", "2", "1"]}, tags={"separator": ";", "empty": "none"})
     table = read(five, tasks)
