@@ -40,7 +40,7 @@ ARMS = (
 )  # fmt: skip
 PREDICTED = ("text_pair",)  # further columns of predictions.csv
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "prefix")
-SUFFIXES = ("_target", "_row_score", "_set", "_low", "_high", "_unsure")
+SUFFIXES = ("_target", "_row_score")
 """Ends of columns in tables of predictions."""
 
 
