@@ -113,7 +113,7 @@ def test_runs_on_pairs_have_both_texts_in_one(tmp_path: Path, make_run):
 
 def test_a_run_on_pairs_without_the_second_texts_is_damaged(tmp_path: Path, make_run):
     run = make_run(tmp_path / "a", set=("data.text=[premise,hypothesis]",))
-    with pytest.raises(UserError, match="should hold predictions.csv"):
+    with pytest.raises(UserError, match=r"should hold predictions\.csv"):
         read_run(run).predictions  # noqa: B018
 
 

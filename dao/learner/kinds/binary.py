@@ -32,9 +32,8 @@ from dao.learner.kinds.base import (
     TaskSettings,
     probabilities,
 )
-from dao.learner.kinds.cells import named, natural, parse_name
+from dao.learner.kinds.cells import named, natural, parse_name, parse_number
 from dao.learner.kinds.figures import Figure
-from dao.learner.kinds.regression import parse_number
 from dao.learner.kinds.thresholds import best_threshold
 from dao.learner.wording import count, listed, shown
 

@@ -28,12 +28,11 @@ from dao.learner.kinds.base import (
     TaskSettings,
     left_train,
 )
-from dao.learner.kinds.cells import named, natural, parse_name
+from dao.learner.kinds.cells import named, natural, parse_name, parse_number
 from dao.learner.kinds.class_losses import class_weights as weights_of
 from dao.learner.kinds.class_losses import focal_loss, loss_notes
 from dao.learner.kinds.cuts import class_names, classes_of, thresholds_of
 from dao.learner.kinds.figures import Figure
-from dao.learner.kinds.regression import parse_number
 from dao.learner.wording import count
 
 __all__ = ["Classification", "ClassificationSettings"]
