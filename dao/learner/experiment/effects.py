@@ -17,6 +17,7 @@ from dao.learner.experiment.contrasts import (
     Contrast,
     contrasts,
     measured,
+    only_tested,
     with_class,
 )
 from dao.learner.experiment.latency import latencies
@@ -220,9 +221,12 @@ def _notes(report: Mapping[str, Any], runs: Sequence[Run], asked: Sequence[Contr
         lost.setdefault(run["arm"], []).append(str(run["seed"]))
     lines = [f"{arm}: no finished run of seed {', '.join(seeds)}" for arm, seeds in lost.items()]
     lines += _positives(report["metrics"], runs)
-    tested = {test["name"] for test in report["effects"]}
-    if without := [contrast.name for contrast in asked if contrast.name not in tested]:
+    done = {test["name"] for test in report["effects"]}
+    if without := [contrast.name for contrast in asked if contrast.name not in done]:
         lines.append(f"not tested, for want of an arm or of a common seed: {'; '.join(without)}")
+    apart = report["metrics"].keys() - only_tested(report["metrics"])
+    if described := [about["label"] for m, about in report["metrics"].items() if m in apart]:
+        lines.append(f"described and not tested: {listed(described, most=6)}")
     few = sorted({test["name"] for test in report["effects"] if test["n"] < 2})
     if few:
         lines.append(f"fewer than two seeds in common, so no interval: {'; '.join(few)}")
