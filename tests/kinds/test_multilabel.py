@@ -60,7 +60,7 @@ def test_no_label_is_told_from_a_missing_one(task):
 
 
 def test_a_label_that_training_never_saw(task):
-    with pytest.raises(UserError, match=r"`topics` .* labels of a, b, c\. Found 'x' in row 2"):
+    with pytest.raises(UserError, match=r"`topics` .* one of a, b, c\. Found 'x' in row 2"):
         task.encode([("a",), ("a", "x")])
 
 

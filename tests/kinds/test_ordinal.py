@@ -162,9 +162,9 @@ def test_levels_of_words_follow_the_settings(fitted):
     [
         (["low", "high"], "", {},
          r"`t` should hold numbers .* or the order .* Found high, low\. .*t\.levels=\[LOWEST,"),
-        ([1, 2, 3], "tr tr va", {}, r"`t` .* levels 1, 2\. Found '3' in the validation split "
-         r"\(1 row\), which the train split never shows"),
-        ([1, 2, 3, 3], "tr tr te te", {}, r"Found '3' in the test split \(2 rows\)"),
+        ([1, 2, 3], "tr tr va", {}, r"`t` .* every level in the train split\. Found '3' "
+         r"only in the validation split \(1 row\)"),
+        ([1, 2, 3, 3], "tr tr te te", {}, r"Found '3' only in the test split \(2 rows\)"),
         ([1, 2, 3], "", {"levels": [1, 2]}, r"levels 1, 2\. Found '3' in the train split \(1 row"),
         ([1, 3, 2], "tr tr va", {"levels": [1, 2, 3]},
          r"training rows of every level of t\. Found none of 2\. .*leave .* out of t\.levels"),

@@ -24,18 +24,17 @@ from torch.nn import functional
 from dao.errors import UserError
 from dao.learner.kinds import baselines
 from dao.learner.kinds.base import (
-    SPLITS,
     Array,
     Labelled,
     Recoding,
     Task,
     TaskSettings,
-    probabilities,
 )
 from dao.learner.kinds.cells import named, natural, parse_name, parse_number
 from dao.learner.kinds.figures import Figure
-from dao.learner.kinds.thresholds import best_threshold
-from dao.learner.wording import count, listed, shown
+from dao.learner.kinds.targets import refuse_unseen
+from dao.learner.kinds.thresholds import best_threshold, probabilities
+from dao.learner.wording import listed
 
 __all__ = ["Binary", "BinarySettings"]
 
@@ -173,13 +172,8 @@ class Binary(Task):
                 f"{name}. Found {len(found)}: {listed(found) or 'none'}. Correct the column, or "
                 f"{advice}."
             )
-        for split in SPLITS[1:]:
-            for label in sorted(set(values[split]) - set(found)):
-                raise UserError(
-                    f"`{column}` should hold {found[0]} or {found[1]}, as in the train split. "
-                    f"Found {shown(label)} in the {split} split "
-                    f"({count(list(values[split]).count(label))}). Correct or remove these rows."
-                )
+        advice = f"Correct or remove these rows, or use --tasks {name}:classification."
+        refuse_unseen(column, "class", found, values, removed, advice)
         positive = settings.positive or _positive(found, counts)
         if positive not in found:
             raise UserError(
@@ -211,15 +205,7 @@ class Binary(Task):
     def encode(self, values: Sequence[object | None]) -> Tensor:
         """Turn class names into 0 and 1, float32, NaN where missing."""
         index = {None: torch.nan, self.classes[0]: 0.0, self.classes[1]: 1.0}
-        codes = []
-        for row, value in enumerate(self._parse_all(values), start=1):
-            if value not in index:
-                raise UserError(
-                    f"`{self.column}` should be {self.classes[0]} or {self.classes[1]}. "
-                    f"Found {value!r} in row {row}. Correct it."
-                )
-            codes.append(index[value])
-        return torch.tensor(codes, dtype=torch.float32)
+        return torch.tensor(self._coded(values, index, "class"), dtype=torch.float32)
 
     def labelled(self, targets: Tensor) -> Tensor:
         """Mask of the targets that are a class."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -22,11 +23,11 @@ from dao.learner.kinds.base import (
     Recoding,
     Task,
     TaskSettings,
-    left_train,
-    probabilities,
 )
 from dao.learner.kinds.cells import natural, parse_name
 from dao.learner.kinds.figures import Figure
+from dao.learner.kinds.targets import code_of, parse_all, refuse_unseen
+from dao.learner.kinds.thresholds import probabilities
 from dao.learner.wording import count, listed, shown
 
 __all__ = ["Multilabel", "MultilabelSettings", "split_labels"]
@@ -168,14 +169,8 @@ class Multilabel(Task):
                     f"`{name}.separator` should be in no label, because predictions are written "
                     f"with it. Found {settings.separator!r} in {shown(label)}. Set another one."
                 )
-        for split in SPLITS[1:]:
-            seen = Counter(label for labels in values[split] for label in labels)
-            for label in natural(list(set(seen) - set(counts))):
-                raise UserError(
-                    f"`{column}` should have every label in the train split. Found {shown(label)} "
-                    f"only in the {split} split ({count(seen[label])}{left_train(removed)}). "
-                    f"Add training rows of it, or remove it."
-                )
+        names = {split: list(chain.from_iterable(values[split])) for split in SPLITS}
+        refuse_unseen(column, "label", counts, names, removed)
         return cls(
             name,
             column,
@@ -195,16 +190,11 @@ class Multilabel(Task):
         """Turn labels into marks, float32 (n, labels), a row of NaN where they are missing."""
         index = {label: i for i, label in enumerate(self.labels)}
         found = torch.zeros(len(values), len(self.labels))
-        for row, labels in enumerate(self._parse_all(values)):
+        for row, labels in enumerate(parse_all(self.column, self.parse, values)):
             if labels is None:
                 found[row] = torch.nan
             for label in labels or ():
-                if label not in index:
-                    raise UserError(
-                        f"`{self.column}` should hold labels of {listed(self.labels)}. Found "
-                        f"{label!r} in row {row + 1}. Correct it, or train with that label."
-                    )
-                found[row, index[label]] = 1
+                found[row, code_of(self.column, "label", index, label, row + 1)] = 1
         return found
 
     def labelled(self, targets: Tensor) -> Tensor:

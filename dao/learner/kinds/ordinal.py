@@ -15,9 +15,10 @@ from torch.nn import functional
 
 from dao.errors import UserError
 from dao.learner.kinds import baselines
-from dao.learner.kinds.base import SPLITS, Array, Labelled, Recoding, Task, TaskSettings, left_train
+from dao.learner.kinds.base import SPLITS, Array, Labelled, Recoding, Task, TaskSettings
 from dao.learner.kinds.cells import named, natural, parse_name, parse_number
 from dao.learner.kinds.figures import Figure
+from dao.learner.kinds.targets import refuse_unseen
 from dao.learner.wording import count, listed, shown
 
 __all__ = ["Ordinal", "OrdinalSettings"]
@@ -128,16 +129,10 @@ class Ordinal(Task):
                 f"`{column}` should have at least two levels in the train split. Found: "
                 f"{listed(levels) or 'none'}. Name the column of {name} with {name}.column=COLUMN."
             )
-        for split in SPLITS:
-            for value in natural(list(set(values[split]) - set(levels))):
-                rows = count(list(values[split]).count(value))
-                why = "" if settings.levels else ", which the train split never shows"
-                why += left_train(removed)
-                raise UserError(
-                    f"`{column}` should be one of the levels {listed(levels)}. Found "
-                    f"{shown(value)} in the {split} split ({rows}){why}. Correct these rows, or "
-                    f"give training rows of it."
-                )
+        if settings.levels:
+            _refuse_others(name, column, levels, values)
+        else:
+            refuse_unseen(column, "level", levels, values, removed)
         if absent := [level for level in levels if level not in known]:
             raise UserError(
                 f"`{column}` should have training rows of every level of {name}. Found none of "
@@ -152,15 +147,7 @@ class Ordinal(Task):
     def encode(self, values: Sequence[object | None]) -> Tensor:
         """Turn levels into their places from 0, int64, -1 where missing."""
         index = {None: MISSING} | {level: i for i, level in enumerate(self.levels)}
-        codes = []
-        for row, value in enumerate(self._parse_all(values), start=1):
-            if value not in index:
-                raise UserError(
-                    f"`{self.column}` should be one of the levels {listed(self.levels)}. "
-                    f"Found {value!r} in row {row}. Correct it, or train with that level."
-                )
-            codes.append(index[value])
-        return torch.tensor(codes, dtype=torch.int64)
+        return torch.tensor(self._coded(values, index, "level"), dtype=torch.int64)
 
     def labelled(self, targets: Tensor) -> Tensor:
         """Mask of the targets that are a level."""
@@ -244,6 +231,20 @@ class Ordinal(Task):
     def _above(self, outputs: Tensor) -> Array:
         """Probability of being above each level but the highest, (n, K - 1), falling."""
         return torch.sigmoid(outputs.detach().double()).cumprod(dim=1).cpu().numpy()
+
+
+def _refuse_others(
+    name: str, column: str, levels: Sequence[str], values: Mapping[str, Sequence[str]]
+) -> None:
+    """Refuse rows beside the levels that were named."""
+    for split in SPLITS:
+        for value in natural(list(set(values[split]) - set(levels))):
+            rows = count(list(values[split]).count(value))
+            raise UserError(
+                f"`{column}` should be one of the levels {listed(list(levels))}. Found "
+                f"{shown(value)} in the {split} split ({rows}). Correct these rows, or name the level in "
+                f"{name}.levels."
+            )
 
 
 def _ascending(name: str, column: str, known: Collection[str]) -> list[str]:

@@ -18,6 +18,7 @@ from dao.learner.kinds import baselines
 from dao.learner.kinds.base import Array, Labelled, Recoding, Task, TaskSettings
 from dao.learner.kinds.cells import parse_number
 from dao.learner.kinds.figures import Figure
+from dao.learner.kinds.targets import parse_all
 
 __all__ = ["Regression", "RegressionSettings"]
 
@@ -158,7 +159,10 @@ class Regression(Task):
 
     def encode(self, values: Sequence[object | None]) -> Tensor:
         """Turn scores into float64 in their own unit, NaN where missing."""
-        numbers = [math.nan if value is None else value for value in self._parse_all(values)]
+        numbers = [
+            math.nan if value is None else value
+            for value in parse_all(self.column, self.parse, values)
+        ]
         return torch.tensor(numbers, dtype=torch.float64)
 
     def labelled(self, targets: Tensor) -> Tensor:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve
+from torch import Tensor
 
-__all__ = ["Marks", "Scores", "best_threshold"]
+__all__ = ["Marks", "Scores", "best_threshold", "probabilities"]
 
 Scores = NDArray[np.float64]
 Marks = NDArray[np.bool_]
@@ -27,3 +31,8 @@ def best_threshold(positive: Marks, scores: Scores) -> float:
     both = precision + recall
     values = np.divide(2 * precision * recall, both, out=np.zeros_like(both), where=both > 0)[:-1]
     return float(thresholds[np.flatnonzero(values == values.max())[-1]])
+
+
+def probabilities(logits: Tensor) -> NDArray[Any]:
+    """Probability of a positive answer by its logit, float64, of any shape."""
+    return torch.sigmoid(logits.detach().double()).cpu().numpy()
