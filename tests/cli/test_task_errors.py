@@ -92,8 +92,8 @@ CASES = {
     ),
     "a level that training never shows": Case(
         "stars:ordinal",
-        "`stars` should have every level in the train split. Found '2' only in the validation split "
-        "(9 rows). Add training rows of it, or remove it.",
+        "`stars` should have every level in the train split. Found '2' only in the validation "
+        "split (9 rows). Add training rows of it, or remove it.",
         changed=no_middle_level_in_train,
     ),
     "a level that was named and training never shows": Case(

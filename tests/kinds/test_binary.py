@@ -43,9 +43,7 @@ def test_encode(task):
     found = task.encode(["yes", None, "no"])
     assert found.dtype == torch.float32
     assert found[[0, 2]].tolist() == [1.0, 0.0]
-    with pytest.raises(
-        UserError, match=r"`mark` should be one of no, yes\. Found 'maybe' in row 1"
-    ):
+    with pytest.raises(UserError, match=r"`mark` .* one of no, yes\. Found 'maybe' in row 1"):
         task.encode(["maybe"])
 
 
@@ -181,7 +179,7 @@ def test_weights_of_the_training_rows(fitted):
         (["a", "a"], "", {}, r"`t` should have two classes in the train split.* Found 1: a\. "),
         ([None], "", {}, r"Found 0: none\."),
         (["a", "b", "c"], "tr tr va", {},
-         r"every class in the train.* Found 'c' only in the validation split \(1 row\)\. .*:classif"),
+         r"every class in .* Found 'c' only in the validation split \(1 row\)\. .*:classif"),
         (["a", "b", "c"], "tr tr te", {}, r"Found 'c' only in the test split"),
         (["a", "b"], "", {"positive": "c"}, r"`t\.positive` should be a or b\. Found 'c'\."),
     ],

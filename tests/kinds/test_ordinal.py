@@ -33,7 +33,7 @@ def test_what_is_no_level(task, cell):
 
 
 def test_a_level_that_training_never_saw(task):
-    with pytest.raises(UserError, match=r"`mark` .* the levels 1, 2, 3, 4, 5\. Found '6' in row 2"):
+    with pytest.raises(UserError, match=r"`mark` .* one of 1, 2, 3, 4, 5\. Found '6' in row 2"):
         task.encode([1, 6])
 
 

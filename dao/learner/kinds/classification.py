@@ -321,10 +321,10 @@ class Classification(Task):
     ) -> dict[str, dict[str, Any]]:
         """The most frequent class, the rare one everywhere, and what `linear` gives."""
         _, classes = self.known(train)
-        count, index = len(test[0]), self._index
-        rows = {"majority class": self._constant(int(np.bincount(classes).argmax()), count)}
+        always = np.eye(self.outputs)[:, None].repeat(len(test[0]), axis=1)
+        rows = {"majority class": always[np.bincount(classes).argmax()]}
         if self.select_by == "rare_f1":
-            rows[f"always {self.positive}"] = self._constant(index, count)
+            rows[f"always {self.positive}"] = always[self._index]
         rows[LINEAR] = self._plain(train, test[0])
         return {
             label: self._scored(scores.argmax(1), scores, test[1]) for label, scores in rows.items()
@@ -347,6 +347,3 @@ class Classification(Task):
     @property
     def _index(self) -> int:
         return self.classes.index(self.positive) if self.positive else 0
-
-    def _constant(self, index: int, count: int) -> Array:
-        return np.tile(np.eye(self.outputs)[index], (count, 1))

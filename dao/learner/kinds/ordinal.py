@@ -242,8 +242,8 @@ def _refuse_others(
             rows = count(list(values[split]).count(value))
             raise UserError(
                 f"`{column}` should be one of the levels {listed(list(levels))}. Found "
-                f"{shown(value)} in the {split} split ({rows}). Correct these rows, or name the level in "
-                f"{name}.levels."
+                f"{shown(value)} in the {split} split ({rows}). Correct these rows, or "
+                f"name the level in {name}.levels."
             )
 
 
