@@ -19,8 +19,8 @@ from dao.errors import UserError
 from dao.learner.assessment import TableLike
 from dao.learner.files import write_atomically
 from dao.learner.kinds import Task
-from dao.learner.kinds.base import Thresholded
 from dao.learner.kinds.baselines import LINEAR
+from dao.learner.kinds.thresholds import Thresholded
 from dao.learner.numbers import aligned, number
 from dao.learner.predictor import Predictor
 from dao.learner.threshold import Part, curve, sweep

@@ -308,6 +308,18 @@ def test_seeds_may_differ_in_steps_where_batches_are_cut_by_tokens(tmp_path: Pat
     assert effect(findings(tmp_path), "dao - base", "cls.accuracy")["n"] == 2
 
 
+def test_plain_models_that_earlier_runs_measured_apart_are_shown_in_the_mean(
+    tmp_path: Path, make_arm
+):
+    # One revision measured TF-IDF at the threshold of each run.
+    for seed, share in ((0, 0.2), (1, 0.6)):
+        plain = {"test": {"cls": {"TF-IDF": {"accuracy": share, "macro_f1": 0.1}}}}
+        path = make_arm(tmp_path, "base", seed) / "metrics.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"baselines": plain}))
+    shown = findings(tmp_path)["baselines"]["TF-IDF"]
+    assert shown == {"cls.accuracy": pytest.approx(0.4), "cls.macro_f1": 0.1}
+
+
 def test_a_folder_without_runs_is_refused(tmp_path: Path):
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(UserError, match="Found none in"):

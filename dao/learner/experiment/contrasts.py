@@ -9,6 +9,7 @@ from dao.learner.kinds.recorded import Recorded
 
 __all__ = [
     "CHECK",
+    "DESCRIBED",
     "EFFECTS",
     "PRIMARY",
     "SECONDARY",
@@ -19,6 +20,7 @@ __all__ = [
     "contrasts",
     "main_figures",
     "measured",
+    "only_tested",
     "with_class",
 ]
 
@@ -29,6 +31,8 @@ SELECTION = "selection"
 """The score that selects models on validation, here on the test rows: the one primary test, so
 that many tasks do not use up the power of Holm's correction."""
 PRIMARY, SECONDARY = "primary", "secondary"
+DESCRIBED = "described"
+"""In place of a family, of figures that are measured and not tested."""
 CHECK = "check"
 """In place of a family, where a contrast is a check of the experiment itself."""
 
@@ -107,6 +111,9 @@ def contrasts(arms: Collection[str], tasks: Sequence[str] = ()) -> tuple[Contras
 def measured(tasks: Mapping[str, Recorded]) -> dict[str, About]:
     """The figures that runs of these tasks are compared in, by `task.figure`.
 
+    They are all that tables of the task show. Some are tested, the others are described: their
+    family is `DESCRIBED`, and Holm's correction knows nothing of them.
+
     Example:
         >>> list(measured({}))
         ['selection']
@@ -120,13 +127,18 @@ def measured(tasks: Mapping[str, Recorded]) -> dict[str, About]:
     }  # fmt: skip
     for name, task in tasks.items():
         for figure in task.figures:
-            if figure.tested:
-                found[f"{name}.{figure.key}"] = {
-                    "task": name, "key": figure.key, "label": f"{name} {figure.label}",
-                    "unit": figure.unit, "better": figure.better, "family": SECONDARY,
-                    "main": figure.key == task.main_figure, "of_class": figure.of_class,
-                }  # fmt: skip
+            found[f"{name}.{figure.key}"] = {
+                "task": name, "key": figure.key, "label": f"{name} {figure.label}",
+                "unit": figure.unit, "better": figure.better,
+                "family": SECONDARY if figure.tested else DESCRIBED,
+                "main": figure.key == task.main_figure, "of_class": figure.of_class,
+            }  # fmt: skip
     return found
+
+
+def only_tested(metrics: Mapping[str, About]) -> dict[str, About]:
+    """The figures that are tested."""
+    return {metric: about for metric, about in metrics.items() if about["family"] != DESCRIBED}
 
 
 def with_class(metrics: Mapping[str, About]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from dao.learner.experiment import tables
 from dao.learner.experiment.arms import ARMS, label
+from dao.learner.experiment.contrasts import only_tested
 from dao.learner.experiment.effect_figures import cost_panels, effect_panels, improvement_panels
 from dao.learner.experiment.figures import Panel, png
 from dao.learner.experiment.first_lines import dendrite_lines, worse_arms
@@ -178,7 +179,7 @@ def _improvement(findings: Mapping[str, Any]) -> Section:
 
 
 def _training(findings: Mapping[str, Any], runs: Runs, tasks: Sequence[str]) -> Section:
-    shown = list(findings["metrics"])
+    shown = list(only_tested(findings["metrics"]))
     caption = CURVES
     if len(tasks) > MOST:  # pictures that nobody would look through
         caption = f"{CURVES} Of {len(tasks)} tasks the losses of the first {MOST} are shown."

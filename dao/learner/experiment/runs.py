@@ -17,6 +17,7 @@ from dao.learner.config import Config
 from dao.learner.experiment.arms import KNOWN, known_arms, label
 from dao.learner.experiment.contrasts import SELECTION
 from dao.learner.kinds.recorded import Recorded, recorded_tasks, selection
+from dao.learner.pairs import join
 from dao.learner.record import RunFolder
 from dao.learner.spreadsheets import unguarded
 from dao.schedule import EVERY, FEW
@@ -81,17 +82,23 @@ class Run:
     def predictions(self) -> pd.DataFrame:
         """predictions.csv, sorted by id; class names stay text and empty cells are missing.
 
+        Pairs of texts are one string each, as `pairs.join` makes it.
+
         Raises:
             UserError: the file is missing or damaged.
         """
         words = [t for t, task in self.tasks.items() if task.view != "scatter"]
-        text = dict.fromkeys(["id", "text", *words, *(f"{t}_target" for t in words)], "str")
+        texts = ["text", "text_pair"] if self.config.data.pairs else ["text"]
+        text = dict.fromkeys(["id", *texts, *words, *(f"{t}_target" for t in words)], "str")
         try:
             frame = pd.read_csv(
                 self.path / "predictions.csv", dtype=text, keep_default_na=False, na_values=[""]
             )
             for column in text.keys() & set(frame):
                 frame[column] = frame[column].map(unguarded, na_action="ignore")
+            if self.config.data.pairs:
+                pairs = zip(frame["text"], frame.pop("text_pair"), strict=True)
+                frame["text"] = [join(*pair) for pair in pairs]
             needed = ["id", "text", *(c for t in self.config.tasks for c in (t, f"{t}_target"))]
             others = [column for column in frame if column not in needed]
             return frame[needed + others].sort_values("id", kind="stable", ignore_index=True)

@@ -7,14 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dao.errors import UserError
 from dao.learner.frozen import Settings
 from dao.learner.kinds.figures import Figure, bounded
-from dao.learner.wording import count, shown
+from dao.learner.kinds.targets import SPLITS, code_of, parse_all
 
 __all__ = [
     "SPLITS",
@@ -24,13 +22,9 @@ __all__ = [
     "Recoding",
     "Task",
     "TaskSettings",
-    "Thresholded",
     "View",
-    "left_train",
-    "probabilities",
 ]
 
-SPLITS = ("train", "validation", "test")
 Array = NDArray[Any]
 Parser = Callable[[object], Any]
 """One cell of a data file to a target value, None where it is empty; ValueError for nonsense."""
@@ -351,42 +345,11 @@ class Task(ABC):
         kept = [text for text, there in zip(texts, present, strict=True) if there]
         return kept, targets.numpy()[present]
 
-    def _parse_all(self, values: Sequence[object | None]) -> list[Any]:
-        parsed = []
-        for row, value in enumerate(values, start=1):
-            try:
-                parsed.append(self.parse(value))
-            except ValueError as error:
-                raise UserError(
-                    f"`{self.column}` should be {error}. Found {shown(value)} in row {row}."
-                ) from None
-        return parsed
-
-
-class Thresholded(ABC):
-    """What a kind of task has besides where a threshold can be chosen for its positive class."""
-
-    def at_one_half(self) -> Self:
-        """This task with the usual decision in place of a threshold that was chosen."""
-        return self
-
-    @abstractmethod
-    def linear(self, train: Labelled, texts: Sequence[str]) -> Tensor:
-        """Outputs (n, width) that TF-IDF with a linear model gives for n texts."""
-
-
-def left_train(removed: int) -> str:
-    """The end of a message on values that training never shows.
-
-    Example:
-        >>> left_train(0), left_train(2)
-        ('', '; 2 rows left train, their texts being in validation or test as well')
-    """
-    if not removed:
-        return ""
-    return f"; {count(removed)} left train, their texts being in validation or test as well"
-
-
-def probabilities(logits: Tensor) -> Array:
-    """Probability of a positive answer by its logit, float64, of any shape."""
-    return torch.sigmoid(logits.detach().double()).cpu().numpy()
+    def _coded(
+        self, values: Sequence[object | None], index: Mapping[Any, float], what: str
+    ) -> list[float]:
+        """Values, which are one `what` each or None, by their place in `index`."""
+        return [
+            code_of(self.column, what, index, value, row)
+            for row, value in enumerate(parse_all(self.column, self.parse, values), start=1)
+        ]

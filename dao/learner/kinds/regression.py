@@ -2,8 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal
-from numbers import Real
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -18,11 +16,12 @@ from dao.data_weights import label_density_weights
 from dao.errors import UserError
 from dao.learner.kinds import baselines
 from dao.learner.kinds.base import Array, Labelled, Recoding, Task, TaskSettings
+from dao.learner.kinds.cells import parse_number
 from dao.learner.kinds.figures import Figure
+from dao.learner.kinds.targets import parse_all
 
-__all__ = ["Regression", "RegressionSettings", "parse_number"]
+__all__ = ["Regression", "RegressionSettings"]
 
-LARGEST = 3.4e38  # of 32 bits, in which targets that are not standardised are learned
 ROUNDING = 4 * np.finfo(float).eps  # relative: what 64 bits leave of a difference of equal numbers
 CELLS = 41  # as `label_density_weights` has them
 LOSSES: dict[str, Callable[..., Tensor]] = {
@@ -172,7 +171,10 @@ class Regression(Task):
 
     def encode(self, values: Sequence[object | None]) -> Tensor:
         """Turn scores into float64 in their own unit, NaN where missing."""
-        numbers = [math.nan if value is None else value for value in self._parse_all(values)]
+        numbers = [
+            math.nan if value is None else value
+            for value in parse_all(self.column, self.parse, values)
+        ]
         return torch.tensor(numbers, dtype=torch.float64)
 
     def labelled(self, targets: Tensor) -> Tensor:
@@ -284,31 +286,3 @@ def _cosine(left: Array, right: Array) -> float:
     left, right = left.astype(float), right.astype(float)
     norms = np.linalg.norm(left) * np.linalg.norm(right)
     return float(left @ right / norms) if norms > 0 else 0.0
-
-
-def parse_number(cell: object) -> float | None:
-    """A cell as a finite number, None where it is empty.
-
-    Raises:
-        ValueError: The cell holds something else; the message says what is expected.
-
-    Example:
-        >>> parse_number(" 1.5 "), parse_number("")
-        (1.5, None)
-    """
-    if cell is None or (isinstance(cell, str) and not cell.strip()):
-        return None
-    expected = "a finite number, or empty where it is missing"
-    if isinstance(cell, bool) or not isinstance(cell, str | Real | Decimal):
-        raise ValueError(expected)
-    if isinstance(cell, str) and "_" in cell:  # Python's way to group digits
-        raise ValueError(expected)
-    try:
-        number = float(cell)
-    except (ValueError, OverflowError):
-        raise ValueError(expected) from None
-    if not math.isfinite(number):
-        raise ValueError(expected)
-    if abs(number) > LARGEST:
-        raise ValueError(f"a number of at most {LARGEST:.1e} in size")
-    return number
