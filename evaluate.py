@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from dao.learner.elsewhere import RunElsewhere
-    from dao.learner.expert_merging import Rule
-    from dao.learner.inference import EngineName
+    from dao.learner.data.reading.table import Columns
+    from dao.learner.experts.merging import Rule
+    from dao.learner.inference.engines import EngineName
+    from dao.learner.inference.predictor import Predictor
     from dao.learner.kinds import Task
-    from dao.learner.predictor import Predictor
-    from dao.learner.record import RunFolder
-    from tasks.table import Columns
+    from dao.learner.pipeline.elsewhere import RunElsewhere
+    from dao.learner.storage.record import RunFolder
 
     Load = Callable[[], tuple[dict[str, Task], Predictor, list[str]]]
 
@@ -114,7 +114,7 @@ def main(
 
     compare RUN_A RUN_B tests two runs, or two folders of runs, against each other.
     """
-    from dao.learner.command import user_errors
+    from dao.learner.console.command import user_errors
 
     modes = {
         "--data": data, "--text": text, "--input": source, "--benchmark": benchmark,
@@ -133,7 +133,7 @@ def main(
     columns, encoder = _sorted(overrides or [], run)
     _check_usage(chosen, output, bool(engine or columns), style, expert_weights)
     with user_errors():
-        from dao.learner.elsewhere import RunElsewhere
+        from dao.learner.pipeline.elsewhere import RunElsewhere
 
         folder, style = RunElsewhere(run, encoder), style or "terminal"
         folder.check_finished()
@@ -147,7 +147,7 @@ def main(
         elif export:
             _export(folder, load, export)
         elif text or source:
-            from dao.learner.pairs import typed
+            from dao.learner.basics.pairs import typed
 
             texts = typed(text, text_pair, folder.config().data.text) if text else []
             _predict(load, _columns(folder, columns), texts, source, output)
@@ -174,12 +174,12 @@ def _check_usage(
 
 
 def _compare(paths: list[str], style: str | None, others: bool) -> None:
-    from dao.learner.command import user_errors
+    from dao.learner.console.command import user_errors
 
     if len(paths) != 2 or others:
         raise typer.BadParameter("compare takes two runs or folders, and --format.")
     with user_errors():
-        from dao.learner.experiment.comparison_report import print_comparison
+        from dao.learner.experiment.report.comparison_report import print_comparison
 
         print_comparison(Path(paths[0]), Path(paths[1]), style or "terminal")
 
@@ -204,16 +204,16 @@ def _sorted(overrides: list[str], run: Path) -> tuple[list[str], str]:
 
 
 def _tasks(run: Path) -> list[str]:
-    from dao.learner.command import user_errors
-    from dao.learner.record import RunFolder
+    from dao.learner.console.command import user_errors
+    from dao.learner.storage.record import RunFolder
 
     with user_errors():
         return list(RunFolder(run).config().tasks)
 
 
 def _columns(folder: RunElsewhere, overrides: list[str]) -> Columns:
-    from dao.learner.pairs import check_number
-    from tasks.data import Columns
+    from dao.learner.basics.pairs import check_number
+    from dao.learner.data.load import Columns
 
     # New data may have another encoding than the run's. A run with rules=1 knows no missing words,
     # so naming some asks for rules=2.
@@ -227,12 +227,12 @@ def _columns(folder: RunElsewhere, overrides: list[str]) -> Columns:
 
 def _report(folder: RunFolder, load: Load, columns: Columns, data: list[str], style: str) -> None:
     from dao.errors import UserError
-    from dao.learner.assessment import assess, slice_columns
-    from dao.learner.command import show
-    from dao.learner.report import summary
-    from dao.learner.routing import routing_figures
-    from tasks.data import ceilings
-    from tasks.unseen import load_unseen, overlap
+    from dao.learner.console.command import show
+    from dao.learner.console.report import summary
+    from dao.learner.data.load import ceilings
+    from dao.learner.data.unseen import load_unseen, overlap
+    from dao.learner.experts.routing import routing_figures
+    from dao.learner.scoring.assessment import assess, slice_columns
     from train import load_table
 
     cfg, metrics, lines = folder.config(), folder.read("metrics.json"), []
@@ -270,9 +270,9 @@ def _report(folder: RunFolder, load: Load, columns: Columns, data: list[str], st
 def _predict(
     load: Load, columns: Columns, texts: list[str], source: Path | None, output: Path | None
 ) -> None:
-    from dao.learner.command import beside_input, print_predictions
-    from dao.learner.record import check_writable
-    from tasks.unseen import read_texts
+    from dao.learner.console.command import beside_input, print_predictions
+    from dao.learner.data.unseen import read_texts
+    from dao.learner.storage.record import check_writable
 
     if output:
         check_writable(output)
@@ -293,7 +293,7 @@ def _measure(
     folder: RunFolder, load: Load, style: str, mode: str, place: Path, other: RunElsewhere | None,
     device: str | None,
 ) -> None:  # fmt: skip
-    from dao.learner import evaluation
+    from dao.learner.commands import evaluation
     from train import load_table
 
     if other:
@@ -303,7 +303,7 @@ def _measure(
     tasks, predictor, _ = load()
     rows = table.rows("test")
     if other:
-        from dao.learner.experiment.side_by_side import print_beside
+        from dao.learner.experiment.report.side_by_side import print_beside
 
         tasks_b, predictor_b, _ = _load(other, device, "eager")
         print_beside((folder, predictor, tasks), (other, predictor_b, tasks_b), rows, style)
@@ -318,9 +318,9 @@ def _measure(
 def _merge(
     folder: RunFolder, load: Load, rule: Rule, weights: str | None, output: Path, style: str
 ) -> None:
-    from dao.learner.command import show_tables
-    from dao.learner.expert_merging import merge_and_measure
-    from dao.learner.result_tables import main_of_tasks, variants_tables
+    from dao.learner.console.command import show_tables
+    from dao.learner.console.result_tables import main_of_tasks, variants_tables
+    from dao.learner.experts.merging import merge_and_measure
     from train import load_table
 
     table = load_table(folder.config())
@@ -332,7 +332,7 @@ def _merge(
 
 
 def _export(folder: RunFolder, load: Load, path: Path) -> None:
-    from dao.learner.exporting import export_run
+    from dao.learner.inference.exporting import export_run
 
     tasks, predictor, _ = load()
     for line in export_run(folder, predictor, tasks, path):
@@ -342,9 +342,9 @@ def _export(folder: RunFolder, load: Load, path: Path) -> None:
 def _load(
     folder: RunElsewhere, device: str | None, engine: EngineName
 ) -> tuple[dict[str, Task], Predictor, list[str]]:
-    from dao.learner.inference import make_engine
+    from dao.learner.inference.engines import make_engine
+    from dao.learner.inference.predictor import pick_device, reload
     from dao.learner.kinds.recorded import restored_tasks
-    from dao.learner.predictor import pick_device, reload
 
     tasks = restored_tasks(folder.read("tasks.json"))
     outputs = {name: task.outputs for name, task in tasks.items()}

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from dao.learner.config import Config
+    from dao.learner.data.reading.table import Table
     from dao.learner.kinds import Task
-    from tasks.table import Table
+    from dao.learner.settings.config import Config
 
     Loaded = tuple[Config, Table, dict[str, Task]]
 
@@ -88,9 +88,9 @@ def main(
     ] = None,
 ) -> None:
     """Fine-tune one shared encoder on several tasks and report on held-out data."""
-    from dao.learner.command import user_errors
-    from dao.learner.experiment.runner import Options, run_factorial
-    from dao.learner.ranks import joined
+    from dao.learner.console.command import user_errors
+    from dao.learner.experiment.grid.runner import Options, run_factorial
+    from dao.learner.processes.ranks import joined
 
     if use_dao is not None:
         named = "dao" if use_dao else "equal"
@@ -115,7 +115,7 @@ def main(
         command = [sys.executable, str(Path(__file__).resolve())]
         settings = (config, overrides or [], flags)
         if search:
-            from dao.learner.experiment.search import read_grid, run_search
+            from dao.learner.experiment.grid.search import read_grid, run_search
 
             read = checked_data(ask_hub=not dry_run)
             run_search(settings, read_grid(search), jobs, command, read, dry_run=dry_run)
@@ -131,12 +131,12 @@ def _main(
     path: Path | None, overrides: list[str], flags: dict[str, Any], resume: Path | None,
     overwrite: bool, dry_run: bool,
 ) -> None:  # fmt: skip
-    from dao.learner.command import print_plan, print_results
-    from dao.learner.config import load_config
+    from dao.learner.console.command import print_plan, print_results
+    from dao.learner.data.load import notes
     from dao.learner.kinds.told import notes_of_tasks
-    from dao.learner.ranks import is_first
-    from dao.learner.record import RunFolder
-    from tasks.data import notes
+    from dao.learner.processes.ranks import is_first
+    from dao.learner.settings.config import load_config
+    from dao.learner.storage.record import RunFolder
 
     cfg = RunFolder(resume).config() if resume else load_config(path, overrides, flags)
     if not dry_run:
@@ -151,7 +151,7 @@ def _main(
 
 def load_table(cfg: Config) -> Table:
     """Read the data that the settings name."""
-    from tasks.data import Columns, load
+    from dao.learner.data.load import Columns, load
 
     return load(
         cfg.data.sources,
@@ -167,7 +167,7 @@ def load_table(cfg: Config) -> Table:
 
 def load_data(cfg: Config) -> Loaded:
     """The settings with every task's kind, the table, and the tasks fitted to its training rows."""
-    from tasks.data import fit
+    from dao.learner.data.load import fit
 
     table = load_table(cfg)
     return cfg.with_tasks(table.tasks), table, fit(table)
@@ -178,7 +178,7 @@ def checked_data(*, ask_hub: bool = True) -> Callable[[Config], Loaded]:
 
     Runs that read the same data share them.
     """
-    from dao.learner.preflight import check
+    from dao.learner.pipeline.preflight import check
 
     known: dict[str, Loaded] = {}
 
@@ -196,11 +196,11 @@ def checked_data(*, ask_hub: bool = True) -> Callable[[Config], Loaded]:
 
 def run(cfg: Config, *, resume: Path | None = None, overwrite: bool = False) -> dict[str, Any]:
     """Train one model in a new run folder, or continue in an interrupted one; its metrics."""
-    from dao.learner import ranks
-    from dao.learner import run as learner
+    from dao.learner.console.report import RichProgress
+    from dao.learner.data.load import ceilings, notes
     from dao.learner.kinds.told import notes_of_tasks
-    from dao.learner.report import RichProgress
-    from tasks.data import ceilings, notes
+    from dao.learner.pipeline import run as learner
+    from dao.learner.processes import ranks
 
     cfg, table, tasks = load_data(cfg) if resume else checked_data()(cfg)
     best = {split: ceilings(table, tasks, split) for split in ("validation", "test")}

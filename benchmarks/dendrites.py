@@ -40,18 +40,18 @@ from benchmarks.encoders import encoder_settings, spec_of
 from benchmarks.report import cell, grid, hardware, spread
 from benchmarks.timing import Stopwatch
 from dao.errors import UserError
-from dao.learner import dendritic
-from dao.learner.command import user_errors
-from dao.learner.config import Config
-from dao.learner.controls import arm_encoder
-from dao.learner.dendrites import Dendrites, target_modules
-from dao.learner.encoder import load_config_of, locate
-from dao.learner.files import write_atomically
-from dao.learner.merging import merge
-from dao.learner.model import MultiTaskModel, build
-from dao.learner.predictor import pick_device
-from dao.learner.report import markdown
-from dao.learner.sections import Encoder
+from dao.learner.console.command import user_errors
+from dao.learner.console.report import markdown
+from dao.learner.dendrites import dendritic
+from dao.learner.dendrites.controls import arm_encoder
+from dao.learner.dendrites.dendrites import Dendrites, target_modules
+from dao.learner.encoder.encoder import load_config_of, locate
+from dao.learner.inference.backends.merging import merge
+from dao.learner.inference.predictor import pick_device
+from dao.learner.model.model import MultiTaskModel, build
+from dao.learner.settings.config import Config
+from dao.learner.settings.sections import Encoder
+from dao.learner.storage.files import write_atomically
 
 __all__ = ["SETS", "Options", "Work", "goals", "measure", "paired", "train_step"]
 
@@ -156,7 +156,7 @@ class Work:
 
 
 def optimizer(model: nn.Module) -> torch.optim.Optimizer:
-    """Fused AdamW over what trains, as in `dao.learner.loop`."""
+    """Fused AdamW over what trains, as in `dao.learner.training.loop`."""
     return torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], fused=True)
 
 

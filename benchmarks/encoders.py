@@ -14,8 +14,7 @@ from torch import Tensor
 from transformers import PhiConfig, PhiModel, PreTrainedConfig
 
 from dao.errors import UserError
-from dao.learner import sections as settings
-from dao.learner.encoder import (
+from dao.learner.encoder.encoder import (
     EMBEDDED,
     load_config_of,
     load_tokenizer,
@@ -23,6 +22,7 @@ from dao.learner.encoder import (
     pack_nf4,
     quantization,
 )
+from dao.learner.settings import sections as settings
 
 __all__ = ["LORA", "Spec", "encoder_settings", "spec_of", "write_checkpoint"]
 

@@ -29,16 +29,16 @@ from torch.nn import functional
 from benchmarks.encoders import encoder_settings, spec_of
 from benchmarks.report import cell, grid, hardware, spread
 from benchmarks.timing import Stopwatch
-from dao.learner.command import user_errors
-from dao.learner.config import Config
-from dao.learner.console import plain_console
-from dao.learner.controls import arm_encoder
-from dao.learner.experts import train_only
-from dao.learner.files import write_atomically
-from dao.learner.model import MultiTaskModel, build
-from dao.learner.predictor import pick_device
-from dao.learner.report import WIDE
-from dao.learner.sections import Encoder
+from dao.learner.console.command import user_errors
+from dao.learner.console.report import WIDE
+from dao.learner.console.terminal import plain_console
+from dao.learner.dendrites.controls import arm_encoder
+from dao.learner.inference.predictor import pick_device
+from dao.learner.model.experts import train_only
+from dao.learner.model.model import MultiTaskModel, build
+from dao.learner.settings.config import Config
+from dao.learner.settings.sections import Encoder
+from dao.learner.storage.files import write_atomically
 
 __all__ = ["LIMIT", "Options", "measure"]
 

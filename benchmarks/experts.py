@@ -29,16 +29,16 @@ import typer
 from benchmarks.quality import interval
 from benchmarks.runs import ended, failure, made, train_all
 from dao.errors import UserError
-from dao.learner.command import user_errors
-from dao.learner.config import Config, load_config
-from dao.learner.console import plain_console
-from dao.learner.experiment.comparable import check_same_test
-from dao.learner.experiment.runs import read_run
-from dao.learner.files import write_atomically
+from dao.learner.console.command import user_errors
+from dao.learner.console.terminal import plain_console
+from dao.learner.experiment.findings.comparable import check_same_test
+from dao.learner.experiment.findings.runs import read_run
 from dao.learner.kinds import Task
 from dao.learner.kinds.base import Labelled
 from dao.learner.kinds.recorded import headlines
-from dao.learner.record import RunFolder
+from dao.learner.settings.config import Config, load_config
+from dao.learner.storage.files import write_atomically
+from dao.learner.storage.record import RunFolder
 
 __all__ = ["document", "figures_of"]
 

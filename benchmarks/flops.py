@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from dao.learner import sections as settings
-from dao.learner.controls import meta_base
-from dao.learner.encoder import add_lora, locate
+from dao.learner.dendrites.controls import meta_base
+from dao.learner.encoder.encoder import add_lora, locate
+from dao.learner.settings import sections as settings
 
 __all__ = ["step_flops"]
 

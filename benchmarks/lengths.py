@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from dao.errors import UserError
-from dao.learner.tokens import tokenize
+from dao.learner.batches.tokens import tokenize
 
 __all__ = ["drawn", "read"]
 

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from benchmarks.timing import Stopwatch
 from benchmarks.work import OUTPUTS, Work, task_losses
 from dao import DAOLoss
-from dao.learner import sections as settings
-from dao.learner.batching import Batch, collate, epoch_batches
-from dao.learner.controls import meta_base
-from dao.learner.dendrites import Dendrites, target_modules
-from dao.learner.encoder import locate
-from dao.learner.layers import layer_list
-from dao.learner.model import build, load_weights
-from dao.learner.prefix import cache_prefix
+from dao.learner.batches.batching import Batch, collate, epoch_batches
+from dao.learner.dendrites.controls import meta_base
+from dao.learner.dendrites.dendrites import Dendrites, target_modules
+from dao.learner.encoder.encoder import locate
+from dao.learner.encoder.layers import layer_list
+from dao.learner.model.model import build, load_weights
+from dao.learner.model.prefix import cache_prefix
+from dao.learner.settings import sections as settings
 from dao.schedule import EVERY
 
 __all__ = ["Ours"]
@@ -28,7 +28,7 @@ REFRESH = EVERY
 
 
 class Ours:
-    """The training step of `dao.learner.loop`, without its record and its look-up of labels.
+    """The step of `dao.learner.training.loop`, without its record and its look-up of labels.
 
     Args:
         work: as for every arm.

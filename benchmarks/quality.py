@@ -30,13 +30,13 @@ import typer
 
 from benchmarks.runs import ended, failure, made, train_all
 from dao.errors import UserError
-from dao.learner.command import user_errors
-from dao.learner.config import Config, load_config
-from dao.learner.console import plain_console
-from dao.learner.experiment.comparable import check_same_test
-from dao.learner.experiment.runs import read_run
-from dao.learner.experiment.statistics import t_interval
-from dao.learner.record import RunFolder
+from dao.learner.console.command import user_errors
+from dao.learner.console.terminal import plain_console
+from dao.learner.experiment.findings.comparable import check_same_test
+from dao.learner.experiment.findings.runs import read_run
+from dao.learner.experiment.findings.statistics import t_interval
+from dao.learner.settings.config import Config, load_config
+from dao.learner.storage.record import RunFolder
 
 __all__ = ["ARMS", "Arm", "interval", "table"]
 

@@ -30,8 +30,8 @@ from transformers import (
 
 from benchmarks.timing import Stopwatch
 from benchmarks.work import OUTPUTS, Work, task_losses
-from dao.learner.encoder import load_base, load_tokenizer, locate, pool, precision
-from dao.learner.model import ADAPTER, HEADS, read_tensors
+from dao.learner.encoder.encoder import load_base, load_tokenizer, locate, pool, precision
+from dao.learner.model.model import ADAPTER, HEADS, read_tensors
 
 __all__ = ["TrainerArm"]
 

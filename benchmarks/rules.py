@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from dao import DAOLoss
-from dao.learner.gradient_weighting import make as gradient_weighting
-from dao.learner.scalarizers import Scalarized
-from dao.learner.weighting import Balanced, Losses, Weighting, present
-from dao.learner.weighting_spec import parse_weighting
+from dao.learner.settings.weighting_spec import parse_weighting
+from dao.learner.weighting.gradient_weighting import make as gradient_weighting
+from dao.learner.weighting.scalarizers import Scalarized
+from dao.learner.weighting.weighting import Balanced, Losses, Weighting, present
 
 __all__ = ["LR", "RULES", "Parts", "Rule", "Sum"]
 

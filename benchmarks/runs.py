@@ -13,8 +13,8 @@ import torch
 from rich.console import Console
 
 from dao.errors import UserError
-from dao.learner.config import Config
-from dao.learner.record import RunFolder
+from dao.learner.settings.config import Config
+from dao.learner.storage.record import RunFolder
 
 __all__ = ["ended", "failure", "made", "train_all", "train_quietly"]
 

@@ -38,11 +38,11 @@ from benchmarks.report import hardware, lines, speeds, tables
 from benchmarks.timing import Arm, interleave, matmul_peak, peak_mib
 from benchmarks.work import Options, Work, prepare
 from dao.errors import UserError
-from dao.learner.command import user_errors
-from dao.learner.console import plain_console
-from dao.learner.encoder import precision
-from dao.learner.predictor import pick_device
-from dao.learner.report import WIDE, markdown
+from dao.learner.console.command import user_errors
+from dao.learner.console.report import WIDE, markdown
+from dao.learner.console.terminal import plain_console
+from dao.learner.encoder.encoder import precision
+from dao.learner.inference.predictor import pick_device
 
 __all__ = ["measure"]
 

@@ -13,7 +13,7 @@ from transformers import BertConfig, BertModel
 
 from benchmarks.rules import LR, Parts, Rule, Sum
 from benchmarks.timing import Stopwatch
-from dao.learner.weighting import Weighting
+from dao.learner.weighting.weighting import Weighting
 
 __all__ = ["Arm", "Model", "Options", "task_names"]
 

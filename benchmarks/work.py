@@ -13,13 +13,13 @@ from torch.nn import functional
 
 from benchmarks import lengths
 from benchmarks.encoders import encoder_settings, spec_of
-from dao.learner import sections as settings
-from dao.learner.batching import Examples
-from dao.learner.controls import meta_base
-from dao.learner.encoder import add_lora, load_tokenizer, locate, pooling_of
-from dao.learner.limits import token_limit
-from dao.learner.model import MultiTaskModel, save_weights
-from dao.learner.tokens import pad_id
+from dao.learner.batches.batching import Examples
+from dao.learner.batches.tokens import pad_id
+from dao.learner.dendrites.controls import meta_base
+from dao.learner.encoder.encoder import add_lora, load_tokenizer, locate, pooling_of
+from dao.learner.encoder.limits import token_limit
+from dao.learner.model.model import MultiTaskModel, save_weights
+from dao.learner.settings import sections as settings
 
 __all__ = ["OUTPUTS", "Options", "Work", "prepare", "task_losses"]
 

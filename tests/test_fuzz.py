@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from dao.errors import UserError
-from dao.learner.config import Config, load_config
+from dao.learner.data.load import Columns, fit, load
+from dao.learner.data.reading.formats import FORMATS
+from dao.learner.data.unseen import read_texts
 from dao.learner.kinds import KINDS
 from dao.learner.kinds.declared import task_settings
-from tasks.data import Columns, fit, load
-from tasks.formats import FORMATS
-from tasks.unseen import read_texts
+from dao.learner.settings.config import Config, load_config
 
 COMMON = settings.get_profile(settings.get_current_profile_name())
 NAMES = st.sampled_from(["text", "label", "score", "split", "domain", "id", "x", "", " text", "=a"])

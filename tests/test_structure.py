@@ -95,7 +95,7 @@ def test_a_leaf_knows_nothing_of_the_learner(module: str):
 
 KIND_NAMES = tuple(KINDS_BY_NAME)
 BUILT_IN = re.compile(r"\b(cls|reg)\b")
-NOT_OURS = {"dao/learner/pretraining.py": {"whole.cls"}}
+NOT_OURS = {"dao/learner/encoder/pretraining.py": {"whole.cls"}}
 """Attributes of other packages' objects: the head of a BERT in transformers."""
 
 
@@ -137,7 +137,7 @@ def kinds_asked_for(source: str) -> set[str]:
 
 
 OWN_FILES = [f"{KINDS}.{name}" for name in KIND_NAMES]
-OF_EARLIER_RUNS = {"dao/learner/experiment/runs.py": {"rare_f1"}}
+OF_EARLIER_RUNS = {"dao/learner/experiment/findings/runs.py": {"rare_f1"}}
 """What is said of runs that recorded too little of their tasks."""
 
 
@@ -161,9 +161,9 @@ def test_one_door_each_to_perforatedai_and_bitsandbytes():
     files = [*PACKAGE, *LEARNERS, *TASKS, ROOT / "train.py", ROOT / "evaluate.py"]
     text = {ids(path): path.read_text() for path in files}
     found = {f for f, t in text.items() if any(within(n, "perforatedai") for n in imports(t))}
-    assert found == {"dao/learner/perforated.py"}
+    assert found == {"dao/learner/dendrites/perforated.py"}
     found = {f for f, t in text.items() if "BitsAndBytesConfig" in t}
-    assert found == {"dao/learner/encoder.py"}
+    assert found == {"dao/learner/encoder/encoder.py"}
 
 
 def consoles(source: str) -> set[str]:
@@ -186,7 +186,7 @@ def test_every_console_is_plain():
     places = [*LEARNERS, *TASKS, *(ROOT / "benchmarks").glob("*.py"), *ROOT.glob("*.py")]
     found = {ids(path): consoles(path.read_text()) for path in places}
     assert {path for path, names in found.items() if names} == set()
-    assert "PlainConsole(" in (ROOT / "dao/learner/console.py").read_text()
+    assert "PlainConsole(" in (ROOT / "dao/learner/console/terminal.py").read_text()
 
 
 def test_the_search_for_consoles_can_fail():
@@ -197,10 +197,10 @@ def test_the_search_for_consoles_can_fail():
 
 
 def test_these_tests_can_fail():
-    assert list(imports("import dao.learner.model\nfrom tasks import data")) == [
-        "dao.learner.model", "tasks", "tasks.data",
+    assert list(imports("import dao.learner.model.model\nfrom tasks import data")) == [
+        "dao.learner.model.model", "tasks", "dao.learner.data.load",
     ]  # fmt: skip
-    assert within("dao.learner.model", LEARNER)
+    assert within("dao.learner.model.model", LEARNER)
     assert not within("dao.learners", LEARNER)
     assert {path.parent.name for path in LEARNERS} == {"learner", "experiment", "kinds"}
     assert 0 < len(BESIDE_EXPERIMENT) < len(LEARNERS)
@@ -216,10 +216,10 @@ def package(path: Path) -> str:
 @pytest.mark.parametrize(
     ("planted", "found"),
     [
-        ("from dao.learner import ranks", {"dao.learner", "dao.learner.ranks"}),
-        ("import dao.learner.model", {"dao.learner.model"}),
-        ("def f():\n import dao.learner.loop", {"dao.learner.loop"}),
-        ("from dao.learner.words import Word\nfrom dao.learner.kinds import Task", set()),
+        ("from dao.learner import ranks", {"dao.learner", "dao.learner.processes.ranks"}),
+        ("import dao.learner.model.model", {"dao.learner.model.model"}),
+        ("def f():\n import dao.learner.training.loop", {"dao.learner.training.loop"}),
+        ("from dao.learner.basics.words import Word\nfrom dao.learner.kinds import Task", set()),
         ("from dao.errors import UserError", set()),
     ],
 )
@@ -272,5 +272,5 @@ def test_the_wheel_holds_dao_and_nothing_else(tmp_path: Path):
     names = zipfile.ZipFile(built).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"dao"}
     assert "dao/py.typed" in names
-    assert "dao/learner/model.py" in names
-    assert "dao/learner/experiment/report.py" in names
+    assert "dao/learner/model/model.py" in names
+    assert "dao/learner/experiment/report/report.py" in names

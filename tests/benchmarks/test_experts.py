@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from benchmarks import expert_steps
 from benchmarks.experts import _plain, app, document, figures_of
 from benchmarks.runs import train_quietly
-from dao.learner.config import load_config
+from dao.learner.settings.config import load_config
 
 HEADLINE = {"cls": [["accuracy", "↑"]]}
 

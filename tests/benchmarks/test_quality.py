@@ -11,7 +11,7 @@ from benchmarks.quality import (
     table,
 )
 from benchmarks.runs import ended, train_quietly
-from dao.learner.config import load_config
+from dao.learner.settings.config import load_config
 
 
 def metrics(accuracy, mse, validation=0.5):

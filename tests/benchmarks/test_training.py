@@ -18,10 +18,10 @@ from benchmarks.timing import interleave
 from benchmarks.training import app
 from benchmarks.work import Options, Work, prepare
 from dao.errors import UserError
-from dao.learner.batching import Examples, collate
-from dao.learner.encoder import load_tokenizer, locate
-from dao.learner.model import build
-from dao.learner.sections import Encoder
+from dao.learner.batches.batching import Examples, collate
+from dao.learner.encoder.encoder import load_tokenizer, locate
+from dao.learner.model.model import build
+from dao.learner.settings.sections import Encoder
 
 ROWS = (0, 1, 2, 3)
 

@@ -14,7 +14,7 @@ from benchmarks.rules import RULES, Parts, Rule, Sum
 from benchmarks.timing import peak_bytes
 from benchmarks.weighting import TURN, _goals, app, compare, peak, time_turns
 from benchmarks.weighting_model import Arm, Options, task_names
-from dao.learner.weighting import Losses
+from dao.learner.weighting.weighting import Losses
 
 SMALL = Options(layers=2, width=32, batch_size=4, length=8, rounds=2, steps=TURN + 2)
 

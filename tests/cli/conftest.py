@@ -50,7 +50,7 @@ def full_run(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def stop_before(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Lets training stop before a step, as Ctrl-C does, until `monkeypatch.undo()`."""
-    from dao.learner.loop import _Loop
+    from dao.learner.training.loop import _Loop
 
     real = _Loop.train_step
 

@@ -15,10 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-import dao.learner.run  # noqa: F401
-from dao.learner import command, dendrites, report  # noqa: F401
-from dao.learner.perforated import load_package
-from tasks import data  # noqa: F401
+import dao.learner.pipeline.run  # noqa: F401
+from dao.learner.dendrites.perforated import load_package
 from train import app
 
 

@@ -12,13 +12,13 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
 
-import tasks.progress
-from dao.learner import tokens
-from dao.learner.batching import collate, epoch_batches
-from dao.learner.config import load_config
-from dao.learner.encoder import load_tokenizer, locate
-from dao.learner.predictor import Predictor
-from dao.learner.token_cache import TokenCache
+from dao.learner.batches import tokens
+from dao.learner.batches.batching import collate, epoch_batches
+from dao.learner.batches.token_cache import TokenCache
+from dao.learner.data.reading import progress
+from dao.learner.encoder.encoder import load_tokenizer, locate
+from dao.learner.inference.predictor import Predictor
+from dao.learner.settings.config import load_config
 from train import load_data
 
 WORDS = "profit loss sales costs net rose fell sharply slightly the company of in said".split()
@@ -53,5 +53,5 @@ def main(folder: Path, rows: int, encoder: str) -> None:
 
 
 if __name__ == "__main__":
-    tasks.progress.EVERY = tokens.EVERY = float(sys.argv[4]) if len(sys.argv) > 4 else 5.0
+    progress.EVERY = tokens.EVERY = float(sys.argv[4]) if len(sys.argv) > 4 else 5.0
     main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

@@ -8,10 +8,10 @@ import sys
 import torch
 
 import train
-from dao.learner import ranks
-from dao.learner.dendrites import Dendrites, Growth
-from dao.learner.loop import _Loop
-from dao.learner.record import RunFolder
+from dao.learner.dendrites.dendrites import Dendrites, Growth
+from dao.learner.processes import ranks
+from dao.learner.storage.record import RunFolder
+from dao.learner.training.loop import _Loop
 
 STEP, GROW, WRITE = _Loop.train_step, Dendrites.validation, RunFolder.write
 

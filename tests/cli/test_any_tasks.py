@@ -20,7 +20,7 @@ import yaml
 from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
-from dao.learner.config import load_config
+from dao.learner.settings.config import load_config
 from tests.cli.conftest import FIVE, KINDS, NAMED, TEXTS, Train, in_cells, kinds_rows
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import yaml
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from dao.learner.loop import _Loop
+from dao.learner.training.loop import _Loop
 
 GROWTH = 10  # of 20 steps
 DENDRITE = (".dendrite_module.", ".dendrites_to_top.")

@@ -11,9 +11,9 @@ import yaml
 from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
-from dao.learner.config import Config, load_config
-from dao.learner.files import digest
-from dao.learner.record import RunFolder
+from dao.learner.settings.config import Config, load_config
+from dao.learner.storage.files import digest
+from dao.learner.storage.record import RunFolder
 
 ROOT = Path(__file__).parents[2]
 CLASSES, SCORES = ("classification", "label"), ("regression", "score")
@@ -255,7 +255,7 @@ def test_an_unfinished_earlier_run_goes_on(train, now: Path, tmp_path: Path):
 
     folder = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
-        from dao.learner.loop import _Loop
+        from dao.learner.training.loop import _Loop
 
         real = _Loop.train_step
 

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from dao.errors import UserError
-from dao.learner.config import load_config
-from dao.learner.experiment.grid import check_shared
+from dao.learner.experiment.grid.grid import check_shared
+from dao.learner.settings.config import load_config
 
 PATIENCE = 2
 # So fast that a later validation is worse than an early one.
@@ -63,7 +63,7 @@ def test_a_resumed_run_stops_where_the_whole_one_does(
     train, whole: Path, tmp_path: Path, before: str, monkeypatch: pytest.MonkeyPatch
 ):
     """The last checkpoint is that of the step after which training ends, or an earlier one."""
-    from dao.learner.loop import _Loop
+    from dao.learner.training.loop import _Loop
     from train import app
 
     class PowerCut(BaseException):

@@ -96,7 +96,7 @@ def test_another_projects_folder_is_never_touched(train, tmp_path: Path):
 
 
 def test_one_process_at_a_time(train, tmp_path: Path):
-    from dao.learner.record import RunFolder
+    from dao.learner.storage.record import RunFolder
 
     with RunFolder(tmp_path / "run").locked():
         refused(train(tmp_path / "run"), "another at work", f"process {os.getpid()} since 20")
@@ -116,14 +116,14 @@ def test_evaluation_runs_as_one_process(full_run: Path, monkeypatch):
 
 
 def test_settings_changed_before_a_resumption_are_refused(train, tmp_path: Path, monkeypatch):
-    from dao.learner.report import RichProgress
+    from dao.learner.console.report import RichProgress
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(RichProgress, "validation", stop)
-        patch.setattr("dao.learner.plan.Plan.validations", (7,), raising=False)
+        patch.setattr("dao.learner.training.plan.Plan.validations", (7,), raising=False)
         result = train(tmp_path / "run", "train.checkpoint_every=2")
     assert result.exit_code == 130
     assert f"--resume {tmp_path / 'run'} continues" in result.stderr
@@ -138,7 +138,7 @@ def test_settings_changed_before_a_resumption_are_refused(train, tmp_path: Path,
 
 
 def test_a_full_disk_is_one_clear_line(train, tmp_path: Path, monkeypatch):
-    from dao.learner.record import RunFolder
+    from dao.learner.storage.record import RunFolder
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "history.jsonl")
@@ -234,7 +234,7 @@ def test_a_run_that_failed_before_training_is_simply_started_again(
     def fail(*_: object) -> None:
         raise UserError("no room for the states")
 
-    monkeypatch.setattr("dao.learner.run.cache_prefix", fail)
+    monkeypatch.setattr("dao.learner.pipeline.run.cache_prefix", fail)
     cached = ("encoder.prefix_cache=true", "encoder.lora.last_layers=1", f"cache={tmp_path}")
     refused(train(tmp_path / "run", *cached), "no room for the states")
     assert (tmp_path / "run" / "config.yaml").exists()
@@ -267,7 +267,7 @@ def test_divergence_names_the_step_and_the_task(train, tmp_path: Path, settings,
 
 
 def test_dendrites_that_never_learn_fail_the_run(train, tmp_path: Path, monkeypatch):
-    from dao.learner.dendrites import Dendrites
+    from dao.learner.dendrites.dendrites import Dendrites
 
     monkeypatch.setattr(Dendrites, "record_gradients", lambda self: None)
     result = train(tmp_path / "run", "--dendrites")

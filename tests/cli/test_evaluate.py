@@ -233,7 +233,8 @@ def test_benchmark_compares_every_engine(full_run: Path):
 
 
 def test_benchmark_tells_which_engine_cannot_run(full_run: Path, monkeypatch: pytest.MonkeyPatch):
-    from dao.learner import onnx, speed
+    from dao.learner.inference import speed
+    from dao.learner.inference.backends import onnx
 
     monkeypatch.setattr(onnx, "find_spec", lambda name: None)
     monkeypatch.setattr(speed, "ROUNDS", 1)
@@ -273,7 +274,7 @@ def test_export_writes_a_file_that_predicts_alone(full_run: Path, tmp_path: Path
 def test_an_export_that_cannot_be_right_leaves_nothing(
     full_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from dao.learner import exporting
+    from dao.learner.inference import exporting
 
     one_line(
         evaluate(full_run, "--export", tmp_path / "model.json"), "should be a file named *.onnx"
@@ -293,7 +294,7 @@ def test_an_export_that_cannot_be_right_leaves_nothing(
 
 
 def test_the_engines_on_offer_are_those_that_exist():
-    from dao.learner.inference import ENGINES
+    from dao.learner.inference.engines import ENGINES
 
     shown = CliRunner().invoke(app(), ["--help"], env={"COLUMNS": "300"}).stdout
     assert "|".join(ENGINES) in shown
@@ -328,9 +329,9 @@ def test_two_runs_are_compared(full_run: Path, tmp_path: Path):
 
 
 def test_the_figures_of_a_run_are_those_of_its_predictions(full_run: Path):
-    from dao.learner.experiment.comparable import check_comparable
-    from dao.learner.experiment.runs import read_run
-    from dao.learner.experiment.verdicts import _scores
+    from dao.learner.experiment.findings.comparable import check_comparable
+    from dao.learner.experiment.findings.runs import read_run
+    from dao.learner.experiment.findings.verdicts import _scores
 
     run = read_run(full_run)
     check_comparable([run, run])

@@ -121,10 +121,10 @@ def test_metrics_have_domains_routing_and_usage(run: Path):
 
 
 def test_training_is_counted_over_the_stages(tmp_path: Path):
-    from dao.learner.config import Config
-    from dao.learner.loop import Fitted
-    from dao.learner.record import RunFolder
-    from dao.learner.run import _training
+    from dao.learner.pipeline.run import _training
+    from dao.learner.settings.config import Config
+    from dao.learner.storage.record import RunFolder
+    from dao.learner.training.loop import Fitted
 
     folder = RunFolder(tmp_path)
     for place, steps in ((folder, [3]), (folder.stage("news"), [1, 2])):
@@ -151,9 +151,9 @@ def test_predictions_have_the_weights_of_the_experts(run: Path):
 
 
 def test_reloaded_it_predicts_the_same(run: Path):
-    from dao.learner.predictor import reload
-    from dao.learner.record import RunFolder
-    from dao.learner.scoring import predict
+    from dao.learner.inference.predictor import reload
+    from dao.learner.scoring.scoring import predict
+    from dao.learner.storage.record import RunFolder
 
     stored = pd.read_csv(run / "predictions.csv")
     predictor = reload(RunFolder(run), {"cls": 2, "reg": 1}, torch.device("cpu"))
@@ -163,7 +163,7 @@ def test_reloaded_it_predicts_the_same(run: Path):
     again, metrics = json.loads(result.stdout), read(run)
     for part in ("splits", "slices", "routing"):
         assert again[part]["test"] == metrics[part]["test"]
-    from dao.learner.batching import Examples
+    from dao.learner.batches.batching import Examples
 
     examples = Examples(predictor._tokens(stored["text"].tolist()), {})
     single = predict(predictor.model, examples, predictor.pad, batch_size=1)
@@ -204,7 +204,7 @@ def test_a_stopped_run_ends_with_the_same_weights(
     stage: str,
     step: int,
 ):
-    from dao.learner.report import RichProgress
+    from dao.learner.console.report import RichProgress
     from train import app
 
     stages = read(run, "experts.json")["stages"]
@@ -233,8 +233,8 @@ def test_a_stopped_run_ends_with_the_same_weights(
 
 
 def test_the_mean_of_the_heads_leaves_out_those_that_never_trained():
+    from dao.learner.experts.stages import _mean_heads
     from dao.learner.kinds.regression import Regression
-    from dao.learner.stages import _mean_heads
 
     task = Regression("reg", "score")
     targets = {"news": [1.0, None], "forum": [None, None], "blog": [0.0, 1.0]}
@@ -439,10 +439,10 @@ def test_a_router_that_sees_nothing_is_refused(invoke, domain_csv, tiny_phi, tmp
 def test_several_processes_are_refused_before_anything_is_made(
     invoke, domain_csv, tmp_path: Path, monkeypatch
 ):
-    from dao.learner import stages
+    from dao.learner.experts import stages
 
     monkeypatch.setattr(stages, "ranks", SimpleNamespace(several=lambda: True))
-    monkeypatch.setattr("dao.learner.run.find_encoder", None)
+    monkeypatch.setattr("dao.learner.pipeline.run.find_encoder", None)
     result = invoke(domain_csv, Path("nowhere"), tmp_path / "run", "--tasks", "cls", *EXPERTS)
     assert result.exit_code == 1
     assert "should train in one process" in result.stderr
@@ -459,7 +459,7 @@ def test_the_factorial_has_no_experts():
 def test_what_was_frozen_and_moved_is_a_bug(
     invoke, domain_csv: Path, tiny_phi: Path, tmp_path: Path, monkeypatch
 ):
-    from dao.learner import stages
+    from dao.learner.experts import stages
 
     real = stages.fit
 
@@ -479,7 +479,7 @@ def test_what_was_frozen_and_moved_is_a_bug(
 def test_an_expert_that_does_not_move_in_the_last_stage_is_refused(
     invoke, domain_csv: Path, tiny_phi: Path, tmp_path: Path, monkeypatch
 ):
-    from dao.learner import stages
+    from dao.learner.experts import stages
 
     real = stages.train_only
 

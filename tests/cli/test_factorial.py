@@ -16,8 +16,8 @@ import psutil
 import pytest
 from typer.testing import CliRunner, Result
 
-from dao.learner.experiment.job import HEADER
-from dao.learner.experiment.runner import conclude
+from dao.learner.experiment.grid.job import HEADER
+from dao.learner.experiment.grid.runner import conclude
 
 ROOT = Path(__file__).parents[2]
 HERE = ("base/0", "dao/0", "reg/0")

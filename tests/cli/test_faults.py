@@ -90,7 +90,7 @@ def patched(hook, monkeypatch: pytest.MonkeyPatch) -> None:
 
     import peft.peft_model
 
-    from dao.learner import checkpoint, files
+    from dao.learner.storage import checkpoint, files
 
     for module in (files, checkpoint, safetensors.torch):
         wrap(module, "save_file", lambda _, path, *__: path)
@@ -241,7 +241,7 @@ def test_frozen_states_that_cannot_be_written_are_one_line(train, tmp_path: Path
 
 @pytest.mark.parametrize("words", ["shapes do not match", "DefaultCPUAllocator: not enough memory"])
 def test_what_goes_wrong_while_content_is_made_is_no_failed_write(tmp_path: Path, words: str):
-    from dao.learner.files import write_atomically
+    from dao.learner.storage.files import write_atomically
 
     def compute(_: Path) -> None:
         raise RuntimeError(words)
@@ -254,7 +254,7 @@ def test_what_goes_wrong_while_content_is_made_is_no_failed_write(tmp_path: Path
 def test_a_kill_while_a_run_is_replaced_leaves_neither_a_finished_nor_a_foreign_one(
     train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from dao.learner.record import RunFolder
+    from dao.learner.storage.record import RunFolder
 
     class PowerCut(BaseException):
         pass
@@ -286,7 +286,7 @@ def test_a_kill_before_the_settings_have_their_name_is_no_obstacle(train, tmp_pa
 
 
 def test_rows_that_a_power_cut_left_as_zeros_are_dropped(tmp_path: Path):
-    from dao.learner.record import RunFolder
+    from dao.learner.storage.record import RunFolder
 
     good = b'{"step": 1}\n{"step": 2}\n{"step": 3}\n'
     (tmp_path / "history.jsonl").write_bytes(good + b"\0\0\0\0\n[]\n" + b'{"step": 2')

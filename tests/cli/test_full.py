@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from transformers import AutoModel
 from typer.testing import CliRunner
 
-from dao.learner.config import load_config
-from dao.learner.model import build
+from dao.learner.model.model import build
+from dao.learner.settings.config import load_config
 
 WHOLE = ("--tasks", "cls,reg", "--dao", "encoder.tune=full", "train.lr=0.003")
 LINEAR = ("--dendrites", "dendrites.where=linear", "dendrites.init_scale=0.1")

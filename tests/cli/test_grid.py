@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dao.errors import UserError
-from dao.learner.experiment.search import read_grid
+from dao.learner.experiment.grid.search import read_grid
 
 
 @pytest.mark.slow

@@ -39,7 +39,7 @@ def executed(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def broken(train, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was stopped after its second step."""
-    from dao.learner.report import RichProgress
+    from dao.learner.console.report import RichProgress
 
     folder = tmp_path_factory.mktemp("broken") / "run"
 
@@ -91,8 +91,8 @@ def place_of(folder: Path) -> Path:
 
 def restamp(folder: Path) -> None:
     """Make the digests fit, as whoever puts a file there on purpose would."""
-    from dao.learner.checkpoint import stamped
-    from dao.learner.files import digest
+    from dao.learner.storage.checkpoint import stamped
+    from dao.learner.storage.files import digest
 
     path = place_of(folder) / "state.json"
     state = json.loads(path.read_text())
@@ -167,7 +167,7 @@ def test_code_that_comes_with_a_model_is_not_executed(
 def test_perforatedai_gets_no_file_that_was_put_into_a_checkpoint(
     train, tmp_path: Path, executed: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from dao.learner.report import RichProgress
+    from dao.learner.console.report import RichProgress
 
     def stop(self: RichProgress, row: dict[str, Any], plan: object) -> None:
         if row["step"] == 3:
@@ -177,7 +177,7 @@ def test_perforatedai_gets_no_file_that_was_put_into_a_checkpoint(
     flags = ("--dendrites", "train.batch_size=10", "train.epochs=1", "train.checkpoint_every=1",
              "train.validations_per_epoch=4")  # fmt: skip
     scores = iter((0.5, 0.4, 0.3, 0.2))
-    monkeypatch.setattr("dao.learner.loop.selection_score", lambda *_: next(scores))
+    monkeypatch.setattr("dao.learner.training.loop.selection_score", lambda *_: next(scores))
     with monkeypatch.context() as patch:
         patch.setattr(RichProgress, "step", stop)
         assert train(tmp_path / "run", "--tasks", "reg", *flags).exit_code == 130

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
-from dao.learner.record import RunFolder
+from dao.learner.storage.record import RunFolder
 
 NAMES = ("topic", "stars", "urgent")
 TASKS = ("--tasks", "topic:classification,stars:ordinal,urgent:binary")
@@ -107,7 +107,7 @@ def test_the_selection_weighs_tasks_by_name(run: Path):
 @pytest.mark.parametrize("setting", ["dao.priors.mood=2", "train.select_weights.mood=2"])
 def test_a_weight_of_no_task_is_refused(setting: str):
     from dao.errors import UserError
-    from dao.learner.config import load_config
+    from dao.learner.settings.config import load_config
 
     with pytest.raises(UserError, match=r"names \['mood'\], which is not among `tasks`"):
         load_config(overrides=[setting], flags={"tasks": "topic,stars"})

@@ -66,7 +66,7 @@ def test_formulas_are_defused_in_what_is_written(start, tmp_path: Path):
 
 
 def test_a_tab_or_a_return_in_front_is_defused():
-    from dao.learner.files import csv_text
+    from dao.learner.storage.files import csv_text
 
     frame = pd.DataFrame({"=name": ["\t=1", "\r=1", "", "1", "-"], "n": [-1.5, 2, 3, 4, 5]})
     header, *rows = csv.reader(io.StringIO(csv_text(frame), newline=""))

@@ -8,10 +8,11 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from dao.learner import machine, ranks
-from dao.learner.config import load_config
-from dao.learner.machine import settle
-from dao.learner.record import RunFolder
+from dao.learner.pipeline import machine
+from dao.learner.pipeline.machine import settle
+from dao.learner.processes import ranks
+from dao.learner.settings.config import load_config
+from dao.learner.storage.record import RunFolder
 
 SHORT = ("--tasks", "cls", "encoder.precision=auto", "train.epochs=1", "train.checkpoint_every=2")
 UNIT = "_is_avx512_bf16_supported"

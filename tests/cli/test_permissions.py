@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from dao.learner.files import replace_folder, share, write_atomically, write_tensors
+from dao.learner.storage.files import replace_folder, share, write_atomically, write_tensors
 
 
 @pytest.fixture(params=[0o022, 0o002, 0o077], ids=oct)

@@ -76,7 +76,7 @@ def test_predictions_of_predictions_keep_every_text(sign_run: Path, tmp_path: Pa
 
 
 def test_the_comparison_of_runs_reads_classes_back(sign_run: Path):
-    from dao.learner.experiment.runs import read_run
+    from dao.learner.experiment.findings.runs import read_run
 
     frame = read_run(sign_run).predictions
     assert set(frame["cls_target"]) == set(SIGNS)

@@ -84,7 +84,7 @@ def test_the_final_figures_come_from_the_whole_model(cold: Path):
 def test_resumed_equals_never_stopped_even_with_the_cache_gone(
     train, cold, tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch
 ):
-    from dao.learner.report import RichProgress
+    from dao.learner.console.report import RichProgress
     from train import app
 
     class PowerCut(BaseException):

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from transformers import RobertaConfig
 
-from dao.learner import ranks
+from dao.learner.processes import ranks
 
 BAD = {
     "weighting": (["--weighting", "torchjd:Nope"], "weighting"),

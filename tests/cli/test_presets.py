@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 import train as command
-from dao.learner.config import load_config
-from dao.learner.experiment.grid import grid
-from dao.learner.experiment.runner import conclude
+from dao.learner.experiment.grid.grid import grid
+from dao.learner.experiment.grid.runner import conclude
+from dao.learner.settings.config import load_config
 
 ROOT = Path(__file__).parents[2]
 PAPER = ("reg", "cls", "base", "dao", "dao-paper")
@@ -90,9 +90,9 @@ def test_the_constrained_variant(tiny_phi: Path, sentences: Path, tmp_path: Path
 def test_without_the_weights_it_says_what_to_download(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_csv: Path, more: tuple[str, ...]
 ):
-    monkeypatch.setattr("dao.learner.encoder.AutoConfig.from_pretrained", offline)
-    monkeypatch.setattr("dao.learner.encoder.AutoModel.from_pretrained", offline)
-    monkeypatch.setattr("dao.learner.encoder.AutoTokenizer.from_pretrained", offline)
+    monkeypatch.setattr("dao.learner.encoder.encoder.AutoConfig.from_pretrained", offline)
+    monkeypatch.setattr("dao.learner.encoder.encoder.AutoModel.from_pretrained", offline)
+    monkeypatch.setattr("dao.learner.encoder.encoder.AutoTokenizer.from_pretrained", offline)
     config = str(ROOT / "configs" / "perforated-phi2.yaml")
     arguments = ["--config", config, "--data", str(tiny_csv), "--output", str(tmp_path / "run")]
     result = CliRunner().invoke(command.app, [*arguments, *more])
@@ -105,7 +105,7 @@ def test_without_the_weights_it_says_what_to_download(
 def test_giant_killer_without_a_hub_makes_its_own_encoder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_csv: Path
 ):
-    monkeypatch.setattr("dao.learner.scratch._out_of_reach", lambda name: "no network")
+    monkeypatch.setattr("dao.learner.encoder.scratch._out_of_reach", lambda name: "no network")
     small = ("layers=1", "width=16", "intermediate=32", "vocabulary=300", "pretrain_epochs=1")
     arguments = [
         *("--config", str(ROOT / "configs" / "giant-killer.yaml"), "--data", str(tiny_csv)),

@@ -128,7 +128,7 @@ def test_eight_bits_are_written_and_measured(rare: Path, tmp_path: Path):
 
 
 def test_what_is_too_far_from_fp32_is_not_written(rare: Path, tmp_path: Path, monkeypatch):
-    from dao.learner import quantizing
+    from dao.learner.inference import quantizing
 
     def far(*_, folder: Path, **__):
         (folder / "model-int8.onnx").write_text("graph")

@@ -62,7 +62,7 @@ def furthest(one: Path, other: Path) -> float:
 
 @pytest.fixture(scope="module")
 def drawn(train, unequal_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from dao.learner.loop import _Loop
+    from dao.learner.training.loop import _Loop
 
     folder, real = tmp_path_factory.mktemp("drawn") / "run", _Loop.train_step
 
@@ -151,7 +151,7 @@ def test_a_batch_that_is_not_finite_leaves_its_whole_step_out_and_resumes(
 ):
     import torch
 
-    from dao.learner.loop import _Loop
+    from dao.learner.training.loop import _Loop
     from train import app
 
     real = _Loop._losses

@@ -215,7 +215,7 @@ def test_other_arms_resume_exactly(
 def broken_off(
     train, folder: Path, stop: int, monkeypatch: pytest.MonkeyPatch, *arguments: str
 ) -> None:
-    from dao.learner.report import RichProgress
+    from dao.learner.console.report import RichProgress
 
     class PowerCut(BaseException):
         pass

@@ -128,7 +128,7 @@ def test_a_measured_gradient_that_is_not_finite_stops_the_run(
 
 
 def test_a_run_that_skips_is_not_told_to_skip(train, tmp_path: Path, monkeypatch):
-    from dao.learner.loop import _Loop
+    from dao.learner.training.loop import _Loop
 
     monkeypatch.setattr(_Loop, "_skips", lambda *_: False)
     hurt_all = Regression.loss
@@ -156,7 +156,7 @@ def same_weights(one: Path, other: Path) -> None:
 def test_weights_that_are_not_finite_never_become_a_checkpoint(
     train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from dao.learner.loop import _Loop
+    from dao.learner.training.loop import _Loop
 
     original = _Loop.train_step
 
@@ -191,7 +191,7 @@ def resumed(folder: Path) -> Result:
     ids=["cuda", "cpu", "allocator", "python"],
 )
 def test_exhausted_memory_says_what_to_change(train, tmp_path: Path, monkeypatch, error):
-    from dao.learner.model import MultiTaskModel
+    from dao.learner.model.model import MultiTaskModel
 
     def exhausted(*_: object, **__: object) -> None:
         raise error
@@ -204,7 +204,7 @@ def test_exhausted_memory_says_what_to_change(train, tmp_path: Path, monkeypatch
 
 
 def test_another_runtime_error_is_a_bug_and_keeps_its_traceback(train, tmp_path, monkeypatch):
-    from dao.learner.model import MultiTaskModel
+    from dao.learner.model.model import MultiTaskModel
 
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("shapes do not match")
@@ -216,7 +216,7 @@ def test_another_runtime_error_is_a_bug_and_keeps_its_traceback(train, tmp_path,
 
 def pressing(monkeypatch: pytest.MonkeyPatch, step: int, times: int) -> None:
     """Press Ctrl-C during a step."""
-    from dao.learner.loop import _Loop
+    from dao.learner.training.loop import _Loop
 
     original = _Loop.train_step
 
@@ -259,8 +259,8 @@ def test_a_second_ctrl_c_stops_at_once(train, tmp_path: Path, monkeypatch):
 
 
 def test_of_several_ranks_a_first_ctrl_c_acts_at_once(monkeypatch):
-    from dao.learner import ranks
-    from dao.learner.interrupt import deferred_interrupt
+    from dao.learner.processes import ranks
+    from dao.learner.processes.interrupt import deferred_interrupt
 
     usual = signal.getsignal(signal.SIGINT)
     with deferred_interrupt():
@@ -272,7 +272,7 @@ def test_of_several_ranks_a_first_ctrl_c_acts_at_once(monkeypatch):
 
 
 def test_ctrl_c_after_the_end_does_not_advise_to_start_again(train, tmp_path: Path, monkeypatch):
-    from dao.learner.record import RunFolder
+    from dao.learner.storage.record import RunFolder
 
     remove = RunFolder.remove_checkpoints
 

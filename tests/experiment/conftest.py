@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dao.learner.config import load_config
 from dao.learner.experiment.arms import known_arms
 from dao.learner.kinds import Task
 from dao.learner.kinds.classification import Classification
 from dao.learner.kinds.regression import Regression
+from dao.learner.settings.config import load_config
 
 ROWS = 40
 CLASSES = ("negative", "positive")

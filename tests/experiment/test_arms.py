@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 from dao.errors import UserError
-from dao.learner.config import load_config
 from dao.learner.experiment.arms import ARMS, KNOWN, known_arms
-from dao.learner.experiment.contrasts import contrasts
-from dao.learner.experiment.effects import findings
-from dao.learner.experiment.relative import changes
-from dao.learner.experiment.report import write_report
-from dao.learner.experiment.terminal import print_report
+from dao.learner.experiment.findings.contrasts import contrasts
+from dao.learner.experiment.findings.effects import findings
+from dao.learner.experiment.findings.relative import changes
+from dao.learner.experiment.report.report import write_report
+from dao.learner.experiment.report.terminal import print_report
 from dao.learner.kinds.declared import ARMS as RESERVED
 from dao.learner.kinds.declared import NAME, check_names
+from dao.learner.settings.config import load_config
 
 RIGHT = {"base": (24, 30, 27), "dendrites": (26, 31, 30), "dao": (25, 31, 26)}
 ERROR = {"base": (0.30, 0.20, 0.26), "reg": (0.32, 0.22, 0.25), "dao-paper": (0.27, 0.19, 0.24)}

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from dao.learner.config import load_config
-from dao.learner.experiment.board import Board, duration
-from dao.learner.experiment.grid import grid
-from dao.learner.experiment.job import Outcome
+from dao.learner.experiment.grid.board import Board, duration
+from dao.learner.experiment.grid.grid import grid
+from dao.learner.experiment.grid.job import Outcome
+from dao.learner.settings.config import load_config
 
 SHOWN = {"cls": [("accuracy", "↑")], "reg": [("mse", "↓")]}
 

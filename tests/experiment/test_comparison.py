@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 
 from dao.errors import UserError
-from dao.learner.experiment.comparison import compare
-from dao.learner.experiment.comparison_report import (
+from dao.learner.basics.pairs import join
+from dao.learner.experiment.findings.comparison import compare
+from dao.learner.experiment.findings.runs import read_run
+from dao.learner.experiment.report.comparison_report import (
     comparison_lines,
     comparison_tables,
     print_comparison,
 )
-from dao.learner.experiment.runs import read_run
-from dao.learner.pairs import join
 
 
 @pytest.fixture

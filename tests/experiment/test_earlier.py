@@ -10,15 +10,15 @@ import pytest
 import yaml
 
 from dao.errors import UserError
-from dao.learner.config import load_config
 from dao.learner.experiment.arms import chosen
-from dao.learner.experiment.comparable import check_same_settings
-from dao.learner.experiment.contrasts import measured
-from dao.learner.experiment.effects import findings
-from dao.learner.experiment.grid import check_not_other, grid
-from dao.learner.experiment.provenance import provenance_tables
-from dao.learner.experiment.runs import experiment, read_arm, read_run, read_runs
-from dao.learner.experiment.training_figures import validation_panels
+from dao.learner.experiment.findings.comparable import check_same_settings
+from dao.learner.experiment.findings.contrasts import measured
+from dao.learner.experiment.findings.effects import findings
+from dao.learner.experiment.findings.runs import experiment, read_arm, read_run, read_runs
+from dao.learner.experiment.grid.grid import check_not_other, grid
+from dao.learner.experiment.pictures.training_figures import validation_panels
+from dao.learner.experiment.report.provenance import provenance_tables
+from dao.learner.settings.config import load_config
 from train import load_table
 
 TRACKED = Path(__file__).parents[2] / "results" / "factorial-finance"

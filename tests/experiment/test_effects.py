@@ -8,10 +8,10 @@ import pytest
 
 from dao.errors import UserError
 from dao.learner.experiment.arms import ARMS, chosen
-from dao.learner.experiment.contrasts import EFFECTS, measured
-from dao.learner.experiment.effects import findings
-from dao.learner.experiment.runs import experiment, read_arm, read_run
-from dao.learner.experiment.tables import arms_table, sentences
+from dao.learner.experiment.findings.contrasts import EFFECTS, measured
+from dao.learner.experiment.findings.effects import findings
+from dao.learner.experiment.findings.runs import experiment, read_arm, read_run
+from dao.learner.experiment.report.tables import arms_table, sentences
 
 EIGHT = chosen(("cls", "reg"))
 # Right answers of 40 per seed, and root of the squared error: seeds differ more than arms do.

@@ -9,18 +9,18 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from dao.learner.config import load_config
-from dao.learner.experiment import figures
 from dao.learner.experiment.arms import KNOWN, known_arms
-from dao.learner.experiment.effect_figures import BCA, cost_panels, effect_panels
-from dao.learner.experiment.figures import INK, Panel, arm_style, task_style
-from dao.learner.experiment.runs import Run
-from dao.learner.experiment.training_figures import (
+from dao.learner.experiment.findings.runs import Run
+from dao.learner.experiment.pictures import figures
+from dao.learner.experiment.pictures.effect_figures import BCA, cost_panels, effect_panels
+from dao.learner.experiment.pictures.figures import INK, Panel, arm_style, task_style
+from dao.learner.experiment.pictures.training_figures import (
     dao_panels,
     growth_marks,
     loss_panels,
     validation_panels,
 )
+from dao.learner.settings.config import load_config
 
 METRICS = {
     "accuracy": {

@@ -2,11 +2,11 @@
 
 import pytest
 
-from dao.learner.experiment.comparable import check_comparable
-from dao.learner.experiment.effects import findings
-from dao.learner.experiment.report import write_report
-from dao.learner.experiment.runs import read_run
-from dao.learner.experiment.terminal import print_report
+from dao.learner.experiment.findings.comparable import check_comparable
+from dao.learner.experiment.findings.effects import findings
+from dao.learner.experiment.findings.runs import read_run
+from dao.learner.experiment.report.report import write_report
+from dao.learner.experiment.report.terminal import print_report
 
 SHARES = {"a": [0.001], "b": [0.006], "c": [0.05]}
 

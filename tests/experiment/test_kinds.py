@@ -10,27 +10,27 @@ import pytest
 import torch
 from torch import Tensor
 
-from dao.learner.config import Config, load_config
 from dao.learner.experiment.arms import known_arms
-from dao.learner.experiment.comparison import compare
-from dao.learner.experiment.comparison_report import comparison_tables
-from dao.learner.experiment.contrasts import contrasts, measured
-from dao.learner.experiment.effects import findings
-from dao.learner.experiment.many import arms_parts
-from dao.learner.experiment.page import Table, Text
-from dao.learner.experiment.prediction_figures import calibration
-from dao.learner.experiment.prediction_sections import prediction_sections
-from dao.learner.experiment.report import write_report
-from dao.learner.experiment.runs import Run, read_run
-from dao.learner.experiment.terminal import print_report
+from dao.learner.experiment.findings.comparison import compare
+from dao.learner.experiment.findings.contrasts import contrasts, measured
+from dao.learner.experiment.findings.effects import findings
+from dao.learner.experiment.findings.runs import Run, read_run
+from dao.learner.experiment.pictures.prediction_figures import calibration
+from dao.learner.experiment.report.comparison_report import comparison_tables
+from dao.learner.experiment.report.many import arms_parts
+from dao.learner.experiment.report.page import Table, Text
+from dao.learner.experiment.report.prediction_sections import prediction_sections
+from dao.learner.experiment.report.report import write_report
+from dao.learner.experiment.report.terminal import print_report
 from dao.learner.kinds import Task
 from dao.learner.kinds.binary import Binary
 from dao.learner.kinds.classification import Classification
 from dao.learner.kinds.multilabel import Multilabel
 from dao.learner.kinds.ordinal import Ordinal
 from dao.learner.kinds.regression import Regression
-from dao.learner.record import RunFolder
-from dao.learner.run import _save_predictions
+from dao.learner.pipeline.run import _save_predictions
+from dao.learner.settings.config import Config, load_config
+from dao.learner.storage.record import RunFolder
 
 ROWS = 40
 DECLARED = "urgent:binary,topic:classification,tags:multilabel,stars:ordinal,price:regression"

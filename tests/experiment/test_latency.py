@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from dao.learner.experiment import latency
-from dao.learner.experiment.latency import in_turns, latencies
-from dao.learner.experiment.runs import read_arm
+from dao.learner.experiment.findings import latency
+from dao.learner.experiment.findings.latency import in_turns, latencies
+from dao.learner.experiment.findings.runs import read_arm
 
 INPUTS = [(torch.tensor([[i]]), torch.tensor([[1]])) for i in range(5)]
 

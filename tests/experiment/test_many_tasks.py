@@ -4,14 +4,14 @@ from statistics import fmean
 
 import pytest
 
-from dao.learner.experiment.contrasts import contrasts, measured, only_tested
-from dao.learner.experiment.effects import _positives
-from dao.learner.experiment.first_lines import worse_arms
-from dao.learner.experiment.many import arms_parts, effects_parts
-from dao.learner.experiment.page import Table, Text, html, markdown
-from dao.learner.experiment.report import _sections
-from dao.learner.experiment.tables import beside
-from dao.learner.experiment.verdicts import over_seeds
+from dao.learner.experiment.findings.contrasts import contrasts, measured, only_tested
+from dao.learner.experiment.findings.effects import _positives
+from dao.learner.experiment.findings.verdicts import over_seeds
+from dao.learner.experiment.report.first_lines import worse_arms
+from dao.learner.experiment.report.many import arms_parts, effects_parts
+from dao.learner.experiment.report.page import Table, Text, html, markdown
+from dao.learner.experiment.report.report import _sections
+from dao.learner.experiment.report.tables import beside
 from dao.learner.kinds import KINDS
 from dao.learner.kinds.recorded import Recorded
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from dao.errors import UserError
-from dao.learner.config import load_config
-from dao.learner.experiment.board import figures
-from dao.learner.experiment.comparison import compare
-from dao.learner.experiment.comparison_report import comparison_tables
-from dao.learner.experiment.effects import findings
-from dao.learner.experiment.tables import missing, sentences
+from dao.learner.experiment.findings.comparison import compare
+from dao.learner.experiment.findings.effects import findings
+from dao.learner.experiment.grid.board import figures
+from dao.learner.experiment.report.comparison_report import comparison_tables
+from dao.learner.experiment.report.tables import missing, sentences
+from dao.learner.settings.config import load_config
 
 BY_RARE = ["cls.select_by=rare_f1"]
 GAIN = {0: 0.20, 1: 0.21, 2: 0.19, 3: 0.20}

@@ -14,28 +14,32 @@ import pytest
 import yaml
 from matplotlib.figure import Figure
 
-from dao.learner.experiment.effect_figures import (
+from dao.learner.experiment.findings.runs import read_runs
+from dao.learner.experiment.pictures.effect_figures import (
     cost_panels,
     effect_panels,
     improvement_panels,
     improvements,
 )
-from dao.learner.experiment.figures import INK, Panel, png, svg
-from dao.learner.experiment.page import Section, Table, Text, html, markdown
-from dao.learner.experiment.prediction_figures import (
+from dao.learner.experiment.pictures.figures import INK, Panel, png, svg
+from dao.learner.experiment.pictures.prediction_figures import (
     calibration,
     calibration_panel,
     confusion_panel,
     reliability,
     score_panel,
 )
-from dao.learner.experiment.provenance import without_folders
-from dao.learner.experiment.report import write_report
-from dao.learner.experiment.results_csv import results_csv
-from dao.learner.experiment.runs import read_runs
-from dao.learner.experiment.tables import effects_table, number, sentences
-from dao.learner.experiment.terminal import print_report
-from dao.learner.experiment.training_figures import dao_panels, loss_panels, validation_panels
+from dao.learner.experiment.pictures.training_figures import (
+    dao_panels,
+    loss_panels,
+    validation_panels,
+)
+from dao.learner.experiment.report.page import Section, Table, Text, html, markdown
+from dao.learner.experiment.report.provenance import without_folders
+from dao.learner.experiment.report.report import write_report
+from dao.learner.experiment.report.results_csv import results_csv
+from dao.learner.experiment.report.tables import effects_table, number, sentences
+from dao.learner.experiment.report.terminal import print_report
 
 METRICS = {
     "selection": {

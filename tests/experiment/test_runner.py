@@ -16,13 +16,13 @@ import typer
 import yaml
 
 from dao.errors import UserError
-from dao.learner.config import Config, load_config
-from dao.learner.experiment import runner
 from dao.learner.experiment.arms import chosen
-from dao.learner.experiment.backends import check_room, on_ray
-from dao.learner.experiment.grid import check_not_other, check_shared, grid
-from dao.learner.experiment.job import HEADER, Job, Outcome, run_job
-from dao.learner.experiment.runner import Options, conclude, run_factorial
+from dao.learner.experiment.grid import runner
+from dao.learner.experiment.grid.backends import check_room, on_ray
+from dao.learner.experiment.grid.grid import check_not_other, check_shared, grid
+from dao.learner.experiment.grid.job import HEADER, Job, Outcome, run_job
+from dao.learner.experiment.grid.runner import Options, conclude, run_factorial
+from dao.learner.settings.config import Config, load_config
 
 ARMS = chosen(("cls", "reg"))
 ROOT = str(Path(__file__).parents[2])
@@ -224,7 +224,7 @@ def test_an_encoder_from_scratch_needs_no_hub(place: Place, monkeypatch, when: s
     def offline(*_: object, **__: object) -> None:
         raise OSError("We couldn't connect to the hub.")
 
-    monkeypatch.setattr("dao.learner.encoder.AutoConfig.from_pretrained", offline)
+    monkeypatch.setattr("dao.learner.encoder.encoder.AutoConfig.from_pretrained", offline)
     scratch = (f"encoder.scratch.when={when}", "encoder.scratch.pretrain_epochs=1")
     place.run("tasks=[cls]", "encoder.name=someone/bert", *scratch, arms=("base", "dendrites"))
     assert len(place.starts()) == 2
@@ -375,7 +375,7 @@ def test_told_to_stop_it_leaves_no_process(place: Place, jobs: int, number: int,
 
 def test_a_process_that_outlives_its_worker_is_waited_for(place: Place):
     place.order(base=["slow"])
-    imports = "from dao.learner.experiment.job import *; from pathlib import *"
+    imports = "from dao.learner.experiment.grid.job import *; from pathlib import *"
     code = f"{imports}; run_job({place.job()})".replace("PosixPath", "Path")
     worker = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": ROOT})
     while not place.starts():
@@ -459,7 +459,7 @@ def test_the_slurm_script_names_every_run_once():
 
 
 def test_several_processes_are_refused(place: Place, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("dao.learner.ranks.several", lambda: True)
+    monkeypatch.setattr("dao.learner.processes.ranks.several", lambda: True)
     with pytest.raises(UserError, match="one process, which starts one for each run"):
         place.run()
 

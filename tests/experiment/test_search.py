@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from dao.errors import UserError
-from dao.learner.config import Config, load_config
-from dao.learner.experiment.search import _values, cells, read_grid, run_search
+from dao.learner.experiment.grid.search import _values, cells, read_grid, run_search
 from dao.learner.kinds.declared import task_settings
+from dao.learner.settings.config import Config, load_config
 
 
 @pytest.mark.parametrize("key", ["topic.class_weights", "tasks.topic.class_weights"])
@@ -50,7 +50,7 @@ def test_kinds_that_are_proposed_stay_as_they_were_when_the_grid_is_given_again(
     """The runs have settings with the kind, which the command has not."""
     (tmp_path / "fake.py").write_text(FAKE)
     shown = []
-    monkeypatch.setattr("dao.learner.experiment.search.print_results", shown.append)
+    monkeypatch.setattr("dao.learner.experiment.grid.search.print_results", shown.append)
     read = []
 
     def decide(cfg: Config):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dao.learner.experiment.side_by_side import _leave_out_other_classes
+from dao.learner.experiment.report.side_by_side import _leave_out_other_classes
 
 
 @pytest.mark.parametrize("key", ["rare_f1", "f1", "recall"])

@@ -6,8 +6,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from dao.learner.experiment.contrasts import EFFECTS, combine
-from dao.learner.experiment.statistics import (
+from dao.learner.experiment.findings.contrasts import EFFECTS, combine
+from dao.learner.experiment.findings.statistics import (
     bootstrap_difference,
     detectable,
     holm,
@@ -109,7 +109,7 @@ def test_bca_covers_the_truth_as_often_as_documented(n: int, low: float, high: f
 
 
 def _bca(values):
-    from dao.learner.experiment import statistics
+    from dao.learner.experiment.findings import statistics
 
     return statistics._bca(values)  # without the sampled permutation test, which takes longer
 

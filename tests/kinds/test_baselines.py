@@ -3,12 +3,12 @@ import pytest
 import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from dao.learner.kinds import baselines
+from dao.learner.data.load import Columns, fit, load
 from dao.learner.kinds.classification import Classification
 from dao.learner.kinds.multilabel import Multilabel
 from dao.learner.kinds.ordinal import Ordinal
+from dao.learner.kinds.parts import baselines
 from dao.learner.kinds.regression import Regression
-from tasks.data import Columns, fit, load
 
 UP = ["profit rose", "profit soared", "sales rose", "sales soared", "orders rose", "orders soared"]
 DOWN = [text.replace("rose", "fell").replace("soared", "sank") for text in UP]

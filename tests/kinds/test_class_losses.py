@@ -8,8 +8,8 @@ import torch
 from torch.nn import functional
 
 from dao.errors import UserError
-from dao.learner.kinds.class_losses import class_weights, focal_loss
 from dao.learner.kinds.classification import Classification
+from dao.learner.kinds.parts.class_losses import class_weights, focal_loss
 from dao.learner.kinds.recorded import restored_tasks
 
 FINNF = {"bullish": 775905, "neutral": 635353, "bearish": 215034}  # rows of FinSA-MoE's news

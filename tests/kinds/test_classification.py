@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from dao.errors import UserError
-from dao.learner.kinds.class_losses import class_weights
 from dao.learner.kinds.classification import Classification
+from dao.learner.kinds.parts.class_losses import class_weights
 from dao.learner.kinds.recorded import restored_tasks
 
 LOGITS = torch.tensor([[2.0, 0.0, 0.0], [0.0, 3.0, 0.0], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])

@@ -5,12 +5,12 @@ import json
 import pytest
 
 from dao.errors import UserError
+from dao.learner.data.load import Columns, ceilings, fit, load, notes
+from dao.learner.data.unseen import load_unseen
 from dao.learner.kinds.classification import Classification
-from dao.learner.kinds.cuts import class_names, classes_of
 from dao.learner.kinds.declared import task_settings
+from dao.learner.kinds.parts.cuts import class_names, classes_of
 from dao.learner.kinds.regression import Regression
-from tasks.data import Columns, ceilings, fit, load, notes
-from tasks.unseen import load_unseen
 
 BOTH, CLS = ("cls", "reg"), ("cls",)
 SCORES = [i / 10 for i in range(-9, 10)]

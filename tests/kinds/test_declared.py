@@ -9,7 +9,6 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from dao.errors import UserError
-from dao.learner.config import Config, load_config
 from dao.learner.kinds import KINDS
 from dao.learner.kinds.binary import BinarySettings
 from dao.learner.kinds.declared import (
@@ -24,6 +23,7 @@ from dao.learner.kinds.declared import (
     with_columns,
 )
 from dao.learner.kinds.ordinal import OrdinalSettings
+from dao.learner.settings.config import Config, load_config
 
 STARS = {"kind": "ordinal"}
 

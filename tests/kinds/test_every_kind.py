@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from dao.errors import UserError
+from dao.learner.inference.threshold_report import sweep_run
 from dao.learner.kinds import KINDS, Task
 from dao.learner.kinds.binary import Binary
 from dao.learner.kinds.classification import Classification
 from dao.learner.kinds.multilabel import Multilabel
 from dao.learner.kinds.ordinal import Ordinal
+from dao.learner.kinds.parts.thresholds import Thresholded
 from dao.learner.kinds.recorded import recorded_tasks, restored_tasks
 from dao.learner.kinds.regression import Regression
-from dao.learner.kinds.thresholds import Thresholded
-from dao.learner.threshold_report import sweep_run
 
 ABC = ["a", "b", "c"]
 DENSE = {"low": -1.0, "high": 3.0, "weights": [0.5, 2.0, 0.25, 4.0]}

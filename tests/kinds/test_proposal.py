@@ -8,11 +8,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dao.errors import UserError
-from dao.learner.config import load_config
 from dao.learner.kinds import KINDS
 from dao.learner.kinds.base import SPLITS
 from dao.learner.kinds.declared import task_settings
 from dao.learner.kinds.proposal import LEVELS, RULE, propose
+from dao.learner.settings.config import load_config
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ import pytest
 from dao.errors import UserError
 from dao.learner.kinds.binary import Binary
 from dao.learner.kinds.classification import Classification
-from dao.learner.kinds.figures import Figure, bounded, weighted_mean
 from dao.learner.kinds.multilabel import Multilabel
 from dao.learner.kinds.ordinal import Ordinal
+from dao.learner.kinds.parts.figures import Figure, bounded, weighted_mean
 from dao.learner.kinds.recorded import headlines, recorded_tasks, restored_tasks, selection
 from dao.learner.kinds.regression import Regression
-from dao.learner.scoring import selection_score
+from dao.learner.scoring.scoring import selection_score
 
 TASKS = {
     "urgent": Binary("urgent", "mark", ["no", "yes"]),

@@ -1,6 +1,6 @@
 import pandas as pd
 
-from dao.learner.assessment import slice_columns
+from dao.learner.scoring.assessment import slice_columns
 
 
 def test_columns_of_targets_are_no_property_unless_they_are_chosen():

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from dao.errors import UserError
-from dao.learner.batching import Examples, collate, epoch_batches, sorted_batches
-from dao.learner.tokens import tokenize
+from dao.learner.batches.batching import Examples, collate, epoch_batches, sorted_batches
+from dao.learner.batches.tokens import tokenize
 
 LENGTHS = torch.randint(3, 90, (701,), generator=torch.Generator().manual_seed(0)).tolist()
 

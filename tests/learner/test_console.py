@@ -6,9 +6,9 @@ import pytest
 from rich.progress import Progress, TextColumn
 from rich.table import Table
 
-from dao.learner.console import as_markdown, plain_console, printable, styled
-from dao.learner.report import markdown
-from dao.learner.result_tables import results_tables, slices_tables
+from dao.learner.console.report import markdown
+from dao.learner.console.result_tables import results_tables, slices_tables
+from dao.learner.console.terminal import as_markdown, plain_console, printable, styled
 
 LABELS = ["[/INST]", "[bold]", "[red]x[/red]", "[link=https://example.org]y[/link]", ":warning:"]
 

@@ -5,12 +5,12 @@ import torch
 from torch import nn
 
 from dao.errors import UserError
-from dao.learner import dendritic
-from dao.learner.config import load_config
-from dao.learner.controls import added_parameters, arm_encoder
-from dao.learner.dendrite_targets import LOW_RANK
-from dao.learner.dendrites import DendriteError, Dendrites, target_modules
-from dao.learner.model import build
+from dao.learner.dendrites import dendritic
+from dao.learner.dendrites.controls import added_parameters, arm_encoder
+from dao.learner.dendrites.dendrites import DendriteError, Dendrites, target_modules
+from dao.learner.dendrites.targets import LOW_RANK
+from dao.learner.model.model import build
+from dao.learner.settings.config import load_config
 
 OUTPUTS = {"cls": 3, "reg": 1}
 CPU = torch.device("cpu")

@@ -2,12 +2,12 @@
 
 import pytest
 
-from dao.learner.config import load_config
-from dao.learner.dendrite_share import share_lines, shares_of_sets
+from dao.learner.console.report import model_card, summary
+from dao.learner.dendrites.share import share_lines, shares_of_sets
 from dao.learner.kinds.classification import Classification
 from dao.learner.kinds.regression import Regression
-from dao.learner.plain_models import worse_than_plain
-from dao.learner.report import model_card, summary
+from dao.learner.scoring.plain_models import worse_than_plain
+from dao.learner.settings.config import load_config
 
 TASKS = {
     "cls": Classification("cls", "label", ["a", "b"], show=["accuracy"]),

@@ -21,11 +21,11 @@ from torch.nn.functional import cross_entropy, mse_loss
 from transformers import BertConfig, BertModel, BitsAndBytesConfig, PhiConfig, PhiModel
 
 from dao.errors import UserError
-from dao.learner.config import load_config
-from dao.learner.dendrites import DendriteError, Dendrites, target_modules
-from dao.learner.dendritic import attach, load
-from dao.learner.model import build
-from dao.learner.perforated import configure, guarded, load_package
+from dao.learner.dendrites.dendrites import DendriteError, Dendrites, target_modules
+from dao.learner.dendrites.dendritic import attach, load
+from dao.learner.dendrites.perforated import configure, guarded, load_package
+from dao.learner.model.model import build
+from dao.learner.settings.config import load_config
 
 pytest.importorskip("perforatedai")
 
@@ -727,7 +727,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from dao.learner.dendrites import Dendrites
+from dao.learner.dendrites.dendrites import Dendrites
 
 dist.init_process_group("gloo")
 torch.manual_seed(0)

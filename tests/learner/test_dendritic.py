@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from dao.errors import UserError
-from dao.learner.dendritic import ACTIVATIONS, LowRank, attach, has_lora, load, split
+from dao.learner.dendrites.dendritic import ACTIVATIONS, LowRank, attach, has_lora, load, split
 
 
 class Tiny(nn.Module):
@@ -263,6 +263,6 @@ def test_needs_torch_alone():
     code = (
         "import sys\n"
         "sys.modules.update(dict.fromkeys(['perforatedai', 'transformers', 'peft', 'numpy']))\n"
-        "import dao.learner.dendritic\n"
+        "import dao.learner.dendrites.dendritic\n"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from dao.errors import UserError
-from dao.learner import encoder
-from dao.learner.batching import Examples, collate
-from dao.learner.config import load_config
-from dao.learner.encoder import locate, pool
-from dao.learner.model import MultiTaskModel, build, load_weights, save_weights
-from dao.learner.sections import Encoder
-from dao.learner.tokens import tokenize
+from dao.learner.batches.batching import Examples, collate
+from dao.learner.batches.tokens import tokenize
+from dao.learner.encoder import encoder
+from dao.learner.encoder.encoder import locate, pool
+from dao.learner.model.model import MultiTaskModel, build, load_weights, save_weights
+from dao.learner.settings.config import load_config
+from dao.learner.settings.sections import Encoder
 
 CPU = torch.device("cpu")
 OUTPUTS = {"cls": 3, "reg": 1}

@@ -8,14 +8,14 @@ import torch
 from torch import nn
 
 from dao.errors import UserError
-from dao.learner.config import Config, load_config
-from dao.learner.controls import arm_encoder
-from dao.learner.decisive import check_settings, completed, decisive
-from dao.learner.experts import expert_tensors, load_experts, save_experts, train_only
-from dao.learner.gated import GatedLinear
-from dao.learner.model import MultiTaskModel, build
-from dao.learner.router import check_varies, mixing_weights, router_loss
-from dao.learner.routing import routed_right
+from dao.learner.dendrites.controls import arm_encoder
+from dao.learner.encoder.gated import GatedLinear
+from dao.learner.experts.routing import routed_right
+from dao.learner.model.experts import expert_tensors, load_experts, save_experts, train_only
+from dao.learner.model.model import MultiTaskModel, build
+from dao.learner.model.router import check_varies, mixing_weights, router_loss
+from dao.learner.settings.config import Config, load_config
+from dao.learner.settings.decisive import check_settings, completed, decisive
 
 CPU = torch.device("cpu")
 OUTPUTS = {"cls": 3, "reg": 1}
@@ -336,7 +336,7 @@ def test_the_single_lora_has_the_parameters_of_experts_and_router(tiny_phi: Path
 
 
 def test_svd_takes_the_sum_of_the_ranks_or_the_narrowest_layer(tiny_phi: Path):
-    from dao.learner.expert_merging import _svd_rank
+    from dao.learner.experts.merging import _svd_rank
 
     assert _svd_rank(make(tiny_phi)) == 24
     assert _svd_rank(make(tiny_phi, "encoder.lora.r=20")) == 32

@@ -10,12 +10,12 @@ from transformers.activations import NewGELUActivation
 
 from dao import DAOLoss
 from dao.errors import UserError
-from dao.learner.batching import Batch, Examples, collate
-from dao.learner.config import Config
-from dao.learner.folded import FoldedLinear
-from dao.learner.history import History, NonFiniteError
-from dao.learner.model import MultiTaskModel, build
-from dao.learner.sections import Encoder, Lora
+from dao.learner.batches.batching import Batch, Examples, collate
+from dao.learner.encoder.folded import FoldedLinear
+from dao.learner.model.model import MultiTaskModel, build
+from dao.learner.settings.config import Config
+from dao.learner.settings.sections import Encoder, Lora
+from dao.learner.storage.history import History, NonFiniteError
 
 CPU = torch.device("cpu")
 OUTPUTS = {"cls": 3, "reg": 1}
@@ -70,7 +70,7 @@ def name(request: pytest.FixtureRequest) -> str:
 def plain(name: str) -> MultiTaskModel:
     """fp32, LoRA in three products by peft, activations by transformers, whole layers."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dao.learner.model.fuse_activations", lambda model: None)
+        patch.setattr("dao.learner.model.model.fuse_activations", lambda model: None)
         model = make(name, "fp32", folded=False)
     assert not any(isinstance(module, FoldedLinear) for module in model.modules())
     model.at_pooled = []
@@ -152,7 +152,7 @@ def test_history_names_the_first_step_that_was_not_finite():
 
 def test_speed_is_that_of_the_steps_since_the_last_reading(monkeypatch: pytest.MonkeyPatch):
     now = [1.0]
-    monkeypatch.setattr("dao.learner.history.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("dao.learner.storage.history.time.perf_counter", lambda: now[0])
     written: list[dict] = []
     history = History(CPU, written.append, every=4)
     for step in range(1, 9):

@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from dao.learner.folded import FoldedLinear, folded_linear
+from dao.learner.encoder.folded import FoldedLinear, folded_linear
 
 
 def tensors(dtype: torch.dtype, rows: tuple[int, ...] = (3, 5)) -> dict[str, torch.Tensor]:

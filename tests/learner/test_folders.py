@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from dao.errors import UserError
-from dao.learner.config import load_config
-from dao.learner.encoder import hub_id, locate
-from dao.learner.experiment import comparable
-from dao.learner.folders import absolute
+from dao.learner.basics.folders import absolute
+from dao.learner.encoder.encoder import hub_id, locate
+from dao.learner.experiment.findings import comparable
+from dao.learner.settings.config import load_config
 
 
 def test_a_folder_is_kept_by_its_full_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

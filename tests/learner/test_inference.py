@@ -9,17 +9,18 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from dao.errors import UserError
-from dao.learner import dendritic, onnx
-from dao.learner.batching import Examples
-from dao.learner.config import load_config
-from dao.learner.dendrite_targets import LOW_RANK, target_modules
-from dao.learner.dendritic import DendriticModule
-from dao.learner.inference import ENGINES, check_engine, make_engine, megabytes
-from dao.learner.int8 import Int8Linear, quantize_linear
-from dao.learner.merging import LinearWithDendrites, LinearWithLora, merge
-from dao.learner.model import build
-from dao.learner.predictor import Predictor
-from dao.learner.scoring import predict
+from dao.learner.batches.batching import Examples
+from dao.learner.dendrites import dendritic
+from dao.learner.dendrites.dendritic import DendriticModule
+from dao.learner.dendrites.targets import LOW_RANK, target_modules
+from dao.learner.inference.backends import onnx
+from dao.learner.inference.backends.int8 import Int8Linear, quantize_linear
+from dao.learner.inference.backends.merging import LinearWithDendrites, LinearWithLora, merge
+from dao.learner.inference.engines import ENGINES, check_engine, make_engine, megabytes
+from dao.learner.inference.predictor import Predictor
+from dao.learner.model.model import build
+from dao.learner.scoring.scoring import predict
+from dao.learner.settings.config import load_config
 
 CPU = torch.device("cpu")
 LENGTHS = (3, 8, 1, 17, 5, 40, 11)

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
-from dao.learner.dendritic import attach, has_lora
-from dao.learner.encoder import pool, token_index
-from dao.learner.last_layer import POSITIONWISE, at_tokens, positionwise
-from dao.learner.model import MultiTaskModel, build
-from dao.learner.sections import Encoder, Experts
+from dao.learner.dendrites.dendritic import attach, has_lora
+from dao.learner.encoder.encoder import pool, token_index
+from dao.learner.model.last_layer import POSITIONWISE, at_tokens, positionwise
+from dao.learner.model.model import MultiTaskModel, build
+from dao.learner.settings.sections import Encoder, Experts
 
 SIZES = {
     "vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from dao.errors import UserError
-from dao.learner.config import load_config
-from dao.learner.layers import Boundary, first_adapted, handed, layer_list, stopped
-from dao.learner.model import MultiTaskModel, build
+from dao.learner.encoder.layers import Boundary, first_adapted, handed, layer_list, stopped
+from dao.learner.model.model import MultiTaskModel, build
+from dao.learner.settings.config import load_config
 
 CPU = torch.device("cpu")
 

@@ -10,13 +10,19 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from dao.errors import UserError
-from dao.learner.config import load_config
-from dao.learner.limits import check_ids, check_vocabulary, embeddings, most_tokens, token_limit
-from dao.learner.model import build
-from dao.learner.predictor import predictor_of
-from dao.learner.preflight import check
-from dao.learner.sections import Encoder
-from dao.learner.tokens import tokenize
+from dao.learner.batches.tokens import tokenize
+from dao.learner.encoder.limits import (
+    check_ids,
+    check_vocabulary,
+    embeddings,
+    most_tokens,
+    token_limit,
+)
+from dao.learner.inference.predictor import predictor_of
+from dao.learner.model.model import build
+from dao.learner.pipeline.preflight import check
+from dao.learner.settings.config import load_config
+from dao.learner.settings.sections import Encoder
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from dao.learner.numbers import aligned, number, told_apart
+from dao.learner.basics.numbers import aligned, number, told_apart
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,19 @@ import pytest
 import torch
 
 from dao.errors import UserError
-from dao.learner.batching import Batch, Examples, collate
-from dao.learner.config import load_config
-from dao.learner.encoder import pool
-from dao.learner.model import MultiTaskModel, build
-from dao.learner.packing import Segments, first_fit, places, positions, separating_mask, unpack
-from dao.learner.packing_check import check_packing
+from dao.learner.batches.batching import Batch, Examples, collate
+from dao.learner.batches.packing import (
+    Segments,
+    first_fit,
+    places,
+    positions,
+    separating_mask,
+    unpack,
+)
+from dao.learner.encoder.encoder import pool
+from dao.learner.model.model import MultiTaskModel, build
+from dao.learner.model.packing_check import check_packing
+from dao.learner.settings.config import load_config
 
 CPU = torch.device("cpu")
 OUTPUTS = {"cls": 3, "reg": 1}

@@ -8,21 +8,21 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from dao.errors import UserError
-from dao.learner.batching import Examples, collate
-from dao.learner.config import load_config
-from dao.learner.inference import make_engine
-from dao.learner.limits import check_pairs
-from dao.learner.model import MultiTaskModel, build
-from dao.learner.packing_check import check_packing
-from dao.learner.pairs import check_number, join, split, typed
-from dao.learner.predictor import Predictor, predictor_of
-from dao.learner.prefix import cache_prefix
-from dao.learner.pretraining import pretrain
-from dao.learner.scoring import predict
-from dao.learner.token_cache import TokenCache
-from dao.learner.token_types import between, pairs_about, pairs_line, separator, token_types
-from dao.learner.tokens import tokenize
-from dao.learner.vocabulary import train_tokenizer
+from dao.learner.basics.pairs import check_number, join, split, typed
+from dao.learner.batches.batching import Examples, collate
+from dao.learner.batches.token_cache import TokenCache
+from dao.learner.batches.token_types import between, pairs_about, pairs_line, separator, token_types
+from dao.learner.batches.tokens import tokenize
+from dao.learner.encoder.limits import check_pairs
+from dao.learner.encoder.pretraining import pretrain
+from dao.learner.encoder.vocabulary import train_tokenizer
+from dao.learner.inference.engines import make_engine
+from dao.learner.inference.predictor import Predictor, predictor_of
+from dao.learner.model.model import MultiTaskModel, build
+from dao.learner.model.packing_check import check_packing
+from dao.learner.model.prefix import cache_prefix
+from dao.learner.scoring.scoring import predict
+from dao.learner.settings.config import load_config
 
 CPU = torch.device("cpu")
 WORDS = "profit loss sales rose fell sharply"

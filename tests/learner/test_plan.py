@@ -5,8 +5,8 @@ import math
 import pytest
 
 from dao.errors import UserError
-from dao.learner.config import Config, load_config
-from dao.learner.plan import make_plan
+from dao.learner.settings.config import Config, load_config
+from dao.learner.training.plan import make_plan
 
 LENGTHS = [5 + i % 40 for i in range(100)]
 

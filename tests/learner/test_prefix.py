@@ -12,12 +12,12 @@ import torch
 from filelock import FileLock
 
 from dao.errors import UserError
-from dao.learner.batching import Examples, collate
-from dao.learner.config import load_config
-from dao.learner.model import MultiTaskModel, build
-from dao.learner.prefix import cache_prefix
-from dao.learner.prefix_store import PrefixStates, StateFile
-from dao.learner.scoring import predict
+from dao.learner.batches.batching import Examples, collate
+from dao.learner.batches.prefix_store import PrefixStates, StateFile
+from dao.learner.model.model import MultiTaskModel, build
+from dao.learner.model.prefix import cache_prefix
+from dao.learner.scoring.scoring import predict
+from dao.learner.settings.config import load_config
 
 CPU = torch.device("cpu")
 OUTPUTS = {"cls": 3, "reg": 1}

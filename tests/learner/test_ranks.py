@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from dao.errors import UserError
-from dao.learner import ranks
-from dao.learner.config import Config
 from dao.learner.kinds.classification import Classification
 from dao.learner.kinds.regression import Regression
-from dao.learner.weighting import make_weighting
+from dao.learner.processes import ranks
+from dao.learner.settings.config import Config
+from dao.learner.weighting.weighting import make_weighting
 
 TASKS = {
     "cls": Classification("cls", "label", ["a", "b"], class_weights=[0.5, 3.0]),

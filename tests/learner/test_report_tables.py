@@ -4,18 +4,18 @@ import io
 
 import pytest
 
-from dao.learner.console import plain_console
-from dao.learner.kinds import KINDS
-from dao.learner.plain_models import best_plain, worse_than_plain
-from dao.learner.report import _results, markdown, summary, weights_note
-from dao.learner.result_tables import (
+from dao.learner.batches.sampling import sampling_line
+from dao.learner.console.report import _results, markdown, summary, weights_note
+from dao.learner.console.result_tables import (
     figures_across,
     left_out_slices,
     results_tables,
     routing_tables,
     slices_tables,
 )
-from dao.learner.sampling import sampling_line
+from dao.learner.console.terminal import plain_console
+from dao.learner.kinds import KINDS
+from dao.learner.scoring.plain_models import best_plain, worse_than_plain
 
 FIGURES = {
     "binary": {"f1": 0.5, "precision": 0.4, "recall": 0.6, "pr_auc": 0.45, "roc_auc": 0.7,

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dao.errors import UserError
-from dao.learner.batching import epoch_batches, micro_batches
-from dao.learner.config import load_config
-from dao.learner.plan import make_plan
-from dao.learner.sampling import make_draws, sampling_counts
+from dao.learner.batches.batching import epoch_batches, micro_batches
+from dao.learner.batches.sampling import make_draws, sampling_counts
+from dao.learner.settings.config import load_config
+from dao.learner.training.plan import make_plan
 
 MANY, FEW = 400, 10
 APART = {"many": [1] * MANY + [0] * FEW, "few": [0] * MANY + [1] * FEW}

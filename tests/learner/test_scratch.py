@@ -12,11 +12,11 @@ from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging
 
 from dao.errors import UserError
-from dao.learner import scratch
-from dao.learner.config import Config, load_config
-from dao.learner.model import build
-from dao.learner.scratch import Found, find_encoder
-from dao.learner.vocabulary import train_tokenizer
+from dao.learner.encoder import scratch
+from dao.learner.encoder.scratch import Found, find_encoder
+from dao.learner.encoder.vocabulary import train_tokenizer
+from dao.learner.model.model import build
+from dao.learner.settings.config import Config, load_config
 
 CPU = torch.device("cpu")
 CHINESE = ["公司净利润同比增长", "公司亏损扩大 股价下跌", "净利润 下跌 5%"] * 4
@@ -62,7 +62,7 @@ def test_a_character_tokenizer_reads_chinese():
 
 def test_word_pieces_are_learnt_and_the_same_in_every_process():
     code = (
-        "import dao.learner; from dao.learner.vocabulary import train_tokenizer;"
+        "import dao.learner; from dao.learner.encoder.vocabulary import train_tokenizer;"
         f"print(train_tokenizer({ENGLISH!r}, 'wordpiece', 300, 64).backend_tokenizer.to_str())"
     )
     # The library's hash tables differ from process to process, whatever PYTHONHASHSEED says.

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from dao.learner.config import load_config
-from dao.learner.record import RunFolder
-from dao.learner.sizes import disk_bytes
+from dao.learner.inference.sizes import disk_bytes
+from dao.learner.settings.config import load_config
+from dao.learner.storage.record import RunFolder
 
 
 @pytest.mark.parametrize(

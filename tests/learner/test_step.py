@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from dao.errors import UserError
-from dao.learner.batching import Batch, micro_batches
-from dao.learner.config import load_config
-from dao.learner.step import StepRecord, parts_of, task_losses
-from dao.learner.weighting import Balanced, make_weighting
+from dao.learner.batches.batching import Batch, micro_batches
+from dao.learner.settings.config import load_config
+from dao.learner.training.step import StepRecord, parts_of, task_losses
+from dao.learner.weighting.weighting import Balanced, make_weighting
 
 ROWS = 13
 

@@ -10,9 +10,9 @@ import torch
 from sklearn.metrics import f1_score
 
 from dao.errors import UserError
+from dao.learner.inference.threshold_report import sweep_run, sweep_table
 from dao.learner.kinds.classification import Classification
-from dao.learner.threshold import Part, best_threshold, f1, sweep
-from dao.learner.threshold_report import sweep_run, sweep_table
+from dao.learner.scoring.threshold import Part, best_threshold, f1, sweep
 
 TRUE, FALSE = True, False
 

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from dao.learner import token_cache, tokens
-from dao.learner.config import Config, load_config
-from dao.learner.token_cache import TokenCache, cache_key, read_tokens, write_tokens
-from dao.learner.tokens import Tokens, cut_line, tokenize
+from dao.learner.batches import token_cache, tokens
+from dao.learner.batches.token_cache import TokenCache, cache_key, read_tokens, write_tokens
+from dao.learner.batches.tokens import Tokens, cut_line, tokenize
+from dao.learner.settings.config import Config, load_config
 
 TEXTS = ["profit rose", "", "profit rose sharply [EOS]", "loss"]
 

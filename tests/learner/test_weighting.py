@@ -11,12 +11,12 @@ import yaml
 from torch import Tensor, nn
 
 from dao.errors import UserError
-from dao.learner.config import load_config
-from dao.learner.decisive import completed, decisive
-from dao.learner.gradient_weighting import DualBalancing, GradNorm
-from dao.learner.record import RunFolder
-from dao.learner.weighting import Weighting, make_weighting
-from dao.learner.weighting_spec import Spec, parse_weighting
+from dao.learner.settings.config import load_config
+from dao.learner.settings.decisive import completed, decisive
+from dao.learner.settings.weighting_spec import Spec, parse_weighting
+from dao.learner.storage.record import RunFolder
+from dao.learner.weighting.gradient_weighting import DualBalancing, GradNorm
+from dao.learner.weighting.weighting import Weighting, make_weighting
 
 TASKS = ("cls", "reg")
 ALL = [

@@ -3,8 +3,8 @@
 import pytest
 
 from dao.errors import UserError
-from dao.learner.config import load_config
-from dao.learner.weighting_spec import folder_part, parse_weighting
+from dao.learner.settings.config import load_config
+from dao.learner.settings.weighting_spec import folder_part, parse_weighting
 
 TASKS = ("topic", "churn", "price-up")
 

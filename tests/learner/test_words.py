@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dao.errors import UserError
-from dao.learner.config import Config, load_config
-from dao.learner.decisive import check_settings, completed, decisive
-from dao.learner.experiment.grid import Cell, check_not_other
-from dao.learner.experiment.search import read_grid
-from dao.learner.record import RunFolder
-from dao.learner.words import read_yaml, settled
+from dao.learner.basics.words import read_yaml, settled
+from dao.learner.experiment.grid.grid import Cell, check_not_other
+from dao.learner.experiment.grid.search import read_grid
+from dao.learner.settings.config import Config, load_config
+from dao.learner.settings.decisive import check_settings, completed, decisive
+from dao.learner.storage.record import RunFolder
 
 WORDS = [
     "NO", "no", "Yes", "on", "off", "y", "010", "0o10", "0x10", "12:30", "1_000", "1e3",
@@ -202,7 +202,7 @@ def test_a_run_that_began_before_is_resumed():
     ],
 )
 def test_a_grid_takes_keys_at_any_depth(option: str, values: list):
-    from dao.learner.experiment.search import FIXED, read_grid
+    from dao.learner.experiment.grid.search import FIXED, read_grid
 
     key = option.partition("=")[0]
     if any(key == name or key.startswith(f"{name}.") for name in FIXED):

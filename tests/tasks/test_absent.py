@@ -8,13 +8,13 @@ import pytest
 from pyarrow import parquet
 
 from dao.errors import UserError
-from dao.learner.data_section import MISSING as SETTING
+from dao.learner.data.load import Columns, load, notes
+from dao.learner.data.reading.table import MISSING
+from dao.learner.data.unseen import load_unseen
 from dao.learner.kinds.classification import Classification
 from dao.learner.kinds.declared import task_settings
 from dao.learner.kinds.regression import Regression
-from tasks.data import Columns, load, notes
-from tasks.table import MISSING
-from tasks.unseen import load_unseen
+from dao.learner.settings.data_section import MISSING as SETTING
 
 BOTH = {name: task_settings(name, {}) for name in ("cls", "reg")}
 CLS = {"cls": BOTH["cls"]}

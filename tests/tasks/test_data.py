@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from dao.errors import UserError
+from dao.learner.data.load import Columns, Table, ceilings, check, fit, load, notes
 from dao.learner.kinds.declared import task_settings
-from tasks.data import Columns, Table, ceilings, check, fit, load, notes
 from tasks.synthetic import headlines, limits
 
 BOTH = {name: task_settings(name, {}) for name in ("cls", "reg")}

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from dao.errors import UserError
-from tasks.data import Columns, fit, load, notes
-from tasks.unseen import load_unseen
+from dao.learner.data.load import Columns, fit, load, notes
+from dao.learner.data.unseen import load_unseen
 
 
 def rows(header, *columns, splits=()):

@@ -1,9 +1,9 @@
 """Notes on the data and the tasks stay short with many tasks."""
 
+from dao.learner.data.report import notes
 from dao.learner.kinds.binary import Binary
 from dao.learner.kinds.ordinal import Ordinal
 from dao.learner.kinds.told import notes_of_tasks
-from tasks.report import notes
 
 
 def report_of(tasks: list[str]) -> dict:

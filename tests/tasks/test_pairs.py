@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 
 from dao.errors import UserError
-from dao.learner.config import load_config
-from dao.learner.kinds.text import normalised, word_pattern
-from dao.learner.pairs import join, split
-from tasks.data import Table, load, notes
-from tasks.table import Columns
-from tasks.unseen import load_unseen, read_texts
+from dao.learner.basics.pairs import join, split
+from dao.learner.data.load import Table, load, notes
+from dao.learner.data.reading.table import Columns
+from dao.learner.data.unseen import load_unseen, read_texts
+from dao.learner.kinds.parts.text import normalised, word_pattern
+from dao.learner.settings.config import load_config
 
 ROWS = [
     ("a man sleeps", "he is awake", "no", "train"),
@@ -102,7 +102,7 @@ def test_the_separator_in_a_single_text_is_a_character_like_any_other(tmp_path: 
 
 
 def test_new_pairs_are_read_as_those_of_training(tmp_path: Path):
-    from tasks.data import fit
+    from dao.learner.data.load import fit
 
     source = write(tmp_path)
     tasks = fit(read(source))

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from dao.learner.data.load import Columns, fit, load
 from dao.learner.kinds.declared import task_settings
-from tasks.data import Columns, fit, load
 
 BOTH = {name: task_settings(name, {}) for name in ("cls", "reg")}
 DEFAULT = Path(__file__).parents[2].parent / "shared" / "data"

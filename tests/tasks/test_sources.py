@@ -8,13 +8,13 @@ import pytest
 from pyarrow import parquet
 
 from dao.errors import UserError
-from dao.learner.config import load_config
+from dao.learner.data.load import load
+from dao.learner.data.reading.sources import read
+from dao.learner.data.reading.table import Columns
+from dao.learner.data.unseen import load_unseen, read_texts
 from dao.learner.kinds.classification import Classification
 from dao.learner.kinds.declared import task_settings
-from tasks.data import load
-from tasks.sources import read
-from tasks.table import Columns
-from tasks.unseen import load_unseen, read_texts
+from dao.learner.settings.config import load_config
 from train import load_table
 
 ROWS = {"text": ["Profit, rose", 'He said "no"'], "label": ["up", ""], "score": ["0.5", "nan"]}

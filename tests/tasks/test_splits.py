@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 
 from dao.errors import UserError
+from dao.learner.data.reading.standard import parse_split
+from dao.learner.data.splits import group_key, make_splits
 from dao.learner.kinds import Task
 from dao.learner.kinds.classification import Classification
+from dao.learner.kinds.parts.text import _key_parts, former_key
 from dao.learner.kinds.regression import Regression
-from dao.learner.kinds.text import _key_parts, former_key
-from tasks.splits import group_key, make_splits
-from tasks.standard import parse_split
 
 CLS: dict[str, type[Task]] = {"cls": Classification}
 BOTH = {**CLS, "reg": Regression}

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dao.learner.experiment.results_csv import _cell
-from dao.learner.files import csv_text
-from dao.learner.spreadsheets import guarded, is_guarded, predicted_columns, unguarded
-from tasks.formats import FORMATS
-from tasks.table import Columns
+from dao.learner.basics.spreadsheets import guarded, is_guarded, predicted_columns, unguarded
+from dao.learner.data.reading.formats import FORMATS
+from dao.learner.data.reading.table import Columns
+from dao.learner.experiment.report.results_csv import _cell
+from dao.learner.storage.files import csv_text
 
 NASTY = ["+", "-", "'+", "''+", "'", "=1+1", "'=1+1", "-4", "'-4", "+x", "'+x", "@a", "'@a",
          "'tis", "\t=1", "\r=1", "=", "@",

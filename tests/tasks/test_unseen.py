@@ -6,15 +6,15 @@ import pandas as pd
 import pytest
 
 from dao.errors import UserError
+from dao.learner.data import unseen
+from dao.learner.data.load import load
+from dao.learner.data.reading.sources import read
+from dao.learner.data.reading.standard import parse_prose
+from dao.learner.data.reading.table import Columns
+from dao.learner.data.unseen import load_unseen, overlap, read_texts
 from dao.learner.kinds.classification import Classification
 from dao.learner.kinds.declared import task_settings
 from dao.learner.kinds.regression import Regression
-from tasks import unseen
-from tasks.data import load
-from tasks.sources import read
-from tasks.standard import parse_prose
-from tasks.table import Columns
-from tasks.unseen import load_unseen, overlap, read_texts
 
 CLS = {"cls": Classification("cls", "label", ["down", "up"])}
 BOTH = {**CLS, "reg": Regression("reg", "score")}

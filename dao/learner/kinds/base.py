@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dao.learner.frozen import Settings
-from dao.learner.kinds.figures import Figure, bounded
-from dao.learner.kinds.targets import SPLITS, code_of, parse_all
+from dao.learner.basics.frozen import Settings
+from dao.learner.kinds.parts.figures import Figure, bounded
+from dao.learner.kinds.parts.targets import SPLITS, code_of, parse_all
 
 __all__ = [
     "SPLITS",

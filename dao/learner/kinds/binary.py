@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dao.errors import UserError
-from dao.learner.kinds import baselines
+from dao.learner.basics.wording import listed
 from dao.learner.kinds.base import (
     Array,
     Labelled,
@@ -30,11 +30,11 @@ from dao.learner.kinds.base import (
     Task,
     TaskSettings,
 )
-from dao.learner.kinds.cells import named, natural, parse_name, parse_number
-from dao.learner.kinds.figures import Figure
-from dao.learner.kinds.targets import refuse_unseen
-from dao.learner.kinds.thresholds import Thresholded, best_threshold, probabilities
-from dao.learner.wording import listed
+from dao.learner.kinds.parts import baselines
+from dao.learner.kinds.parts.cells import named, natural, parse_name, parse_number
+from dao.learner.kinds.parts.figures import Figure
+from dao.learner.kinds.parts.targets import refuse_unseen
+from dao.learner.kinds.parts.thresholds import Thresholded, best_threshold, probabilities
 
 __all__ = ["Binary", "BinarySettings"]
 

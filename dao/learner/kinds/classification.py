@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from dao.errors import UserError
-from dao.learner.kinds import baselines, rare
 from dao.learner.kinds.base import (
     Array,
     Labelled,
@@ -20,14 +19,15 @@ from dao.learner.kinds.base import (
     Task,
     TaskSettings,
 )
-from dao.learner.kinds.cells import named, natural, parse_name, parse_number
-from dao.learner.kinds.class_figures import class_figures
-from dao.learner.kinds.class_losses import class_weights as weights_of
-from dao.learner.kinds.class_losses import focal_loss, loss_notes
-from dao.learner.kinds.cuts import class_names, classes_of, thresholds_of
-from dao.learner.kinds.figures import Figure
-from dao.learner.kinds.targets import refuse_unseen
-from dao.learner.kinds.thresholds import Thresholded
+from dao.learner.kinds.parts import baselines, rare
+from dao.learner.kinds.parts.cells import named, natural, parse_name, parse_number
+from dao.learner.kinds.parts.class_figures import class_figures
+from dao.learner.kinds.parts.class_losses import class_weights as weights_of
+from dao.learner.kinds.parts.class_losses import focal_loss, loss_notes
+from dao.learner.kinds.parts.cuts import class_names, classes_of, thresholds_of
+from dao.learner.kinds.parts.figures import Figure
+from dao.learner.kinds.parts.targets import refuse_unseen
+from dao.learner.kinds.parts.thresholds import Thresholded
 
 __all__ = ["Classification", "ClassificationSettings"]
 

@@ -11,10 +11,10 @@ from pydantic import ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from torch import nn
 
+from dao.learner.basics.wording import listed, shown
+from dao.learner.basics.words import Typed, Word, as_text, settled, settled_fields
 from dao.learner.kinds import KINDS
 from dao.learner.kinds.base import TaskSettings
-from dao.learner.wording import listed, shown
-from dao.learner.words import Typed, Word, as_text, settled, settled_fields
 
 __all__ = [
     "BUILT_IN",

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dao.errors import UserError
-from dao.learner.kinds import baselines
+from dao.learner.basics.wording import count, listed, shown
 from dao.learner.kinds.base import (
     SPLITS,
     Array,
@@ -24,11 +24,11 @@ from dao.learner.kinds.base import (
     Task,
     TaskSettings,
 )
-from dao.learner.kinds.cells import natural, parse_name
-from dao.learner.kinds.figures import Figure
-from dao.learner.kinds.targets import code_of, parse_all, refuse_unseen
-from dao.learner.kinds.thresholds import probabilities
-from dao.learner.wording import count, listed, shown
+from dao.learner.kinds.parts import baselines
+from dao.learner.kinds.parts.cells import natural, parse_name
+from dao.learner.kinds.parts.figures import Figure
+from dao.learner.kinds.parts.targets import code_of, parse_all, refuse_unseen
+from dao.learner.kinds.parts.thresholds import probabilities
 
 __all__ = ["Multilabel", "MultilabelSettings", "split_labels"]
 

@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from dao.errors import UserError
-from dao.learner.kinds import baselines
+from dao.learner.basics.wording import count, listed, shown
 from dao.learner.kinds.base import SPLITS, Array, Labelled, Recoding, Task, TaskSettings
-from dao.learner.kinds.cells import named, natural, parse_name, parse_number
-from dao.learner.kinds.figures import Figure
-from dao.learner.kinds.targets import refuse_unseen
-from dao.learner.wording import count, listed, shown
+from dao.learner.kinds.parts import baselines
+from dao.learner.kinds.parts.cells import named, natural, parse_name, parse_number
+from dao.learner.kinds.parts.figures import Figure
+from dao.learner.kinds.parts.targets import refuse_unseen
 
 __all__ = ["Ordinal", "OrdinalSettings"]
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dao.errors import UserError
-from dao.learner.kinds.cells import natural, parse_name, parse_number
+from dao.learner.basics.wording import count, listed, shown
 from dao.learner.kinds.multilabel import split_labels
-from dao.learner.wording import count, listed, shown
+from dao.learner.kinds.parts.cells import natural, parse_name, parse_number
 
 __all__ = ["RULE", "Proposal", "propose"]
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from dao.learner.kinds import KINDS, Task
 from dao.learner.kinds.base import TaskSettings
 from dao.learner.kinds.declared import BUILT_IN
-from dao.learner.kinds.figures import Figure, bounded, weighted_mean
+from dao.learner.kinds.parts.figures import Figure, bounded, weighted_mean
 from dao.learner.kinds.regression import Regression
 
 __all__ = ["Recorded", "headlines", "recorded_tasks", "restored_tasks", "selection"]

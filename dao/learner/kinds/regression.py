@@ -14,11 +14,11 @@ from torch.nn import functional
 
 from dao.data_weights import label_density_weights
 from dao.errors import UserError
-from dao.learner.kinds import baselines
 from dao.learner.kinds.base import Array, Labelled, Recoding, Task, TaskSettings
-from dao.learner.kinds.cells import parse_number
-from dao.learner.kinds.figures import Figure
-from dao.learner.kinds.targets import parse_all
+from dao.learner.kinds.parts import baselines
+from dao.learner.kinds.parts.cells import parse_number
+from dao.learner.kinds.parts.figures import Figure
+from dao.learner.kinds.parts.targets import parse_all
 
 __all__ = ["Regression", "RegressionSettings"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from dao.learner.basics.wording import listed
 from dao.learner.kinds.base import Task
-from dao.learner.wording import listed
 
 __all__ = ["notes_of_tasks"]
 

@@ -1,0 +1,1 @@
+"""Texts to tensors: token ids once, batches of similar length, rows packed into lines."""

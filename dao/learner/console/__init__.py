@@ -1,0 +1,1 @@
+"""What a person reads: tables, progress, the model card, errors in one line."""

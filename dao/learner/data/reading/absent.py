@@ -1,0 +1,115 @@
+"""Cells that stand for nothing, values that may do so, and labels that are no classes."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import pandas as pd
+
+from dao.errors import UserError
+from dao.learner.basics.wording import count, shown
+from dao.learner.data.reading.filters import one_of
+from dao.learner.data.reading.table import Columns
+
+__all__ = ["DOUBTFUL", "Missing", "doubts", "refuse_no_classes"]
+
+DOUBTFUL = ("na", "null", "none", "nil", "-", "--", "?", "n/a", "nan", "missing")
+"""Words that are a class in some tables and nothing in others, in lower case."""
+DECIMAL = re.compile(r"[+-]?\d*\.\d+([eE][+-]?\d+)?|[+-]?\d+[eE]-\d+")
+WHOLE = re.compile(r"[+-]?\d+")
+MANY = 20  # classes above which a column is looked at for being none
+
+
+class Missing:
+    """Tells cells that stand for nothing, and counts them.
+
+    Args:
+        words: What such a cell holds beside nothing at all; numbers count as numbers.
+
+    Example:
+        >>> missing = Missing(["N/A", "-999"])
+        >>> [missing("score", cell) for cell in ("N/A", -999.0, "0", "", "none")]
+        [True, True, False, False, False]
+        >>> missing.counts
+        {'score': {'N/A': 1, '-999.0': 1}}
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.counts: dict[str, dict[str, int]] = {}
+        self._is_one: Callable[[object], bool] = one_of([word for word in words if word])
+        self._nan = any(word.lower() == "nan" for word in words)
+
+    def __call__(self, column: str, cell: object) -> bool:
+        """Whether a cell of a column holds one of the words."""
+        if cell is None or isinstance(cell, list | dict | bytes):
+            return False
+        if not (self._nan if cell != cell else self._is_one(cell)):
+            return False
+        found = self.counts.setdefault(column, {})
+        word = str(cell).strip()
+        found[word] = found.get(word, 0) + 1
+        return True
+
+
+def doubts(task: str, targets: Mapping[str, float]) -> list[str]:
+    """What is odd about the classes of a task, in lines for a person.
+
+    Example:
+        >>> doubts("cls", {"none": 2, "up": 9})
+        ['cls: `none` counts as a class, of 2 rows; if it means missing, add it to data.missing']
+    """
+    if not all(isinstance(rows, int) for rows in targets.values()):
+        return []
+    lines = [
+        f"{task}: `{name}` counts as a class, of {count(int(rows))}; if it means missing, add it "
+        f"to data.missing"
+        for name, rows in targets.items()
+        if name.lower() in DOUBTFUL
+    ]
+    if len(targets) > MANY and _decimals(list(targets)):
+        lines.append(
+            f"{task}: its {len(targets)} classes are numbers with decimals; if they are scores, "
+            f"learn them with --tasks {task}:regression"
+        )
+    return lines
+
+
+def refuse_no_classes(frame: pd.DataFrame, columns: Columns, task: str) -> None:
+    """Refuse a label column that names a class of its own for nearly every text.
+
+    Args:
+        frame: Rows with the columns `text` and that of the task.
+        columns: The user's names.
+        task: Name of the task.
+
+    Raises:
+        UserError: The column looks like a score, an identifier or free text.
+    """
+    labelled = frame[["text", task]].dropna().drop_duplicates()
+    rows = Counter(labelled[task].tolist())
+    texts, single = labelled["text"].nunique(), sum(number == 1 for number in rows.values())
+    decimals = _decimals(list(rows))
+    if len(rows) <= MANY or texts >= 2 * len(rows) or not (decimals or single >= 0.9 * len(rows)):
+        return
+    name, example = columns.column(task), next(iter(rows))
+    if decimals:
+        kind = f"numbers with decimals such as {example}, which look like a score"
+        advice = f"Learn them with --tasks {task}:regression {task}.column={name}, or cut them "
+        advice += f"into classes with {task}.column={name} {task}.cut=3."
+    elif all(map(WHOLE.fullmatch, rows)):
+        kind = f"numbers such as {example}, which look like a score or an identifier"
+        advice = f"Learn a score with --tasks {task}:regression {task}.column={name}, or "
+        advice += columns.advice([task])
+    else:
+        kind = f"such as {shown(example)}, which look like an identifier or free text"
+        advice = f"Name the column of the classes with {task}.column=COLUMN."
+    raise UserError(
+        f"`{name}` should name classes that several texts share. Found {len(rows)} different "
+        f"values for {count(texts, 'text')}, {kind}. {advice}"
+    )
+
+
+def _decimals(names: Sequence[str]) -> bool:
+    """Whether these are numbers, some of them not whole."""
+    numbers = all(DECIMAL.fullmatch(name) or WHOLE.fullmatch(name) for name in names)
+    return numbers and any(map(DECIMAL.fullmatch, names))

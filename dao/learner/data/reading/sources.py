@@ -1,0 +1,146 @@
+"""One source, a file or a hub data set, as a frame of plain Python values."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+
+from dao.errors import UserError
+from dao.learner.data.reading.formats import FORMATS, Rows, as_columns
+from dao.learner.data.reading.hints import headless, not_decoded
+from dao.learner.data.reading.table import Columns
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+__all__ = ["SEPARATED", "Raw", "read"]
+
+SEPARATED = (".csv", ".tsv")
+HUB_NAME = re.compile(r"[\w-]+(/[\w.-]+)?(:[\w.-]+)?")
+
+
+class Raw(NamedTuple):
+    """A source as it was read, uninterpreted.
+
+    Args:
+        source: Path or name of the data set.
+        frame: What it holds.
+        digest: SHA-256 of the file or of the hub's rows.
+        hub: Whether it came from the hub.
+    """
+
+    source: str
+    frame: pd.DataFrame
+    digest: str
+    hub: bool = False
+
+
+def read(source: str, columns: Columns) -> Raw:
+    """Read one source.
+
+    Args:
+        source: Path of a .csv, .tsv, .parquet, .json, .jsonl or .txt file (a sentence, `@` and
+            its label on each line), or a hub data set as `owner/name` or `owner/name:config`.
+        columns: Names for what carries none: the sentences and labels of a .txt file, and the
+            splits of a hub data set.
+
+    Raises:
+        UserError: The source is missing, empty, unreadable or of an unknown format.
+    """
+    path = Path(source)
+    hub = _is_hub_name(source) and not path.exists()
+    if hub:
+        rows = _hub(source, columns.split)
+        digest = hashlib.sha256(json.dumps(rows, default=str).encode()).hexdigest()
+    else:
+        content = _content(path)
+        rows = _parse(path, content, columns)
+        digest = hashlib.sha256(content).hexdigest()
+    frame = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in rows.items()})
+    if frame.empty:
+        raise UserError(f"{source} should have rows of data. Found none.")
+    return Raw(source, frame, digest, hub)
+
+
+def _is_hub_name(source: str) -> bool:
+    # The suffix tells owner/name-1.0 from folder/data.csv.
+    return Path(source).suffix.lower() not in FORMATS and bool(HUB_NAME.fullmatch(source))
+
+
+def _content(path: Path) -> bytes:
+    if path.is_dir():
+        raise UserError(f"{path} should be a file. Found a folder. Name one of the files in it.")
+    if not path.is_file():
+        raise UserError(
+            f"{path} should be a file or a hub data set (owner/name). Found nothing there, seen "
+            f"from {Path.cwd()}. Correct the path, or start from the folder it is relative to."
+        )
+    if path.suffix.lower() not in FORMATS:
+        found = path.suffix or "no suffix"
+        raise UserError(f"{path} should end in one of {', '.join(FORMATS)}. Found {found}.")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} should be readable. Found: {error.strerror}.") from None
+    if not content.strip():
+        raise UserError(f"{path} should have rows of data. Found an empty file.")
+    return content
+
+
+def _parse(path: Path, content: bytes, columns: Columns) -> Rows:
+    suffix = path.suffix.lower()
+    try:
+        return FORMATS[suffix](content, columns)
+    except UnicodeDecodeError as error:
+        hint = _first_line(suffix, content, columns)
+        raise UserError(not_decoded(path, error) + (hint and f" {hint}")) from None
+    except (ValueError, OSError) as error:  # what the parsers raise
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} should be valid {suffix[1:].upper()}. Found: {reason}.") from None
+
+
+def _first_line(suffix: str, content: bytes, columns: Columns) -> str:
+    """A hint at a missing header in a file that the encoding does not fit."""
+    if suffix not in SEPARATED:
+        return ""
+    try:
+        rows = FORMATS[suffix](content, replace(columns, encoding="latin-1"))
+    except ValueError:
+        return ""
+    return "" if columns.text in rows else headless(rows)
+
+
+def _hub(source: str, split_column: str) -> Rows:
+    import datasets
+
+    name, _, config = source.partition(":")
+    try:
+        loaded = datasets.load_dataset(name, config or None)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{source} should be a file or a hub data set. Found: {reason}. Without the hub, "
+            "download it as CSV, Parquet or JSON and give the path of that file."
+        ) from None
+    records = []
+    for split, data in loaded.items():
+        records += [{split_column: split, **row} for row in _named(data)]
+    return as_columns(records)
+
+
+def _named(data: Dataset) -> list[dict[str, Any]]:
+    """Rows of a hub split, with class names where the hub stores indices (-1: withheld)."""
+    rows: list[dict[str, Any]] = data.with_format(None).to_list()
+    for column, feature in data.features.items():
+        names = getattr(feature, "names", None)
+        if names:
+            for row in rows:
+                index = row[column]
+                row[column] = None if index is None or index < 0 else names[index]
+    return rows

@@ -1,0 +1,1 @@
+"""Artificial dendrites: grown by perforatedai, their controls, and the same in plain torch."""

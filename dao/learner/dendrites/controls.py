@@ -1,0 +1,157 @@
+"""The arms that dendrites and experts are compared with: what encoder is fair."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from peft.tuners.lora import LoraLayer
+from torch import nn
+from transformers import AutoModel
+
+from dao.errors import UserError
+from dao.learner.dendrites.targets import LOW_RANK, target_modules
+from dao.learner.encoder.encoder import (
+    Location,
+    add_lora,
+    attends_causally,
+    load_config_of,
+    load_tokenizer,
+    locate,
+    lora_config,
+)
+from dao.learner.encoder.limits import check_pairs, check_vocabulary, embeddings, token_limit
+from dao.learner.model.model import MultiTaskModel
+from dao.learner.model.router import Router, router_width
+from dao.learner.settings.config import Config
+from dao.learner.settings.sections import Encoder
+
+__all__ = ["added_parameters", "arm_encoder", "check_encoder", "meta_base"]
+
+
+def arm_encoder(cfg: Config, outputs: Mapping[str, int]) -> Encoder:
+    """The encoder's settings in the arm of `cfg`.
+
+    Dendrites on LoRA's matrices keep its products apart, so the arms that are compared with them
+    do so as well: otherwise their rounding would differ. Beside a whole layer they let it be. For
+    `capacity`, LoRA's rank is the lowest with which as many parameters train as with all the sets
+    of dendrites; alpha / r stays. Its heads then start from other random weights than those of the
+    other arms at the same seed, because LoRA draws more numbers before them. The same is done for
+    the single LoRA beside experts: it has at least the parameters of all of them and the router.
+
+    Args:
+        cfg: the run's settings.
+        outputs: head width per task.
+    """
+    if cfg.experts.control == "single":
+        return _with_rank(cfg.encoder, _single_rank(cfg))
+    if not cfg.dendrites.enabled:
+        return cfg.encoder
+    changed: dict[str, object] = {}
+    if cfg.dendrites.where not in ("heads", LOW_RANK):
+        changed["folded"] = False
+    if cfg.dendrites.control == "capacity":
+        rank = _capacity_rank(cfg, outputs)
+        changed |= _ranked(cfg.encoder, rank)
+    return cfg.encoder.model_copy(update={"lora": cfg.encoder.lora.model_copy(update=changed)})
+
+
+def _ranked(encoder: Encoder, rank: int) -> dict[str, object]:
+    return {"r": rank, "alpha": encoder.lora.alpha * rank / encoder.lora.r}
+
+
+def _with_rank(encoder: Encoder, rank: int) -> Encoder:
+    changed = _ranked(encoder, rank)
+    return encoder.model_copy(update={"lora": encoder.lora.model_copy(update=changed)})
+
+
+def _single_rank(cfg: Config) -> int:
+    """The lowest rank with which one LoRA has the parameters of all experts and of the router."""
+    base = meta_base(locate(cfg.encoder.name))
+    width = router_width(base, cfg.experts.router)
+    with torch.device("meta"):
+        router = sum(p.numel() for p in Router(width, len(cfg.experts.names)).parameters())
+    per_rank = _per_rank(add_lora(base, cfg.encoder.lora))
+    return int(len(cfg.experts.names) * cfg.encoder.lora.r + math.ceil(router / per_rank))
+
+
+def _per_rank(encoder: nn.Module) -> int:
+    layers: list[Any] = [module for module in encoder.modules() if isinstance(module, LoraLayer)]
+    return sum(layer.in_features + layer.out_features for layer in layers)
+
+
+def _capacity_rank(cfg: Config, outputs: Mapping[str, int]) -> int:
+    lora = cfg.encoder.lora
+    encoder = add_lora(meta_base(locate(cfg.encoder.name)), lora)
+    with torch.device("meta"):
+        model = MultiTaskModel(encoder, outputs, "mean", torch.float32)
+    targets = [model.get_submodule(name) for name in target_modules(model, cfg.dendrites.where)]
+    added = added_parameters(targets, cfg.dendrites.sets, cfg.dendrite_rank)
+    return int(lora.r + math.ceil(added / _per_rank(encoder)))
+
+
+def added_parameters(targets: Iterable[Any], sets: int, rank: int | None = None) -> int:
+    """Trainable parameters that so many dendrites on each linear layer come to, gates included.
+
+    Args:
+        targets: linear layers; with `rank`, those with LoRA.
+        sets: dendrites on each.
+        rank: of the dendrites; None where they are copies of their layers.
+    """
+    total = 0
+    for layer in targets:
+        pair = (layer.in_features + layer.out_features) * (rank or 0)
+        own = pair if rank else sum(p.numel() for p in layer.parameters())
+        total += sets * (own + layer.out_features) + layer.out_features * sets * (sets - 1) // 2
+    return total
+
+
+def check_encoder(
+    cfg: Encoder, *, ask_hub: bool = True, texts: Sequence[str] = (), pairs: bool = False
+) -> None:
+    """Refuse what the encoder that is named cannot be given, before its weights are read.
+
+    Nothing is said of one that is made from scratch, or may be, or without `ask_hub` is on the hub.
+
+    Raises:
+        UserError: there is no such model; as `lora_config`; `first` as the pooling of a causal
+            model, whose first token sees nothing else of the text; or a token of the `texts` that
+            the model has no embedding for; for texts that are `pairs`, as `check_pairs`.
+    """
+    if cfg.scratch.when == "always":
+        return
+    location = locate(cfg.name)
+    if location.origin == "hub" and (cfg.scratch.when == "offline" or not ask_hub):
+        return
+    try:
+        base = meta_base(location)
+    except UserError:
+        raise
+    except Exception:
+        return  # a foreign configuration can break any constructor; loading says what is wrong
+    if cfg.pooling == "first" and attends_causally(base):
+        raise UserError(
+            f"`encoder.pooling` should be last or mean with a model that reads from left to right. "
+            f"Found first, and the first token of {base.config.model_type} sees no other."
+        )
+    if cfg.tune == "lora":
+        lora_config(base, cfg.lora)
+    tokenizer = load_tokenizer(location)
+    limit = token_limit(cfg.max_length, tokenizer, base)
+    if pairs:
+        check_pairs(tokenizer, base, texts, limit)
+    check_vocabulary(tokenizer, embeddings(base), texts, limit, pairs=pairs)
+
+
+def meta_base(location: Location) -> Any:  # noqa: ANN401
+    """An encoder without its weights, for its names and shapes.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    config = load_config_of(location)
+    with torch.device("meta"):
+        model: Any = AutoModel.from_config(config, trust_remote_code=False)
+    return model.get_encoder() if model.config.is_encoder_decoder else model

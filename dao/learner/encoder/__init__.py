@@ -1,0 +1,1 @@
+"""Any Hugging Face text encoder: found, quantised, adapted by LoRA, or made from scratch."""

@@ -1,0 +1,1 @@
+"""Finished runs to statistics: comparable runs, differences, intervals, verdicts."""

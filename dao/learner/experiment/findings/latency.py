@@ -1,0 +1,95 @@
+"""How long the model of each arm takes for one text, measured side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from statistics import median
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from dao.learner.batches.batching import collate
+from dao.learner.experiment.findings.runs import Run
+from dao.learner.inference.predictor import Predictor, pick_device, reload
+from dao.learner.model.model import HEADS
+from dao.learner.storage.record import RunFolder
+
+__all__ = ["in_turns", "latencies"]
+
+TEXTS = 50
+
+
+def latencies(runs: Mapping[str, Run]) -> dict[str, float]:
+    """Milliseconds per text and arm, from token ids to outputs, of the models as they were trained.
+
+    Two models are in memory at a time: the first arm's and another's, which take turns over 50
+    test texts, so that other load on the machine meets both alike. The first arm's figure is its
+    median; another's is that times the median ratio.
+
+    Args:
+        runs: one per arm, of one seed.
+
+    Returns:
+        Nothing where a run's weights are not there any more.
+    """
+    if not runs or not all((run.path / HEADS).is_file() for run in runs.values()):
+        return {}
+    first, *others = runs
+    base = _model(runs[first])
+    inputs = _inputs(runs[first], base)
+    seconds: list[float] = []
+    ratios: dict[str, float] = {}
+    for arm in others:
+        own, found = in_turns([_runner(base), _runner(_model(runs[arm]))], inputs)
+        seconds += own
+        ratios[arm] = median(b / a for a, b in zip(own, found, strict=True))
+    seconds = seconds or in_turns([_runner(base)], inputs)[0]
+    typical = 1000 * median(seconds)
+    return {first: typical, **{arm: typical * ratio for arm, ratio in ratios.items()}}
+
+
+def in_turns(
+    runners: list[Callable[[tuple[Tensor, Tensor]], object]], inputs: list[tuple[Tensor, Tensor]]
+) -> list[list[float]]:
+    """Seconds of every runner for every input, in turn and forth and back; a pass warms up."""
+    seconds: list[list[float]] = [[] for _ in runners]
+    for timed in (False, True):
+        for i, given in enumerate(inputs):
+            turns = list(zip(runners, seconds, strict=True))
+            for run, taken in turns[:: -1 if i % 2 else 1]:
+                began = time.perf_counter()
+                run(given)
+                if timed:
+                    taken.append(time.perf_counter() - began)
+    return seconds
+
+
+def _model(run: Run) -> Predictor:
+    with safe_open(run.path / HEADS, "pt") as heads:
+        widths: dict[str, int] = {
+            task: heads.get_slice(f"{task}.bias").get_shape()[0] for task in run.config.tasks
+        }
+    predictor = reload(RunFolder(run.path), widths, pick_device(run.config.device))
+    predictor.model.eval()
+    return predictor
+
+
+def _inputs(run: Run, predictor: Predictor) -> list[tuple[Tensor, Tensor]]:
+    rows = run.predictions
+    chosen = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, TEXTS).astype(int))]
+    examples = predictor.examples(chosen, {})
+    device = predictor.model.device
+    batches = (collate(examples, (i,), predictor.pad, device) for i in range(len(chosen)))
+    return [(batch.input_ids, batch.attention_mask) for batch in batches]
+
+
+def _runner(predictor: Predictor) -> Callable[[tuple[Tensor, Tensor]], object]:
+    def run(given: tuple[Tensor, Tensor]) -> object:
+        with torch.no_grad():
+            # Outputs on the CPU are outputs that are there.
+            return [output.cpu() for output in predictor.model(*given).values()]
+
+    return run

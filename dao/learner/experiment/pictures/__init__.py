@@ -1,0 +1,1 @@
+"""Findings to figures: effects, training curves, predictions."""

@@ -1,0 +1,233 @@
+"""Figures of the test predictions: confusions, scores and calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from sklearn.metrics import confusion_matrix
+
+from dao.learner.basics.numbers import number
+from dao.learner.experiment.findings.runs import Run
+from dao.learner.experiment.pictures.figures import INK, Panel, arm_style
+
+__all__ = [
+    "Reliability",
+    "calibration",
+    "calibration_panel",
+    "confusion_panel",
+    "labels_panel",
+    "reliability",
+    "score_panel",
+]
+
+BINS = 10
+NUMBERED = 12  # classes up to which a cell has room for its count
+LABELS = 20  # bars of a picture
+SHORTENED = 16  # characters of a class name on an axis
+
+
+def confusion_panel(arm: str, runs: Sequence[Run], task: str) -> Panel | None:
+    """Classes called what, all seeds together; None without predictions."""
+    classes = _classes(runs, task)
+    rows = _pooled(runs, [f"{task}_target", task])
+    if not classes or rows.empty:
+        return None
+    counts = confusion_matrix(rows[f"{task}_target"], rows[task], labels=classes)
+    right = int(np.trace(counts))
+    told = f"{right} of {counts.sum()} right over {_seeds(runs)}"
+    return Panel(
+        partial(_draw_confusion, counts=counts, classes=classes, title=f"{task}: {arm}"),
+        f"Confusion matrix of {task}, {arm}: {told}.",
+        (4.3, 3.9),
+    )
+
+
+def _seeds(runs: Sequence[Run]) -> str:
+    return f"{len(runs)} seed{'' if len(runs) == 1 else 's'}"
+
+
+def _draw_confusion(axes: Axes, counts: np.ndarray, classes: Sequence[str], title: str) -> None:
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.figure.colorbar(image, ax=axes, shrink=0.75, label="share of the true class")
+    if len(classes) <= NUMBERED:
+        for (row, column), count in np.ndenumerate(counts):
+            dark = shares[row, column] > 0.5
+            axes.text(
+                column, row, f"{count:,}", ha="center", va="center",
+                color="#ffffff" if dark else "#101010",
+            )  # fmt: skip
+    names = [_short(name) for name in classes]
+    axes.set_xticks(range(len(names)), names, rotation=35, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.grid(visible=False)
+    axes.set_title(title)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= SHORTENED else f"{name[: SHORTENED - 1]}…"
+
+
+def score_panel(arm: str, runs: Sequence[Run], task: str) -> Panel | None:
+    """Predicted against true score, all seeds together; None without predictions."""
+    rows = _pooled(runs, [f"{task}_target", task])
+    if rows.empty:
+        return None
+    actual, predicted = (rows[c].astype(float).to_numpy() for c in (f"{task}_target", task))
+    error = float(np.mean((actual - predicted) ** 2))
+    return Panel(
+        partial(_draw_scores, actual=actual, predicted=predicted, title=f"{task}: {arm}"),
+        f"Predicted against true score of {task}, {arm}, {len(rows):,} predictions over "
+        f"{_seeds(runs)}; mean squared error {number(error)}.",
+        (4.3, 4.0),
+    )
+
+
+def _draw_scores(axes: Axes, actual: np.ndarray, predicted: np.ndarray, title: str) -> None:
+    # As pixels: thousands of vector points would only make the page heavy.
+    axes.scatter(actual, predicted, s=11, alpha=0.5, color="#0072B2", linewidths=0, rasterized=True)
+    both = np.concatenate([actual, predicted])
+    ends = [both.min(), both.max()]
+    axes.plot(ends, ends, color=INK, linewidth=1, linestyle="--", label="predicted = true")
+    axes.set_title(title)
+    axes.locator_params(nbins=6)
+    axes.set_xlabel("true score (unit of the data)")
+    axes.set_ylabel("predicted score (unit of the data)")
+
+
+def labels_panel(arm: str, runs: Sequence[Run], task: str) -> Panel | None:
+    """F1 of each label of a task, mean over seeds, the frequent ones first; None without any."""
+    tables = [run.metrics["splits"]["test"].get(task, {}).get("per_label") for run in runs]
+    known = [table for table in tables if table]
+    if not known:
+        return None
+    names = sorted(known[0], key=lambda name: (-known[0][name]["support"], name))[:LABELS]
+    f1 = {name: float(np.mean([table[name]["f1"] for table in known])) for name in names}
+    rows = {name: int(known[0][name]["support"]) for name in names}
+    told = "; ".join(f"{name} {value:.3f}" for name, value in f1.items())
+    return Panel(
+        partial(_draw_labels, f1=f1, rows=rows, title=f"{task}: {arm}", arm=arm),
+        f"F1 of the labels of {task}, {arm}. {told}.",
+        (4.3, 1.2 + 0.22 * max(6, len(names))),
+    )
+
+
+def _draw_labels(
+    axes: Axes, f1: dict[str, float], rows: dict[str, int], title: str, arm: str
+) -> None:
+    axes.barh(range(len(f1)), list(f1.values()), color=arm_style(arm)["color"], height=0.65)
+    axes.set_yticks(range(len(f1)), [f"{_short(name)} ({rows[name]:,})" for name in f1])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.grid(axis="y", visible=False)
+    axes.set_title(title)
+    axes.set_xlabel("F1")
+    axes.set_ylabel("label (test rows)")
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How often the predicted class is right, by how probable the model called it.
+
+    Attributes:
+        confidence: mean probability of the predicted class, per bin that has rows.
+        accuracy: share of right predictions in the same bins.
+        count: rows in the same bins.
+        ece: expected calibration error, the mean of |accuracy - confidence| weighted by count.
+    """
+
+    confidence: np.ndarray
+    accuracy: np.ndarray
+    count: np.ndarray
+    ece: float
+
+
+def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> Reliability:
+    """Bin predictions by confidence, in bins of equal width (Guo et al. 2017, arXiv 1706.04599).
+
+    Args:
+        confidence: probability of the predicted class, one per row.
+        correct: whether the class was right.
+        bins: number of bins between 0 and 1.
+
+    >>> reliability(np.array([0.9, 0.8, 0.6, 0.7]), np.array([1, 1, 0, 1]), bins=2).ece
+    0.0
+    """
+    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    count = np.bincount(place, minlength=bins)
+    used = count > 0
+    mean = np.bincount(place, confidence, bins)[used] / count[used]
+    right = np.bincount(place, correct.astype(float), bins)[used] / count[used]
+    ece = float(np.sum(count[used] * np.abs(right - mean)) / max(len(confidence), 1))
+    return Reliability(mean, right, count[used], round(ece, 12))
+
+
+def calibration(runs: Sequence[Run], task: str) -> Reliability | None:
+    """The reliability of an arm's class probabilities, all seeds together."""
+    classes = _classes(runs, task)
+    columns = [f"{task}_p_{name}" for name in classes]
+    rows = _pooled(runs, [f"{task}_target", task, *columns])
+    if not classes or rows.empty:
+        return None
+    called = [classes.index(name) for name in rows[task]]  # not always the most probable
+    confidence = rows[columns].to_numpy(dtype=float)[range(len(rows)), called]
+    return reliability(confidence, (rows[task] == rows[f"{task}_target"]).to_numpy())
+
+
+def calibration_panel(found: dict[str, Reliability], task: str) -> Panel:
+    """Share of right predictions of a task against confidence, one line per arm."""
+    told = "; ".join(f"{a} ECE {number(r.ece)}" for a, r in found.items())
+    return Panel(
+        partial(_draw_calibration, found=found, title=f"{task}: calibration"),
+        f"{task}: reliability of the predicted class's probability. {told}.",
+        (4.3, 4.0),
+    )
+
+
+def _draw_calibration(axes: Axes, found: dict[str, Reliability], title: str) -> None:
+    axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=(0, (1, 2)), label="calibrated")
+    for arm, curve in found.items():
+        style = arm_style(arm)
+        size = 12 + 120 * curve.count / curve.count.sum()
+        marker = style.pop("marker")
+        axes.plot(curve.confidence, curve.accuracy, **style)
+        axes.scatter(
+            curve.confidence,
+            curve.accuracy,
+            s=size,
+            color=style["color"],
+            marker=marker,
+            label=arm,
+        )
+    axes.set_xlim(0, 1.02)
+    axes.set_ylim(0, 1.02)
+    axes.set_title(title)
+    axes.set_xlabel("probability of the predicted class (share)")
+    axes.set_ylabel("right predictions (share)")
+
+
+def _classes(runs: Sequence[Run], task: str) -> list[str]:
+    prefix = f"{task}_p_"
+    for run in runs:
+        if not run.predictions.empty:
+            return [c.removeprefix(prefix) for c in run.predictions if c.startswith(prefix)]
+    return []
+
+
+def _pooled(runs: Sequence[Run], columns: Sequence[str]) -> pd.DataFrame:
+    """The rows of all runs that have a target."""
+    found: list[Any] = [
+        run.predictions[list(columns)] for run in runs if set(columns) <= set(run.predictions)
+    ]
+    if not found:
+        return pd.DataFrame()
+    rows = pd.concat(found, ignore_index=True)
+    return rows[rows[columns[0]].notna()]

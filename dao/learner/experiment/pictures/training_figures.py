@@ -1,0 +1,225 @@
+"""Figures of training: losses, validations with the growths, and what DAO did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from dao.learner.basics.numbers import number
+from dao.learner.experiment.findings.runs import Run, Runs, labels
+from dao.learner.experiment.pictures.figures import INK, NARROW, Panel, arm_style, task_style
+
+__all__ = ["dao_panels", "growth_marks", "loss_panels", "validation_panels"]
+
+BINS = 40  # points of a curve of losses; single steps are noise
+WIDE = (NARROW[0], 3.8)
+
+
+def loss_panels(runs: Runs, tasks: Iterable[str]) -> list[Panel]:
+    """Training loss of each task over the steps: per arm the mean over seeds, and their spread."""
+    panels = []
+    for task in tasks:
+        curves = {arm: _losses(seeds.values(), task) for arm, seeds in runs.items()}
+        if any(curves.values()):
+            panels.append(
+                _panel(f"Training loss of {task}", curves, "loss, as trained (no unit)", runs)
+            )
+    return panels
+
+
+def validation_panels(
+    runs: Runs, findings: Mapping[str, Any], metrics: Iterable[str]
+) -> list[Panel]:
+    """A figure of the validation split over the steps: per arm the mean over seeds and spread."""
+    panels = []
+    for metric in metrics:
+        about = findings["metrics"][metric]
+        curves = {
+            arm: _validated(seeds.values(), about["task"], about["key"])
+            for arm, seeds in runs.items()
+            if about["task"] is not None or arm not in findings["tasks"]
+        }
+        if any(curves.values()):
+            name = f"{about['label']} ({about['unit']})"
+            panels.append(_panel(f"Validation: {about['label']}", curves, name, runs))
+    return panels
+
+
+class Point(NamedTuple):
+    """A step with the mean over seeds and their standard deviation, None for one seed alone."""
+
+    step: float
+    mean: float
+    deviation: float | None
+
+
+Curve = Sequence[Point]
+
+
+def _panel(title: str, curves: Mapping[str, Curve], name: str, runs: Runs) -> Panel:
+    shown = {arm: curve for arm, curve in curves.items() if curve}
+    names = labels(runs)
+    told = "; ".join(f"{names[a]} ends at {number(curve[-1].mean)}" for a, curve in shown.items())
+    marks = growth_marks({arm: runs[arm] for arm in shown})
+    marked = "".join(
+        f" {words[0].upper()}{words[1:]}: after step {', '.join(map(str, steps))}."
+        for words, steps in marks.items()
+    )
+    return Panel(
+        partial(_draw_curves, curves=shown, name=name, title=title, marks=marks, names=names),
+        f"{title} over training steps. {told}.{marked}",
+        WIDE,
+    )
+
+
+def growth_marks(runs: Runs) -> dict[str, list[int]]:
+    """Where sets of dendrites were added, or the control did what a growth does besides.
+
+    Arms with the same steps share an entry, which names them unless they are all of `runs`.
+
+    Returns:
+        What happened, and in which arms, to its steps.
+    """
+    arms_at: dict[tuple[int, ...], list[str]] = {}
+    for arm, seeds in runs.items():
+        steps = {row["step"] for r in seeds.values() for row in r.validations if row.get("grown")}
+        if steps:
+            arms_at.setdefault(tuple(sorted(steps)), []).append(arm)
+    return {_words(arms, runs): list(steps) for steps, arms in arms_at.items()}
+
+
+def _words(arms: Sequence[str], runs: Runs) -> str:
+    grown = {run.config.dendrites.grown for arm in arms for run in runs[arm].values()}
+    what = "growth or restart" if len(grown) > 1 else "growth" if True in grown else "restart"
+    names = labels(runs)
+    others = [names[arm] for arm in runs if arm not in arms]
+    if not others:
+        return what
+    named = ", ".join(names[arm] for arm in arms) if len(arms) <= len(others) else None
+    return f"{what} in {named or 'all but ' + ', '.join(others)}"
+
+
+def _draw_curves(
+    axes: Axes,
+    curves: Mapping[str, Curve],
+    name: str,
+    title: str,
+    marks: Mapping[str, Sequence[int]],
+    names: Mapping[str, str],
+) -> None:
+    banded = False
+    for arm, curve in curves.items():
+        style = arm_style(arm)
+        marker = style.pop("marker") if len(curve) < BINS // 2 else style.pop("marker") and None
+        axes.plot([p.step for p in curve], [p.mean for p in curve], marker=marker,
+                  label=names[arm], **style)  # fmt: skip
+        known = [(p.step, p.mean - d, p.mean + d) for p in curve if (d := p.deviation) is not None]
+        if known:
+            places, low, high = zip(*known, strict=True)
+            axes.fill_between(places, low, high, color=style["color"], alpha=0.15, linewidth=0)
+            banded = True
+    for index, (words, steps) in enumerate(marks.items()):
+        for step in steps:
+            dashes = (2 + 2 * index, 2)  # arms that grow elsewhere have longer dashes
+            axes.axvline(step, color=INK, linewidth=1, dashes=dashes, label=words)
+    axes.locator_params(axis="x", nbins=6, integer=True)
+    axes.set_title(title)
+    band = "\nband: mean \N{PLUS-MINUS SIGN} standard deviation over seeds" if banded else ""
+    axes.set_xlabel(f"optimizer step{band}")
+    axes.set_ylabel(name)
+
+
+def _validated(runs: Iterable[Run], task: str | None, key: str) -> list[Point]:
+    """The first validation of all seeds, their second, and so on: their steps may differ."""
+    found: dict[int, list[tuple[float, float]]] = {}
+    for run in runs:
+        for index, row in enumerate(run.validations):
+            value = row.get("score") if task is None else row["metrics"].get(task, {}).get(key)
+            if value is not None:
+                found.setdefault(index, []).append((row["step"], value))
+    return [_point(pairs) for _, pairs in sorted(found.items())]
+
+
+def _losses(runs: Iterable[Run], task: str) -> list[Point]:
+    """The mean loss of a seed in each bin of steps, then mean and spread over seeds."""
+    seeds = [
+        [(row["step"], loss) for row in run.history
+         if (loss := row["tasks"].get(task, {}).get("loss")) is not None]
+        for run in runs
+    ]  # fmt: skip
+    width = max(1, round(max((step for rows in seeds for step, _ in rows), default=0) / BINS))
+    found: dict[int, list[tuple[float, float]]] = {}
+    for rows in seeds:
+        binned: dict[int, list[float]] = {}
+        for step, loss in rows:
+            binned.setdefault((step - 1) // width, []).append(loss)
+        for place, losses in binned.items():
+            # The middle of its bin stands for a step.
+            middle = place * width + (width + 1) / 2
+            found.setdefault(place, []).append((middle, float(np.mean(losses))))
+    return [_point(pairs) for _, pairs in sorted(found.items())]
+
+
+def _point(pairs: Sequence[tuple[float, float]]) -> Point:
+    steps, values = np.array(pairs, dtype=float).T
+    deviation = float(values.std(ddof=1)) if len(values) > 1 else None
+    return Point(float(steps.mean()), float(values.mean()), deviation)
+
+
+def dao_panels(runs: Runs, tasks: Sequence[str]) -> list[Panel]:
+    """Loss weights and gradient norms over the steps in the arms that DAO balances."""
+    panels = []
+    for arm in ("dao", "dao+dendrites", "dao-paper"):
+        if arm not in runs:
+            continue
+        for field, what, unit in (
+            ("weight", "loss weight", "(no unit)"),
+            ("norm", "gradient norm", "(loss per unit of weight)"),
+        ):
+            bands = {task: _band(runs[arm].values(), task, field) for task in tasks}
+            bands = {task: band for task, band in bands.items() if band}
+            if not bands:
+                continue
+            ends = {t: [number(b[i][1], decimals=3) for i in (0, -1)] for t, b in bands.items()}
+            told = "; ".join(f"{task} {first} to {last}" for task, (first, last) in ends.items())
+            panels.append(
+                Panel(
+                    partial(
+                        _draw_bands, bands=bands, name=f"{what} {unit}", title=f"{arm}: {what}s"
+                    ),
+                    f"{arm}: {what}s over training steps, first to last. {told}.",
+                )
+            )
+    return panels
+
+
+Band = Sequence[tuple[float, float, float, float]]
+
+
+def _band(runs: Iterable[Run], task: str, field: str) -> Band:
+    found: dict[int, list[float]] = {}
+    for run in runs:
+        for row in run.history:
+            value = row["tasks"].get(task, {}).get(field)
+            if value is not None:
+                found.setdefault(row["step"], []).append(value)
+    every = max(1, len(found) // 200)  # more points than pixels only weigh
+    steps = sorted(found)[::every]
+    return [(s, float(np.mean(found[s])), min(found[s]), max(found[s])) for s in steps]
+
+
+def _draw_bands(axes: Axes, bands: Mapping[str, Band], name: str, title: str) -> None:
+    for index, (task, band) in enumerate(bands.items()):
+        step, mean, low, high = zip(*band, strict=True)
+        style = task_style(index)
+        axes.fill_between(step, low, high, color=style["color"], alpha=0.2, linewidth=0)
+        axes.plot(step, mean, label=task, **style)
+    axes.set_ylim(bottom=0)
+    axes.locator_params(axis="x", nbins=6, integer=True)
+    axes.set_title(title)
+    axes.set_xlabel("optimizer step")
+    axes.set_ylabel(name)

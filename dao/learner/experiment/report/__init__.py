@@ -1,0 +1,1 @@
+"""Findings to a page, its Markdown, tables and what the terminal shows."""

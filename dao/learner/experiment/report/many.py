@@ -1,0 +1,128 @@
+"""Tables of an experiment on more tasks than fit beside each other: a row per figure of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dao.learner.console.result_tables import TOGETHER
+from dao.learner.experiment.findings.contrasts import main_figures, only_tested
+from dao.learner.experiment.report.page import Part, Table, Text
+from dao.learner.experiment.report.tables import (
+    arms_table,
+    bracketed,
+    column,
+    effects_table,
+    number,
+    primary,
+)
+from dao.learner.scoring.plain_models import best_plain
+
+__all__ = ["MOST", "arms_parts", "effects_parts"]
+
+MOST = 6
+"""Tasks up to which each has pictures, and tables of effects, of its own."""
+ALONE, PLAIN, BEST = "one task alone", "best plain model", "best reachable"
+
+
+def arms_parts(findings: Mapping[str, Any]) -> list[Part]:
+    """Test figures of every arm: one table, or of many tasks a row per figure of each."""
+    metrics = findings["metrics"]
+    interval = "mean over seeds [95 % t interval of the mean]"
+    if len(findings["tasks"]) <= TOGETHER:
+        parts: list[Part] = [arms_table({**findings, "metrics": only_tested(metrics)})]
+        described = [metric for metric in metrics if metric not in only_tested(metrics)]
+        if described:
+            caption = f"Figures that are described and not tested, on the test split: {interval}"
+            parts.append(_by_figure(findings, caption, described))
+        return parts
+    whole = {m: about for m, about in metrics.items() if about["task"] is None}
+    arms = {arm: about for arm, about in findings["arms"].items() if arm not in findings["tasks"]}
+    tables: list[Part] = []
+    if whole and arms:
+        tables.append(arms_table({**findings, "metrics": whole, "arms": arms, "baselines": {},
+                                  "best_reachable": {}}))  # fmt: skip
+    mains = list(main_figures(metrics).values())
+    others = [m for m in metrics if m not in mains and m not in whole]
+    tables.append(_by_figure(findings, f"Main figures on the test split: {interval}", mains))
+    if others:
+        caption = f"Other figures on the test split: {interval}"
+        tables.append(_by_figure(findings, caption, others, folded=True))
+    return tables
+
+
+def _by_figure(
+    findings: Mapping[str, Any], caption: str, metrics: Sequence[str], *, folded: bool = False
+) -> Table:
+    """A row per figure of a task; columns for the arms, one task alone, and the references."""
+    arms = [arm for arm in findings["arms"] if arm not in findings["tasks"]]
+    rows = []
+    for metric in metrics:
+        about = findings["metrics"][metric]
+        alone = findings["arms"].get(about["task"])
+        plain = {n: {metric: v.get(metric)} for n, v in findings.get("baselines", {}).items()}
+        best = best_plain(plain, metric, column(about)[-1])
+        reachable = (findings.get("best_reachable") or {}).get(metric)
+        rows.append([
+            column(about),
+            *(_cell(findings["arms"][arm], metric) for arm in arms),
+            _cell(alone, metric) if alone else "",
+            f"{number(best[1])} ({best[0]})" if best else "",
+            "" if reachable is None else number(reachable),
+        ])  # fmt: skip
+    head = ["figure", *arms, ALONE, PLAIN, BEST]
+    kept = [0, *(i for i in range(1, len(head)) if any(row[i] for row in rows))]
+    return Table(
+        caption, [head[i] for i in kept], [[row[i] for i in kept] for row in rows], folded=folded
+    )
+
+
+def _cell(arm: Mapping[str, Any], metric: str) -> str:
+    mean = arm.get("mean", {}).get(metric)
+    return "" if mean is None else number(mean) + bracketed(arm.get("t95", {}).get(metric))
+
+
+def effects_parts(findings: Mapping[str, Any]) -> list[Part]:
+    """Every effect and contrast: a table per figure, which of many tasks stand behind a summary."""
+    metrics, tasks = list(only_tested(findings["metrics"])), findings["tasks"]
+    if len(tasks) <= TOGETHER:
+        return _tables(findings, metrics)
+    first = [m for m in metrics if m in primary(findings)]
+    others = [m for m in metrics if m not in first]
+    parts = _tables(findings, first)
+    if summary := _summary(findings, others):
+        parts.append(summary)
+    if len(tasks) <= MOST:
+        return parts + _tables(findings, others, folded=True)
+    return [*parts, Text(
+        f"Intervals and p-values of the {len(others)} figures of {len(tasks)} tasks are left out: "
+        f"findings.json has them, under effects.", quiet=True,
+    )]  # fmt: skip
+
+
+def _tables(
+    findings: Mapping[str, Any], metrics: Sequence[str], *, folded: bool = False
+) -> list[Part]:
+    found = (effects_table(findings, metric) for metric in metrics)
+    return [Table(t.caption, t.head, t.rows, folded=folded) for t in found if t]
+
+
+def _summary(findings: Mapping[str, Any], metrics: Sequence[str]) -> Table | None:
+    """A row per figure, a column per effect."""
+    cells: dict[str, dict[str, str]] = {}
+    for effect in findings["effects"]:
+        if effect["metric"] in metrics:
+            task = findings["metrics"][effect["metric"]]["task"]
+            name = effect["name"].replace(f"{task} alone", ALONE)
+            mark = " *" if effect.get("significant") else ""
+            shown = number(effect.get("mean"), signed=True) + mark
+            cells.setdefault(effect["metric"], {})[name] = shown
+    if not cells:
+        return None
+    names = list(dict.fromkeys(name for row in cells.values() for name in row))
+    rows = [
+        [column(findings["metrics"][metric]), *(row.get(name, "") for name in names)]
+        for metric, row in cells.items()
+    ]
+    caption = "Mean paired differences over seeds; * significant after Holm's correction"
+    return Table(caption, ["figure", *names], rows)

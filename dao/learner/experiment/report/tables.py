@@ -1,0 +1,292 @@
+"""The sentences and tables of an experiment's report, from its findings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dao.learner.basics.numbers import number as plain_number
+from dao.learner.experiment.arms import ARMS, label
+from dao.learner.experiment.findings.contrasts import CHECK, PRIMARY, main_figures
+from dao.learner.experiment.findings.verdicts import NO_DIFFERENCE
+from dao.learner.experiment.report.page import Table
+from dao.learner.scoring.plain_models import MOST
+
+__all__ = [
+    "NOTHING",
+    "arms_table",
+    "beside",
+    "bracketed",
+    "column",
+    "cost_table",
+    "effects_table",
+    "formulas",
+    "mains",
+    "measured",
+    "missing",
+    "number",
+    "per_example_table",
+    "primary",
+    "relative_table",
+    "sentences",
+]
+
+NOTHING, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
+CONTROLS = ("dendrites - sham", "dendrites - capacity")  # what an effect of dendrites has to pass
+MAIN = ("DAO", "dendrites", "interaction")
+LONG = 60  # rows from which on a table is shown in the page only when asked for
+
+
+def number(value: float | None, *, signed: bool = False) -> str:
+    """Four decimals, fewer for large figures, more for tiny ones; a dash where there is none.
+
+    >>> number(0.87244), number(-0.004, signed=True), number(0.000421), number(12345.6)
+    ('0.8724', '−0.0040', '0.00042', '12,346')
+    """
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    return plain_number(value, signed=signed).replace("-", MINUS)
+
+
+def column(about: Mapping[str, str]) -> str:
+    """Label of a figure, with an arrow to where it is better."""
+    return f"{about['label']} {'↑' if about['better'] == 'higher' else '↓'}"
+
+
+def _p(value: float | None) -> str:
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _interval(bounds: Sequence[float | None] | None, *, signed: bool = False) -> str:
+    if not bounds or any(b is None or not math.isfinite(b) for b in bounds):
+        return NOTHING
+    return " to ".join(number(bound, signed=signed) for bound in bounds)
+
+
+def primary(findings: Mapping[str, Any]) -> list[str]:
+    """The metrics that the primary tests are about."""
+    return [m for m, about in findings["metrics"].items() if about["family"] == PRIMARY]
+
+
+def mains(findings: Mapping[str, Any]) -> list[str]:
+    """The main figure of each task."""
+    return list(main_figures(findings["metrics"]).values())
+
+
+def sentences(findings: Mapping[str, Any]) -> list[str]:
+    """What the numbers allow to say, a sentence each, and no more."""
+    metrics = primary(findings)
+    effects = [e for e in findings["effects"] if e["metric"] in metrics]
+    tested = [e for e in effects if e.get("p_holm") is not None and e.get("family") != CHECK]
+    names = " and ".join(findings["metrics"][m]["label"] for m in metrics)
+    if not tested:
+        seeds = _count(len(findings["seeds"]), "seed")
+        return [f"With {seeds} no difference between arms could be tested."]
+    least, most = min(e["n"] for e in tested), max(e["n"] for e in tested)
+    seeds = f"{least} to {most} seeds" if least < most else _count(most, "seed")
+    found = [e for e in tested if e.get("significant")]
+    first = (
+        f"Of {len(tested)} effects and contrasts tested on {names} over {seeds}, "
+        f"{len(found) or 'none'} {'are' if len(found) > 1 else 'is'} significant at 5 % after "
+        f"Holm's correction{'' if found else f': {NO_DIFFERENCE}'}."
+    )
+    grown = {e["metric"] for e in found if e["name"] == "dendrites"}
+    main = {effect["name"] for effect in tested} & {*MAIN} or {effect["name"] for effect in tested}
+    shown = [
+        e
+        for e in tested
+        if e["name"] in main
+        or e.get("significant")
+        or (e["name"] in CONTROLS and e["metric"] in grown)
+    ]
+    return [first, *(_sentence(effect, findings) for effect in shown)]
+
+
+def _sentence(effect: Mapping[str, Any], findings: Mapping[str, Any]) -> str:
+    about = findings["metrics"][effect["metric"]]
+    return (
+        f"{effect['name']}, {about['label']}: {effect['verdict']}; "
+        f"{number(effect['mean'], signed=True)}, 95 % t interval "
+        f"{_interval(effect.get('t95'), signed=True)}, Holm p {_p(effect['p_holm'])}, "
+        f"detectable {number(effect.get('detectable'))}."
+    )
+
+
+def beside(findings: Mapping[str, Any]) -> list[str]:
+    """The base arm next to the plain models, a sentence for the main figure of each task.
+
+    Of many tasks it is one sentence.
+    """
+    lines, shown = [], mains(findings)
+    if len(shown) > MOST:
+        return [
+            f"The table of arms has the main figures of {len(shown)} tasks beside plain models."
+        ]
+    for metric in shown:
+        base = findings["arms"].get("base", {}).get("mean", {}).get(metric)
+        plain = {
+            name: values[metric]
+            for name, values in findings.get("baselines", {}).items()
+            if values.get(metric) is not None
+        }
+        if base is not None and plain:
+            told = ", ".join(f"{name} {number(value)}" for name, value in plain.items())
+            lines.append(
+                f"{findings['metrics'][metric]['label']} of base {number(base)}; beside it {told}."
+            )
+    return lines
+
+
+def formulas(findings: Mapping[str, Any]) -> str:
+    """What the main effects are made of."""
+    found = {e["name"]: e.get("formula") for e in findings["effects"] if e["name"] in MAIN}
+    return " ".join(f"{name} = {formula}." for name, formula in found.items() if formula)
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def missing(findings: Mapping[str, Any]) -> list[str]:
+    """Arms, figures and seeds that the findings are without."""
+    absent = [_name(a, findings) for a in findings.get("design", ARMS) if a not in findings["arms"]]
+    lines = [f"Missing arms: {', '.join(absent)}."] if absent else []
+    unmeasured = [
+        about["label"]
+        for metric, about in findings["metrics"].items()
+        if not _measured(metric, findings)
+    ]
+    lines += [f"Not measured: {', '.join(unmeasured)}."] if unmeasured else []
+    return [*lines, *(f"{note}." for note in findings["notes"])]
+
+
+def measured(findings: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures that some arm has."""
+    found = findings["metrics"]
+    return {metric: found[metric] for metric in found if _measured(metric, findings)}
+
+
+def _measured(metric: str, findings: Mapping[str, Any]) -> bool:
+    return any(arm["values"].get(metric) for arm in findings["arms"].values())
+
+
+def arms_table(findings: Mapping[str, Any]) -> Table:
+    """Mean and 95 % interval of every arm on the test split, and the plain models beside them."""
+    metrics = findings["metrics"]
+    head = ["arm", "seeds", *map(column, metrics.values())]
+    rows = []
+    for arm, content in findings["arms"].items():
+        cells = []
+        for metric in metrics:
+            mean = content.get("mean", {}).get(metric)
+            bounds = content.get("t95", {}).get(metric)
+            cells.append("" if mean is None else number(mean) + bracketed(bounds))
+        seeds = max((len(v) for v in content["values"].values()), default=0)
+        rows.append([_name(arm, findings), str(seeds), *cells])
+    plain = dict(findings.get("baselines", {}))
+    if best := findings.get("best_reachable"):
+        plain["best reachable (noise of known size)"] = best
+    for name, values in plain.items():
+        cells = ["" if values.get(m) is None else number(values[m]) for m in metrics]
+        rows.append([name, "", *cells])
+    return Table("Test split: mean over seeds [95 % t interval of the mean]", head, rows)
+
+
+def bracketed(bounds: Sequence[float | None] | None) -> str:
+    """An interval behind its mean; nothing where there is none."""
+    shown = _interval(bounds)
+    return "" if shown == NOTHING else f" [{shown}]"
+
+
+def _name(arm: str, findings: Mapping[str, Any]) -> str:
+    return label(arm, findings["tasks"])
+
+
+def effects_table(findings: Mapping[str, Any], metric: str) -> Table | None:
+    """Every effect and contrast of one metric; None if there is none."""
+    effects = [e for e in findings["effects"] if e["metric"] == metric]
+    if not effects:
+        return None
+    head = (
+        "effect", "seeds", "estimate", "95 % t interval", "95 % BCa interval", "permutation p",
+        "t p", "Holm p", "detectable", "verdict",
+    )  # fmt: skip
+    rows = [
+        [
+            e["name"],
+            str(e["n"]),
+            number(e.get("mean"), signed=True),
+            _interval(e.get("t95"), signed=True),
+            _interval(e.get("bca95"), signed=True),
+            *(_p(e.get(key)) for key in ("p_permutation", "p_t", "p_holm")),
+            number(e.get("detectable")),
+            e["verdict"],
+        ]
+        for e in effects
+    ]
+    about = findings["metrics"][metric]
+    better = f"{about['better']} is better"
+    caption = f"{about['label']} ({about['unit']}, {better}), {about['family']} family"
+    return Table(caption, head, rows)
+
+
+def per_example_table(findings: Mapping[str, Any]) -> Table | None:
+    """Tests over the pooled test predictions; None if there is none."""
+    tests = findings.get("per_example") or []
+    head = (
+        "comparison", "figure", "test", "examples", "estimate", "95 % interval", "p", "Holm p",
+        "verdict",
+    )  # fmt: skip
+    rows = [
+        [
+            f"{_name(t['a'], findings)} - {_name(t['b'], findings)}",
+            findings["metrics"].get(t["metric"], {}).get("label", t["metric"]),
+            t["test"],
+            f"{t['n']:,}",
+            number(t.get("estimate"), signed=True),
+            _interval(t.get("interval95"), signed=True),
+            _p(t.get("p")),
+            _p(t.get("p_holm")),
+            t["verdict"],
+        ]
+        for t in tests
+    ]
+    caption = "Same test rows, predictions of two arms"
+    return Table(caption, head, rows, folded=len(rows) > LONG) if tests else None
+
+
+def relative_table(findings: Mapping[str, Any]) -> Table | None:
+    """Changes in percent of the arm that is subtracted; None if there is none."""
+    metrics = findings["metrics"]
+    found = [c for c in findings.get("relative", ()) if c["metric"] in metrics]
+    rows = [
+        [
+            c["name"],
+            metrics[c["metric"]]["label"],
+            str(len(c["seeds"])),
+            number(c["percent"], signed=True),
+            _interval(c["t95"], signed=True),
+        ]
+        for c in found
+    ]
+    head = ("comparison", "figure", "seeds", "change in %", "95 % t interval")
+    caption = "Change in percent of the second arm, paired by seed"
+    return Table(caption, head, rows, folded=len(rows) > LONG) if rows else None
+
+
+def cost_table(costs: Mapping[str, Mapping[str, float]], findings: Mapping[str, Any]) -> Table:
+    """What each arm costs, means over seeds; `costs` by label, then arm."""
+    columns = [_alike(by_arm) for by_arm in costs.values()]
+    rows = [
+        [_name(arm, findings), *(column.get(arm, "") for column in columns)]
+        for arm in findings["arms"]
+    ]
+    return Table("Means over seeds", ["arm", *costs], rows)
+
+
+def _alike(by_arm: Mapping[str, float]) -> dict[str, str]:
+    whole = all(value == int(value) or value >= 1000 for value in by_arm.values())
+    return {arm: f"{value:,.{0 if whole else 1}f}" for arm, value in by_arm.items()}

@@ -1,0 +1,56 @@
+"""What a terminal shows of an experiment that has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import rich.table
+
+from dao.learner.console.command import show_tables
+from dao.learner.experiment.report import tables
+from dao.learner.experiment.report.first_lines import dendrite_lines, worse_arms
+from dao.learner.experiment.report.page import Table
+
+__all__ = ["print_report", "titled"]
+
+SHOWN = ("effect", "estimate", "95 % t interval", "Holm p", "detectable", "verdict")
+FEW = 3  # tasks whose effects fit into a terminal
+WORDS = ("", "A - B", "test", "effect", "verdict")  # columns of text
+
+
+def print_report(folder: Path, findings: Mapping[str, Any]) -> None:
+    """The effects on the primary and the main figures, what they allow to say, where the rest is.
+
+    Of many tasks, the tables of the main figures are in the report alone.
+    """
+    mains = tables.mains(findings)
+    shown = [*tables.primary(findings), *(mains if len(mains) <= FEW else [])]
+    found = [tables.effects_table(findings, metric) for metric in shown]
+    lines = [
+        *worse_arms(findings),
+        *tables.sentences(findings),
+        *tables.beside(findings),
+        *dendrite_lines(findings),
+        *tables.missing(findings),
+        f"report: {folder / 'report.html'}",
+    ]
+    show_tables(findings, [_shown(table) for table in found if table], lines, "terminal")
+
+
+def titled(title: str, columns: Iterable[str]) -> rich.table.Table:
+    """A table without rows, its numbers to be aligned on the right."""
+    table = rich.table.Table(title=title, title_justify="left", title_style="bold")
+    for name in columns:
+        table.add_column(name, justify="left" if name in WORDS else "right")
+    return table
+
+
+def _shown(table: Table) -> rich.table.Table:
+    """The columns that fit into a terminal."""
+    shown = titled(table.caption, SHOWN)
+    for row in table.rows:
+        cells = dict(zip(table.head, row, strict=True))
+        shown.add_row(*(cells[name] for name in SHOWN))
+    return shown

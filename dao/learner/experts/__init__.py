@@ -1,0 +1,1 @@
+"""LoRA experts for domains: trained in stages, routed text by text, merged."""

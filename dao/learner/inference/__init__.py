@@ -1,0 +1,1 @@
+"""A finished run at work: predictions, exports, engines and their speed."""

@@ -1,0 +1,1 @@
+"""Forms of a trained model for prediction: merged weights, 8 bits, ONNX."""

@@ -1,0 +1,166 @@
+"""A model with its tokenizer, and a finished run back into one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic
+
+import pandas as pd
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+from typing_extensions import TypeVar
+
+from dao.errors import UserError
+from dao.learner.basics.pairs import columns
+from dao.learner.batches.batching import Examples
+from dao.learner.batches.token_cache import TokenCache
+from dao.learner.batches.tokens import Tokens, cut_line, pad_id, tokenize
+from dao.learner.dendrites import dendritic
+from dao.learner.encoder.limits import check_ids, embeddings, most_tokens
+from dao.learner.encoder.scratch import made_encoder
+from dao.learner.kinds import Task
+from dao.learner.model.experts import EXPERTS, expert_columns
+from dao.learner.model.model import MultiTaskModel, build, load_weights
+from dao.learner.processes import ranks
+from dao.learner.scoring.scoring import Engine, predict
+from dao.learner.settings.sections import Lora
+from dao.learner.storage.files import read_tensors
+from dao.learner.storage.record import RunFolder
+
+__all__ = ["DENDRITES", "Predictor", "pick_device", "predictor_of", "reload"]
+
+DENDRITES = "dendrites.safetensors"
+
+Model = TypeVar("Model", bound=Engine, default=MultiTaskModel)
+
+
+@dataclass(frozen=True)
+class Predictor(Generic[Model]):
+    """Texts in, outputs per task out; texts are cut at `limit` tokens.
+
+    With a `cache`, the token ids of all texts are kept on disk. `most` is the number of tokens
+    that the encoder takes, and `embeddings` the number of token ids, where that is known. `note`
+    is told how many texts were cut. With `pairs`, every text is a pair (`basics.pairs`).
+    """
+
+    model: Model
+    tokenizer: PreTrainedTokenizerBase
+    limit: int
+    cache: TokenCache | None = None
+    most: int | None = None
+    embeddings: int | None = None
+    note: Callable[[str], None] | None = None
+    pairs: bool = False
+
+    @property
+    def pad(self) -> int:
+        """Token id to pad with."""
+        return pad_id(self.tokenizer)
+
+    def examples(self, frame: pd.DataFrame, tasks: Mapping[str, Task]) -> Examples:
+        """Token ids and encoded targets of a table's rows."""
+        ids = self._tokens(frame["text"].tolist())
+        return Examples(ids, {n: task.encode(frame[n].tolist()) for n, task in tasks.items()})
+
+    def __call__(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """Outputs per task, (n, outputs of the task), in the order of the texts."""
+        return predict(self.model, Examples(self._tokens(texts), {}), self.pad)
+
+    def _tokens(self, texts: Sequence[str]) -> Tokens:
+        for row, text in enumerate(texts, start=1):
+            if not text.isascii() and text.encode("utf-8", "replace").decode() != text:
+                raise UserError(f"A text should be Unicode. Found {text[:40]!r}, text {row}.")
+        make = tokenize if self.cache is None else self.cache.tokenize
+        tokens = make(texts, self.tokenizer, self.limit, pairs=self.pairs)
+        check_ids(tokens, self.tokenizer, self.embeddings)
+        line = cut_line({"": tokens.cut}, {"": len(texts)}, self.limit, self.most)
+        if self.note and line:
+            self.note(line)
+        return tokens
+
+    def text_columns(self, texts: Sequence[str]) -> dict[str, Sequence[Any]]:
+        """Columns of a table for people: `text`, and of pairs `text_pair` as well."""
+        return {**columns(texts)} if self.pairs else {"text": texts}
+
+    def table(self, texts: Sequence[str], tasks: Mapping[str, Task]) -> pd.DataFrame:
+        """A row per text: the text, then what each task makes of it."""
+        outputs = self(texts)
+        found = self.text_columns(texts)
+        for name, task in tasks.items():
+            found |= task.predict(outputs[name])
+        found |= self.expert_columns(outputs)
+        return pd.DataFrame(found)
+
+    def expert_columns(self, outputs: Mapping[str, Tensor]) -> dict[str, list[Any]]:
+        """Columns with the experts' weights in `outputs`; none where the model mixes none."""
+        experts = getattr(self.model, "experts", None)
+        if experts is None or EXPERTS not in outputs:
+            return {}
+        return expert_columns(outputs[EXPERTS], experts.names)
+
+
+def predictor_of(
+    model: MultiTaskModel,
+    tokenizer: PreTrainedTokenizerBase,
+    limit: int,
+    cache: TokenCache | None = None,
+    *,
+    pairs: bool = False,
+) -> Predictor:
+    """A predictor that knows what its encoder takes."""
+    most, known = most_tokens(tokenizer, model.base), embeddings(model.base)
+    return Predictor(model, tokenizer, limit, cache, most, known, pairs=pairs)
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` takes a GPU if there is one; of several processes, each takes its own.
+
+    Raises:
+        UserError: no such device here, or as `ranks.local_device`.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    name = ranks.local_device(name)
+    try:
+        device = torch.device(name)
+        if ranks.several() and device.type == "cuda":
+            torch.cuda.set_device(device)  # NCCL and perforatedai take the current one
+        torch.zeros(1, device=device).item()  # which `meta` has not
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"`device` should be one of this machine. Found {name!r}: {reason}. Try --device auto."
+        ) from None
+    return device
+
+
+def reload(folder: RunFolder, outputs: Mapping[str, int], device: torch.device) -> Predictor:
+    """The selected model of a finished run; predictions are those it was tested with.
+
+    Args:
+        folder: of the run.
+        outputs: head width per task.
+        device: where the model goes.
+
+    Raises:
+        UserError: a file of the run is missing, damaged, changed or does not fit the others.
+    """
+    cfg = folder.config()
+    # What `auto` and the arm came to when the run was made, whatever they would come to here.
+    made = folder.read("metrics.json", "provenance")["provenance"]
+    encoder = cfg.encoder.model_copy(update={"precision": made["precision"]})
+    if lora := made.get("lora"):  # earlier runs did not record it, and had it as in their settings
+        encoder = encoder.model_copy(update={"lora": Lora.model_validate(lora)})
+    if made.get("scratch"):
+        encoder = encoder.model_copy(update={"name": made_encoder(folder.path, cfg)})
+    experts = cfg.experts if cfg.routed else None
+    pairs = cfg.data.pairs
+    model, tokenizer, limit = build(encoder, outputs, device, cfg.seed, experts, pairs=pairs)
+    load_weights(model, folder.path)
+    if cfg.dendrites.grown:
+        dendritic.attach(model, folder.read("dendrites.json")["twin"])
+        dendritic.load(model, read_tensors(folder.path / DENDRITES))
+    folder.check_unchanged()
+    return predictor_of(model.to(device), tokenizer, limit, pairs=pairs)

@@ -1,0 +1,1 @@
+"""What several kinds of task share: reading of cells, losses, thresholds, plain models."""

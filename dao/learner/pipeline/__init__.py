@@ -1,0 +1,1 @@
+"""One run from a table to its record. Start at `run.run`."""

@@ -1,0 +1,1 @@
+"""Outputs to figures: predictions, figures per task, plain models beside them, thresholds."""

@@ -1,0 +1,85 @@
+"""Says plainly where a model is worse than a model that anybody has for nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dao.learner.basics.numbers import number
+from dao.learner.kinds.recorded import headlines
+
+__all__ = ["MOST", "best_plain", "better_ones", "worse_than_plain"]
+
+MOST = 6
+"""Figures that a sentence tells; it counts the others."""
+
+
+def better_ones(value: float, plain: Mapping[str, float], better: str) -> dict[str, float]:
+    """The plain models that beat a figure.
+
+    Args:
+        value: of the model.
+        plain: name to figure.
+        better: `higher` or `lower`, the direction in which the figure improves.
+
+    Example:
+        >>> better_ones(0.4, {"majority class": 0.5, "TF-IDF": 0.3}, "higher")
+        {'majority class': 0.5}
+        >>> better_ones(0.4, {"mean predictor": 0.5, "TF-IDF": 0.3}, "lower")
+        {'TF-IDF': 0.3}
+    """
+    sign = 1.0 if better == "higher" else -1.0
+    return {name: figure for name, figure in plain.items() if sign * (figure - value) > 0}
+
+
+def best_plain(
+    rows: Mapping[str, Mapping[str, Any]], metric: str, arrow: str
+) -> tuple[str, float] | None:
+    """The plain model that is best in a figure, and its figure; None where none has it.
+
+    Args:
+        rows: Name of a plain model to its figures.
+        metric: Key of the figure.
+        arrow: The direction in which the figure improves, ↑ or ↓.
+
+    Example:
+        >>> best_plain({"majority": {"mse": 0.5}, "TF-IDF": {"mse": 0.3}}, "mse", "↓")
+        ('TF-IDF', 0.3)
+    """
+    sign = 1.0 if arrow == "↑" else -1.0
+    known = {name: row[metric] for name, row in rows.items() if row.get(metric) is not None}
+    return max(known.items(), key=lambda pair: sign * pair[1], default=None)
+
+
+def worse_than_plain(metrics: Mapping[str, Any], split: str) -> list[str]:
+    """One line for the headline figures of a run that a plain model beats; none without such.
+
+    Where more than `MOST` figures are beaten, main figures come first and the rest are counted.
+
+    Args:
+        metrics: the content of metrics.json.
+        split: the part of the data.
+    """
+    told: list[tuple[bool, str]] = []
+    total = 0
+    for task, shown in headlines(metrics).items():
+        rows = metrics["baselines"].get(split, {}).get(task, {})
+        figures = metrics["splits"].get(split, {}).get(task, {})
+        for metric, arrow in shown:
+            plain = {k: v[metric] for k, v in rows.items() if v.get(metric) is not None}
+            value = figures.get(metric)
+            if value is None:
+                continue
+            total += 1
+            beaten = better_ones(value, plain, "higher" if arrow == "↑" else "lower")
+            if beaten:
+                by = ", ".join(f"{name} {number(figure)}" for name, figure in beaten.items())
+                main = metrics.get("tasks", {}).get(task, {}).get("main_figure")
+                told.append((metric == main, f"{task} {metric} {number(value)} ({by})"))
+    if not told:
+        return []
+    lines = [line for _, line in told]
+    if len(told) > MOST:
+        lines = [line for _, line in sorted(told, key=lambda pair: not pair[0])][:MOST]
+        lines.append(f"and {len(told) - MOST} more of the {total} figures shown")
+    return [f"{metrics['arm']} is worse than a plain model on {split}: {'; '.join(lines)}"]

@@ -1,0 +1,230 @@
+"""Files that appear whole or not at all: written under another name, synced, renamed."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import hashlib
+import os
+import re
+import shutil
+import stat
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pandas as pd
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dao.errors import UserError
+from dao.learner.basics.spreadsheets import harmless
+
+__all__ = [
+    "PARTIAL",
+    "append_line",
+    "csv_text",
+    "digest",
+    "read_tensors",
+    "replace_folder",
+    "share",
+    "sync",
+    "write_atomically",
+    "write_tensors",
+]
+
+PARTIAL = ".partial"
+# Directories of some network file systems cannot be synced, and need not be.
+UNSYNCED = (errno.EINVAL, errno.ENOTSUP)
+CHUNK = 1 << 20
+# How torch.save words a write that failed.
+TORCH_WRITES = re.compile(r"inline_container|PytorchStreamWriter|Parent directory")
+
+
+def write_atomically(
+    path: Path, content: str | bytes | Callable[[Path], object], *, unique: bool = False
+) -> None:
+    """Replace a file so that a reader, a kill or a power cut leaves either the old or the new one.
+
+    Args:
+        path: of the file.
+        content: text (UTF-8), bytes, or what writes them to the path that it is given.
+        unique: whether several processes may write the file at one time.
+
+    Raises:
+        OSError: it could not be written. The old content is then still there.
+    """
+    kind = f".{uuid.uuid4().hex}{PARTIAL}" if unique else PARTIAL
+    temporary = path.with_name(path.name + kind)
+    with _removed_on_failure(temporary), _named(path):
+        if callable(content):
+            content(temporary)
+            share(temporary)
+        else:
+            with open(temporary, "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+        sync(temporary)
+        os.replace(temporary, path)
+        sync(path.parent)
+
+
+def replace_folder(path: Path, fill: Callable[[Path], object]) -> None:
+    """Replace a folder by one that `fill` wrote to the path that it is given.
+
+    A kill may leave neither the old nor the new one, but never a part of one under this name.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    temporary = path.with_name(path.name + PARTIAL)
+    with _removed_on_failure(temporary), _named(path):
+        _remove(temporary)
+        temporary.mkdir(parents=True)
+        fill(temporary)
+        share(temporary)
+        for part in (*temporary.rglob("*"), temporary):
+            sync(part)
+        _remove(path)
+        os.replace(temporary, path)
+        sync(path.parent)
+
+
+def share(path: Path) -> None:
+    """Give a file, or every file in a folder, the permissions of a new file: those of the umask.
+
+    Libraries write some files, weights among them, for their owner alone.
+
+    Raises:
+        OSError: the permissions could not be changed.
+    """
+    probe = (path if path.is_dir() else path.parent) / f".{uuid.uuid4().hex}{PARTIAL}"
+    # Asked of a file: os.umask() tells the umask by changing it, for all threads.
+    descriptor = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    try:
+        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
+        probe.unlink()
+    for file in path.rglob("*") if path.is_dir() else (path,):
+        if file.is_file() and stat.S_IMODE(file.stat().st_mode) != mode:
+            file.chmod(mode)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line of text to a file.
+
+    Raises:
+        OSError: it could not be written; a part of the line may be there.
+    """
+    with _named(path), open(path, "a", encoding="utf-8") as file:
+        file.write(line + "\n")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file, whole or not at all.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    content = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, lambda place: save_file(content, place))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """A safetensors file; nothing in it is ever executed.
+
+    Raises:
+        UserError: it is missing or damaged, or a number in it is not finite.
+    """
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except Exception as error:  # safetensors raises its own type for a damaged file
+        reason = " ".join(str(error).split())
+        raise UserError(f"The weights {path} cannot be read: {reason}.") from None
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise UserError(
+                f"The weights {path} should be finite. Found NaN or infinity in {name}. Restore "
+                f"the file, or train again."
+            )
+    return tensors
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(CHUNK):
+            found.update(chunk)
+    return found.hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk.
+
+    Raises:
+        OSError: that failed.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if not (error.errno in UNSYNCED and path.is_dir()):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def csv_text(table: pd.DataFrame) -> str:
+    r"""A table as CSV that a spreadsheet shows and never runs.
+
+    Text is written as `dao.learner.basics.spreadsheets.guarded` has it.
+
+    Example:
+        >>> csv_text(pd.DataFrame({"text": ["=1+1", "-4", "up"]}))
+        "text\n'=1+1\n-4\nup\n"
+    """
+    names = {name: harmless(name) for name in table.columns}
+    written = table.map(harmless).rename(columns=names)
+    text = str(written.to_csv(index=False))
+    if "\r" in text:  # not quoted by itself, it would end a row
+        text = str(written.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC))
+    return text
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Turn what libraries raise for a failed write into an OSError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+    except (SafetensorError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not TORCH_WRITES.search(str(error)):
+            raise  # of what computes the content
+        code = re.search(r"os error (\d+)", str(error))
+        number = int(code[1]) if code else errno.EIO
+        reason = os.strerror(number) if code else " ".join(str(error).split())
+        raise OSError(number, reason, str(path)) from error
+
+
+@contextmanager
+def _removed_on_failure(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            _remove(path)
+        raise
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,190 @@
+"""The timetable of a run: which step trains what, validates, grows; at which learning rate."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from dao.errors import UserError
+from dao.learner.batches.batching import epoch_batches, micro_batches
+from dao.learner.batches.sampling import Draws, Labels, make_draws
+from dao.learner.settings.config import Config
+
+__all__ = ["Plan", "make_plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps are numbered from 1; an entry of `validations` or `growths` comes after that step.
+
+    `steps` has those of each epoch; they differ where batches are cut by tokens.
+
+    A step is one of the optimizer; it takes `accumulate` batches, and fewer where rows run out.
+    `draws` says which rows an epoch has; without, it has each row once.
+
+    Everything follows from the data's lengths and labels, the seed and the settings, and neither
+    weighting nor dendrites change it: every arm sees the same batches at the same learning rate,
+    except for the short warm-up that follows a growth.
+    """
+
+    lengths: tuple[int, ...]
+    batch_size: int
+    batch_tokens: int | None
+    seed: int
+    steps: tuple[int, ...]
+    total: int
+    warmup: int
+    validations: tuple[int, ...]
+    growths: tuple[int, ...]
+    schedule: str = "linear"
+    step_size: int = 1
+    gamma: float = 1.0
+    accumulate: int = 1
+    draws: Draws | None = None
+    early_stopping: int | None = None
+
+    def batches(self, done: int = 0) -> Iterator[tuple[int, int, tuple[int, ...]]]:
+        """(step, epoch, rows) for every step after the first `done`."""
+        before = 0
+        for epoch, steps in enumerate(self.steps):
+            skipped = max(0, done - before)
+            if skipped < steps:
+                drawn = self.draws.rows(epoch) if self.draws else None
+                batches = epoch_batches(
+                    self.lengths, self.batch_size, self.seed, epoch, self.batch_tokens,
+                    accumulate=self.accumulate, drawn=drawn,
+                )  # fmt: skip
+                for position in range(skipped, steps):
+                    yield before + position + 1, epoch + 1, batches[position]
+            before += steps
+
+    def micro_batches(self, rows: Sequence[int]) -> list[tuple[int, ...]]:
+        """The rows of a step as the batches that it takes, one after another."""
+        return micro_batches(rows, self.lengths, self.batch_size, self.batch_tokens)
+
+    def ends_epoch(self, step: int) -> bool:
+        """Whether an epoch's last batch is trained in this step."""
+        return step in accumulate(self.steps)
+
+    def stops_after(self, step: int, best_step: int) -> bool:
+        """Whether training ends, as `early_stopping` validations after the best found none better.
+
+        It follows from the two steps alone, so a resumed run stops where the whole one does.
+
+        Args:
+            step: done.
+            best_step: after which the best validation so far was measured.
+        """
+        since = sum(best_step < validation <= step for validation in self.validations)
+        return self.early_stopping is not None and since >= self.early_stopping
+
+    def rate(self, step: int, grown_at: int | None = None) -> float:
+        """Factor on the learning rate: linear warm-up, then as the schedule has it.
+
+        With s steps of S done and w of warm-up: `linear` 1 - (s - w) / (S - w), `cosine`
+        (1 + cos(pi (s - w) / (S - w))) / 2 (Loshchilov and Hutter 2017), `step` gamma to the power
+        of the number of times that `step_size` epochs are over, `constant` 1.
+
+        After a growth the optimizer starts anew, so the rate rises again over a third of the
+        warm-up, towards the same schedule.
+        """
+        factor = min(1.0, self._falling(step), step / self.warmup if self.warmup else 1.0)
+        if grown_at is not None and self.warmup:
+            factor *= min(1.0, (step - grown_at) / max(1, self.warmup // 3))
+        return factor
+
+    def _falling(self, step: int) -> float:
+        """The schedule without its warm-up; above 1 before the end of that."""
+        if self.schedule == "constant":
+            return 1.0
+        if self.schedule == "step":
+            epochs_over = bisect.bisect_left(list(accumulate(self.steps)), step)
+            return self.gamma ** (epochs_over // self.step_size)
+        left = (self.total - step + 1) / max(1, self.total - self.warmup)
+        return left if self.schedule == "linear" else (1 - math.cos(math.pi * min(1.0, left))) / 2
+
+
+def make_plan(
+    lengths: Sequence[int],
+    cfg: Config,
+    limit: int | None = None,
+    validations: int | None = None,
+    labels: Labels | None = None,
+) -> Plan:
+    """The timetable for training rows of these lengths.
+
+    With a `limit`, it has exactly so many steps, whatever the number of epochs that takes; with
+    `validations`, so many, evenly spaced, instead of some in each epoch. `labels` says which rows
+    have a label of each task, for `train.sampling`; without, each row comes once per epoch.
+
+    Raises:
+        UserError: two growths, or a growth and the end, fall on the same validation; or a row does
+            not fit into a batch.
+    """
+    lengths = tuple(lengths)
+    draws = None if labels is None else make_draws(labels, cfg.train.sampling, cfg.seed)
+    steps = _steps(lengths, cfg, limit, draws)
+    total = sum(steps)
+    whole = steps if limit is None else steps[:-1] or steps  # the last one may be cut short
+    each = len(steps) * min(cfg.train.validations_per_epoch, *whole)
+    count = min(total, each if validations is None else validations)
+    after = tuple(round(total * (i + 1) / count) for i in range(count))
+    points = [point * total for point in _growth_points(cfg)]
+    # Never after the last validation: what grew there would not be trained.
+    early = after[:-1] or after
+    growths = tuple(min(early, key=lambda v: abs(v - point)) for point in points)
+    if len(set(growths)) < len(growths) or total in growths:
+        raise UserError(
+            f"`dendrites.grow_at` should leave training between growths and before the end. Found "
+            f"{list(cfg.dendrites.grow_at)} with validations after steps {list(after)}. "
+            f"Spread the points, or raise train.validations_per_epoch or train.epochs."
+        )
+    warmup = round(cfg.train.warmup * total)
+    return Plan(
+        lengths=lengths,
+        batch_size=cfg.train.batch_size,
+        batch_tokens=cfg.train.batch_tokens,
+        seed=cfg.seed,
+        steps=steps,
+        total=total,
+        warmup=warmup,
+        validations=after,
+        growths=growths,
+        schedule=cfg.train.schedule,
+        step_size=cfg.train.step_size,
+        gamma=cfg.train.gamma,
+        accumulate=cfg.train.accumulate,
+        draws=draws,
+        early_stopping=cfg.train.early_stopping,
+    )
+
+
+def _steps(
+    lengths: Sequence[int], cfg: Config, limit: int | None, draws: Draws | None
+) -> tuple[int, ...]:
+    """Steps of each epoch; counted where batches are cut by tokens, because rows meet by chance."""
+    size, tokens, accumulate = cfg.train.batch_size, cfg.train.batch_tokens, cfg.train.accumulate
+
+    def of(epoch: int) -> int:
+        if tokens is None:
+            return -(-len(lengths) // (size * accumulate))
+        drawn = draws.rows(epoch) if draws else None
+        steps = epoch_batches(
+            lengths, size, cfg.seed, epoch, tokens, accumulate=accumulate, drawn=drawn
+        )
+        return len(steps)
+
+    if limit is None:
+        return tuple(of(epoch) for epoch in range(cfg.train.epochs))
+    found: list[int] = []
+    while (left := limit - sum(found)) > 0:
+        found.append(min(left, of(len(found))))
+    return tuple(found)
+
+
+def _growth_points(cfg: Config) -> tuple[float, ...]:
+    fixed = cfg.dendrites.enabled and cfg.dendrites.patience is None
+    return cfg.dendrites.grow_at if fixed else ()

@@ -1,0 +1,1 @@
+"""Losses to gradients: DAO, constants, published rules. Start at `weighting.make_weighting`."""
