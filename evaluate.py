@@ -222,7 +222,7 @@ def _columns(folder: RunElsewhere, overrides: list[str]) -> Columns:
         own.append("data.rules=2")
     cfg = folder.config(own)
     check_number(cfg.data.text, folder.config().data.text)
-    return Columns.named(cfg.data, cfg.columns)
+    return Columns.named(cfg.data, cfg.columns, cfg.words_column)
 
 
 def _report(folder: RunFolder, load: Load, columns: Columns, data: list[str], style: str) -> None:

@@ -158,7 +158,7 @@ def load_table(cfg: Config) -> Table:
 
     return load(
         cfg.data.sources,
-        Columns.named(cfg.data, cfg.columns),
+        Columns.named(cfg.data, cfg.columns, cfg.words_column),
         tasks=cfg.tasks,
         split_tasks=cfg.split_tasks,
         split_seed=cfg.data.split_seed,

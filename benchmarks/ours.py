@@ -20,10 +20,11 @@ from dao.learner.encoder.layers import layer_list
 from dao.learner.model.model import build, load_weights
 from dao.learner.model.prefix import cache_prefix
 from dao.learner.settings import sections as settings
+from dao.schedule import EVERY
 
 __all__ = ["Ours"]
 
-REFRESH = settings.Dao().refresh_every
+REFRESH = EVERY
 
 
 class Ours:

@@ -12,10 +12,10 @@ from dao.checks import check_data_weights, check_options, check_some, scalar_los
 from dao.distributed import world_size
 from dao.importance import inverse_norm_weights
 from dao.measure import Batch, depends, parameter_norms, representation_norms, survey
-from dao.notices import PLACES, beyond_the_bound, constant
-from dao.records import TaskRecord, numbers, records, weighted_sum
+from dao.notices import PLACES, beyond_the_bound, constant, frozen
+from dao.records import CallRecord, TaskRecord, numbers, record_of, weighted_sum
 from dao.schedule import Plan, chosen, in_turn, make_plan
-from dao.shared import Parameters, Places, exporting, warn_of_frozen
+from dao.shared import Parameters, Places, exporting
 from dao.state import RunningNorms
 
 __all__ = ["DAOLoss"]
@@ -153,8 +153,7 @@ class DAOLoss(nn.Module):
         prior = [float(priors.get(task, 1.0)) for task in self.tasks]
         self.state = RunningNorms(self.tasks, ema=ema ** (1 / accumulate), prior=prior)
         self.measured = False
-        self._warned_of_frozen = False
-        self._records: dict[str, TaskRecord] = {}
+        self._record: CallRecord | None = None
 
     @classmethod
     def paper(cls, tasks: Iterable[str], params: Parameters) -> Self:
@@ -203,8 +202,11 @@ class DAOLoss(nn.Module):
         if not batch.live:  # Absent on this rank only; the caller's `keep_alive` gives the graph.
             return torch.zeros((), device=self.state.norm.device)
         # A data-parallel wrapper averages over all ranks; a task's own mean is over those that
-        # have it.
-        factors = {task: lam[task] * (ranks / batch.ranks[task]) for task in batch.live}
+        # have it. With one rank, or a task on all of them, this changes nothing.
+        factors = {task: lam[task] for task in batch.live}
+        for task in batch.live:
+            if batch.ranks[task] < ranks:
+                factors[task] = lam[task] * (ranks / batch.ranks[task])
         return weighted_sum(batch.live, factors, data_weights or {})
 
     def weights(self, losses: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
@@ -229,7 +231,7 @@ class DAOLoss(nn.Module):
 
         Empty before the first; a task that was absent has none.
         """
-        return dict(self._records)
+        return self._record.by_task() if self._record else {}
 
     def telemetry(self) -> dict[str, dict[str, float]]:
         """:attr:`last` as numbers, by task; one synchronisation.
@@ -237,13 +239,13 @@ class DAOLoss(nn.Module):
         `loss` and `weight` of the call, `norm` as last measured, and `share`: the task's part of
         the sum of all weighted norms.
         """
-        return numbers(self._records)
+        return numbers(self.last)
 
     def reset(self) -> None:
         """Forgets all measurements; options and priors stay."""
         self.state.reset()
         self._places.tapped.forget()
-        self._records, self.measured, self._plan = {}, False, None
+        self._record, self.measured, self._plan = None, False, None
 
     def extra_repr(self) -> str:
         """The options that decide the weights."""
@@ -280,7 +282,7 @@ class DAOLoss(nn.Module):
         batch = self._learn(batch)
         check_some(batch.ranks, self.tasks)
         lam = self._lambda(list(batch.ranks))
-        self._records = records(self.state, batch, lam, data_weights)
+        self._record = record_of(self.state, batch, lam, data_weights)
         return batch, lam
 
     def _planned(self) -> Plan:
@@ -301,9 +303,8 @@ class DAOLoss(nn.Module):
         plan = self._plan = self._planned()
         measured, compared = self._due(plan, present)
         if measured and self._places.frozen(plan.source):
-            if not self._warned_of_frozen and not self.state.count.any():
-                self._warned_of_frozen = True
-                warn_of_frozen(plan.source)
+            if not self.state.has_told("frozen") and not self.state.count.any():
+                self.state.tell("frozen", {"": frozen(plan.source)})
             measured, compared, present = [], [], []  # what is due stays due
         self.state.take_turns(plan, {t: batch.values[t] for t in present}, self.accumulate)
         _, step = self.state.tick(present)
@@ -331,8 +332,7 @@ class DAOLoss(nn.Module):
     def _lambda(self, present: list[str]) -> dict[str, Tensor]:
         """Weights in force for the tasks that are present."""
         among = list(self.tasks) if self.absent == "hold" else present
-        index = torch.tensor([self.tasks.index(task) for task in among])
-        index = index.to(self.state.prior.device)
+        index = torch.tensor(self.state.positions(among)).to(self.state.prior.device)
         log_norms, prior = self.state.log_norms()[index], self.state.prior[index]
         lam = inverse_norm_weights(
             log_norms, alpha=self.alpha, prior=prior, max_ratio=self.max_ratio, total=self.total

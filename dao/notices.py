@@ -1,6 +1,8 @@
 """What :class:`dao.DAOLoss` says when it balances a task less than was asked, and why."""
 
 import math
+import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -13,10 +15,13 @@ __all__ = [
     "PLACES",
     "Seen",
     "beyond_the_bound",
+    "broken",
     "constant",
     "far_from_mean",
+    "frozen",
     "one_by_one",
     "silent",
+    "warn",
 ]
 
 PLACES = {"params": "`params`", "rep": "the tapped representation", "last": "`module`"}
@@ -183,3 +188,41 @@ def beyond_the_bound(
         "pulls harder than the others. Give None as `max_ratio` to balance them."
     )
     return {"max_ratio": text}
+
+
+def broken(tasks: Sequence[str]) -> str:
+    """What to say of tasks whose loss or gradient is NaN or infinite."""
+    return (
+        f"Loss or gradient of {list(tasks)} is NaN or infinite, and left out of this step. Later "
+        "cases are only counted, in `state.dropped`."
+    )
+
+
+def frozen(source: str) -> str:
+    """What to say where nothing was ever measured, as nothing shared has trained so far.
+
+    Args:
+        source: Where norms are taken: ``"params"``, ``"last"`` or ``"rep"``.
+    """
+    what = {"params": "`params`", "last": "`module`", "rep": "The tapped representation"}[source]
+    look = {
+        "params": "give the parameters that train, e.g. those of the LoRA adapter",
+        "last": "give a module that trains",
+        "rep": "look for `detach` or `no_grad` before `tap`",
+    }[source]
+    return (
+        f"{what} should require grad. Found nothing that does, so weights stand as they are until "
+        f"something does. If the encoder should train by now, {look}."
+    )
+
+
+def warn(text: str) -> None:
+    """Warns with the line that called this package, through whatever modules of torch."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and _is_between(frame.f_globals.get("__name__", "")):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, stacklevel=level)
+
+
+def _is_between(module: str) -> bool:
+    return module.partition(".")[0] in ("dao", "torch")

@@ -9,7 +9,7 @@ from torch import Tensor
 from dao.measure import Batch
 from dao.state import RunningNorms
 
-__all__ = ["TaskRecord", "numbers", "records", "scaled", "weighted_sum"]
+__all__ = ["CallRecord", "TaskRecord", "numbers", "record_of", "scaled", "weighted_sum"]
 
 
 @dataclass(frozen=True)
@@ -32,25 +32,32 @@ class TaskRecord:
     share: Tensor
 
 
-def records(
-    state: RunningNorms,
-    batch: Batch,
-    weights: Mapping[str, Tensor],
-    data_weights: Mapping[str, Tensor | float],
-) -> dict[str, TaskRecord]:
-    """A record per weighted task; nothing is synchronised."""
-    index = torch.tensor([state.tasks.index(task) for task in weights], device=state.norm.device)
-    norms = state.norm[index]
-    each = [
-        weight if task not in data_weights else _times(weight, data_weights[task])
-        for task, weight in weights.items()
-    ]
-    pull = torch.stack(each).to(norms) * (norms * state.offsets().exp()[index])
-    columns = norms.unbind(), (pull / pull.nansum()).unbind()
-    return {
-        task: TaskRecord(batch.values[task], weight, norm, share)
-        for (task, weight), norm, share in zip(weights.items(), *columns, strict=True)
-    }
+@dataclass(frozen=True)
+class CallRecord:
+    """What all tasks did in one training call.
+
+    A call keeps vectors; the scalars of each task are made when somebody asks for them, because
+    that takes longer with dozens of tasks than the rule itself.
+
+    Attributes:
+        losses: by task; may hold more tasks than `weights`.
+        weights: by task, of those that counted.
+        norms: in the order of `weights`, shape ``(K,)``.
+        shares: in the order of `weights`, shape ``(K,)``.
+    """
+
+    losses: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor]
+    norms: Tensor
+    shares: Tensor
+
+    def by_task(self) -> dict[str, TaskRecord]:
+        """A record per task that counted; nothing is synchronised."""
+        columns = self.norms.unbind(), self.shares.unbind()
+        return {
+            task: TaskRecord(self.losses[task], weight, norm, share)
+            for (task, weight), norm, share in zip(self.weights.items(), *columns, strict=True)
+        }
 
 
 def numbers(rows: Mapping[str, TaskRecord]) -> dict[str, dict[str, float]]:
@@ -66,6 +73,23 @@ def numbers(rows: Mapping[str, TaskRecord]) -> dict[str, dict[str, float]]:
         task: dict(zip(names, row, strict=True))
         for task, row in zip(rows, table.tolist(), strict=True)
     }
+
+
+def record_of(
+    state: RunningNorms,
+    batch: Batch,
+    weights: Mapping[str, Tensor],
+    data_weights: Mapping[str, Tensor | float],
+) -> CallRecord:
+    """What the tasks of a call did; nothing is synchronised."""
+    index = torch.tensor(state.positions(weights), device=state.norm.device)
+    norms = state.norm[index]
+    each = [
+        weight if task not in data_weights else _times(weight, data_weights[task])
+        for task, weight in weights.items()
+    ]
+    pull = torch.stack(each).to(norms) * (norms * state.offsets().exp()[index])
+    return CallRecord(batch.values, weights, norms, pull / pull.nansum())
 
 
 def weighted_sum(

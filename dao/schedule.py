@@ -22,8 +22,12 @@ FIRST = 8
 GAP = 25
 """Steps between one task's measurement and the next one's, where the turn goes round."""
 
-OFTEN, GAP_BETWEEN = 10, 50
-"""The same where all are measured at the representation: of all there, and of one in full."""
+OFTEN = 10
+"""Steps between measurements of all tasks at the representation."""
+
+GAP_BETWEEN = 50
+"""Steps between two comparisons; each compares one task's norm at the representation with its norm
+over `params`."""
 
 
 class Plan(NamedTuple):

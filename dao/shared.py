@@ -1,6 +1,5 @@
 """What the tasks share: how the loss refers to it, and whether it trains."""
 
-import warnings
 from collections.abc import Callable, Iterable
 
 import torch
@@ -8,15 +7,7 @@ from torch import Tensor, nn
 
 from dao.errors import UserError
 
-__all__ = [
-    "Parameters",
-    "Places",
-    "Shared",
-    "Tapped",
-    "exporting",
-    "parameters_of",
-    "warn_of_frozen",
-]
+__all__ = ["Parameters", "Places", "Shared", "Tapped", "exporting", "parameters_of"]
 
 Parameters = Iterable[Tensor] | Callable[[], Iterable[Tensor]]
 
@@ -195,25 +186,6 @@ class Places:
     def frozen(self, source: str) -> bool:
         """Whether nothing there trains now."""
         return self.tapped.frozen if source == "rep" else not self.inputs(source)
-
-
-def warn_of_frozen(source: str) -> None:
-    """Says that nothing was ever measured, as nothing shared has trained so far.
-
-    Args:
-        source: Where norms are taken: ``"params"``, ``"last"`` or ``"rep"``.
-    """
-    what = {"params": "`params`", "last": "`module`", "rep": "The tapped representation"}[source]
-    look = {
-        "params": "give the parameters that train, e.g. those of the LoRA adapter",
-        "last": "give a module that trains",
-        "rep": "look for `detach` or `no_grad` before `tap`",
-    }[source]
-    warnings.warn(
-        f"{what} should require grad. Found nothing that does, so weights stand as they are until "
-        f"something does. If the encoder should train by now, {look}.",
-        stacklevel=7,
-    )
 
 
 def exporting() -> bool:

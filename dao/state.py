@@ -2,15 +2,14 @@
 
 import json
 import math
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from dao.errors import UserError
-from dao.notices import PLACES, Seen, far_from_mean, one_by_one, silent
+from dao.notices import PLACES, Seen, broken, far_from_mean, one_by_one, silent, warn
 from dao.schedule import Plan, credits, spent
 
 __all__ = ["RunningNorms"]
@@ -76,12 +75,12 @@ class RunningNorms(nn.Module):
     def __init__(self, tasks: Sequence[str], *, ema: float, prior: Sequence[float]) -> None:
         super().__init__()
         self.tasks = list(tasks)
+        self._places = {task: place for place, task in enumerate(tasks)}
         self.ema = ema
         self.doubt = 0
         self._prior = tuple(prior)
         self._replaced = False
         self._told: set[tuple[str, str]] = set()
-        self._warned = False
         size = len(self.tasks)
         for name in ("log_ema", "log_used", "offset", "norm", "credit", "log_loss"):
             self.register_buffer(name, torch.zeros(size, dtype=torch.float64))
@@ -144,7 +143,7 @@ class RunningNorms(nn.Module):
         columns = [column.to(found) for column in (found, self.log_ema, self.count, self.turns)]
         table = zip(self.tasks, torch.stack(columns, dim=1).tolist(), strict=True)
         seen = {task: Seen(*row) for task, row in table if task in norms}
-        zero = [t for t, row in seen.items() if row.norm == 0 and ("silent", t) not in self._told]
+        zero = [t for t, row in seen.items() if row.norm == 0 and not self.has_told("silent", t)]
         self.tell("silent", silent(seen, [t for t in zero if not reaches(t)], place))
         self.tell("far", far_from_mean(seen, self.ema))
         return [task for task, row in seen.items() if not math.isfinite(row.norm)]
@@ -152,9 +151,13 @@ class RunningNorms(nn.Module):
     def tell(self, kind: str, said: Mapping[str, str]) -> None:
         """Warns of each task, or other subject, once per kind of trouble."""
         for subject, text in said.items():
-            if (kind, subject) not in self._told:
+            if not self.has_told(kind, subject):
                 self._told.add((kind, subject))
-                warnings.warn(text, stacklevel=3)
+                warn(text)
+
+    def has_told(self, kind: str, subject: str = "") -> bool:
+        """Whether this was warned of."""
+        return (kind, subject) in self._told
 
     def calibrate(self, full: Mapping[str, Tensor], cheap: Mapping[str, Tensor]) -> None:
         """Takes in one comparison of the norm over all parameters with the cheap one."""
@@ -165,14 +168,12 @@ class RunningNorms(nn.Module):
         """Counts tasks whose loss or gradient was NaN or infinite, and warns the first time."""
         if not tasks:
             return
-        if not self._warned:
-            warnings.warn(
-                f"Loss or gradient of {list(tasks)} is NaN or infinite, and left out of this step. "
-                "Later cases are only counted, in `state.dropped`.",
-                stacklevel=2,
-            )
-        self._warned = True
+        self.tell("broken", {"": broken(tasks)})
         self.dropped += torch.tensor([t in tasks for t in self.tasks]).to(self.dropped)
+
+    def positions(self, tasks: Iterable[str]) -> list[int]:
+        """Where these tasks stand in every buffer."""
+        return [self._places[task] for task in tasks]
 
     def turns_of(self, present: Sequence[str]) -> dict[str, int]:
         """Training calls so far that had each of these tasks."""

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from dao.learner.kinds import KINDS as KINDS_BY_NAME
+
 ROOT = Path(__file__).parents[1]
 LEARNER = "dao.learner"
 PACKAGE = sorted((ROOT / "dao").glob("*.py"))
@@ -139,6 +141,7 @@ def test_the_named_data_know_the_kinds_and_the_reading_of_data_alone(path: Path)
         assert not within(name, LEARNER) or room(name) in allowed, name
 
 
+KIND_NAMES = tuple(KINDS_BY_NAME)
 BUILT_IN = re.compile(r"\b(cls|reg)\b")
 NOT_OURS = {"dao/learner/encoder/pretraining.py": {"whole.cls"}}
 """Attributes of other packages' objects: the head of a BERT in transformers."""
@@ -169,9 +172,26 @@ def built_in_names(source: str) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", BESIDE_KINDS, ids=ids)
+@pytest.mark.parametrize("path", [*BESIDE_KINDS, *TASKS], ids=ids)
 def test_no_file_beside_the_kinds_knows_a_task_by_name(path: Path):
     assert built_in_names(path.read_text()) == NOT_OURS.get(ids(path), set())
+
+
+def kinds_asked_for(source: str) -> set[str]:
+    """Names of kinds, of figures of a rare class, and of one kind's settings or task."""
+    words = {n.value for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Constant)}
+    told = {w for w in words if isinstance(w, str) and (w in KIND_NAMES or w.startswith("rare_"))}
+    return told | {name for name in imports(source) if within(name, *OWN_FILES)}
+
+
+OWN_FILES = [f"{KINDS}.{name}" for name in KIND_NAMES]
+OF_EARLIER_RUNS = {"dao/learner/experiment/findings/runs.py": {"rare_f1"}}
+"""What is said of runs that recorded too little of their tasks."""
+
+
+@pytest.mark.parametrize("path", [*BESIDE_KINDS, *TASKS], ids=ids)
+def test_no_file_beside_the_kinds_tells_them_apart(path: Path):
+    assert kinds_asked_for(path.read_text()) == OF_EARLIER_RUNS.get(ids(path), set())
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=ids)
@@ -243,6 +263,15 @@ def test_these_tests_can_fail():
 )  # fmt: skip
 def test_a_planted_name_of_a_task_is_found(planted: str):
     assert built_in_names(planted)
+
+
+@pytest.mark.parametrize(
+    "planted",
+    ["from dao.learner.kinds.classification import ClassificationSettings", "x == 'binary'",
+     "key.startswith('rare_')", "TYPES = {'regression': 1}"],
+)  # fmt: skip
+def test_a_planted_name_of_a_kind_is_found(planted: str):
+    assert kinds_asked_for(planted)
 
 
 @pytest.mark.parametrize(

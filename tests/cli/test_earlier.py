@@ -102,6 +102,7 @@ LATER = {
     "data": ("rules", "missing", "encoding"),
     "train": ("select_weights", "accumulate", "sampling", "early_stopping"),
     "dendrites": ("lr",),
+    "dao": ("rules",),
 }
 OPTIONS = {
     "cls": (
@@ -129,6 +130,7 @@ def settings_before(now: dict[str, Any]) -> dict[str, Any]:
     tasks = found["tasks"]
     for section, names in LATER.items():
         found[section] = {k: v for k, v in found[section].items() if k not in names}
+    found["dao"] |= {"source": "params", "refresh_every": 50}
     columns = {name: task["column"] for name, task in tasks.items()}
     found["data"] |= {"text": found["data"]["text"][0], **columns}
     for name, task in tasks.items():

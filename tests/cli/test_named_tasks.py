@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
+
+from dao.learner.storage.record import RunFolder
 
 NAMES = ("topic", "stars", "urgent")
 TASKS = ("--tasks", "topic:classification,stars:ordinal,urgent:binary")
@@ -43,9 +45,9 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fit(tiny_phi: Path, reviews: Path) -> Run:
     from train import app
 
-    def run(output: Path, *more: str) -> Result:
+    def run(output: Path, *more: str, tasks: Sequence[str] = TASKS) -> Result:
         fixed = ("--encoder", str(tiny_phi), "--data", str(reviews), "--output", str(output))
-        arguments = [*fixed, *TASKS, *SMALL, *more]
+        arguments = [*fixed, *tasks, *SMALL, *more]
         result = CliRunner().invoke(app, arguments, catch_exceptions=False)
         assert result.exit_code == 0, result.output
         return result
@@ -146,6 +148,22 @@ def test_a_threshold_is_chosen_for_the_binary_task(run: Path, tmp_path: Path):
     found = read(tmp_path, "threshold.json")
     assert (found["task"], found["validation"]["n"] > 0) == ("urgent", True)
     assert (tmp_path / "precision_recall.png").stat().st_size > 1000
+
+
+def test_thresholds_of_several_tasks_leave_the_run_as_it_is(fit: Run, tmp_path: Path):
+    """A task may be called as the folder of the model is."""
+    tasks = ("--tasks", "adapter:classification,tokenizer:binary")
+    columns = ("adapter.column=topic", "adapter.positive=money", "tokenizer.column=urgent")
+    fit(tmp_path, *columns, tasks=tasks)
+    before = RunFolder(tmp_path).model_digests()
+    found = json.loads(evaluated(tmp_path, "--threshold-sweep", "--format", "json").stdout)
+    assert RunFolder(tmp_path).model_digests() == before
+    for task in ("adapter", "tokenizer"):
+        assert read(tmp_path, f"thresholds/{task}/threshold.json") == found[task]
+        assert (tmp_path / "thresholds" / task / "precision_recall.png").exists()
+    evaluated(tmp_path)
+    fit(tmp_path, *columns, "--overwrite", tasks=tasks)
+    assert not (tmp_path / "thresholds").exists()
 
 
 @pytest.mark.slow

@@ -92,8 +92,8 @@ CASES = {
     ),
     "a level that training never shows": Case(
         "stars:ordinal",
-        "`stars` should be one of the levels 1, 3. Found '2' in the validation split (9 rows), "
-        "which the train split never shows. Correct these rows, or give training rows of it.",
+        "`stars` should have every level in the train split. Found '2' only in the validation "
+        "split (9 rows). Add training rows of it, or remove it.",
         changed=no_middle_level_in_train,
     ),
     "a level that was named and training never shows": Case(
@@ -106,7 +106,7 @@ CASES = {
     "a level beside those that were named": Case(
         "stars:ordinal",
         "`stars` should be one of the levels 1, 2. Found '3' in the train split (31 rows). Correct "
-        "these rows, or give training rows of it.",
+        "these rows, or name the level in stars.levels.",
         ("stars.levels=[1,2]",),
     ),
     "a name twice": Case(
@@ -213,12 +213,12 @@ NEW = {
     ),
     "tags": (
         ["staff"],
-        "`tags` should hold labels of fell, narrowed, rose, sharp, widened. Found 'staff' in row "
+        "`tags` should be one of fell, narrowed, rose, sharp, widened. Found 'staff' in row "
         "2. Correct it, or train with that label.",
     ),
     "stars": (
         4,
-        "`stars` should be one of the levels 1, 2, 3. Found '4' in row 2. Correct it, or train "
+        "`stars` should be one of 1, 2, 3. Found '4' in row 2. Correct it, or train "
         "with that level.",
     ),
     "amount": ("much", "`amount` of FILE should be a finite number, or empty where it is missing."),

@@ -183,3 +183,42 @@ def test_without_memory_a_jump_is_followed_at_once_and_in_silence(toy, make_batc
         steps(balance, toy, make_batch, 1, lambda f: f | {"reg": 1e8 * f["reg"]})
     assert texts == []
     assert balance.telemetry()["reg"]["share"] == pytest.approx(0.5)
+
+
+def _constant(losses):
+    return losses | {"cls": losses["cls"].detach()}
+
+
+def _broken(losses):
+    return losses | {"reg": losses["reg"] * torch.nan}
+
+
+def _silent(losses):
+    return losses | {"cls": torch.ones((), requires_grad=True) * 1}
+
+
+TROUBLES = {
+    "without a graph": (_constant, {}, False),
+    "NaN": (_broken, {}, False),
+    "not depending on the parameters": (_silent, {"refresh_every": 1}, False),
+    "bound": (lambda losses: losses, {"max_ratio": 1.0001, "refresh_every": 1}, False),
+    "frozen": (lambda losses: losses, {}, True),
+}
+
+
+@pytest.mark.parametrize("through", ["call", "weights"])
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_warning_is_given_once_and_names_the_line_that_called(
+    toy, make_batch, trouble: str, through: str
+):
+    change, options, frozen = TROUBLES[trouble]
+    if frozen:
+        toy.encoder.requires_grad_(False)
+    balance = DAOLoss(TASKS, params=toy.shared, **options)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for seed in range(3):
+            x, label, score = make_batch(seed=seed)
+            losses = change(toy.losses(toy.encoder(x), label, score))
+            balance(losses) if through == "call" else balance.weights(losses)
+    assert [warning.filename for warning in caught] == [__file__]

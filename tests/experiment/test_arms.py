@@ -12,6 +12,8 @@ from dao.learner.experiment.findings.effects import findings
 from dao.learner.experiment.findings.relative import changes
 from dao.learner.experiment.report.report import write_report
 from dao.learner.experiment.report.terminal import print_report
+from dao.learner.kinds.declared import ARMS as RESERVED
+from dao.learner.kinds.declared import NAME, check_names
 from dao.learner.settings.config import load_config
 
 RIGHT = {"base": (24, 30, 27), "dendrites": (26, 31, 30), "dao": (25, 31, 26)}
@@ -145,3 +147,14 @@ def test_an_arm_with_all_tasks_is_none_of_a_single_task(tmp_path, make_arm, make
         UserError, match=r"`tasks` should be reg in the arm reg\. Found cls, reg in"
     ):
         findings(tmp_path, ("base", "reg"))
+
+
+@pytest.mark.parametrize("arm", KNOWN)
+def test_no_task_may_have_the_name_of_an_arm(arm: str):
+    with pytest.raises(ValueError, match=r"should (not take the name of an arm|have names of)"):
+        check_names([arm], [])
+
+
+def test_the_kinds_know_the_arms():
+    """They may not import them: the experiment imports the kinds."""
+    assert {arm for arm in KNOWN if NAME.fullmatch(arm)} <= set(RESERVED)

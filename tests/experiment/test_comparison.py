@@ -3,10 +3,13 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from dao.errors import UserError
+from dao.learner.basics.pairs import join
 from dao.learner.experiment.findings.comparison import compare
+from dao.learner.experiment.findings.runs import read_run
 from dao.learner.experiment.report.comparison_report import (
     comparison_lines,
     comparison_tables,
@@ -91,6 +94,27 @@ def test_what_cannot_be_compared_is_refused_with_the_reason(tmp_path: Path, make
     (a / "metrics.json").unlink()
     with pytest.raises(UserError, match="should be finished"):
         compare(a, a)
+
+
+def test_runs_on_pairs_have_both_texts_in_one(tmp_path: Path, make_run):
+    pairs = ("data.text=[premise,hypothesis]",)
+    a, b = (make_run(tmp_path / name, set=pairs) for name in "ab")
+    for path, second in ((a, "=2+2"), (b, "another")):
+        frame = pd.read_csv(path / "predictions.csv")
+        frame["text_pair"] = ["'=2+2", *[second.replace("=", "'=")] * (len(frame) - 1)]
+        frame.to_csv(path / "predictions.csv", index=False)
+    run = read_run(a)
+    assert run.predictions["text"][1] == join("headline, 1", "=2+2")
+    assert "text_pair" not in run.predictions
+    with pytest.raises(UserError, match=r"text .*headline, 1.*=2\+2.* and .*another.* at id '1'"):
+        compare(a, b)
+    compare(a, a)
+
+
+def test_a_run_on_pairs_without_the_second_texts_is_damaged(tmp_path: Path, make_run):
+    run = make_run(tmp_path / "a", set=("data.text=[premise,hypothesis]",))
+    with pytest.raises(UserError, match=r"should hold predictions\.csv"):
+        read_run(run).predictions  # noqa: B018
 
 
 def test_folders_without_a_common_seed_or_with_mixed_settings_are_refused(

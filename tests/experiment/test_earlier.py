@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from dao.errors import UserError
+from dao.learner.experiment.arms import chosen
 from dao.learner.experiment.findings.comparable import check_same_settings
 from dao.learner.experiment.findings.contrasts import measured
 from dao.learner.experiment.findings.effects import findings
@@ -107,7 +108,9 @@ def earlier(cell, *, resumable: bool = False) -> dict:
     settings = yaml.safe_load(cell.cfg.to_yaml())
     tasks = settings.pop("tasks")
     settings["tasks"] = list(tasks)
-    del settings["split_tasks"]
+    del settings["split_tasks"], settings["dao"]["rules"]
+    settings["dao"]["source"] = settings["dao"]["source"].replace("auto", "params")
+    settings["dao"]["refresh_every"] = settings["dao"]["refresh_every"] or 50
     cut = {"cls": ("kind", "column", "show", "label_column"), "reg": ("kind", "column", "show")}
     for name, own in {**tasks}.items():
         settings[name] = {k: v for k, v in own.items() if k not in cut[name]}
@@ -124,14 +127,18 @@ def earlier(cell, *, resumable: bool = False) -> dict:
 
 
 @pytest.mark.parametrize("resumable", [False, True])
-def test_a_folder_made_before_is_continued(tmp_path: Path, resumable: bool):
-    shared = load_config(None, [f"output={tmp_path}"])
-    cells = grid(shared, 1)
+@pytest.mark.parametrize(
+    "typed", [[], ["dao.source=params"], ["dao.refresh_every=50"], ["dao.refresh_every=20"]]
+)
+def test_a_folder_made_before_is_continued(tmp_path: Path, resumable: bool, typed: list[str]):
+    shared = load_config(None, [f"output={tmp_path}", *typed])
+    cells = grid(shared, 1, arms=[*chosen(list(shared.tasks)), "dao-paper"])
     for cell in cells:
         written = earlier(cell, resumable=resumable)
         assert "split_tasks" not in written
         check_not_other(cell)
-    other = grid(load_config(None, [f"output={tmp_path}", "cls.class_weights=balanced"]), 1)
+    balanced = [f"output={tmp_path}", "cls.class_weights=balanced", *typed]
+    other = grid(load_config(None, balanced), 1)
     for cell in other:
         if cell.arm == "reg":
             check_not_other(cell)  # which has no classes

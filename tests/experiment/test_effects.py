@@ -213,6 +213,7 @@ def test_what_may_differ_and_changes_figures_is_told(tmp_path: Path, make_arm):
         ({"set": ["dendrites.grow_at=[0.4]"]}, "`dendrites.grow_at`"),
         ({"set": ["dao.ema=0.5"]}, "`dao.ema`"),
         ({"set": ["dao.priors={cls: 2}"]}, "`dao.priors`"),
+        ({"set": ["train.select_weights={cls: 2}"]}, "`train.select_weights`"),
         ({"set": ["tasks=cls"]}, "`tasks`"),
         ({"validations": 5}, "number of validations .* 4 .* 5 "),
         ({"restarts": []}, "number of restarts .* 1 .* 0 "),
@@ -288,7 +289,7 @@ def test_an_arm_of_another_name_is_kept_but_has_one_setting_for_all_seeds(tmp_pa
 
 
 def test_one_task_alone_may_take_fewer_steps_on_the_same_rows(tmp_path: Path, make_arm):
-    make_arm(tmp_path, "base", 0, set=["dao.priors={reg: 2}"])
+    make_arm(tmp_path, "base", 0, set=["dao.priors={reg: 2}", "train.select_weights={reg: 2}"])
     make_arm(tmp_path, "cls", 0, steps=10, restarts=[5], batch="cd")
     assert effect(findings(tmp_path), "base - cls alone", "cls.accuracy")["mean"] == 0
     shutil.rmtree(tmp_path / "cls")
@@ -305,6 +306,18 @@ def test_seeds_may_differ_in_steps_where_batches_are_cut_by_tokens(tmp_path: Pat
         make_arm(tmp_path, arm, 0, steps=18, restarts=[9], **cut)
         make_arm(tmp_path, arm, 1, steps=20, restarts=[10], **cut)
     assert effect(findings(tmp_path), "dao - base", "cls.accuracy")["n"] == 2
+
+
+def test_plain_models_that_earlier_runs_measured_apart_are_shown_in_the_mean(
+    tmp_path: Path, make_arm
+):
+    # One revision measured TF-IDF at the threshold of each run.
+    for seed, share in ((0, 0.2), (1, 0.6)):
+        plain = {"test": {"cls": {"TF-IDF": {"accuracy": share, "macro_f1": 0.1}}}}
+        path = make_arm(tmp_path, "base", seed) / "metrics.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"baselines": plain}))
+    shown = findings(tmp_path)["baselines"]["TF-IDF"]
+    assert shown == {"cls.accuracy": pytest.approx(0.4), "cls.macro_f1": 0.1}
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path):

@@ -17,7 +17,8 @@ from dao.learner.experiment.findings.effects import findings
 from dao.learner.experiment.findings.runs import Run, read_run
 from dao.learner.experiment.pictures.prediction_figures import calibration
 from dao.learner.experiment.report.comparison_report import comparison_tables
-from dao.learner.experiment.report.page import Text
+from dao.learner.experiment.report.many import arms_parts
+from dao.learner.experiment.report.page import Table, Text
 from dao.learner.experiment.report.prediction_sections import prediction_sections
 from dao.learner.experiment.report.report import write_report
 from dao.learner.experiment.report.terminal import print_report
@@ -52,9 +53,16 @@ TARGETS = pd.DataFrame(
     }
 )
 FIGURES = [
-    "selection", "urgent.f1", "urgent.pr_auc", "topic.accuracy", "topic.macro_f1",
-    "tags.micro_f1", "tags.macro_f1", "stars.qwk", "stars.mae_levels", "price.r2", "price.mse",
+    "selection", "urgent.f1", "urgent.precision", "urgent.recall", "urgent.pr_auc",
+    "urgent.roc_auc", "urgent.accuracy", "topic.accuracy", "topic.macro_f1", "tags.micro_f1",
+    "tags.macro_f1", "tags.subset_accuracy", "stars.qwk", "stars.mae_levels", "stars.accuracy",
+    "price.r2", "price.mse",
 ]  # fmt: skip
+DESCRIBED = [
+    "urgent.precision", "urgent.recall", "urgent.roc_auc", "urgent.accuracy",
+    "tags.subset_accuracy", "stars.accuracy",
+]  # fmt: skip
+TESTED = [metric for metric in FIGURES if metric not in DESCRIBED]
 SELECTS = ("urgent.pr_auc", "topic.accuracy", "tags.micro_f1", "stars.qwk", "price.r2")
 WRONG = {"base": (12, 9, 11, 10), "dao": (8, 4, 7, 7), "dendrites": (12, 10, 10, 10)}
 """Test rows per seed that a model of each arm gets wrong: DAO 4, 5, 4 and 3 fewer than base."""
@@ -127,7 +135,7 @@ def test_every_figure_is_tested_and_the_score_is_in_a_family_of_its_own(five):
         "price": "scatter",
     }  # fmt: skip
     assert {(e["name"], e["metric"]) for e in found["effects"]} == {
-        (name, metric) for name in ("dao - base", "dendrites - base") for metric in FIGURES
+        (name, metric) for name in ("dao - base", "dendrites - base") for metric in TESTED
     }
     by = {(e["name"], e["metric"]): e for e in found["effects"]}
     # 4, 5, 4 and 3 of 40 rows more are right: mean 4, sd sqrt(2 / 3), t(3) = 3.182446.
@@ -139,13 +147,19 @@ def test_every_figure_is_tested_and_the_score_is_in_a_family_of_its_own(five):
     score = by["dao - base", "selection"]
     assert (score["family"], score["verdict"]) == ("primary", "higher (better)")
     assert by["dao - base", "price.mse"]["verdict"] == "lower (better)"
-    for metric in FIGURES:
+    for metric in TESTED:
         null = by["dendrites - base", metric]
         assert null["verdict"] == "no significant difference", metric
     for family, tests in (("primary", 2), ("secondary", 2 * 10)):
         ps = [(e["p_t"], e["p_holm"]) for e in found["effects"] if e["family"] == family]
         assert len(ps) == tests
         assert min(ps)[1] == pytest.approx(min(1.0, tests * min(ps)[0]))
+    for metric in DESCRIBED:
+        assert found["metrics"][metric]["family"] == "described"
+        assert set(found["arms"]["dao"]["values"][metric]) == {"0", "1", "2", "3"}
+        low, high = found["arms"]["dao"]["t95"][metric]
+        assert low < found["arms"]["dao"]["mean"][metric] < high
+    assert "described and not tested: urgent Precision, urgent Recall, " in str(found["notes"])
     run = read_run(folder / "dao" / "seed=2")
     parts = [run.figure(metric) for metric in SELECTS]
     assert run.figure("selection") == pytest.approx(sum(parts) / 5)
@@ -179,7 +193,10 @@ def test_the_report_has_a_row_for_every_figure_and_a_picture_for_every_view(five
     folder, found = five
     write_report(folder, found)
     text = (folder / "report.md").read_text(encoding="utf-8")
-    for about in found["metrics"].values():
+    for metric, about in found["metrics"].items():
+        if metric in DESCRIBED:
+            assert f"| {about['label']} ↑ |" in text
+            continue
         assert f"{about['label']} ({about['unit']}, {about['better']} is better)" in text
     for title in ("Confusion matrix", "Predicted and true score", "F1 of each label"):
         assert f"## {title}" in text
@@ -188,7 +205,7 @@ def test_the_report_has_a_row_for_every_figure_and_a_picture_for_every_view(five
     for words in (
         "Of 2 effects and contrasts tested on Selection score over 4 seeds, 1 is significant",
         "stars Quadratic kappa of base", "beside it majority level 0.",
-        "F1 of urgent is that of 'yes'.", "| dao - base | tags.subset_accuracy | McNemar |",
+        "F1 of urgent is that of 'yes'.", "| dao - base | tags Subset accuracy | McNemar |",
     ):  # fmt: skip
         assert words in text
     html = (folder / "report.html").read_text(encoding="utf-8")
@@ -252,13 +269,14 @@ def test_runs_of_every_kind_are_compared_and_shown(tmp_path: Path):
     found = compare(*pair(tmp_path, TASKS, TASKS))
     assert list(found["metrics"]) == FIGURES
     shown = comparison_tables(found)[1]
-    assert "tags.subset_accuracy" in list(shown.columns[0].cells)
+    assert "tags Subset accuracy ↑" in list(shown.columns[0].cells)
 
 
 def test_figures_of_other_classes_are_left_out_and_so_is_the_score(tmp_path: Path):
     turned = {**TASKS, "urgent": Binary("urgent", "urgent", ["yes", "no"])}
     found = compare(*pair(tmp_path, TASKS, turned))
-    assert list(found["metrics"]) == FIGURES[3:]
+    # Accuracy is the same whichever class is meant.
+    assert list(found["metrics"]) == FIGURES[6:]
     assert "F1 of urgent is that of 'yes' in A, 'no' in B: left out" in found["notes"]
 
 
@@ -271,6 +289,7 @@ def test_the_score_is_compared_where_it_is_made_of_the_same(tmp_path: Path, what
         other["topic"] = Classification("topic", "topic", ["a", "b", "c"], select_by="macro_f1")
     weights = ["train.select_weights={topic: 2}"] if what == "weights" else []
     found = compare(*pair(tmp_path, TASKS, other, *weights))
+    assert {test["metric"] for test in found["effects"]} <= set(TESTED)
     kept = FIGURES[1:] if what != "tasks" else FIGURES[1:-2]
     assert list(found["metrics"]) == kept
 
@@ -294,5 +313,23 @@ def test_rows_that_are_scored_otherwise_are_not_compared(tmp_path: Path):
 def test_measured_figures_are_those_that_tables_show():
     shown = Ordinal("stars", "stars", ["1", "2"], show=["qwk", "accuracy"])
     run = Run("x", 0, Path("x"), Config(), {"tasks": {"stars": shown.described()}})
-    # Accuracy of levels is shown and not tested.
-    assert list(measured(run.tasks)) == ["selection", "stars.qwk"]
+    found = {metric: about["family"] for metric, about in measured(run.tasks).items()}
+    assert found == {
+        "selection": "primary", "stars.qwk": "secondary", "stars.accuracy": "described",
+    }  # fmt: skip
+
+
+def test_a_task_that_shows_what_is_not_tested_is_described(tmp_path: Path):
+    shown = TASKS["urgent"].changed(show=["precision", "recall"])
+    for arm in ("base", "dao"):
+        for seed in (0, 1):
+            flags = known_arms(list(TASKS))[arm]
+            cfg = load_config(None, [f"seed={seed}"], {**flags, "tasks": "urgent:binary"})
+            finish(tmp_path / arm / f"seed={seed}", cfg, {"urgent": shown}, 8 + seed)
+    found = findings(tmp_path, ["base", "dao"])
+    assert list(found["metrics"]) == ["selection", "urgent.precision", "urgent.recall"]
+    tables = [part for part in arms_parts(found) if isinstance(part, Table)]
+    assert [table.head for table in tables] == [
+        ["arm", "seeds", "Selection score ↑"], ["figure", "base", "dao"],
+    ]  # fmt: skip
+    assert [row[0] for row in tables[1].rows] == ["urgent Precision ↑", "urgent Recall ↑"]

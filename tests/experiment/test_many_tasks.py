@@ -4,7 +4,7 @@ from statistics import fmean
 
 import pytest
 
-from dao.learner.experiment.findings.contrasts import contrasts, measured
+from dao.learner.experiment.findings.contrasts import contrasts, measured, only_tested
 from dao.learner.experiment.findings.effects import _positives
 from dao.learner.experiment.findings.verdicts import over_seeds
 from dao.learner.experiment.report.first_lines import worse_arms
@@ -57,10 +57,13 @@ def findings_of(count: int) -> dict:
 
 
 def test_two_tasks_have_one_table_of_arms_as_ever():
-    (table,) = arms_parts(findings_of(2))
+    table, described = arms_parts(findings_of(2))
     assert [row[0] for row in table.rows] == ["base", "dao", "is_00 alone", "TF-IDF"]
-    assert len(table.head) == 2 + len(findings_of(2)["metrics"])
-    assert len(effects_parts(findings_of(2))) == len(findings_of(2)["metrics"])
+    shown = only_tested(findings_of(2)["metrics"])
+    assert len(table.head) == 2 + len(shown) == 2 + 5
+    assert len(effects_parts(findings_of(2))) == len(shown)
+    names = ("Precision", "Recall", "ROC-AUC", "Accuracy")
+    assert [row[0] for row in described.rows] == [f"is_00 {name} ↑" for name in names]
 
 
 @pytest.mark.parametrize("count", [3, 40])
@@ -72,7 +75,8 @@ def test_many_tasks_are_rows_of_the_table_of_arms(count: int):
     assert len(mains.rows) == count
     assert mains.rows[0] == ["is_00 F1 ↑", "0.5010", "0.5210", "0.5010", "0.6000 (TF-IDF)"]
     assert mains.rows[-1] == ["price MSE ↓", "0.5010", "0.5210", "", "0.6000 (TF-IDF)"]
-    assert (others.folded, len(others.rows)) == (True, count)  # PR-AUC of each, R² of the price
+    assert others.folded
+    assert len(others.rows) == 5 * (count - 1) + 1  # all but F1 of each, R² of the price
 
 
 def test_effects_of_some_tasks_are_folded_behind_a_summary():
@@ -118,7 +122,9 @@ def test_classes_of_one_name_are_told_together():
         def positive(self, task: str) -> str:
             return "yes" if task != "odd" else "1"
 
-    metrics = {f"{t}.f1": {"task": t, "key": "f1"} for t in ("a", "b", "odd")}
+    metrics = {
+        f"{t}.f1": {"task": t, "key": "f1", "of_class": "positive"} for t in ("a", "b", "odd")
+    }
     assert _positives(metrics, [Made(["a", "b", "odd"])]) == [
         "F1 of a, b is that of 'yes'", "F1 of odd is that of '1'",
     ]  # fmt: skip

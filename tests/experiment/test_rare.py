@@ -28,7 +28,8 @@ def folder(tmp_path: Path, make_arm) -> Path:
 def test_the_headline_of_an_experiment_is_the_f1_of_the_rare_class(folder: Path):
     found = findings(folder, ["base", "dao"])
     assert list(found["metrics"]) == [
-        "selection", "cls.accuracy", "cls.macro_f1", "cls.rare_f1", "reg.r2", "reg.mse",
+        "selection", "cls.accuracy", "cls.macro_f1", "cls.rare_precision", "cls.rare_recall",
+        "cls.rare_f1", "cls.rare_pr_auc", "cls.rare_roc_auc", "reg.r2", "reg.mse",
     ]  # fmt: skip
     family = {e["metric"]: e["family"] for e in found["effects"]}
     assert family == {
@@ -74,7 +75,8 @@ def test_folders_are_compared_by_it_if_both_mean_one_class(folder: Path, tmp_pat
     assert [e["metric"] for e in found["effects"]][::3] == ["selection", "cls.rare_f1"]
     assert found["a"]["mean"]["cls.rare_f1"] == pytest.approx(0.5)
     assert "F1 of cls is that of 'positive'" in found["notes"]
-    assert comparison_tables(found)[0].columns[4].header == "cls Rare F1 ↑"
+    names = list(comparison_tables(found)[0].columns[0].cells)
+    assert names[5] == "cls Rare F1 ↑"
     for seed in (0, 1):
         other = {"positive": "negative", "set": BY_RARE}
         make_run(tmp_path / "other" / f"seed={seed}", seed, **other)

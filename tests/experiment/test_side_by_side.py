@@ -11,6 +11,7 @@ def test_figures_of_different_classes_are_not_put_side_by_side(key: str):
         return {
             "positive": {"cls": positive} if positive else {},
             "figures": {"cls": {"accuracy": 0.9, key: 0.4}},
+            "of_class": {"cls": {key: "positive"}},
             "headline": {"cls": [("accuracy", "↑"), (key, "↑")]},
         }
 

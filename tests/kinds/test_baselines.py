@@ -5,6 +5,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from dao.learner.data.load import Columns, fit, load
 from dao.learner.kinds.classification import Classification
+from dao.learner.kinds.multilabel import Multilabel
+from dao.learner.kinds.ordinal import Ordinal
 from dao.learner.kinds.parts import baselines
 from dao.learner.kinds.regression import Regression
 
@@ -20,6 +22,32 @@ def test_classification_rows():
     assert rows["majority class"]["accuracy"] == 0.5
     assert rows["majority class"]["n"] == 2
     assert rows["TF-IDF + logistic regression"]["accuracy"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("task", "chosen"),
+    [(Ordinal("t", "x", ["1", "2"]), "qwk"),
+     (Ordinal("t", "x", ["1", "2"], "accuracy"), "accuracy"),
+     (Multilabel("t", "x", ["1", "2"]), "f1")],
+)  # fmt: skip
+def test_plain_models_are_tuned_by_what_their_rows_are_read_for(task, chosen, monkeypatch):
+    asked = []
+
+    def classify(train, classes, other, *, outputs, select_by):
+        asked.append(select_by)
+        return np.full((len(other), outputs), 0.5)
+
+    monkeypatch.setattr(baselines, "classify", classify)
+    train = (UP + DOWN, task.encode(["1"] * 6 + ["2"] * 6))
+    task.baselines(train, train, train)
+    assert set(asked) == {chosen}
+
+
+def test_kappa_can_choose_a_plain_model():
+    classes = np.array([0, 1, 2] * 8)
+    texts = [f"{'low mid high'.split()[c]} {'ab'[i % 2]}" for i, c in enumerate(classes)]
+    found = baselines.classify(texts, classes, texts, outputs=3, select_by="qwk")
+    assert found.argmax(1).tolist() == classes.tolist()
 
 
 def test_regression_rows():

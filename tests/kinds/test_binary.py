@@ -43,7 +43,7 @@ def test_encode(task):
     found = task.encode(["yes", None, "no"])
     assert found.dtype == torch.float32
     assert found[[0, 2]].tolist() == [1.0, 0.0]
-    with pytest.raises(UserError, match=r"`mark` should be no or yes\. Found 'maybe' in row 1"):
+    with pytest.raises(UserError, match=r"`mark` .* one of no, yes\. Found 'maybe' in row 1"):
         task.encode(["maybe"])
 
 
@@ -85,6 +85,18 @@ def test_the_threshold_of_the_best_f1_on_validation(task):
     assert tuned.metrics(*VALIDATION)["threshold"] == tuned.threshold
     assert task.threshold is None  # the other one is as it was
     assert task.changed(threshold=0.7).tuned(*VALIDATION).threshold == 0.7
+
+
+def test_whether_a_threshold_was_given_outlives_the_run(task):
+    given, tuned = task.changed(threshold=0.7), task.tuned(*VALIDATION)
+    assert not given.chosen
+    assert not tuned.at_one_half().chosen
+    assert tuned.chosen
+    for one in (given, tuned):
+        assert Binary.from_dict(one.to_dict()).chosen is one.chosen
+    # What an earlier revision wrote, where a threshold was chosen unless a person gave one.
+    earlier = {key: value for key, value in tuned.to_dict().items() if key != "chosen"}
+    assert Binary.from_dict(earlier).to_dict() == tuned.to_dict()
 
 
 @pytest.mark.parametrize("marks", [[0.0, 0.0, NAN], [1.0, 1.0, NAN], [NAN, NAN, NAN]])
@@ -167,8 +179,8 @@ def test_weights_of_the_training_rows(fitted):
         (["a", "a"], "", {}, r"`t` should have two classes in the train split.* Found 1: a\. "),
         ([None], "", {}, r"Found 0: none\."),
         (["a", "b", "c"], "tr tr va", {},
-         r"`t` should hold a or b.* Found 'c' in the validation split \(1 row\)"),
-        (["a", "b", "c"], "tr tr te", {}, r"Found 'c' in the test split"),
+         r"every class in .* Found 'c' only in the validation split \(1 row\)\. .*:classif"),
+        (["a", "b", "c"], "tr tr te", {}, r"Found 'c' only in the test split"),
         (["a", "b"], "", {"positive": "c"}, r"`t\.positive` should be a or b\. Found 'c'\."),
     ],
 )  # fmt: skip
@@ -196,6 +208,10 @@ def test_baselines_by_hand(task):
     assert always["f1"] == pytest.approx(0.4)
     assert (linear["f1"], linear["pr_auc"]) == (1.0, 1.0)
     assert linear["threshold"] != 0.5  # chosen on validation, as that of the model is
+    # The threshold that suits the outputs of this model suits no other.
+    tuned = task.tuned(logits(0.99, 0.98), inner[1])
+    assert tuned.threshold == pytest.approx(0.99)
+    assert tuned.baselines(train, inner, inner) == task.baselines(train, inner, inner)
     half = task.at_one_half().baselines(train, inner, inner)
     assert half["TF-IDF + logistic regression"]["threshold"] == 0.5
 

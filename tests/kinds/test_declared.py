@@ -175,7 +175,10 @@ def test_names_whose_columns_of_predictions_meet(other):
 
 
 def test_names_that_are_good():
-    check_names(["no", "Größe", "topic-2", "a", "a_price", "ap", "A", "label", "score"], [])
+    check_names(
+        ["no", "Größe", "topic-2", "a", "a_price", "a_low", "a_set", "ap", "A", "label", "score"],
+        [],
+    )
 
 
 def test_options_may_stand_beside_the_tasks_or_below_them():

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from dao.errors import UserError
+from dao.learner.inference.threshold_report import sweep_run
 from dao.learner.kinds import KINDS, Task
 from dao.learner.kinds.binary import Binary
 from dao.learner.kinds.classification import Classification
 from dao.learner.kinds.multilabel import Multilabel
 from dao.learner.kinds.ordinal import Ordinal
+from dao.learner.kinds.parts.thresholds import Thresholded
 from dao.learner.kinds.recorded import recorded_tasks, restored_tasks
 from dao.learner.kinds.regression import Regression
 
@@ -35,6 +37,7 @@ SAMPLES: Mapping[str, tuple[Task, list]] = {
     "classification-cut": (Classification("t", "x", ABC, thresholds=[0.0, 1.0]), CLASSES),
     "multilabel": (Multilabel("t", "x", ABC, "|", "none", 0.4, "macro_f1"), TAGS),
     "ordinal": (Ordinal("t", "x", ABC, "accuracy", ["accuracy"]), CLASSES),
+    "ordinal-kappa": (Ordinal("t", "x", ABC), CLASSES),
     "regression": (Regression("t", "x", 1.0, 2.0, 3.0), NUMBERS),
     "regression-mae": (Regression("t", "x", 1.0, 2.0, loss_kind="mae"), NUMBERS),
     "regression-huber": (Regression("t", "x", 1.0, 2.0, loss_kind="huber"), NUMBERS),
@@ -115,6 +118,21 @@ def test_figures_are_json_and_all_that_a_kind_can_show_is_among_them(sample: str
 
 
 @every
+def test_whether_there_is_a_score_depends_on_the_targets_alone(sample: str):
+    task, _, targets = encoded(sample)
+    known = targets[task.labelled(targets)]
+    # All alike, all alike and the lowest, and of several kinds.
+    for rows in (known[:1].repeat(4, *[1] * (known.ndim - 1)), known[:2] * 0, known):
+        there = set()
+        for seed in range(8):
+            torch.manual_seed(seed)
+            random = torch.randn(1, task.outputs).expand(len(rows), -1)
+            for outputs in (random, 9 * random.sign(), torch.randn(len(rows), task.outputs)):
+                there.add(task.score(task.metrics(outputs, rows)) is None)
+        assert len(there) == 1
+
+
+@every
 def test_no_target_no_figures(sample: str):
     task, outputs, _ = encoded(sample)
     missing = task.encode([None, None])
@@ -191,9 +209,10 @@ def test_probabilities_lie_between_0_and_1_and_of_one_choice_sum_to_1(sample: st
 @every
 def test_a_kind_without_a_class_of_interest_has_no_threshold_to_sweep(sample: str):
     task, outputs, targets = encoded(sample)
-    if task.kind in ("binary", "classification"):
+    assert isinstance(task, Thresholded) == (task.kind in ("binary", "classification"))
+    if isinstance(task, Thresholded):
         return
     assert task.positive is None
-    assert task.tuned(outputs, targets) is task.at_one_half() is task
-    with pytest.raises(UserError, match=rf"Found the {task.kind} task t\. Name a binary task"):
-        task.linear((["a"], targets[:1]), ["b"])
+    assert task.tuned(outputs, targets) is task
+    with pytest.raises(UserError, match=r"Found none that is rare in t\."):
+        sweep_run(None, task, None, None)

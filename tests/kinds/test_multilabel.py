@@ -60,7 +60,7 @@ def test_no_label_is_told_from_a_missing_one(task):
 
 
 def test_a_label_that_training_never_saw(task):
-    with pytest.raises(UserError, match=r"`topics` .* labels of a, b, c\. Found 'x' in row 2"):
+    with pytest.raises(UserError, match=r"`topics` .* one of a, b, c\. Found 'x' in row 2"):
         task.encode([("a",), ("a", "x")])
 
 
@@ -124,6 +124,9 @@ def test_without_any_label_there_is_no_f1(task):
     assert found["micro_f1"] is found["macro_f1"] is None
     assert found["subset_accuracy"] == 1.0
     assert task.score(found) is None
+    called = task.compare(none + 1, none)  # it is the targets that leave it undefined
+    assert called["micro_f1"] is called["macro_f1"] is None
+    assert called["subset_accuracy"] == 0.0
 
 
 def test_a_single_label_is_a_label():

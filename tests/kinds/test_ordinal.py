@@ -33,7 +33,7 @@ def test_what_is_no_level(task, cell):
 
 
 def test_a_level_that_training_never_saw(task):
-    with pytest.raises(UserError, match=r"`mark` .* the levels 1, 2, 3, 4, 5\. Found '6' in row 2"):
+    with pytest.raises(UserError, match=r"`mark` .* one of 1, 2, 3, 4, 5\. Found '6' in row 2"):
         task.encode([1, 6])
 
 
@@ -114,7 +114,8 @@ def test_kappa_against_scikit_learn(task):
 
 @pytest.mark.parametrize(
     ("predicted", "actual", "kappa"),
-    [([2, 2], [2, 2], None), ([3, 3], [2, 2], 0.0), ([2, 2], [1, 3], 0.0), ([1, 3], [1, 3], 1.0),
+    [([2, 2], [2, 2], None), ([3, 3], [2, 2], None), ([1, 2], [2, 2], None),
+     ([2, 2], [1, 3], 0.0), ([1, 3], [1, 3], 1.0),
      ([3, 1], [1, 3], -1.0)],
 )  # fmt: skip
 def test_kappa_where_little_varies(task, predicted, actual, kappa):
@@ -126,6 +127,27 @@ def test_levels_of_numbers_ascend(fitted):
     assert found.levels == ["-1", "2.5", "9", "10"]
     assert found.outputs == 3
     assert found.notes() == ["t: levels -1 < 2.5 < 9 < 10"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (
+            ["1", "01", "2"],
+            r"`t` should have one name for each level\. Found 01 and 1, which are one",
+        ),
+        (
+            ["1.5", "1.50", "2"],
+            r"one name for each level\. Found 1\.5 and 1\.50, which are one num",
+        ),
+        (["1_0", "9", "8"], r"numbers for the ordinal task t, .*Found .*1_0"),
+        (["1e400", "9", "8"], r"numbers for the ordinal task t, .*Found .*1e400"),
+    ],
+)
+def test_levels_are_the_numbers_that_a_regression_reads(fitted, cells, message):
+    with pytest.raises(UserError, match=message) as caught:
+        fitted("t", cells, kind="ordinal")
+    assert "\n" not in str(caught.value)
 
 
 def test_levels_of_words_follow_the_settings(fitted):
@@ -140,9 +162,9 @@ def test_levels_of_words_follow_the_settings(fitted):
     [
         (["low", "high"], "", {},
          r"`t` should hold numbers .* or the order .* Found high, low\. .*t\.levels=\[LOWEST,"),
-        ([1, 2, 3], "tr tr va", {}, r"`t` .* levels 1, 2\. Found '3' in the validation split "
-         r"\(1 row\), which the train split never shows"),
-        ([1, 2, 3, 3], "tr tr te te", {}, r"Found '3' in the test split \(2 rows\)"),
+        ([1, 2, 3], "tr tr va", {}, r"`t` .* every level in the train split\. Found '3' "
+         r"only in the validation split \(1 row\)"),
+        ([1, 2, 3, 3], "tr tr te te", {}, r"Found '3' only in the test split \(2 rows\)"),
         ([1, 2, 3], "", {"levels": [1, 2]}, r"levels 1, 2\. Found '3' in the train split \(1 row"),
         ([1, 3, 2], "tr tr va", {"levels": [1, 2, 3]},
          r"training rows of every level of t\. Found none of 2\. .*leave .* out of t\.levels"),

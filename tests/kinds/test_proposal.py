@@ -12,6 +12,7 @@ from dao.learner.kinds import KINDS
 from dao.learner.kinds.base import SPLITS
 from dao.learner.kinds.declared import task_settings
 from dao.learner.kinds.proposal import LEVELS, RULE, propose
+from dao.learner.settings.config import load_config
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,12 @@ def test_proposals_by_hand(cells, kind, options, reason):
     assert propose("t", "x", cells) == (kind, options, reason)
 
 
+COMMA = (
+    r"`x` should hold numbers with a decimal point for the task t\. Found '\d,\d+'\. Write 3\.5 "
+    r"for 3,5; or, if these are labels, say so with --tasks t:multilabel t\.separator=,\."
+)
+
+
 @pytest.mark.parametrize(
     ("cells", "message"),
     [
@@ -58,6 +65,9 @@ def test_proposals_by_hand(cells, kind, options, reason):
         (["a", math.nan], r"`x` should be a class name.*, for the task t\. Found nan\."),
         (["a", {"b": 1}], r"Found \{'b': 1\}\. Correct it, or name another column"),
         ([["a"], [["b"]]], r"`x` should be labels .*Found \[\['b'\]\]"),
+        (["3,5", "7,0", "2,5", "3,5"], COMMA),
+        (["7,25", "1", "2", "3,5"], COMMA),
+        ([f"{i},{i * 37}" for i in range(40)], r"decimal point.* Found '0,0'\."),
         (["nan;a", "b;nan", "a;b", "a"], r"`x` should be labels .*Found 'nan;a'"),
     ],
 )  # fmt: skip
@@ -65,6 +75,11 @@ def test_what_suggests_no_kind_is_one_line(cells, message):
     with pytest.raises(UserError, match=message) as caught:
         propose("t", "x", cells)
     assert "\n" not in str(caught.value)
+
+
+def test_what_the_error_on_commas_advises_works():
+    cfg = load_config(overrides=["t.separator=,"], flags={"tasks": "t:multilabel"})
+    assert cfg.tasks["t"].separator == ","
 
 
 def test_the_rule_in_words_names_every_kind():

@@ -4,13 +4,15 @@ import json
 
 import pytest
 
+from dao.errors import UserError
 from dao.learner.kinds.binary import Binary
 from dao.learner.kinds.classification import Classification
 from dao.learner.kinds.multilabel import Multilabel
 from dao.learner.kinds.ordinal import Ordinal
-from dao.learner.kinds.parts.figures import Figure, bounded
+from dao.learner.kinds.parts.figures import Figure, bounded, weighted_mean
 from dao.learner.kinds.recorded import headlines, recorded_tasks, restored_tasks, selection
 from dao.learner.kinds.regression import Regression
+from dao.learner.scoring.scoring import selection_score
 
 TASKS = {
     "urgent": Binary("urgent", "mark", ["no", "yes"]),
@@ -78,6 +80,24 @@ def test_the_mean_that_selects():
     assert selection(tasks, {}, {}) is None
     diverged = {**figures, "tags": {"subset_accuracy": None}}
     assert selection(tasks, diverged, {}) is None
+
+
+@pytest.mark.parametrize("weights", [{}, {"urgent": 3.0, "tags": 9.0, "price": 0.5}])
+def test_the_score_that_is_recorded_is_the_one_that_selected(weights):
+    figures = {
+        "urgent": {"pr_auc": 0.6, "accuracy": 0.5},
+        "stars": {"qwk": None, "mae_levels": 0.5},  # undefined: takes no part
+        "price": {"r2": -40.0, "mse": 7.0},
+    }
+    expected = selection(recorded_tasks(METRICS, {}), figures, weights)
+    assert selection_score(TASKS, figures, weights) == expected
+    with pytest.raises(UserError, match="allow a figure to select by"):
+        selection_score(TASKS, {"stars": figures["stars"]}, weights)
+
+
+def test_a_weighted_mean_is_of_what_is_there():
+    assert weighted_mean({"a": 0.5, "b": None, "c": 0.2}, {"c": 3.0}) == (0.5 + 3.0 * 0.2) / 4
+    assert weighted_mean({"a": None}, {}) is weighted_mean({}, {}) is None
 
 
 def test_bounded_is_cut_off_below_alone():

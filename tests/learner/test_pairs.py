@@ -99,6 +99,8 @@ def rows(texts: list[str], tokenizer: PreTrainedTokenizerFast, limit: int = 32) 
 
 def test_a_pair_in_one_string_and_back():
     assert split(join("a\nb", "c, d")) == ("a\nb", "c, d")
+    with pytest.raises(UserError, match=r"A pair should hold two texts\. Found only 'a b'"):
+        split("a b")
 
 
 def test_tokens_of_pairs_by_hand():
@@ -283,6 +285,9 @@ def test_what_is_said_of_pairs():
     )
     assert "tokenizer(text, '\\n' + text_pair, " in pairs_about(letters(), ("a", "b"))["tokens"]
     assert "tokenizer(text, text_pair, " in pairs_about(words(), ("a", "b"))["tokens"]
+    left = letters()
+    left.truncation_side = "left"
+    assert "tokenizer(text + '\\n', text_pair, " in pairs_about(left, ("a", "b"))["tokens"]
 
 
 def test_typed_texts_are_pairs_where_the_run_takes_pairs():

@@ -3,14 +3,18 @@
 import copy
 import io
 import math
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 
 from dao.errors import UserError
 from dao.learner.settings.config import load_config
+from dao.learner.settings.decisive import completed, decisive
 from dao.learner.settings.weighting_spec import Spec, parse_weighting
+from dao.learner.storage.record import RunFolder
 from dao.learner.weighting.gradient_weighting import DualBalancing, GradNorm
 from dao.learner.weighting.weighting import Weighting, make_weighting
 
@@ -305,7 +309,7 @@ def many(name: str, *overrides: str) -> tuple[Weighting, dict[str, Tensor | None
     shared, heads = nn.Linear(3, 4), nn.ModuleList(nn.Linear(4, 1) for _ in range(5))
     tasks = [f"t{k}" for k in range(5)]
     weighting = make_weighting(
-        load_config(overrides=overrides, flags={"weighting": name}),
+        load_config(overrides=overrides, flags={"weighting": name, "tasks": ",".join(tasks)}),
         tasks,
         shared=lambda: list(shared.parameters()),
         trainable=lambda: [*shared.parameters(), *heads.parameters()],
@@ -325,11 +329,70 @@ def test_more_than_three_tasks_are_measured_at_the_representation(name: str):
     assert weighting.loss._planned().source == "rep"
 
 
-@pytest.mark.parametrize("setting", ["dao.refresh_every=7", "dao.source=rep"])
-def test_more_than_three_tasks_are_measured_as_the_settings_say(setting: str):
-    weighting, losses = many("dao", setting)
+@pytest.mark.parametrize("name", ["dao", "equal", "fixed:1,2,3,4,5"])
+@pytest.mark.parametrize(
+    ("settings", "plan"),
+    [
+        (["dao.refresh_every=7"], ("params", 7, 0)),
+        (["dao.refresh_every=50", "dao.source=params"], ("params", 50, 0)),
+        (["dao.refresh_every=50"], ("params", 50, 0)),
+        (["dao.refresh_every=50", "dao.source=rep"], ("rep", 50, 0)),
+        (["dao.source=rep"], ("rep", 10, 0)),
+        (["dao.source=params"], ("params", 0, 25)),
+    ],
+)
+def test_more_than_three_tasks_are_measured_as_the_settings_say(
+    name: str, settings: list[str], plan: tuple[str, int, int]
+):
+    weighting, losses = many(name, *settings)
     weighting.backward(losses)
     assert weighting.loss.state.count.tolist() == [1] * 5
     assert weighting.loss.state.offset_count.tolist() == [0] * 5
-    expected = {"dao.refresh_every=7": ("params", 7, 0), "dao.source=rep": ("rep", 10, 0)}
-    assert tuple(weighting.loss._planned()) == expected[setting]
+    assert tuple(weighting.loss._planned()) == plan
+
+
+@pytest.mark.parametrize("name", ["dao", "equal", "fixed:1,2,3,4,5"])
+def test_every_arm_takes_the_norm_that_the_settings_name(name: str):
+    weighting, _ = many(name, "dao.source=rep", "dao.rep_norm=frobenius")
+    assert weighting.loss.rep_norm == "frobenius"
+
+
+@pytest.mark.parametrize("source", ["params", "rep"])
+@pytest.mark.parametrize("every", [50, 20])
+def test_settings_of_a_run_that_began_before_mean_what_they_meant(
+    tmp_path: Path, source: str, every: int
+):
+    """50 and `params` were the defaults, and left it to the loss."""
+    (tmp_path / "config.yaml").write_text(f"dao: {{source: {source}, refresh_every: {every}}}\n")
+    found = RunFolder(tmp_path).config()
+    source = "auto" if source == "params" else source
+    assert (found.dao.source, found.dao.refresh_every) == (source, None if every == 50 else every)
+    # The same in the checkpoint, whose settings are compared with those of the folder.
+    state = {"dao": yaml.safe_load((tmp_path / "config.yaml").read_text())["dao"]}
+    assert completed(state)["dao"] == decisive(found)["dao"]
+
+
+def test_settings_of_a_run_that_begins_now_mean_what_they_say(tmp_path: Path):
+    cfg = load_config(overrides=["dao.source=params", "dao.refresh_every=50"])
+    (tmp_path / "config.yaml").write_text(cfg.to_yaml())
+    assert RunFolder(tmp_path).config() == cfg
+    assert completed(decisive(cfg)) == decisive(cfg)
+    assert (cfg.dao.source, cfg.dao.refresh_every) == ("params", 50)
+
+
+@pytest.mark.parametrize("name", ["dao", "equal"])
+def test_two_tasks_are_measured_as_ever(name: str):
+    shared = nn.Linear(3, 4)
+    (plan,) = {
+        tuple(
+            make_weighting(
+                load_config(overrides=overrides, flags={"weighting": name}),
+                ["a", "b"],
+                shared=lambda: list(shared.parameters()),
+                trainable=lambda: list(shared.parameters()),
+                device=torch.device("cpu"),
+            ).loss._planned()
+        )
+        for overrides in ([], ["dao.source=params", "dao.refresh_every=50"])
+    }
+    assert plan == ("params", 50, 0)

@@ -223,3 +223,30 @@ def test_a_checkpoint_with_a_relative_encoder_folder_is_of_the_same_settings(
     early = {**now.model_dump(mode="json")}
     early["encoder"] = {**early["encoder"], "name": "./plain"}
     check_settings(completed(early), decisive(now))
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "train.epochs=yes", "train.lr=on", "seed=true", "dendrites.patience=no",
+        "dao.max_ratio=yes",
+        "dao.priors.cls=yes", "train.select_weights={cls: no}", "data.fractions=[yes,0.1,0.1]",
+        "dendrites.grow_at=[0.5,yes]", "cls.beta=no", "reg.scale=yes", "cls.cut=yes",
+        "dao.refresh_every=yes", "data.synthetic.rows=yes",
+    ],
+)  # fmt: skip
+def test_a_truth_value_is_no_number(typed: str):
+    key = typed.partition("=")[0]
+    with pytest.raises(UserError, match="should be a number") as refusal:
+        load_config(overrides=[typed])
+    parts = key.split(".")[:2]
+    assert all(part in str(refusal.value) for part in parts)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_truth_value_in_a_file_is_no_number(tmp_path: Path):
+    (tmp_path / "a.yaml").write_text("train:\n  epochs: yes\n")
+    with pytest.raises(UserError, match=r"`train\.epochs`: should be a number.* Found True"):
+        load_config(tmp_path / "a.yaml")
+    (tmp_path / "a.yaml").write_text("encoder:\n  lora: {folded: no}\n")
+    assert load_config(tmp_path / "a.yaml").encoder.lora.folded is False

@@ -87,8 +87,26 @@ def test_a_proposal_looks_at_the_training_rows_alone(csv, asked):
     marks = ["c" if s == "test" else "ab"[i % 2] for i, s in enumerate(splits)]
     table = read(csv(rows("mark", marks, splits=splits)), asked(mark={}))
     assert table.tasks["mark"].kind == "binary"
-    with pytest.raises(UserError, match=r"`mark` should hold a or b.* Found 'c' in the test split"):
+    with pytest.raises(UserError, match=r"every class in .* Found 'c' only in the test split"):
         fit(table)
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [(("1", "2", "3", "N/A"), "ordinal"), (("yes", "no", "n/a"), "binary"),
+     (("0.5", "1.25", "7", "NaN"), "regression"), (("a;b", "a", "b", "NaN"), "multilabel")],
+)  # fmt: skip
+def test_words_that_mean_missing_are_no_part_of_a_proposal(csv, asked, cells, kind):
+    table = read(csv(rows("t", [cells[i % len(cells)] for i in range(60)])), asked(t={}))
+    assert table.tasks["t"].kind == kind
+    assert sum(table.report["missing"]["t"].values()) == 60 // len(cells)  # counted once
+
+
+def test_a_row_without_a_split_has_a_part_in_the_proposal(csv, asked):
+    splits = ["train", "train", "train", "N/A", "validation", "test"] * 10
+    marks = ["c" if s == "N/A" else "ab"[i % 2] for i, s in enumerate(splits)]
+    table = read(csv(rows("mark", marks, splits=splits)), asked(mark={}))
+    assert table.tasks["mark"].kind == "classification"
 
 
 def test_options_that_were_given_go_with_the_proposal(five, asked):
@@ -123,8 +141,8 @@ def test_what_does_not_suit_is_one_line(five, asked, given, message):
     ("kind", "cells", "message"),
     [
         ("multilabel", ["a;b", "a", "a;c"], r"every label in the train split\. Found 'c' only"),
-        ("ordinal", ["1", "2", "3"], r"levels 1, 2\. Found '3' in the validation split"),
-        ("binary", ["1", "2", "3"], r"hold 1 or 2, as in the train split\. Found '3' in the valid"),
+        ("ordinal", ["1", "2", "3"], r"every level in the train split\. Found '3' only in"),
+        ("binary", ["1", "2", "3"], r"every class in the train split\. Found '3' only in"),
         ("classification", ["1", "2", "3"], r"every class in the train split\. Found '3' only in"),
         ("classification", ["1", "1", "1"], r"at least two classes in the train split\. Found: 1"),
         ("ordinal", ["1", "1", "1"], r"at least two levels in the train split\. Found: 1"),

@@ -14,6 +14,8 @@ from dao.learner.data.reading.table import Columns
 from dao.learner.data.unseen import load_unseen, read_texts
 from dao.learner.kinds.classification import Classification
 from dao.learner.kinds.declared import task_settings
+from dao.learner.settings.config import load_config
+from train import load_table
 
 ROWS = {"text": ["Profit, rose", 'He said "no"'], "label": ["up", ""], "score": ["0.5", "nan"]}
 
@@ -63,11 +65,27 @@ def test_json_lines(csv):
 def test_phrase_bank_lines(csv):
     lines = "Mr Mäki@home saw profit rise@positive\r\n\r\nNothing \r happened .@neutral\r\n"
     path = csv(lines, "Sentences_AllAgree.txt", encoding="latin-1")
-    columns = Columns(text="sentence", targets={"cls": "class"})
+    columns = Columns(text="sentence", targets={"cls": "class"}, labels="class")
     assert cells(path, columns) == {
         "sentence": ["Mr Mäki@home saw profit rise", "Nothing happened ."],
         "class": ["positive", "neutral"],
     }
+
+
+@pytest.mark.parametrize(
+    ("typed", "task"),
+    [
+        (["tasks=sentiment"], "sentiment"),
+        (["tasks=sentiment:binary", "sentiment.column=mood"], "sentiment"),
+        (["tasks=cls"], "cls"),
+        (["tasks=cls", "data.cls=mood"], "cls"),
+    ],
+)
+def test_labels_of_sentences_are_those_of_the_task(csv, typed: list[str], task: str):
+    words = [("up", "positive") if i % 2 else ("down", "negative") for i in range(40)]
+    path = csv("\n".join(f"it goes {w} {i}@{mood}" for i, (w, mood) in enumerate(words)), "x.txt")
+    table = load_table(load_config(overrides=[*typed, f"data.sources={path}"]))
+    assert set(table.values(task, "train")) == {"negative", "positive"}
 
 
 def test_digest_is_that_of_the_file(csv):

@@ -1,5 +1,6 @@
 import math
 import re
+from itertools import permutations
 
 import pandas as pd
 import pytest
@@ -154,6 +155,20 @@ def test_the_seed_decides_and_the_order_of_rows_does_not():
 
     assert splits(rows, 0) == splits(rows.iloc[::-1].reset_index(drop=True), 0)
     assert splits(rows, 0) != splits(rows, 1)
+
+
+def test_the_order_of_the_tasks_makes_no_difference():
+    rows = numbered(47)
+    for name, kinds in (("mood", 3), ("area", 4), ("tone", 2)):
+        rows[name] = [None if i % 9 == kinds else f"{name[0]}{i * i % kinds}" for i in range(47)]
+    names = ["mood", "area", "tone"]
+    for splits in (None, ["train"] * 47):
+        rows["split"] = splits
+        found = []
+        for order in permutations(names):
+            tasks = dict.fromkeys(order, Classification)
+            found.append(make_splits(rows[["text", "split", *order]].copy(), tasks, 0)[0]["split"])
+        assert all(one.equals(found[0]) for one in found)
 
 
 def test_missing_splits_are_taken_from_training():

@@ -23,8 +23,16 @@ def join(one: str, other: str) -> str:
 
 
 def split(text: str) -> tuple[str, str]:
-    """The two texts that `join` made one string of."""
-    one, _, other = text.partition(PAIR)
+    """The two texts that `join` made one string of.
+
+    Raises:
+        UserError: it is one text.
+    """
+    one, between, other = text.partition(PAIR)
+    if not between:
+        raise UserError(
+            f"A pair should hold two texts. Found only {text[:60]!r}. Give the second one as well."
+        )
     return one, other
 
 

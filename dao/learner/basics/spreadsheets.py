@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-__all__ = ["guarded", "is_guarded", "predicted_columns", "unguarded"]
+__all__ = ["guarded", "harmless", "is_guarded", "predicted_columns", "unguarded"]
 
 # With any apostrophes in front: a text that has one itself gets another, and so keeps its own.
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
@@ -26,6 +27,16 @@ def guarded(text: str) -> str:
         ("'=1+1", '-4', '+', "''+")
     """
     return f"'{text}" if _risky(text) and text not in SIGNS else text
+
+
+def harmless(cell: Any) -> Any:  # noqa: ANN401  (a cell may be anything)
+    """A cell as it is written: text as `guarded` has it; numbers, also negative ones, stay numbers.
+
+    Example:
+        >>> harmless("=1+1"), harmless(-4.0), harmless(None)
+        ("'=1+1", -4.0, None)
+    """
+    return guarded(cell) if isinstance(cell, str) else cell
 
 
 def unguarded(cell: str) -> str:

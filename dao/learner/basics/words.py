@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
+from pydantic.fields import FieldInfo
 
-__all__ = ["Typed", "Word", "as_text", "read_value", "read_yaml", "settled"]
+__all__ = ["Typed", "Word", "as_text", "read_value", "read_yaml", "settled", "settled_fields"]
 
 LIST = re.compile(r"\[.*\]", re.DOTALL)
 QUOTED = r"""("(?:[^"\\]|\\.)*"|'(?:[^']|'')*')(?=\s*(?:,|$))"""
@@ -108,13 +109,20 @@ def settled(model: type[Any], tree: Mapping[Any, Any]) -> dict[Any, Any]:
     Raises:
         RecursionError: A value contains itself.
     """
+    return settled_fields(model.model_fields, model.null_words, tree)
+
+
+def settled_fields(
+    fields: Mapping[str, FieldInfo], null_words: Collection[str], tree: Mapping[Any, Any]
+) -> dict[Any, Any]:
+    """As `settled`, for these fields, of which some keep a null as the word that was typed."""
     found = {}
     for key, value in tree.items():
-        field = model.model_fields.get(key) if isinstance(key, str) else None
+        field = fields.get(key) if isinstance(key, str) else None
         if field is None:
             found[_plain(key)] = _plain(value)
         else:
-            found[key] = _one(field.annotation, value, keeps_null=key in model.null_words)
+            found[key] = _one(field.annotation, value, keeps_null=key in null_words)
     return found
 
 

@@ -18,6 +18,8 @@ from dao.learner.batches.packing import Segments
 __all__ = [
     "between",
     "encode",
+    "newlines",
+    "pairs_about",
     "pairs_line",
     "refuse_inner",
     "separator",
@@ -43,15 +45,22 @@ def encode(
     if not pairs:
         return tokenizer(list(texts), **options)
     ones, others = zip(*map(split, texts), strict=True)
-    if not between(tokenizer):
-        # Next to the end of a text that is never cut.
-        if tokenizer.truncation_side == "left":
-            ones = tuple(f"{text}\n" for text in ones)
-        else:
-            others = tuple(f"\n{text}" for text in others)
+    behind, before = newlines(tokenizer)
+    ones = tuple(text + behind for text in ones)
+    others = tuple(before + text for text in others)
     if options.get("truncation"):
         options["truncation"] = "longest_first"
     return tokenizer(list(ones), list(others), return_token_type_ids=True, **options)
+
+
+def newlines(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    """What is put behind the first text of a pair and before the second: a newline, or nothing.
+
+    It stands next to the end of a text that is never cut.
+    """
+    if between(tokenizer):
+        return "", ""
+    return ("\n", "") if tokenizer.truncation_side == "left" else ("", "\n")
 
 
 def between(tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -171,6 +180,9 @@ def pairs_about(tokenizer: PreTrainedTokenizerBase, names: Sequence[str]) -> dic
         tokenizer: of the model.
         names: of the two columns that it learnt from.
     """
-    second = "text_pair" if between(tokenizer) else "'\\n' + text_pair"
-    call = f"tokenizer(text, {second}, truncation='longest_first', max_length=token_limit)"
+    behind, before = newlines(tokenizer)
+    texts = (
+        f"text{f' + {behind!r}' if behind else ''}, {f'{before!r} + ' if before else ''}text_pair"
+    )
+    call = f"tokenizer({texts}, truncation='longest_first', max_length=token_limit)"
     return {"text": names[0], "text_pair": names[1], "tokens": call, "token_types": "in the graph"}

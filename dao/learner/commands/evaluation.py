@@ -22,7 +22,7 @@ from dao.learner.inference.threshold_report import FILES, sweep_run, sweep_table
 from dao.learner.kinds import Task
 from dao.learner.scoring.assessment import TableLike
 from dao.learner.scoring.threshold import sweep_lines
-from dao.learner.storage.record import RunFolder
+from dao.learner.storage.record import THRESHOLDS, RunFolder
 
 __all__ = ["print_engines", "print_quantized", "print_sweep"]
 
@@ -59,7 +59,7 @@ def print_sweep(
 ) -> None:
     """Choose a threshold for each class of its own interest, and print the figures.
 
-    The files of the first such task lie in the folder, those of any other in one with its name.
+    The files of one such task lie in the folder, those of several in thresholds/TASK.
 
     Raises:
         UserError: the run has no such task, or there is no such folder; as `sweep_run`.
@@ -72,8 +72,8 @@ def print_sweep(
             f"{next(iter(tasks))}.positive=CLASS."
         )
     found, tables, lines = {}, [], []
-    for number, name in enumerate(suited):
-        own = place / name if number else place
+    for name in suited:
+        own = place / THRESHOLDS / name if len(suited) > 1 else place
         _make_folder(own)
         found[name] = sweep_run(predictor, tasks[name], table, own)
         tables.append(sweep_table(found[name]))

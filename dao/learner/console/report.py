@@ -22,6 +22,7 @@ from dao.learner.console.result_tables import (
 from dao.learner.console.terminal import as_markdown, plain_console
 from dao.learner.dendrites.share import share_lines
 from dao.learner.encoder.encoder import hub_id
+from dao.learner.kinds import KINDS
 from dao.learner.scoring.plain_models import worse_than_plain
 from dao.learner.settings.config import Config
 from dao.learner.training.plan import Plan
@@ -35,7 +36,6 @@ __all__ = [
     "weights_note",
 ]
 
-TASK_TYPES = {"regression": "text-regression"}  # the hub's words; all else is classification
 WIDE = 200  # columns of a table that goes to a file
 FEW = 4  # tasks whose loss weights fit into a line
 UNWRAPPED = 2000  # of one in Markdown, where a wrapped cell would be another row
@@ -212,7 +212,7 @@ def _results(metrics: Mapping[str, Any]) -> list[EvalResult]:
     test, headline = metrics["splits"]["test"], main_columns(metrics)
     return [
         EvalResult(
-            task_type=TASK_TYPES.get(metrics["tasks"][task]["kind"], "text-classification"),
+            task_type=KINDS[metrics["tasks"][task]["kind"]].hub_type,
             dataset_type="table",
             dataset_name=metrics["name"],
             metric_type=metric,

@@ -106,8 +106,11 @@ def _groups(metrics: Mapping[str, Any], headline: Headline) -> list[tuple[str, l
 
 def _main(metrics: Mapping[str, Any], task: str) -> tuple[str, str]:
     """The main figure of a task with its arrow; the first shown where the main one is not."""
-    shown = headlines(metrics)[task]
     main = metrics["tasks"][task]["main_figure"] if "tasks" in metrics else ""
+    return _first(headlines(metrics)[task], main)
+
+
+def _first(shown: Sequence[tuple[str, str]], main: str) -> tuple[str, str]:
     return next((pair for pair in shown if pair[0] == main), shown[0])
 
 
@@ -123,10 +126,7 @@ def main_of_tasks(tasks: Mapping[str, Task]) -> Headline:
     """As `main_columns`, of the tasks themselves."""
     if len(tasks) <= TOGETHER:
         return {name: task.headline for name, task in tasks.items()}
-    return {
-        name: [next((f for f in task.headline if f[0] == task.main_figure), task.headline[0])]
-        for name, task in tasks.items()
-    }
+    return {name: [_first(task.headline, task.main_figure)] for name, task in tasks.items()}
 
 
 def _full(part: _Split, title: str, headline: Headline, *, prefixed: bool) -> Table:

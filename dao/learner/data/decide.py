@@ -1,9 +1,11 @@
 """The kinds of the tasks, proposed where nobody has given them."""
 
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from typing import Any
 
 from dao.errors import UserError
+from dao.learner.data.reading.absent import Missing
 from dao.learner.data.reading.sources import Raw
 from dao.learner.data.reading.standard import parse_split, parse_text
 from dao.learner.data.reading.table import Columns
@@ -46,14 +48,16 @@ def decided(
 
 
 def _training(part: Raw, columns: Columns, column: str) -> list[Any]:
-    """Cells of a column in the training rows, those that are not empty."""
+    """Cells of a column in the training rows, those that are not missing."""
     if column not in part.frame:
         return []
+    missing = Missing(columns.missing)  # of its own: the report counts each cell where it is read
     cells = part.frame[column].tolist()
     if columns.split and columns.split in part.frame:
         splits = part.frame[columns.split].tolist()
-        cells = [c for c, s in zip(cells, splits, strict=True) if _trains(s)]
-    return [cell for cell in cells if not _empty(cell)]
+        trains = [missing(columns.split, split) or _trains(split) for split in splits]
+        cells = list(compress(cells, trains))
+    return [cell for cell in cells if not (missing(column, cell) or _empty(cell))]
 
 
 def _trains(split: object) -> bool:

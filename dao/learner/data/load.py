@@ -23,7 +23,6 @@ from dao.learner.data.report import GIVEN, described, digest, notes
 from dao.learner.data.splits import FRACTIONS, group_key, make_splits
 from dao.learner.kinds import KINDS, Task, TaskSettings
 from dao.learner.kinds.base import SPLITS, Parser, Recoding
-from dao.learner.kinds.classification import ClassificationSettings
 
 __all__ = [
     "Columns",
@@ -91,7 +90,7 @@ def load(
             raise nothing([task], columns)
     if columns.rules > 1:
         for name, settings in every.items():
-            if isinstance(settings, ClassificationSettings) and settings.cut is None:
+            if settings.shared_values:
                 refuse_no_classes(frame, columns, name)
     frame, made = make_splits(
         frame, kinds, split_seed, fractions, names=columns.targets, rules=columns.rules
@@ -101,7 +100,7 @@ def load(
         frame, more = _usable(frame.drop(columns=[t for t in every if t not in tasks]), tasks)
         dropped["dropped"]["without target"] += more["dropped"]["without target"]
     recodings = _recoded(frame, tasks)
-    report = described(raw, frame, list(tasks)) | dropped | made
+    report = described(raw, frame, {name: kinds[name] for name in tasks}) | dropped | made
     if columns.second:
         report["pairs"] = list(columns.texts)
     if recodings:
@@ -205,8 +204,7 @@ def _recoded(frame: pd.DataFrame, tasks: Mapping[str, TaskSettings]) -> dict[str
 
 def _about(settings: TaskSettings, about: Mapping[str, Any], raw: Sequence[Raw]) -> dict[str, Any]:
     """What a recoding did, with the column that it leaves unread."""
-    label = getattr(settings, "label_column", "")
-    unused = [label] if label and any(label in part.frame for part in raw) else []
+    unused = [name for name in settings.unread if any(name in part.frame for part in raw)]
     return {**about, "unused": unused}
 
 

@@ -12,6 +12,7 @@ from dao.learner.basics.wording import count
 from dao.learner.data.reading.absent import doubts
 from dao.learner.data.reading.progress import ticking
 from dao.learner.data.reading.sources import Raw
+from dao.learner.kinds import KINDS, Task
 from dao.learner.kinds.base import SPLITS
 from dao.learner.kinds.proposal import RULE
 
@@ -22,7 +23,9 @@ FEW = 2  # tasks up to which each has lines of its own
 __all__ = ["GIVEN", "described", "digest", "notes"]
 
 
-def described(raw: Sequence[Raw], frame: pd.DataFrame, tasks: Sequence[str]) -> dict[str, Any]:
+def described(
+    raw: Sequence[Raw], frame: pd.DataFrame, tasks: Mapping[str, type[Task]]
+) -> dict[str, Any]:
     """The report's entries on the sources and the finished rows."""
     by_split = {split: frame[frame["split"] == split] for split in SPLITS}
     names = dict.fromkeys(("text", "split", "domain", *tasks))
@@ -36,21 +39,12 @@ def described(raw: Sequence[Raw], frame: pd.DataFrame, tasks: Sequence[str]) -> 
             task: {split: int(rows[task].notna().sum()) for split, rows in by_split.items()}
             for task in tasks
         },
-        "targets": {task: _targets(by_split["train"][task].dropna()) for task in tasks},
+        "targets": {
+            task: kind.summary(by_split["train"][task].dropna().tolist())
+            for task, kind in tasks.items()
+        },
         "fingerprint": digest(frame[content]),
     }
-
-
-def _targets(values: pd.Series) -> dict[str, float]:
-    """Rows per class or label, or the range and mean of scores."""
-    if any(isinstance(value, tuple) for value in values.iloc[:1]):
-        values = values.explode().dropna()
-        return {name: int(rows) for name, rows in values.value_counts().sort_index().items()}
-    if any(isinstance(value, str) for value in values.iloc[:1]):
-        return {name: int(rows) for name, rows in values.value_counts().sort_index().items()}
-    scores = values.astype(float)
-    found = {"lowest": scores.min(), "mean": scores.mean(), "highest": scores.max()}
-    return {name: float(value) for name, value in found.items()} if len(scores) else {}
 
 
 def digest(frame: pd.DataFrame) -> str:
@@ -100,7 +94,7 @@ def notes(report: Mapping[str, Any]) -> list[str]:
     lines += [f"dropped: {', '.join(dropped)}"] if dropped else []
     lines += _removed(report.get("duplicates", {}))
     lines += [f"split: {note}" for note in report["split"]]
-    return lines + _noise(report.get("expected_limits", {}))
+    return lines + _noise(report.get("expected_limits", {}), report.get("kinds", {}))
 
 
 def _kinds(kinds: Mapping[str, Mapping[str, str]]) -> list[str]:
@@ -166,11 +160,15 @@ def _removed(duplicates: Mapping[str, int]) -> list[str]:
     return [f"duplicates: {', '.join(removed)}, {why}"] if removed else []
 
 
-def _noise(limits: Mapping[str, Mapping[str, float]]) -> list[str]:
-    best = [
-        f"best expected accuracy {figures['accuracy']:.3f}"
-        if "accuracy" in figures
-        else f"lowest expected MSE {figures['mse']:.3g}"
-        for figures in limits.values()
-    ]
+def _noise(
+    limits: Mapping[str, Mapping[str, float]], kinds: Mapping[str, Mapping[str, str]]
+) -> list[str]:
+    """The best figures that the noise in the targets leaves."""
+    best = []
+    for task, known in limits.items():
+        for figure in KINDS[kinds[task]["kind"]].own_figures:
+            if figure.key in known:
+                label = figure.label if figure.label.isupper() else figure.label.lower()
+                word, form = ("best", ".3f") if figure.better == "higher" else ("lowest", ".3g")
+                best.append(f"{word} expected {label} {known[figure.key]:{form}}")
     return [f"noise of known size: {', '.join(best)}"] if best else []

@@ -64,7 +64,7 @@ def make_splits(
         notes.append(f"{rows} without a split: {parts} ({shares} by text, seed {seed})")
     frame, duplicates = _remove_duplicates(frame, texts.groups)
     for to in ("test", "validation"):
-        for task in tasks:
+        for task in sorted(tasks):
             labelled = frame[task].notna()
             if not (labelled & (frame["split"] == to)).any():
                 filled = texts.fill(frame["split"], labelled, to)
@@ -81,7 +81,7 @@ def make_splits(
 class _Texts:
     """Which rows move together (their group), and what keeps its share (their stratum).
 
-    What moves depends on the texts and the seed, not on the order of the rows.
+    What moves depends on the texts and the seed, not on the order of the rows or of the tasks.
 
     Args:
         groups: The group of each row.
@@ -101,7 +101,7 @@ class _Texts:
     @cached_property
     def strata(self) -> pd.Series:
         """The stratum of each row: its marks for all tasks."""
-        columns = (self.marks[task].fillna("") for task in self.marks)
+        columns = (self.marks[task].fillna("") for task in sorted(self.marks))
         rows = ["/".join(row) for row in zip(*columns, strict=True)]
         return pd.Series(rows, index=self.marks.index)
 
@@ -160,7 +160,7 @@ class _Texts:
 
 
 def _marks(frame: pd.DataFrame, tasks: Mapping[str, type[Task]]) -> pd.DataFrame:
-    """A class counts by its name, a score by its presence."""
+    """The group of each value: every split gets equal shares of each group."""
     marks = {
         task: [None if value is None else kind.stratum(value) for value in frame[task]]
         for task, kind in tasks.items()
@@ -169,7 +169,7 @@ def _marks(frame: pd.DataFrame, tasks: Mapping[str, type[Task]]) -> pd.DataFrame
 
 
 def _held(frame: pd.DataFrame, tasks: Mapping[str, type[Task]]) -> pd.DataFrame:
-    """What training texts have alone: a column per task, one per label where there are several."""
+    """What may not vanish from training: a column per task, one per label of several labels."""
     held: dict[str, list[str | None]] = {}
     for task, kind in tasks.items():
         parts = [() if value is None else kind.parts(value) for value in frame[task]]

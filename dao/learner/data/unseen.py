@@ -46,7 +46,11 @@ def load_unseen(sources: Sequence[str], columns: Columns, *, tasks: Mapping[str,
     for name in present:
         values = tasks[name].unseen_values(frame[name].tolist())
         frame[name] = pd.Series(values, index=frame.index, dtype=object)
-    report = described(raw, frame, present) | dropped | {"split": ["every row is for test"]}
+    report = (
+        described(raw, frame, {name: type(tasks[name]) for name in present})
+        | dropped
+        | {"split": ["every row is for test"]}
+    )
     if columns.second:
         report["pairs"] = list(columns.texts)
     return Table(frame, columns, report)

@@ -12,10 +12,11 @@ from torch import Tensor
 from dao.errors import UserError
 from dao.learner.batches.batching import Examples
 from dao.learner.kinds import Task
+from dao.learner.kinds.base import SPLITS
 from dao.learner.scoring.assessment import TableLike
 from dao.learner.scoring.scoring import measure, selection_score
 from dao.learner.settings.config import Config
-from dao.learner.training.loop import DOMAIN
+from dao.learner.training.loop import ROW_EXPERT
 
 __all__ = [
     "UNKNOWN",
@@ -27,7 +28,6 @@ __all__ = [
 ]
 
 UNKNOWN = -1
-SPLITS = ("train", "validation", "test")
 NEEDED = SPLITS[:2]  # a domain without test rows has no figures, and that is all
 
 
@@ -103,13 +103,13 @@ def expert_numbers(rows: pd.DataFrame, names: Sequence[str]) -> Tensor:
 
 def with_domains(examples: Examples, codes: Mapping[str, Tensor], split: str) -> Examples:
     """The rows of a split with the number of each row's expert beside the targets, if there are."""
-    known = {DOMAIN: codes[split]} if codes else {}
+    known = {ROW_EXPERT: codes[split]} if codes else {}
     return replace(examples, targets={**examples.targets, **known})
 
 
 def rows_of(examples: Examples, expert: int) -> tuple[Examples, list[int]]:
     """The rows of one domain, and their numbers."""
-    rows = (examples.targets[DOMAIN] == expert).nonzero()[:, 0]
+    rows = (examples.targets[ROW_EXPERT] == expert).nonzero()[:, 0]
     listed: list[int] = rows.tolist()
     targets = {name: values[rows] for name, values in examples.targets.items()}
     return Examples([examples.ids[row] for row in listed], targets), listed

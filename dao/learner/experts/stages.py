@@ -34,7 +34,7 @@ from dao.learner.settings.decisive import check_settings, decisive
 from dao.learner.storage.checkpoint import check_fit
 from dao.learner.storage.files import read_tensors, write_tensors
 from dao.learner.storage.record import STAGE, STAGE_WEIGHTS
-from dao.learner.training.loop import DOMAIN, Fitted, Job, fit
+from dao.learner.training.loop import ROW_EXPERT, Fitted, Job, fit
 from dao.learner.training.plan import make_plan
 
 __all__ = ["check_one_process", "fit_stages", "steps_of_stages"]
@@ -74,7 +74,7 @@ def fit_stages(job: Job, *, resume: bool = False) -> tuple[Fitted, dict[str, Any
     the warm-up the last weights are taken, elsewhere those that validate best.
 
     Args:
-        job: a model with experts, rows with `DOMAIN` among their targets, and the run's folder,
+        job: a model with experts, rows with `ROW_EXPERT` among their targets, and the run's folder,
             where the last stage goes; the others go into `stages/NAME/` below it.
         resume: pass over finished stages and continue in the one that was stopped; equal to the
             bit to never having stopped.
@@ -278,7 +278,7 @@ def _moved(stage: _Stage, before: Digests) -> dict[str, dict[str, int]]:
 
 def _routing(job: Job) -> dict[str, Any]:
     weights = predict(job.model, job.validation, job.pad)[EXPERTS]
-    return routed_right(weights, job.validation.targets[DOMAIN], job.cfg.experts.names)
+    return routed_right(weights, job.validation.targets[ROW_EXPERT], job.cfg.experts.names)
 
 
 def _facts(job: Job) -> dict[str, Any]:

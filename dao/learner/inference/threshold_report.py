@@ -19,6 +19,8 @@ from dao.errors import UserError
 from dao.learner.basics.numbers import aligned, number
 from dao.learner.inference.predictor import Predictor
 from dao.learner.kinds import Task
+from dao.learner.kinds.parts.baselines import LINEAR
+from dao.learner.kinds.parts.thresholds import Thresholded
 from dao.learner.scoring.assessment import TableLike
 from dao.learner.scoring.threshold import Part, curve, sweep
 from dao.learner.storage.files import write_atomically
@@ -28,7 +30,6 @@ __all__ = ["FILES", "sweep_run", "sweep_table"]
 FILES = ("threshold.json", "precision_recall.png")
 FIGURES = ("precision", "recall", "f1")
 SPLITS = ("validation", "test")
-PLAIN = "TF-IDF + logistic regression"
 
 
 def sweep_run(
@@ -48,7 +49,7 @@ def sweep_run(
     Raises:
         UserError: the task has no class of its own interest; as `sweep`.
     """
-    if task.positive is None:
+    if task.positive is None or not isinstance(task, Thresholded):
         raise UserError(
             f"A threshold should be for one class. Found none that is rare in {task.name}. Train "
             f"with {task.name}.positive=CLASS."
@@ -67,7 +68,7 @@ def sweep_run(
     found |= sweep(parts["validation"], parts["test"], task.name)
     # The plain model has the same advantage; log-probabilities are outputs like any other.
     plain = {s: _marked(lambda texts: task.linear(learnt, texts), task, table, s) for s in SPLITS}
-    found["plain"] = {"name": PLAIN, **sweep(plain["validation"], plain["test"], task.name)}
+    found["plain"] = {"name": LINEAR, **sweep(plain["validation"], plain["test"], task.name)}
     write_atomically(folder / FILES[0], json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     write_atomically(folder / FILES[1], _picture(parts, found))
     return found

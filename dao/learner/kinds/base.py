@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dao.errors import UserError
 from dao.learner.basics.frozen import Settings
-from dao.learner.basics.wording import count, shown
 from dao.learner.kinds.parts.figures import Figure, bounded
+from dao.learner.kinds.parts.targets import SPLITS, code_of, parse_all
 
 __all__ = [
     "SPLITS",
@@ -24,11 +23,8 @@ __all__ = [
     "Task",
     "TaskSettings",
     "View",
-    "left_train",
-    "probabilities",
 ]
 
-SPLITS = ("train", "validation", "test")
 Array = NDArray[Any]
 Parser = Callable[[object], Any]
 """One cell of a data file to a target value, None where it is empty; ValueError for nonsense."""
@@ -42,6 +38,10 @@ class TaskSettings(Settings):
     """What every task is asked to be; each kind adds its own options."""
 
     null_words: ClassVar[frozenset[str]] = frozenset({"column"})
+    decide_scores: ClassVar[frozenset[str]] = frozenset({"kind", "column"})
+    """Options that change what is scored: runs that differ in one cannot be ranked."""
+    takes_words: ClassVar[bool] = True
+    """Whether a cell may be a word, such as the label of a sentence in a .txt file."""
 
     kind: str = ""
     """binary, classification, multilabel, ordinal or regression; empty: proposed from the data."""
@@ -49,6 +49,16 @@ class TaskSettings(Settings):
     """Column with the targets; empty: the task's own name."""
     show: tuple[str, ...] = ()
     """Figures that tables show; empty: those that the kind proposes."""
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Columns that belong to this task in the data, and are not read."""
+        return ()
+
+    @property
+    def shared_values(self) -> bool:
+        """Whether texts share cells, so that one with a cell of its own for each is a mistake."""
+        return False
 
 
 class Recoding(NamedTuple):
@@ -93,6 +103,8 @@ class Task(ABC):
     row_figure: ClassVar[str]
     row_better: ClassVar[Literal["higher", "lower"]] = "higher"
     view: ClassVar[View]
+    hub_type: ClassVar[str] = "text-classification"
+    """What the hub calls such a task."""
     positive: str | None = None
     """The class whose own figures are given; None where no class is of more interest."""
 
@@ -182,13 +194,21 @@ class Task(ABC):
 
     @staticmethod
     def stratum(value: Any) -> str:  # noqa: ANN401
-        """What a split gives each part its share of: equal words for values of one group."""
+        """The group of a value: train, validation and test get equal shares of each group."""
         return "number" if isinstance(value, int | float) else str(value)
 
     @classmethod
     def parts(cls, value: Any) -> tuple[str, ...]:  # noqa: ANN401
-        """Of what the last training text stays in training: classes, labels, or a mark."""
+        """What may not vanish from training, as words: classes, labels, one word for all numbers.
+
+        The last training text of each of these is never moved.
+        """
         return (cls.stratum(value),)
+
+    @classmethod
+    def summary(cls, values: Sequence[Any]) -> dict[str, float]:
+        """What the report on the data says of target values, all present: rows of each."""
+        return dict(sorted(Counter(values).items()))
 
     @abstractmethod
     def encode(self, values: Sequence[object | None]) -> Tensor:
@@ -255,21 +275,6 @@ class Task(ABC):
             targets: Encoded, some of them may be missing.
         """
         return self
-
-    def at_one_half(self) -> Self:
-        """This task with the usual decision in place of a threshold that was chosen."""
-        return self
-
-    def linear(self, train: Labelled, texts: Sequence[str]) -> Tensor:
-        """Outputs (n, width) that TF-IDF with a linear model gives for n texts.
-
-        Raises:
-            UserError: The kind has no class of its own interest, which is what asks for these.
-        """
-        raise UserError(
-            f"A threshold should be of a class. Found the {self.kind} task {self.name}. "
-            f"Name a binary task or a classification."
-        )
 
     @abstractmethod
     def baselines(
@@ -340,30 +345,11 @@ class Task(ABC):
         kept = [text for text, there in zip(texts, present, strict=True) if there]
         return kept, targets.numpy()[present]
 
-    def _parse_all(self, values: Sequence[object | None]) -> list[Any]:
-        parsed = []
-        for row, value in enumerate(values, start=1):
-            try:
-                parsed.append(self.parse(value))
-            except ValueError as error:
-                raise UserError(
-                    f"`{self.column}` should be {error}. Found {shown(value)} in row {row}."
-                ) from None
-        return parsed
-
-
-def left_train(removed: int) -> str:
-    """The end of a message on values that training never shows.
-
-    Example:
-        >>> left_train(0), left_train(2)
-        ('', '; 2 rows left train, their texts being in validation or test as well')
-    """
-    if not removed:
-        return ""
-    return f"; {count(removed)} left train, their texts being in validation or test as well"
-
-
-def probabilities(logits: Tensor) -> Array:
-    """Probability of a positive answer by its logit, float64, of any shape."""
-    return torch.sigmoid(logits.detach().double()).cpu().numpy()
+    def _coded(
+        self, values: Sequence[object | None], index: Mapping[Any, float], what: str
+    ) -> list[float]:
+        """Values, which are one `what` each or None, by their place in `index`."""
+        return [
+            code_of(self.column, what, index, value, row)
+            for row, value in enumerate(parse_all(self.column, self.parse, values), start=1)
+        ]

@@ -22,32 +22,31 @@ from torch import Tensor
 from torch.nn import functional
 
 from dao.errors import UserError
-from dao.learner.basics.wording import count, listed, shown
+from dao.learner.basics.wording import listed
 from dao.learner.kinds.base import (
-    SPLITS,
     Array,
     Labelled,
     Recoding,
     Task,
     TaskSettings,
-    probabilities,
 )
 from dao.learner.kinds.parts import baselines
-from dao.learner.kinds.parts.cells import named, natural, parse_name
+from dao.learner.kinds.parts.cells import named, natural, parse_name, parse_number
 from dao.learner.kinds.parts.figures import Figure
-from dao.learner.kinds.parts.thresholds import best_threshold
-from dao.learner.kinds.regression import parse_number
+from dao.learner.kinds.parts.targets import refuse_unseen
+from dao.learner.kinds.parts.thresholds import Thresholded, best_threshold, probabilities
 
 __all__ = ["Binary", "BinarySettings"]
 
 POSITIVE = ("1", "yes", "true", "y", "t")
-LINEAR = "TF-IDF + logistic regression"
 
 
 class BinarySettings(TaskSettings):
     """Options of a task with two classes, one of which is the positive one."""
 
     null_words: ClassVar[frozenset[str]] = frozenset({"column", "positive"})
+
+    decide_scores: ClassVar[frozenset[str]] = TaskSettings.decide_scores | {"select_by", "positive"}
 
     kind: Literal["binary"] = "binary"
     positive: str = ""
@@ -79,7 +78,7 @@ class BinarySettings(TaskSettings):
         return named(positive)
 
 
-class Binary(Task):
+class Binary(Task, Thresholded):
     """Whether a text belongs to the positive class, learned by binary cross-entropy on one logit.
 
     Args:
@@ -90,6 +89,7 @@ class Binary(Task):
         select_by: The figure that selects a model.
         threshold: Probability from which on a text is called positive; None until it is chosen,
             which until then is 0.5.
+        chosen: Whether the threshold was chosen on the validation rows, and not given.
         show: Keys of the figures that tables show; none for those that suit.
 
     Example:
@@ -103,11 +103,11 @@ class Binary(Task):
     kind: ClassVar[str] = "binary"
     options: ClassVar[type[TaskSettings]] = BinarySettings
     own_figures: ClassVar[tuple[Figure, ...]] = (
-        Figure("f1", "F1", "F1"),
-        Figure("precision", "Precision", "share", tested=False),
-        Figure("recall", "Recall", "share", tested=False),
-        Figure("pr_auc", "PR-AUC", "area"),
-        Figure("roc_auc", "ROC-AUC", "area", tested=False),
+        Figure("f1", "F1", "F1", of_class="positive"),
+        Figure("precision", "Precision", "share", tested=False, of_class="positive"),
+        Figure("recall", "Recall", "share", tested=False, of_class="positive"),
+        Figure("pr_auc", "PR-AUC", "area", of_class="positive"),
+        Figure("roc_auc", "ROC-AUC", "area", tested=False, of_class="positive"),
         Figure("accuracy", "Accuracy", "share", tested=False),
     )
     main_figure = "f1"
@@ -123,12 +123,14 @@ class Binary(Task):
         select_by: str = "pr_auc",
         threshold: float | None = None,
         show: Sequence[str] = (),
+        chosen: bool = False,
     ) -> None:
         super().__init__(name, column, outputs=1, show=show)
         self.classes = list(classes)
         self.class_weights = None if class_weights is None else list(class_weights)
         self.select_by = select_by
         self.threshold = threshold
+        self.chosen = chosen
 
     @property
     def positive(self) -> str:  # type: ignore[override]
@@ -171,13 +173,8 @@ class Binary(Task):
                 f"{name}. Found {len(found)}: {listed(found) or 'none'}. Correct the column, or "
                 f"{advice}."
             )
-        for split in SPLITS[1:]:
-            for label in sorted(set(values[split]) - set(found)):
-                raise UserError(
-                    f"`{column}` should hold {found[0]} or {found[1]}, as in the train split. "
-                    f"Found {shown(label)} in the {split} split "
-                    f"({count(list(values[split]).count(label))}). Correct or remove these rows."
-                )
+        advice = f"Correct or remove these rows, or use --tasks {name}:classification."
+        refuse_unseen(column, "class", found, values, removed, advice)
         positive = settings.positive or _positive(found, counts)
         if positive not in found:
             raise UserError(
@@ -209,15 +206,7 @@ class Binary(Task):
     def encode(self, values: Sequence[object | None]) -> Tensor:
         """Turn class names into 0 and 1, float32, NaN where missing."""
         index = {None: torch.nan, self.classes[0]: 0.0, self.classes[1]: 1.0}
-        codes = []
-        for row, value in enumerate(self._parse_all(values), start=1):
-            if value not in index:
-                raise UserError(
-                    f"`{self.column}` should be {self.classes[0]} or {self.classes[1]}. "
-                    f"Found {value!r} in row {row}. Correct it."
-                )
-            codes.append(index[value])
-        return torch.tensor(codes, dtype=torch.float32)
+        return torch.tensor(self._coded(values, index, "class"), dtype=torch.float32)
 
     def labelled(self, targets: Tensor) -> Tensor:
         """Mask of the targets that are a class."""
@@ -284,11 +273,19 @@ class Binary(Task):
         if self.threshold is not None:
             return self
         found = _threshold(probabilities(outputs)[:, 0], targets)
-        return self.changed(threshold=found)
+        return self.changed(threshold=found, chosen=True)
 
     def at_one_half(self) -> Self:
         """With the threshold 0.5."""
-        return self.changed(threshold=0.5)
+        return self.changed(threshold=0.5, chosen=False)
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> Self:
+        """Rebuild the task that `to_dict` described.
+
+        Earlier revisions did not say whether a threshold was chosen, which it is by default.
+        """
+        return super().from_dict({"chosen": state.get("threshold") is not None, **state})
 
     def linear(self, train: Labelled, texts: Sequence[str]) -> Tensor:
         """Logits (n, 1) of n texts by TF-IDF with logistic regression, balanced as the loss is."""
@@ -307,13 +304,13 @@ class Binary(Task):
         often = float(targets.mean() > 0.5)
         linear = probabilities(self.linear(train, [*validation[0], *test[0]]))[:, 0]
         inner, outer = linear[: len(validation[0])], linear[len(validation[0]) :]
-        chosen = self.threshold
-        # The plain model chooses its threshold as this one does.
-        chosen = _threshold(inner, validation[1]) if chosen is None else chosen
+        # A threshold that was chosen for the outputs of this model suits no other.
+        given = None if self.chosen else self.threshold
+        limit = _threshold(inner, validation[1]) if given is None else given
         ones = np.ones(len(test[0]))
         rows = {"majority class": (often * ones, 0.5), f"always {self.positive}": (ones, 0.5)}
-        rows[LINEAR] = (outer, chosen)
-        return {name: self._scored(p, test[1], limit) for name, (p, limit) in rows.items()}
+        rows[baselines.LINEAR] = (outer, limit)
+        return {name: self._scored(p, test[1], from_) for name, (p, from_) in rows.items()}
 
     def _scored(self, positive: Array, targets: Tensor, threshold: float | None) -> dict[str, Any]:
         found = self.measure(self._called(positive, threshold), targets)

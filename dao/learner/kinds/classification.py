@@ -7,46 +7,42 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from pydantic import Field, field_validator
-from sklearn.metrics import (
-    accuracy_score,
-    confusion_matrix,
-    f1_score,
-    precision_recall_fscore_support,
-)
 from torch import Tensor
 from torch.nn import functional
 
 from dao.errors import UserError
-from dao.learner.basics.wording import count
 from dao.learner.kinds.base import (
-    SPLITS,
     Array,
     Labelled,
     Parser,
     Recoding,
     Task,
     TaskSettings,
-    left_train,
 )
 from dao.learner.kinds.parts import baselines, rare
-from dao.learner.kinds.parts.cells import named, natural, parse_name
+from dao.learner.kinds.parts.cells import named, natural, parse_name, parse_number
+from dao.learner.kinds.parts.class_figures import class_figures
 from dao.learner.kinds.parts.class_losses import class_weights as weights_of
 from dao.learner.kinds.parts.class_losses import focal_loss, loss_notes
 from dao.learner.kinds.parts.cuts import class_names, classes_of, thresholds_of
 from dao.learner.kinds.parts.figures import Figure
-from dao.learner.kinds.regression import parse_number
+from dao.learner.kinds.parts.targets import refuse_unseen
+from dao.learner.kinds.parts.thresholds import Thresholded
 
 __all__ = ["Classification", "ClassificationSettings"]
 
 MISSING = -100  # the index that torch's cross-entropy ignores
 EXPONENT = re.compile(r"[+-]?\d+[eE][+-]?\d+")  # which YAML 1.1 takes for text
-LINEAR = "TF-IDF + logistic regression"
 
 
 class ClassificationSettings(TaskSettings):
     """Options of a task with one of several classes per text."""
 
     null_words: ClassVar[frozenset[str]] = frozenset({"column", "positive", "label_column"})
+
+    decide_scores: ClassVar[frozenset[str]] = TaskSettings.decide_scores | {
+        "select_by", "positive", "cut",
+    }  # fmt: skip
 
     kind: Literal["classification"] = "classification"
     select_by: Literal["accuracy", "macro_f1", "rare_f1"] = "accuracy"
@@ -72,6 +68,16 @@ class ClassificationSettings(TaskSettings):
     label_column: str = ""
     """With `cut`: a column that the data may have for these classes, which is not read."""
 
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """The column of classes that are cut from a score instead."""
+        return (self.label_column,) if self.label_column else ()
+
+    @property
+    def shared_values(self) -> bool:
+        """Where cells name the classes; a score that classes are cut from may be any number."""
+        return self.cut is None
+
     @field_validator("positive")
     @classmethod
     def _named(cls, positive: str) -> str:
@@ -91,7 +97,7 @@ class ClassificationSettings(TaskSettings):
         return tuple(ends)
 
 
-class Classification(Task):
+class Classification(Task, Thresholded):
     """One of several classes, learned by cross-entropy or focal loss.
 
     Args:
@@ -123,7 +129,14 @@ class Classification(Task):
         Figure("accuracy", "Accuracy", "share"),
         Figure("macro_f1", "Macro F1", "F1"),
         *(
-            Figure(f"rare_{key}", f"Rare {name}", unit, shown=False, tested=key == "f1")
+            Figure(
+                f"rare_{key}",
+                f"Rare {name}",
+                unit,
+                shown=False,
+                tested=key == "f1",
+                of_class="rare",
+            )
             for key, name, unit in rare.FIGURES
         ),
         Figure("weighted_f1", "Weighted F1", "F1", shown=False, tested=False),
@@ -216,8 +229,7 @@ class Classification(Task):
                 f"`{column}` should have at least two classes in the train split. Found: {found}. "
                 f"Name the label column of {name} with {name}.column=COLUMN."
             )
-        for split in SPLITS[1:]:
-            _refuse_unseen(column, classes, list(values[split]), split, removed)
+        refuse_unseen(column, "class", classes, values, removed)
         counts = {label: labels.count(label) for label in classes}
         return cls(
             name,
@@ -225,7 +237,7 @@ class Classification(Task):
             classes,
             weights_of(settings.class_weights, counts, beta=settings.beta),
             select_by=settings.select_by,
-            positive=_positive(name, settings.positive, classes, labels, settings.select_by),
+            positive=rare.of_interest(name, settings.positive, classes, labels, settings.select_by),
             loss_kind=settings.loss,
             focal_gamma=settings.focal_gamma,
             label_smoothing=settings.label_smoothing,
@@ -259,15 +271,7 @@ class Classification(Task):
     def encode(self, values: Sequence[object | None]) -> Tensor:
         """Turn class names into indices, int64, -100 where missing."""
         index = {None: MISSING} | {name: i for i, name in enumerate(self.classes)}
-        codes = []
-        for row, value in enumerate(self._parse_all(values), start=1):
-            if value not in index:
-                raise UserError(
-                    f"`{self.column}` should be one of {', '.join(self.classes)}. "
-                    f"Found {value!r} in row {row}. Correct it, or train with that class."
-                )
-            codes.append(index[value])
-        return torch.tensor(codes, dtype=torch.int64)
+        return torch.tensor(self._coded(values, index, "class"), dtype=torch.int64)
 
     def labelled(self, targets: Tensor) -> Tensor:
         """Mask of the targets that are a class."""
@@ -318,32 +322,16 @@ class Classification(Task):
             return figures
         known = self.labelled(targets).cpu().numpy()
         actual = targets.detach().cpu().numpy()[known]
-        figures["ranking"] = rare.ranking(scores[known], actual, self.classes)
-        return figures | (rare.flat(figures, self.positive) if self.positive else {})
+        ranking = rare.ranking(scores[known], actual, self.classes)
+        return figures | {"ranking": ranking} | self._of_positive(ranking)
 
     def compare(self, predicted: Array, actual: Array) -> dict[str, Any]:
-        """Accuracy, F1, the figures of each class, those of `positive`, the confusion matrix.
+        """Accuracy, F1, the figures of each class, those of `positive`, the confusion matrix."""
+        found = class_figures(predicted, actual, self.classes)
+        return found | self._of_positive(found["per_class"])
 
-        The averages run over the classes that occur among predictions or targets, as
-        scikit-learn's do; row i, column j of the confusion matrix counts class i called j.
-        """
-        indices = list(range(self.outputs))
-        figures = precision_recall_fscore_support(
-            actual, predicted, labels=indices, zero_division=0
-        )
-        names = ("precision", "recall", "f1", "support")
-        found = {
-            "accuracy": float(accuracy_score(actual, predicted)),
-            "macro_f1": float(f1_score(actual, predicted, average="macro", zero_division=0)),
-            "weighted_f1": float(f1_score(actual, predicted, average="weighted", zero_division=0)),
-            "per_class": {
-                label: {key: column[i].item() for key, column in zip(names, figures, strict=True)}
-                for i, label in enumerate(self.classes)
-            },
-            "classes": self.classes,
-            "confusion_matrix": confusion_matrix(actual, predicted, labels=indices).tolist(),
-        }
-        return found | (rare.flat(found, self.positive) if self.positive else {})
+    def _of_positive(self, by_class: Mapping[str, Any]) -> dict[str, Any]:
+        return rare.flat(by_class[self.positive]) if self.positive else {}
 
     def row_scores(self, predicted: Array, actual: Array) -> Array:
         """1 where the class is right, 0 where it is wrong."""
@@ -354,11 +342,11 @@ class Classification(Task):
     ) -> dict[str, dict[str, Any]]:
         """The most frequent class, the rare one everywhere, and what `linear` gives."""
         _, classes = self.known(train)
-        count, index = len(test[0]), self._index
-        rows = {"majority class": self._constant(int(np.bincount(classes).argmax()), count)}
+        always = np.eye(self.outputs)[:, None].repeat(len(test[0]), axis=1)
+        rows = {"majority class": always[np.bincount(classes).argmax()]}
         if self.select_by == "rare_f1":
-            rows[f"always {self.positive}"] = self._constant(index, count)
-        rows[LINEAR] = self._plain(train, test[0])
+            rows[f"always {self.positive}"] = always[self._index]
+        rows[baselines.LINEAR] = self._plain(train, test[0])
         return {
             label: self._scored(scores.argmax(1), scores, test[1]) for label, scores in rows.items()
         }
@@ -380,30 +368,3 @@ class Classification(Task):
     @property
     def _index(self) -> int:
         return self.classes.index(self.positive) if self.positive else 0
-
-    def _constant(self, index: int, count: int) -> Array:
-        return np.tile(np.eye(self.outputs)[index], (count, 1))
-
-
-def _refuse_unseen(
-    column: str, classes: list[str], labels: list[Any], split: str, removed: int
-) -> None:
-    for label in sorted(set(labels) - set(classes)):
-        raise UserError(
-            f"`{column}` should have every class in the train split. Found {label!r} only in the "
-            f"{split} split ({count(labels.count(label))}{left_train(removed)}). Add training "
-            f"rows of it, or remove it."
-        )
-
-
-def _positive(
-    name: str, wanted: str, classes: list[str], labels: list[Any], select_by: str
-) -> str | None:
-    if wanted and wanted not in classes:
-        raise UserError(
-            f"`{name}.positive` should be one of the classes {', '.join(classes)}. Found "
-            f"{wanted!r}. Correct it, or leave it out for the rarest."
-        )
-    least, share = rare.rarest(labels)
-    of_interest = len(classes) == 2 or share < rare.RARE or select_by == "rare_f1"
-    return wanted or (least if of_interest else None)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 from torch import nn
 
 from dao.learner.basics.wording import listed, shown
-from dao.learner.basics.words import Typed, Word, as_text, settled
+from dao.learner.basics.words import Typed, Word, as_text, settled, settled_fields
 from dao.learner.kinds import KINDS
 from dao.learner.kinds.base import TaskSettings
 
@@ -40,7 +41,7 @@ ARMS = (
 )  # fmt: skip
 PREDICTED = ("text_pair",)  # further columns of predictions.csv
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "prefix")
-SUFFIXES = ("_target", "_row_score", "_set", "_low", "_high", "_unsure")
+SUFFIXES = ("_target", "_row_score")
 """Ends of columns in tables of predictions."""
 
 
@@ -97,24 +98,22 @@ def _plain(settings: Mapping[str, Any] | TaskSettings | None) -> dict[str, Any]:
     return settings.model_dump() if isinstance(settings, TaskSettings) else dict(settings or {})
 
 
-class _AnyKind:
-    """The options of all kinds, for words of a task whose kind is not known yet."""
-
-    model_fields: ClassVar[dict[str, Any]] = {
-        name: field
-        for kind in KINDS.values()
-        for name, field in reversed(kind.options.model_fields.items())
-    }
-    null_words: ClassVar[frozenset[str]] = frozenset().union(
-        *(kind.options.null_words for kind in KINDS.values())
-    )
+ALL_FIELDS: Mapping[str, FieldInfo] = {
+    name: field
+    for kind in KINDS.values()
+    for name, field in reversed(kind.options.model_fields.items())
+}
+"""The options of all kinds, for words of a task whose kind is not known yet."""
+ALL_NULL_WORDS = frozenset().union(*(kind.options.null_words for kind in KINDS.values()))
 
 
 def settled_task(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a task with words as they were typed where its kind takes text."""
     kind = as_text(given.get("kind")) or BUILT_IN.get(name, {}).get("kind")
     known = KINDS.get(kind) if isinstance(kind, str) else None
-    return settled(known.options if known else _AnyKind, given)
+    if known is None:
+        return settled_fields(ALL_FIELDS, ALL_NULL_WORDS, given)
+    return settled(known.options, given)
 
 
 def with_columns(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -22,12 +23,12 @@ from dao.learner.kinds.base import (
     Recoding,
     Task,
     TaskSettings,
-    left_train,
-    probabilities,
 )
 from dao.learner.kinds.parts import baselines
 from dao.learner.kinds.parts.cells import natural, parse_name
 from dao.learner.kinds.parts.figures import Figure
+from dao.learner.kinds.parts.targets import code_of, parse_all, refuse_unseen
+from dao.learner.kinds.parts.thresholds import probabilities
 
 __all__ = ["Multilabel", "MultilabelSettings", "split_labels"]
 
@@ -38,6 +39,10 @@ class MultilabelSettings(TaskSettings):
     """Options of a task with any number of labels per text."""
 
     null_words: ClassVar[frozenset[str]] = frozenset({"column", "separator"})
+
+    decide_scores: ClassVar[frozenset[str]] = TaskSettings.decide_scores | {
+        "select_by", "separator", "empty",
+    }  # fmt: skip
 
     kind: Literal["multilabel"] = "multilabel"
     separator: str = ";"
@@ -168,14 +173,8 @@ class Multilabel(Task):
                     f"`{name}.separator` should be in no label, because predictions are written "
                     f"with it. Found {settings.separator!r} in {shown(label)}. Set another one."
                 )
-        for split in SPLITS[1:]:
-            seen = Counter(label for labels in values[split] for label in labels)
-            for label in natural(list(set(seen) - set(counts))):
-                raise UserError(
-                    f"`{column}` should have every label in the train split. Found {shown(label)} "
-                    f"only in the {split} split ({count(seen[label])}{left_train(removed)}). "
-                    f"Add training rows of it, or remove it."
-                )
+        names = {split: list(chain.from_iterable(values[split])) for split in SPLITS}
+        refuse_unseen(column, "label", counts, names, removed)
         return cls(
             name,
             column,
@@ -191,20 +190,20 @@ class Multilabel(Task):
         """How many labels there are."""
         return [f"{self.name}: {count(len(self.labels), 'label')}, {listed(self.labels)}"]
 
+    @classmethod
+    def summary(cls, values: Sequence[Any]) -> dict[str, float]:
+        """Rows of each label."""
+        return super().summary([label for labels in values for label in labels])
+
     def encode(self, values: Sequence[object | None]) -> Tensor:
         """Turn labels into marks, float32 (n, labels), a row of NaN where they are missing."""
         index = {label: i for i, label in enumerate(self.labels)}
         found = torch.zeros(len(values), len(self.labels))
-        for row, labels in enumerate(self._parse_all(values)):
+        for row, labels in enumerate(parse_all(self.column, self.parse, values)):
             if labels is None:
                 found[row] = torch.nan
             for label in labels or ():
-                if label not in index:
-                    raise UserError(
-                        f"`{self.column}` should hold labels of {listed(self.labels)}. Found "
-                        f"{label!r} in row {row + 1}. Correct it, or train with that label."
-                    )
-                found[row, index[label]] = 1
+                found[row, code_of(self.column, "label", index, label, row + 1)] = 1
         return found
 
     def labelled(self, targets: Tensor) -> Tensor:
@@ -236,8 +235,8 @@ class Multilabel(Task):
     def compare(self, predicted: Array, actual: Array) -> dict[str, Any]:
         """Micro and macro F1, the share of rows with all labels right, the figures of each label.
 
-        Macro F1 is the mean over the labels that occur among predictions or targets; F1 is None
-        where none does.
+        Macro F1 is the mean over the labels that occur among predictions or targets; both F1 are
+        None where no target has a label, whatever is predicted.
         """
         # By hand: scikit-learn takes the column of a single label for two classes.
         called, true = predicted > 0, actual > 0
@@ -247,10 +246,10 @@ class Multilabel(Task):
             "recall": _shares(hits, support),
             "f1": _shares(2 * hits, rows + support),
         }
-        some = rows + support > 0
+        some, defined = rows + support > 0, true.any()
         return {
-            "micro_f1": float(2 * hits.sum() / (rows + support).sum()) if some.any() else None,
-            "macro_f1": float(each["f1"][some].mean()) if some.any() else None,
+            "micro_f1": float(2 * hits.sum() / (rows + support).sum()) if defined else None,
+            "macro_f1": float(each["f1"][some].mean()) if defined else None,
             "subset_accuracy": float((called == true).all(axis=1).mean()),
             "per_label": {
                 label: {key: float(share[i]) for key, share in each.items()}
@@ -266,19 +265,22 @@ class Multilabel(Task):
     def baselines(
         self, train: Labelled, test: Labelled, validation: Labelled
     ) -> dict[str, dict[str, Any]]:
-        """The majority of each label, the most frequent label, TF-IDF with a model per label."""
+        """The majority of each label, the most frequent label, TF-IDF with a model per label.
+
+        The C of each label's model is chosen by its F1, because most rows lack a rare label.
+        """
         texts, marks = self.known(train)
         rows = len(test[0])
         first = np.zeros((rows, len(self.labels)))
         first[:, marks.sum(axis=0).argmax()] = 1
         each = [
-            baselines.classify(texts, marks[:, i].astype(int), test[0], outputs=2)[:, 1]
-            for i in range(len(self.labels))
+            baselines.classify(texts, own.astype(int), test[0], outputs=2, select_by="f1")[:, 1]
+            for own in marks.T
         ]
         found = {
             "majority class": np.tile(marks.mean(axis=0) > 0.5, (rows, 1)),
             "most frequent label": first,
-            "TF-IDF + logistic regression": np.stack(each, axis=1) >= self.threshold,
+            baselines.LINEAR: np.stack(each, axis=1) >= self.threshold,
         }
         return {name: self.measure(m.astype(int), test[1]) for name, m in found.items()}
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -14,10 +15,11 @@ from torch.nn import functional
 
 from dao.errors import UserError
 from dao.learner.basics.wording import count, listed, shown
-from dao.learner.kinds.base import SPLITS, Array, Labelled, Recoding, Task, TaskSettings, left_train
+from dao.learner.kinds.base import SPLITS, Array, Labelled, Recoding, Task, TaskSettings
 from dao.learner.kinds.parts import baselines
-from dao.learner.kinds.parts.cells import named, natural, parse_name
+from dao.learner.kinds.parts.cells import named, natural, parse_name, parse_number
 from dao.learner.kinds.parts.figures import Figure
+from dao.learner.kinds.parts.targets import refuse_unseen
 
 __all__ = ["Ordinal", "OrdinalSettings"]
 
@@ -28,6 +30,8 @@ class OrdinalSettings(TaskSettings):
     """Options of a task with one of several levels per text."""
 
     null_words: ClassVar[frozenset[str]] = frozenset({"column", "levels"})
+
+    decide_scores: ClassVar[frozenset[str]] = TaskSettings.decide_scores | {"select_by", "levels"}
 
     kind: Literal["ordinal"] = "ordinal"
     levels: tuple[str, ...] = ()
@@ -121,22 +125,16 @@ class Ordinal(Task):
                 training row; a row holds something else.
         """
         column, known = settings.column, set(values["train"])
-        levels = list(settings.levels) or _ascending(name, column, natural(list(known)))
+        levels = list(settings.levels) or _ascending(name, column, known)
         if len(levels) < 2:
             raise UserError(
                 f"`{column}` should have at least two levels in the train split. Found: "
                 f"{listed(levels) or 'none'}. Name the column of {name} with {name}.column=COLUMN."
             )
-        for split in SPLITS:
-            for value in natural(list(set(values[split]) - set(levels))):
-                rows = count(list(values[split]).count(value))
-                why = "" if settings.levels else ", which the train split never shows"
-                why += left_train(removed)
-                raise UserError(
-                    f"`{column}` should be one of the levels {listed(levels)}. Found "
-                    f"{shown(value)} in the {split} split ({rows}){why}. Correct these rows, or "
-                    f"give training rows of it."
-                )
+        if settings.levels:
+            _refuse_others(name, column, levels, values)
+        else:
+            refuse_unseen(column, "level", levels, values, removed)
         if absent := [level for level in levels if level not in known]:
             raise UserError(
                 f"`{column}` should have training rows of every level of {name}. Found none of "
@@ -151,15 +149,7 @@ class Ordinal(Task):
     def encode(self, values: Sequence[object | None]) -> Tensor:
         """Turn levels into their places from 0, int64, -1 where missing."""
         index = {None: MISSING} | {level: i for i, level in enumerate(self.levels)}
-        codes = []
-        for row, value in enumerate(self._parse_all(values), start=1):
-            if value not in index:
-                raise UserError(
-                    f"`{self.column}` should be one of the levels {listed(self.levels)}. "
-                    f"Found {value!r} in row {row}. Correct it, or train with that level."
-                )
-            codes.append(index[value])
-        return torch.tensor(codes, dtype=torch.int64)
+        return torch.tensor(self._coded(values, index, "level"), dtype=torch.int64)
 
     def labelled(self, targets: Tensor) -> Tensor:
         """Mask of the targets that are a level."""
@@ -196,10 +186,11 @@ class Ordinal(Task):
     def compare(self, predicted: Array, actual: Array) -> dict[str, Any]:
         """Accuracy, mean distance in levels, quadratic weighted kappa, confusion matrix.
 
-        Kappa is None where predictions and targets are all one level, which leaves it undefined.
+        Kappa is None where targets are all one level: it is undefined if the predictions are that
+        level too, and else 0 whatever they are.
         """
         places = list(range(len(self.levels)))
-        varied = len({*predicted.tolist(), *actual.tolist()}) > 1
+        varied = len(set(actual.tolist())) > 1
         kappa = (
             cohen_kappa_score(actual, predicted, labels=places, weights="quadratic")
             if varied
@@ -220,15 +211,21 @@ class Ordinal(Task):
     def baselines(
         self, train: Labelled, test: Labelled, validation: Labelled
     ) -> dict[str, dict[str, Any]]:
-        """The majority and the median level, TF-IDF with logistic and with ridge regression."""
+        """The majority and the median level, TF-IDF with logistic and with ridge regression.
+
+        The C of logistic regression is chosen by what selects the model, the penalty of ridge
+        regression by its squared error.
+        """
         texts, places = self.known(train)
         number, highest = len(test[0]), len(self.levels) - 1
-        linear = baselines.classify(texts, places, test[0], outputs=len(self.levels))
+        linear = baselines.classify(
+            texts, places, test[0], outputs=len(self.levels), select_by=self.select_by
+        )
         ridge = np.rint(baselines.regress(texts, places.astype(float), test[0]))
         rows = {
             "majority class": np.full(number, np.bincount(places).argmax()),
             "median level": np.full(number, int(np.median(places))),
-            "TF-IDF + logistic regression": linear.argmax(1),
+            baselines.LINEAR: linear.argmax(1),
             "TF-IDF + ridge regression": ridge.clip(0, highest).astype(int),
         }
         return {name: self.measure(decided, test[1]) for name, decided in rows.items()}
@@ -238,18 +235,40 @@ class Ordinal(Task):
         return torch.sigmoid(outputs.detach().double()).cumprod(dim=1).cpu().numpy()
 
 
-def _ascending(name: str, column: str, found: list[str]) -> list[str]:
+def _refuse_others(
+    name: str, column: str, levels: Sequence[str], values: Mapping[str, Sequence[str]]
+) -> None:
+    """Refuse rows beside the levels that were named."""
+    for split in SPLITS:
+        for value in natural(list(set(values[split]) - set(levels))):
+            rows = count(list(values[split]).count(value))
+            raise UserError(
+                f"`{column}` should be one of the levels {listed(list(levels))}. Found "
+                f"{shown(value)} in the {split} split ({rows}). Correct these rows, or "
+                f"name the level in {name}.levels."
+            )
+
+
+def _ascending(name: str, column: str, known: Collection[str]) -> list[str]:
     """The levels in the order of their numbers.
 
     Raises:
-        UserError: They are no numbers.
+        UserError: They are no numbers, or two are one number.
     """
+    found = natural(list(known))
     try:
-        list(map(float, found))
+        numbers = list(map(parse_number, found))
     except ValueError:
         raise UserError(
             f"`{column}` should hold numbers for the ordinal task {name}, or the order of its "
             f"levels should be given. Found {listed(found)}. Give the order with "
             f"{name}.levels=[LOWEST,...,HIGHEST]."
         ) from None
+    for (one, other), (a, b) in zip(pairwise(found), pairwise(numbers), strict=True):
+        if a == b:
+            raise UserError(
+                f"`{column}` should have one name for each level. Found {one} and {other}, which "
+                f"are one number. Write it in one way, or give the order with "
+                f"{name}.levels=[LOWEST,...,HIGHEST]."
+            )
     return found

@@ -10,8 +10,7 @@ import numpy as np
 from dao.errors import UserError
 from dao.learner.basics.wording import count, listed, shown
 from dao.learner.kinds.multilabel import split_labels
-from dao.learner.kinds.parts.cells import natural, parse_name
-from dao.learner.kinds.regression import parse_number
+from dao.learner.kinds.parts.cells import natural, parse_name, parse_number
 
 __all__ = ["RULE", "Proposal", "propose"]
 
@@ -70,6 +69,7 @@ def propose(name: str, column: str, cells: Sequence[object]) -> Proposal:
         return Proposal("binary", {}, f"two values, {values[0]} and {values[1]}")
     if (numbers := _numbers(values)) is not None:
         return _of_numbers(numbers)
+    _refuse_decimal_commas(name, column, words)
     if separator := _separator(words):
         _parsed(name, column, words, lambda word: split_labels(word, separator))
         parts = {part.strip() for word in words for part in word.split(separator)} - {""}
@@ -115,6 +115,18 @@ def _of_numbers(numbers: Sequence[float]) -> Proposal:
     if whole and different and len(numbers) <= LEVELS and high - low == len(numbers) - 1:
         return Proposal("ordinal", {}, f"consecutive integers {low:g} to {high:g}")
     return Proposal("regression", {}, f"{len(numbers)} numbers from {low:g} to {high:g}")
+
+
+def _refuse_decimal_commas(name: str, column: str, words: Sequence[str]) -> None:
+    """Refuse numbers with commas: `3,5` may be one number or two labels."""
+    parts = [part for word in words for part in word.split(",")]
+    if _numbers(parts) is not None:
+        found = next(word for word in words if "," in word)
+        raise UserError(
+            f"`{column}` should hold numbers with a decimal point for the task {name}. Found "
+            f"{shown(found)}. Write 3.5 for 3,5; or, if these are labels, say so with --tasks "
+            f"{name}:multilabel {name}.separator=,."
+        )
 
 
 def _separator(words: Sequence[str]) -> str | None:

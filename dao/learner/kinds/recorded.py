@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from dao.learner.kinds import KINDS, Task
 from dao.learner.kinds.base import TaskSettings
 from dao.learner.kinds.declared import BUILT_IN
-from dao.learner.kinds.parts.figures import Figure, bounded
+from dao.learner.kinds.parts.figures import Figure, bounded, weighted_mean
+from dao.learner.kinds.regression import Regression
 
 __all__ = ["Recorded", "headlines", "recorded_tasks", "restored_tasks", "selection"]
 
@@ -40,6 +41,24 @@ class Recorded(NamedTuple):
     view: str
     positive: str | None = None
 
+    @property
+    def selected_by_class(self) -> bool:
+        """Whether the figure that selected the model is one of the positive class."""
+        return bool(_of_class(self.kind, self.selects_by))
+
+
+def _of_class(kind: str, key: str) -> str:
+    return next((f.of_class for f in KINDS[kind].own_figures if f.key == key), "")
+
+
+def _figures(about: Mapping[str, Any]) -> tuple[Figure, ...]:
+    return tuple(_figure(about["kind"], state) for state in about["figures"])
+
+
+def _figure(kind: str, state: Mapping[str, Any]) -> Figure:
+    """A recorded figure; runs of an earlier revision do not say which are of one class."""
+    return Figure.from_dict({"of_class": _of_class(kind, state["key"]), **state})
+
 
 def recorded_tasks(
     metrics: Mapping[str, Any], settings: Mapping[str, TaskSettings]
@@ -53,7 +72,7 @@ def recorded_tasks(
     """
     if "tasks" in metrics:
         return {
-            name: Recorded(**{**about, "figures": tuple(map(Figure.from_dict, about["figures"]))})
+            name: Recorded(**{**about, "figures": _figures(about)})
             for name, about in metrics["tasks"].items()
         }
     return {name: _early(settings[name], shown) for name, shown in metrics["headline"].items()}
@@ -63,7 +82,8 @@ def _early(settings: TaskSettings, shown: list[tuple[str, str]]) -> Recorded:
     kind = KINDS[settings.kind]
     keys = [key for key, _ in shown]
     figures = tuple(figure for figure in kind.own_figures if figure.key in keys)
-    selects_by = getattr(settings, "select_by", None) or str(kind.selects_by)
+    # Then tasks were classifications, which state it, and regressions.
+    selects_by: str = getattr(settings, "select_by", Regression.selects_by)
     # Earlier revisions had no other figures to tell than these two and the mean squared error.
     main = selects_by if selects_by in ("rare_f1", "accuracy") else kind.row_figure
     rows = kind.row_figure, kind.row_better
@@ -87,8 +107,7 @@ def selection(
 ) -> float | None:
     """The score that selects models, of figures that were recorded.
 
-    A task whose figure is undefined, as that of a class without rows, is left out of the mean. None
-    where that leaves no task, and where predictions of a task are no numbers: without the task
+    It is `weighted_mean`, and None where predictions of a task are no numbers: without the task
     that diverged, a run would seem better than it is.
 
     Args:
@@ -99,15 +118,9 @@ def selection(
     rows = [figures.get(name, {}).get(task.row_figure, 0.0) for name, task in tasks.items()]
     if not all(value is not None and math.isfinite(value) for value in rows):
         return None
-    found = {
-        name: score
-        for name, task in tasks.items()
-        if (score := bounded(figures.get(name, {}).get(task.selects_by))) is not None
-    }
-    total = sum(weights.get(name, 1.0) for name in found)
-    if not total:
-        return None
-    return sum(weights.get(name, 1.0) * score for name, score in found.items()) / total
+    return weighted_mean(
+        {n: bounded(figures.get(n, {}).get(task.selects_by)) for n, task in tasks.items()}, weights
+    )
 
 
 def restored_tasks(states: Mapping[str, Mapping[str, Any]]) -> dict[str, Task]:

@@ -2,8 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal
-from numbers import Real
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -18,11 +16,12 @@ from dao.data_weights import label_density_weights
 from dao.errors import UserError
 from dao.learner.kinds.base import Array, Labelled, Recoding, Task, TaskSettings
 from dao.learner.kinds.parts import baselines
+from dao.learner.kinds.parts.cells import parse_number
 from dao.learner.kinds.parts.figures import Figure
+from dao.learner.kinds.parts.targets import parse_all
 
-__all__ = ["Regression", "RegressionSettings", "parse_number"]
+__all__ = ["Regression", "RegressionSettings"]
 
-LARGEST = 3.4e38  # of 32 bits, in which targets that are not standardised are learned
 ROUNDING = 4 * np.finfo(float).eps  # relative: what 64 bits leave of a difference of equal numbers
 CELLS = 41  # as `label_density_weights` has them
 LOSSES: dict[str, Callable[..., Tensor]] = {
@@ -34,6 +33,8 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
 
 class RegressionSettings(TaskSettings):
     """Options of a task with one number per text."""
+
+    takes_words: ClassVar[bool] = False
 
     kind: Literal["regression"] = "regression"
     loss: Literal["mse", "mae", "huber"] = "mse"
@@ -87,6 +88,7 @@ class Regression(Task):
     row_figure: ClassVar[str] = "mse"
     row_better: ClassVar[Any] = "lower"
     view: ClassVar[Any] = "scatter"
+    hub_type: ClassVar[str] = "text-regression"
     selects_by: ClassVar[str] = "r2"
 
     def __init__(
@@ -158,9 +160,21 @@ class Regression(Task):
         """Turn a cell into a finite number."""
         return parse_number(cell)
 
+    @classmethod
+    def summary(cls, values: Sequence[Any]) -> dict[str, float]:
+        """The range and the mean."""
+        scores = np.asarray(values, dtype=float)
+        if not len(scores):
+            return {}
+        found = {"lowest": scores.min(), "mean": scores.mean(), "highest": scores.max()}
+        return {name: float(value) for name, value in found.items()}
+
     def encode(self, values: Sequence[object | None]) -> Tensor:
         """Turn scores into float64 in their own unit, NaN where missing."""
-        numbers = [math.nan if value is None else value for value in self._parse_all(values)]
+        numbers = [
+            math.nan if value is None else value
+            for value in parse_all(self.column, self.parse, values)
+        ]
         return torch.tensor(numbers, dtype=torch.float64)
 
     def labelled(self, targets: Tensor) -> Tensor:
@@ -272,31 +286,3 @@ def _cosine(left: Array, right: Array) -> float:
     left, right = left.astype(float), right.astype(float)
     norms = np.linalg.norm(left) * np.linalg.norm(right)
     return float(left @ right / norms) if norms > 0 else 0.0
-
-
-def parse_number(cell: object) -> float | None:
-    """A cell as a finite number, None where it is empty.
-
-    Raises:
-        ValueError: The cell holds something else; the message says what is expected.
-
-    Example:
-        >>> parse_number(" 1.5 "), parse_number("")
-        (1.5, None)
-    """
-    if cell is None or (isinstance(cell, str) and not cell.strip()):
-        return None
-    expected = "a finite number, or empty where it is missing"
-    if isinstance(cell, bool) or not isinstance(cell, str | Real | Decimal):
-        raise ValueError(expected)
-    if isinstance(cell, str) and "_" in cell:  # Python's way to group digits
-        raise ValueError(expected)
-    try:
-        number = float(cell)
-    except (ValueError, OverflowError):
-        raise ValueError(expected) from None
-    if not math.isfinite(number):
-        raise ValueError(expected)
-    if abs(number) > LARGEST:
-        raise ValueError(f"a number of at most {LARGEST:.1e} in size")
-    return number

@@ -11,6 +11,7 @@ from torch import Tensor
 from dao.errors import UserError
 from dao.learner.batches.batching import Examples, collate, sorted_batches
 from dao.learner.kinds import Task
+from dao.learner.kinds.parts.figures import weighted_mean
 from dao.learner.processes import ranks
 
 __all__ = [
@@ -120,16 +121,13 @@ def selection_score(
     Raises:
         UserError: no task has a score.
     """
-    weights = weights or {}
-    scores = {name: tasks[name].score(figures[name]) for name in figures}
-    defined = {name: score for name, score in scores.items() if score is not None}
-    if not defined:
+    found = weighted_mean({name: tasks[name].score(figures[name]) for name in figures}, weights)
+    if found is None:
         raise UserError(
             "The validation rows should allow a figure to select by. Found too few labels, or all "
             "alike. Give more validation rows."
         )
-    total = sum(weights.get(name, 1.0) for name in defined)
-    return float(sum(weights.get(name, 1.0) * score for name, score in defined.items()) / total)
+    return float(found)
 
 
 def breakdown(

@@ -157,9 +157,15 @@ class Config(Settings):
     @property
     def target_columns(self) -> set[str]:
         """Columns that hold targets, of these tasks or of the built-in ones."""
-        unread = {getattr(settings, "label_column", "") for settings in self.tasks.values()}
+        unread = {column for settings in self.tasks.values() for column in settings.unread}
         built_in = {str(task["column"]) for task in BUILT_IN.values()}
-        return ({*self.columns.values()} | unread | built_in) - {""}
+        return {*self.columns.values()} | unread | built_in
+
+    @property
+    def words_column(self) -> str | None:
+        """The column of the first task that words may be targets of."""
+        every = {**self.split_tasks, **self.tasks}
+        return next((task.column for task in every.values() if task.takes_words), None)
 
     @property
     def undecided(self) -> list[str]:

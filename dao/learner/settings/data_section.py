@@ -7,12 +7,11 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from dao.learner.basics.frozen import Settings
+from dao.learner.kinds.parts.cells import MISSING
 
 __all__ = ["Data", "Synthetic"]
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-MISSING = ("N/A", "n/a", "#N/A", "<NA>", "NaN", "nan")
-"""Words that stand for nothing and hardly ever for a class; "none" or "NA" may well be a class."""
 
 
 class Synthetic(Settings):

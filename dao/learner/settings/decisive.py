@@ -22,6 +22,9 @@ def decisive(cfg: Config) -> dict[str, Any]:
 
 def completed(found: Mapping[str, Any]) -> Mapping[str, Any]:
     """Settings of an earlier version, with the defaults of those that it did not have."""
+    measured = found.get("dao")
+    if isinstance(measured, Mapping):
+        found = {**found, "dao": {"rules": 1, **measured}}
     try:
         return decisive(placed(Config.model_validate(found)))
     except ValidationError:  # of a later version: what differs is named

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -115,15 +116,16 @@ class Encoder(Settings):
 class Dao(Settings):
     """Options of `weighting: dao`; `equal` and `fixed` measure as often, too."""
 
-    source: Literal["params", "rep"] = "params"
-    """Gradient norms over the shared parameters, or at the pooled representation. With more than
-    three tasks and the default `refresh_every`, `params` is a matter of both: all norms are taken
-    at the representation, every 10 steps, and compared with those over the parameters in turn."""
+    source: Literal["auto", "params", "rep"] = "auto"
+    """Gradient norms over the shared parameters (`params`) or at the pooled representation (`rep`).
+    `auto`: `params`, but with more than three tasks and no `refresh_every`, all norms are taken at
+    the representation every 10 steps, and compared with those over the parameters in turn."""
     rep_norm: Literal["adapter", "frobenius"] = "adapter"
     alpha: float = Field(1.0, ge=0, le=1)
     ema: float = Field(0.9, ge=0, lt=1)
-    refresh_every: int = Field(50, ge=1)
-    """Steps between measurements of all tasks; 50 means as `source` says for more than three."""
+    refresh_every: int | None = Field(None, ge=1)
+    """Steps between measurements of all tasks; null: 50 for up to three tasks, and for more of them
+    as often as keeps the cost of a step flat."""
     max_ratio: float | None = Field(None, gt=1)
     """Upper bound of largest / smallest weight; null: no bound."""
     total: Literal["tasks", "one", "keep", "unit"] = "tasks"
@@ -131,6 +133,22 @@ class Dao(Settings):
     the norms sum to (`keep`) or to 1 (`unit`), for optimizers that follow the gradient's size."""
     absent: Literal["hold", "renormalize"] = "hold"
     priors: dict[str, float] = Field(default_factory=dict)
+    rules: Literal[1, 2] = 2
+    """How `source` and `refresh_every` are read. 1: as in runs that began when `params` and 50 were
+    the defaults and stood for what `auto` and null say now."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_by_rules(cls, given: object) -> object:
+        if not isinstance(given, Mapping) or given.get("rules") != 1:
+            return given
+        source, every = given.get("source", "params"), given.get("refresh_every", 50)
+        return {
+            **given,
+            "source": "auto" if source == "params" else source,
+            "refresh_every": None if every == 50 else every,
+            "rules": 2,
+        }
 
 
 class Dendrites(Settings):

@@ -13,7 +13,6 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -22,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dao.errors import UserError
-from dao.learner.basics.spreadsheets import guarded
+from dao.learner.basics.spreadsheets import harmless
 
 __all__ = [
     "PARTIAL",
@@ -188,16 +187,12 @@ def csv_text(table: pd.DataFrame) -> str:
         >>> csv_text(pd.DataFrame({"text": ["=1+1", "-4", "up"]}))
         "text\n'=1+1\n-4\nup\n"
     """
-    names = {name: _harmless(name) for name in table.columns}
-    harmless = table.map(_harmless).rename(columns=names)
-    text = str(harmless.to_csv(index=False))
+    names = {name: harmless(name) for name in table.columns}
+    written = table.map(harmless).rename(columns=names)
+    text = str(written.to_csv(index=False))
     if "\r" in text:  # not quoted by itself, it would end a row
-        text = str(harmless.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC))
+        text = str(written.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC))
     return text
-
-
-def _harmless(cell: Any) -> Any:  # noqa: ANN401  (a cell may be anything)
-    return guarded(cell) if isinstance(cell, str) else cell
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from dao.learner.settings.config import Config, load_config
 from dao.learner.storage import checkpoint
 from dao.learner.storage.files import PARTIAL, append_line, digest, sync, write_atomically
 
-__all__ = ["RunFolder", "check_writable", "provenance"]
+__all__ = ["THRESHOLDS", "RunFolder", "check_writable", "provenance"]
 
 # Every name that a run gives to a file or folder directly below its own.
 WRITTEN = {
@@ -36,13 +36,14 @@ WRITTEN = {
     "heads.safetensors", "history.jsonl", "machine.json", "metrics.json", "model-int8.onnx",
     "model-int8.onnx.data", "model-int8.onnx.json", "precision_recall.png", "predictions.csv",
     "router.safetensors", "skipped.jsonl", "stages", "start", "tasks.json", "threshold.json",
-    "tokenizer", "validation.jsonl",
+    "thresholds", "tokenizer", "validation.jsonl",
 }  # fmt: skip
 # Of a finished run: what predictions depend on, by its digest in metrics.json.
 MODEL = ("adapter", "base", "encoder", "experts", "heads.safetensors", "router.safetensors",
          "dendrites.safetensors", "dendrites.json", "tasks.json")  # fmt: skip
 # A stage is finished when the second is there, which is written last.
 STAGES, STAGE, STAGE_WEIGHTS = "stages", "stage.json", "weights.safetensors"
+THRESHOLDS = "thresholds"  # a folder per task, so that no task's name is that of a file of the run
 LOGS = ("history.jsonl", "validation.jsonl", "skipped.jsonl")
 PACKAGES = ("torch", "transformers", "peft", "perforatedai", "bitsandbytes", "scikit-learn")
 
@@ -227,7 +228,7 @@ class RunFolder:
                 f"A run folder should hold config.yaml. Found none in {self.path}. "
                 f"Give the folder that train.py wrote."
             )
-        return load_config(path, overrides, before={"data.rules": 1})
+        return load_config(path, overrides, before={"data.rules": 1, "dao.rules": 1})
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file, whole or not at all."""

@@ -32,11 +32,13 @@ from dao.learner.training.plan import Plan, make_plan
 from dao.learner.training.step import StepRecord, parts_of, router_losses, task_losses
 from dao.learner.weighting.weighting import make_weighting
 
-__all__ = ["DOMAIN", "Fitted", "Job", "Progress", "fit"]
+__all__ = ["ROW_EXPERT", "Fitted", "Job", "Progress", "fit"]
 
 WEIGHTS = "model"
 BEST = "best"
-DOMAIN = "(domain)"  # no name of a task; beside the tasks' targets: the number of each row's expert
+ROW_EXPERT = (
+    "(domain)"  # no name of a task; beside the tasks' targets: the number of each row's expert
+)
 NO_DENDRITES = {"activation": "sigmoid", "dendrites": {}}
 STATE = ("grown_at", "best", "events", "seconds", "settings")
 SHOWN = 10  # rows that a message names
@@ -99,7 +101,7 @@ class Job:
         steps: train for exactly so many, whatever `train.epochs` says.
         validations: so many, instead of `train.validations_per_epoch`.
         selects: whether the weights that validate best are taken, or the last ones.
-        router: with a model of experts, whether its router trains, by `train.targets[DOMAIN]`.
+        router: with a model of experts, whether its router trains, by `train.targets[ROW_EXPERT]`.
     """
 
     model: MultiTaskModel
@@ -273,7 +275,7 @@ class _Loop:
         router = {}
         if self.job.router:
             assert self.model.experts is not None
-            domains, part = batch.targets[DOMAIN], len(some) / len(rows)
+            domains, part = batch.targets[ROW_EXPERT], len(some) / len(rows)
             router = router_losses(self.model.experts, self.cfg.experts, domains, part)
         named |= {"The loss of the router": router["loss"]} if router else {}
         if self._skips(step, epoch, named, some):

@@ -14,8 +14,7 @@ from dao import DAOLoss, TaskRecord
 from dao.errors import UserError
 from dao.learner.processes import ranks
 from dao.learner.settings.config import Config
-from dao.learner.settings.sections import Dao
-from dao.learner.settings.weighting_spec import Spec, parse_weighting
+from dao.learner.settings.weighting_spec import Spec, accumulates, parse_weighting
 
 __all__ = [
     "Balanced",
@@ -166,7 +165,7 @@ def make_weighting(
             process is one of several, and the weighting does not know of the others.
     """
     spec = parse_weighting(cfg.weighting, tasks)
-    if spec.name in ("dao", "equal", "fixed"):
+    if accumulates(cfg.weighting):
         # Left on the CPU: its counters then decide without waiting for the device.
         return Balanced(_dao_loss(cfg, spec, tasks, shared))
     if ranks.several():
@@ -187,9 +186,8 @@ def _dao_loss(settings: Config, spec: Spec, tasks: Sequence[str], shared: Parame
     cfg = settings.dao
     # A run stops at a loss that is not finite, and the history looks for one.
     common: dict[str, Any] = {"params": shared, "check_finite": "measured"}
-    # The default leaves it to the loss, which measures more than three tasks in another way.
-    every = None if cfg.refresh_every == Dao().refresh_every else cfg.refresh_every
-    common |= {"refresh_every": every, "accumulate": settings.train.accumulate}
+    common |= {"source": cfg.source, "rep_norm": cfg.rep_norm}
+    common |= {"refresh_every": cfg.refresh_every, "accumulate": settings.train.accumulate}
     if spec.name != "dao":
         # The same object with alpha 0: constant weights, the same telemetry, the same work per
         # step, so that the arms differ in the weights alone.
@@ -197,8 +195,6 @@ def _dao_loss(settings: Config, spec: Spec, tasks: Sequence[str], shared: Parame
         return DAOLoss(tasks, alpha=0.0, priors=priors, max_ratio=None, **common)
     return DAOLoss(
         tasks,
-        source="auto" if cfg.source == "params" else cfg.source,
-        rep_norm=cfg.rep_norm,
         alpha=cfg.alpha,
         ema=cfg.ema,
         max_ratio=cfg.max_ratio,

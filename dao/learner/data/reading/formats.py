@@ -177,7 +177,7 @@ def _sentences(content: bytes, columns: Columns) -> Rows:
             raise ValueError(f"line {number} has no @ before its label")
         sentences.append(" ".join(sentence.split()))
         labels.append(name.strip())
-    return {columns.text: sentences, columns.targets.get("cls", "label"): labels}
+    return {columns.text: sentences, columns.labels: labels}
 
 
 FORMATS: dict[str, Callable[[bytes, Columns], Rows]] = {

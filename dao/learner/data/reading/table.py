@@ -7,11 +7,13 @@ from typing import Any, Self
 import pandas as pd
 
 from dao.learner.kinds.base import Recoding, TaskSettings
+from dao.learner.kinds.declared import BUILT_IN
+from dao.learner.kinds.parts.cells import MISSING
 
 __all__ = ["Columns", "Table"]
 
-MISSING = ("N/A", "n/a", "#N/A", "<NA>", "NaN", "nan")
-"""Words that stand for nothing and hardly ever for a class: "none" or "NA" may well be a class."""
+LABELS = "label"
+"""Column of the labels of a .txt file where no task can have them."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,15 @@ class Columns:
             beside empty cells; numbers count as numbers.
         encoding: Of text files.
         second: The other text of a row that is a pair of texts; empty: every row has one text.
+        labels: Column that the labels of a .txt file come under, which has no names of columns.
         rules: 1 reads tables as before `missing` came: only empty cells are missing, and rows that
             two sources share count twice.
     """
 
     text: str = "text"
-    targets: Mapping[str, str] = field(default_factory=lambda: {"cls": "label", "reg": "score"})
+    targets: Mapping[str, str] = field(
+        default_factory=lambda: {name: str(task["column"]) for name, task in BUILT_IN.items()}
+    )
     split: str = "split"
     domain: str = "domain"
     id: str = "id"
@@ -44,14 +49,21 @@ class Columns:
     encoding: str = "utf-8"
     rules: int = 2
     second: str = ""
+    labels: str = LABELS
 
     @classmethod
-    def named(cls, settings: Any, targets: Mapping[str, str]) -> Self:  # noqa: ANN401
+    def named(
+        cls,
+        settings: Any,  # noqa: ANN401
+        targets: Mapping[str, str],
+        labels: str | None = None,
+    ) -> Self:
         """The names that `settings` gives in its attributes, and the column of each task."""
         return cls(
             settings.text[0], targets, settings.split, settings.domain, settings.id,
             missing=settings.missing if settings.rules > 1 else (), encoding=settings.encoding,
             rules=settings.rules, second=settings.text[1] if len(settings.text) > 1 else "",
+            labels=labels or LABELS,
         )  # fmt: skip
 
     @property

@@ -17,7 +17,8 @@ __all__ = ["FREE", "check_comparable", "check_same_settings", "check_same_test",
 FREE = ("seed", *PLACES, "split_tasks")
 """Settings in which runs of one arm may differ; what `split_tasks` changes shows in the data's
 fingerprint, and runs of an earlier revision do not state it."""
-PRIORS = "dao.priors"  # a task alone can have none of the other's
+BY_TASK = ("dao.priors", "train.select_weights")
+"""Settings with a value per task: a task alone can have none of the others'."""
 
 
 def check_comparable(runs: Sequence[Run]) -> None:
@@ -40,7 +41,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
     tasks = _all_tasks(runs)
     for run in runs:
         _check_arm(run, tasks)
-    apart = (*FREE, *SETS_APART, PRIORS)
+    apart = (*FREE, *SETS_APART, *BY_TASK)
     plain = [run for run in runs if not PAPER.keys() <= KNOWN.get(run.arm, {}).keys()]
     check_same_settings(plain, apart)
     check_same_settings(runs, (*apart, *PAPER))
@@ -156,7 +157,8 @@ def _made(scratch: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _shared(run: Run) -> dict[str, Any]:
     return {
-        f"`{PRIORS}`": run.config.dao.priors,
+        "`dao.priors`": run.config.dao.priors,
+        "`train.select_weights`": run.config.train.select_weights,
         "fingerprint of the data": run.metrics["data"]["fingerprint"],
     }
 

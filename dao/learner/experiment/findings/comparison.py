@@ -14,7 +14,6 @@ from dao.learner.experiment.findings.comparable import (
     differing,
 )
 from dao.learner.experiment.findings.contrasts import (
-    OF_ONE_CLASS,
     SELECTION,
     About,
     Contrast,
@@ -153,7 +152,7 @@ def _shared(a: Run, b: Run, tasks: Sequence[str]) -> dict[str, About]:
         metric: about
         for metric, about in metrics.items()
         if metric in of_b
-        and not (about["task"] in apart and about["key"] in OF_ONE_CLASS)
+        and not (about["task"] in apart and about["of_class"])
         and (whole or metric != SELECTION)
     }
 
@@ -164,7 +163,7 @@ def _scored(run: Run) -> dict[str, tuple[str, str | None, float]]:
     return {
         name: (
             task.selects_by,
-            run.positive(name) if task.selects_by in OF_ONE_CLASS else None,
+            run.positive(name) if task.selected_by_class else None,
             weights.get(name, 1.0),
         )
         for name, task in run.tasks.items()

@@ -9,8 +9,8 @@ from dao.learner.kinds.recorded import Recorded
 
 __all__ = [
     "CHECK",
+    "DESCRIBED",
     "EFFECTS",
-    "OF_ONE_CLASS",
     "PRIMARY",
     "SECONDARY",
     "SELECTION",
@@ -20,19 +20,19 @@ __all__ = [
     "contrasts",
     "main_figures",
     "measured",
+    "only_tested",
     "with_class",
 ]
 
 About = Mapping[str, Any]
 """What is said of a figure: task (None of the selection score), key, label, unit, better, family,
-and whether it is the main one of its task."""
+whether it is the main one of its task, and of a figure of one class what that class is called."""
 SELECTION = "selection"
 """The score that selects models on validation, here on the test rows: the one primary test, so
 that many tasks do not use up the power of Holm's correction."""
 PRIMARY, SECONDARY = "primary", "secondary"
-OF_ONE_CLASS = ("rare_precision", "rare_recall", "rare_f1", "rare_pr_auc", "rare_roc_auc",
-                "precision", "recall", "f1", "pr_auc", "roc_auc")  # fmt: skip
-"""Keys of the figures of a task's positive class."""
+DESCRIBED = "described"
+"""In place of a family, of figures that are measured and not tested."""
 CHECK = "check"
 """In place of a family, where a contrast is a check of the experiment itself."""
 
@@ -111,6 +111,9 @@ def contrasts(arms: Collection[str], tasks: Sequence[str] = ()) -> tuple[Contras
 def measured(tasks: Mapping[str, Recorded]) -> dict[str, About]:
     """The figures that runs of these tasks are compared in, by `task.figure`.
 
+    They are all that tables of the task show. Some are tested, the others are described: their
+    family is `DESCRIBED`, and Holm's correction knows nothing of them.
+
     Example:
         >>> list(measured({}))
         ['selection']
@@ -119,23 +122,28 @@ def measured(tasks: Mapping[str, Recorded]) -> dict[str, About]:
     found: dict[str, About] = {
         SELECTION: {
             "task": None, "key": SELECTION, "label": "Selection score", "unit": unit,
-            "better": "higher", "family": PRIMARY, "main": True,
+            "better": "higher", "family": PRIMARY, "main": True, "of_class": "",
         }
     }  # fmt: skip
     for name, task in tasks.items():
         for figure in task.figures:
-            if figure.tested:
-                found[f"{name}.{figure.key}"] = {
-                    "task": name, "key": figure.key, "label": f"{name} {figure.label}",
-                    "unit": figure.unit, "better": figure.better, "family": SECONDARY,
-                    "main": figure.key == task.main_figure,
-                }  # fmt: skip
+            found[f"{name}.{figure.key}"] = {
+                "task": name, "key": figure.key, "label": f"{name} {figure.label}",
+                "unit": figure.unit, "better": figure.better,
+                "family": SECONDARY if figure.tested else DESCRIBED,
+                "main": figure.key == task.main_figure, "of_class": figure.of_class,
+            }  # fmt: skip
     return found
+
+
+def only_tested(metrics: Mapping[str, About]) -> dict[str, About]:
+    """The figures that are tested."""
+    return {metric: about for metric, about in metrics.items() if about["family"] != DESCRIBED}
 
 
 def with_class(metrics: Mapping[str, About]) -> list[str]:
     """The tasks of which there are figures of one class."""
-    found = [about["task"] for about in metrics.values() if about["key"] in OF_ONE_CLASS]
+    found = [about["task"] for about in metrics.values() if about["of_class"]]
     return list(dict.fromkeys(found))
 
 

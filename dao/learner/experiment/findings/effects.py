@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from dao.learner.basics.wording import listed
@@ -17,6 +18,7 @@ from dao.learner.experiment.findings.contrasts import (
     Contrast,
     contrasts,
     measured,
+    only_tested,
     with_class,
 )
 from dao.learner.experiment.findings.latency import latencies
@@ -171,8 +173,12 @@ def _pairs(
 
 
 def _references(runs: Sequence[Run], metrics: Mapping[str, About]) -> dict[str, Any]:
-    """Test figures of the plain models and the best reachable; the same in all runs."""
-    plain: dict[str, dict[str, float]] = {}
+    """Test figures of the plain models, mean over runs, and the best reachable.
+
+    Of runs on the same data they are equal, unless an earlier revision gave the plain model of a
+    binary task the threshold of the run.
+    """
+    plain: dict[str, dict[str, list[float]]] = {}
     best: dict[str, float] = {}
     for run in runs:
         found = run.metrics["baselines"].get("test", {})
@@ -181,10 +187,12 @@ def _references(runs: Sequence[Run], metrics: Mapping[str, About]) -> dict[str, 
             task, key = about["task"], about["key"]
             for label, figures in found.get(task, {}).items():
                 if figures.get(key) is not None:
-                    plain.setdefault(label, {})[metric] = figures[key]
+                    plain.setdefault(label, {}).setdefault(metric, []).append(figures[key])
             if reachable.get(task, {}).get(key) is not None:
                 best[metric] = reachable[task][key]
-    return {"baselines": plain, "best_reachable": best}
+    # Exact, so that the mean of equal figures is that figure.
+    means = {label: {m: mean(v) for m, v in own.items()} for label, own in plain.items()}
+    return {"baselines": means, "best_reachable": best}
 
 
 def _tasks(arms: Mapping[str, Sequence[Run]]) -> dict[str, Recorded]:
@@ -213,9 +221,12 @@ def _notes(report: Mapping[str, Any], runs: Sequence[Run], asked: Sequence[Contr
         lost.setdefault(run["arm"], []).append(str(run["seed"]))
     lines = [f"{arm}: no finished run of seed {', '.join(seeds)}" for arm, seeds in lost.items()]
     lines += _positives(report["metrics"], runs)
-    tested = {test["name"] for test in report["effects"]}
-    if without := [contrast.name for contrast in asked if contrast.name not in tested]:
+    done = {test["name"] for test in report["effects"]}
+    if without := [contrast.name for contrast in asked if contrast.name not in done]:
         lines.append(f"not tested, for want of an arm or of a common seed: {'; '.join(without)}")
+    apart = report["metrics"].keys() - only_tested(report["metrics"])
+    if described := [about["label"] for m, about in report["metrics"].items() if m in apart]:
+        lines.append(f"described and not tested: {listed(described, most=6)}")
     few = sorted({test["name"] for test in report["effects"] if test["n"] < 2})
     if few:
         lines.append(f"fewer than two seeds in common, so no interval: {'; '.join(few)}")

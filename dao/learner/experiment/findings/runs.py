@@ -13,14 +13,26 @@ from typing import Any
 import pandas as pd
 
 from dao.errors import UserError
+from dao.learner.basics.pairs import join
 from dao.learner.basics.spreadsheets import unguarded
 from dao.learner.experiment.arms import KNOWN, known_arms, label
 from dao.learner.experiment.findings.contrasts import SELECTION
 from dao.learner.kinds.recorded import Recorded, recorded_tasks, selection
 from dao.learner.settings.config import Config
 from dao.learner.storage.record import RunFolder
+from dao.schedule import EVERY, FEW
 
-__all__ = ["Run", "Runs", "experiment", "flat", "labels", "read_arm", "read_run", "read_runs"]
+__all__ = [
+    "Run",
+    "Runs",
+    "comparable_settings",
+    "experiment",
+    "flat",
+    "labels",
+    "read_arm",
+    "read_run",
+    "read_runs",
+]
 
 SEED = re.compile(r"seed=(\d+)")
 
@@ -38,8 +50,8 @@ class Run:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The settings by their dotted names, each as config.yaml has it."""
-        return flat(self.config.model_dump(mode="json"))
+        """The settings by their dotted names; see `comparable_settings`."""
+        return comparable_settings(self.config)
 
     @cached_property
     def tasks(self) -> dict[str, Recorded]:
@@ -70,17 +82,23 @@ class Run:
     def predictions(self) -> pd.DataFrame:
         """predictions.csv, sorted by id; class names stay text and empty cells are missing.
 
+        Pairs of texts are one string each, as `pairs.join` makes it.
+
         Raises:
             UserError: the file is missing or damaged.
         """
         words = [t for t, task in self.tasks.items() if task.view != "scatter"]
-        text = dict.fromkeys(["id", "text", *words, *(f"{t}_target" for t in words)], "str")
+        texts = ["text", "text_pair"] if self.config.data.pairs else ["text"]
+        text = dict.fromkeys(["id", *texts, *words, *(f"{t}_target" for t in words)], "str")
         try:
             frame = pd.read_csv(
                 self.path / "predictions.csv", dtype=text, keep_default_na=False, na_values=[""]
             )
             for column in text.keys() & set(frame):
                 frame[column] = frame[column].map(unguarded, na_action="ignore")
+            if self.config.data.pairs:
+                pairs = zip(frame["text"], frame.pop("text_pair"), strict=True)
+                frame["text"] = [join(*pair) for pair in pairs]
             needed = ["id", "text", *(c for t in self.config.tasks for c in (t, f"{t}_target"))]
             others = [column for column in frame if column not in needed]
             return frame[needed + others].sort_values("id", kind="stable", ignore_index=True)
@@ -228,6 +246,27 @@ def read_runs(folder: Path, arms: Iterable[str], seeds: Collection[int]) -> Runs
         for arm in arms
     }
     return {arm: runs for arm, runs in found.items() if runs}
+
+
+def comparable_settings(cfg: Config) -> dict[str, Any]:
+    """Settings by their dotted names, with one spelling for what means the same.
+
+    `dao.source` and `dao.refresh_every` are as a run without a tapped representation takes them:
+    runs of an earlier revision state them, where later ones leave them to `DAOLoss`.
+
+    Example:
+        >>> found = comparable_settings(Config())
+        >>> found["dao.source"], found["dao.refresh_every"]
+        ('params', 50)
+    """
+    found = flat(cfg.model_dump(mode="json"))
+    # An arm with one task alone is measured like the arms that it is compared with.
+    tasks = {**cfg.split_tasks, **cfg.tasks}
+    if cfg.dao.refresh_every is None and len(tasks) <= FEW:
+        found["dao.refresh_every"] = EVERY
+    if found["dao.refresh_every"] is not None and cfg.dao.source == "auto":
+        found["dao.source"] = "params"
+    return found
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dao.learner.experiment.findings.contrasts import CHECK, About, Contrast, combine
+from dao.learner.experiment.findings.contrasts import CHECK, About, Contrast, combine, only_tested
 from dao.learner.experiment.findings.runs import Run
 from dao.learner.experiment.findings.statistics import (
     ALPHA,
@@ -92,7 +92,7 @@ def verdict(estimate: float | None, p_adjusted: float | None, better: str) -> st
 def over_seeds(
     contrasts: Iterable[Contrast], arms: Mapping[str, Figures], metrics: Mapping[str, About]
 ) -> list[dict[str, Any]]:
-    """Every contrast in every figure that all its arms have, paired by seed.
+    """Every contrast in every tested figure that all its arms have, paired by seed.
 
     Args:
         contrasts: those that lack an arm are passed over.
@@ -107,7 +107,7 @@ def over_seeds(
     for contrast in contrasts:
         involved = {arm: arms.get(arm, {}) for arm in contrast.weights}
         seeds = sorted(set.intersection(*(set(figures) for figures in involved.values())))
-        for metric, about in metrics.items():
+        for metric, about in only_tested(metrics).items():
             by_arm = {a: [f[s].get(metric) for s in seeds] for a, f in involved.items()}
             if not seeds or not _defined(contrast, about, by_arm):
                 continue

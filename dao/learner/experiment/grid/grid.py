@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from dao.errors import UserError
 from dao.learner.experiment.arms import PLACES, SETS_APART, chosen, known_arms
-from dao.learner.experiment.findings.runs import flat
+from dao.learner.experiment.findings.runs import comparable_settings
 from dao.learner.settings.config import Config, load_config
 from dao.learner.storage.record import RunFolder
 
@@ -161,4 +161,4 @@ def _config(shared: Config, arm: str, seed: int) -> Config:
 
 
 def _settings(cfg: Config) -> dict[str, Any]:
-    return flat(cfg.model_dump(mode="json"))
+    return comparable_settings(cfg)

@@ -22,6 +22,7 @@ from dao.learner.experiment.grid.grid import Cell, check_not_other
 from dao.learner.experiment.grid.job import Outcome
 from dao.learner.experiment.grid.runner import Options, check_one_process, outcomes, tidy
 from dao.learner.experiment.report.terminal import titled
+from dao.learner.kinds import KINDS
 from dao.learner.kinds.declared import settled_task
 from dao.learner.scoring.assessment import TableLike
 from dao.learner.settings.config import Config, load_config
@@ -33,8 +34,7 @@ __all__ = ["cells", "read_grid", "run_search"]
 FILE = "grid.json"
 # Of runs that differ in these, validation scores do not say which is better.
 FIXED = (*PLACES, "tasks", "split_tasks", "seed", "data", "train.select_weights")
-OF_TASKS = ("kind", "column", "select_by", "positive", "cut", "levels", "separator", "empty")
-"""Options of a task that change what is scored."""
+OF_TASKS = frozenset().union(*(kind.options.decide_scores for kind in KINDS.values()))
 LONGEST = 150  # characters of a folder's name
 
 

@@ -17,6 +17,8 @@ from dao.learner.experiment.report.terminal import titled
 
 __all__ = ["comparison_lines", "comparison_tables", "print_comparison"]
 
+ACROSS = 6  # figures that fit beside each other
+
 
 def print_comparison(a: Path, b: Path, style: str) -> None:
     """Compare two runs or folders of runs, as `terminal` tables, `markdown` or `json`."""
@@ -30,7 +32,8 @@ def comparison_tables(found: Mapping[str, Any]) -> list[Table]:
     labels = {m: column(described) for m, described in about.items()}
     columns = [aligned([found[name]["mean"][metric] for name in "ab"]) for metric in about]
     sides = [_side(name, found[name]) for name in "ab"]
-    if len({described["task"] for described in about.values()} - {None}) > TOGETHER:
+    tasks = {described["task"] for described in about.values()} - {None}
+    if len(tasks) > TOGETHER or len(about) > ACROSS:
         figures = titled("test", ["", *sides])
         for label, cells in zip(labels.values(), columns, strict=True):
             figures.add_row(label, *cells)

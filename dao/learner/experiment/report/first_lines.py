@@ -7,6 +7,7 @@ from typing import Any
 
 from dao.learner.dendrites.share import contribution
 from dao.learner.experiment.arms import label
+from dao.learner.experiment.findings.contrasts import only_tested
 from dao.learner.experiment.report.tables import number
 from dao.learner.scoring.plain_models import MOST, better_ones
 
@@ -16,12 +17,12 @@ __all__ = ["dendrite_lines", "worse_arms"]
 def worse_arms(findings: Mapping[str, Any]) -> list[str]:
     """A sentence for each arm whose mean over seeds is worse than a plain model's figure.
 
-    Where that holds of more than `MOST` figures, main figures come first and the rest are counted.
+    It tells tested figures. Of more than `MOST`, main figures come first and the rest are counted.
     """
     lines = []
-    metrics = sorted(findings["metrics"].items(), key=lambda pair: not pair[1]["main"])
-    if len(metrics) <= MOST:
-        metrics = list(findings["metrics"].items())
+    metrics = list(only_tested(findings["metrics"]).items())
+    if len(metrics) > MOST:
+        metrics.sort(key=lambda pair: not pair[1]["main"])
     for arm, content in findings["arms"].items():
         told = []
         for metric, about in metrics:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dao.learner.console.result_tables import TOGETHER
-from dao.learner.experiment.findings.contrasts import main_figures
+from dao.learner.experiment.findings.contrasts import main_figures, only_tested
 from dao.learner.experiment.report.page import Part, Table, Text
 from dao.learner.experiment.report.tables import (
     arms_table,
@@ -28,8 +28,14 @@ ALONE, PLAIN, BEST = "one task alone", "best plain model", "best reachable"
 def arms_parts(findings: Mapping[str, Any]) -> list[Part]:
     """Test figures of every arm: one table, or of many tasks a row per figure of each."""
     metrics = findings["metrics"]
+    interval = "mean over seeds [95 % t interval of the mean]"
     if len(findings["tasks"]) <= TOGETHER:
-        return [arms_table(findings)]
+        parts: list[Part] = [arms_table({**findings, "metrics": only_tested(metrics)})]
+        described = [metric for metric in metrics if metric not in only_tested(metrics)]
+        if described:
+            caption = f"Figures that are described and not tested, on the test split: {interval}"
+            parts.append(_by_figure(findings, caption, described))
+        return parts
     whole = {m: about for m, about in metrics.items() if about["task"] is None}
     arms = {arm: about for arm, about in findings["arms"].items() if arm not in findings["tasks"]}
     tables: list[Part] = []
@@ -38,7 +44,6 @@ def arms_parts(findings: Mapping[str, Any]) -> list[Part]:
                                   "best_reachable": {}}))  # fmt: skip
     mains = list(main_figures(metrics).values())
     others = [m for m in metrics if m not in mains and m not in whole]
-    interval = "mean over seeds [95 % t interval of the mean]"
     tables.append(_by_figure(findings, f"Main figures on the test split: {interval}", mains))
     if others:
         caption = f"Other figures on the test split: {interval}"
@@ -79,7 +84,7 @@ def _cell(arm: Mapping[str, Any], metric: str) -> str:
 
 def effects_parts(findings: Mapping[str, Any]) -> list[Part]:
     """Every effect and contrast: a table per figure, which of many tasks stand behind a summary."""
-    metrics, tasks = list(findings["metrics"]), findings["tasks"]
+    metrics, tasks = list(only_tested(findings["metrics"])), findings["tasks"]
     if len(tasks) <= TOGETHER:
         return _tables(findings, metrics)
     first = [m for m in metrics if m in primary(findings)]

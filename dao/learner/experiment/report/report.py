@@ -9,6 +9,7 @@ from typing import Any
 
 from dao.learner.basics.wording import listed
 from dao.learner.experiment.arms import ARMS, label
+from dao.learner.experiment.findings.contrasts import only_tested
 from dao.learner.experiment.findings.runs import Runs, read_runs
 from dao.learner.experiment.pictures.effect_figures import (
     cost_panels,
@@ -186,7 +187,7 @@ def _improvement(findings: Mapping[str, Any]) -> Section:
 
 
 def _training(findings: Mapping[str, Any], runs: Runs, tasks: Sequence[str]) -> Section:
-    shown = list(findings["metrics"])
+    shown = list(only_tested(findings["metrics"]))
     caption = CURVES
     if len(tasks) > MOST:  # pictures that nobody would look through
         caption = f"{CURVES} Of {len(tasks)} tasks the losses of the first {MOST} are shown."

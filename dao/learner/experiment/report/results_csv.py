@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from dao.learner.basics.spreadsheets import guarded
+from dao.learner.basics.spreadsheets import harmless
 from dao.learner.experiment.findings.runs import Runs
 
 __all__ = ["results_csv"]
@@ -21,7 +21,7 @@ def results_csv(findings: Mapping[str, Any], runs: Runs) -> str:
     head += [*(["latency_ms"] if latency else []), "seconds", "dendrites_kept"]
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([_cell(name) for name in head])
+    writer.writerow([harmless(name) for name in head])
     for arm, content in findings["arms"].items():
         for seed in findings["seeds"]:
             values = [content["values"].get(m, {}).get(str(seed)) for m in metrics]
@@ -32,10 +32,5 @@ def results_csv(findings: Mapping[str, Any], runs: Runs) -> str:
             row += [run.dendrites.get("parameters_added", 0) if run else None]
             row += [content.get("latency_ms")] if latency else []
             row += [content.get(k, {}).get(str(seed)) for k in ("seconds", "dendrites_kept")]
-            writer.writerow([_cell(value) for value in row])
+            writer.writerow([harmless(value) for value in row])
     return file.getvalue()
-
-
-def _cell(value: object) -> object:
-    """Keep text from being run as a formula; numbers, also negative ones, are no text."""
-    return guarded(value) if isinstance(value, str) else value

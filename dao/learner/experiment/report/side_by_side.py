@@ -17,7 +17,6 @@ from dao.learner.batches.batching import sorted_batches
 from dao.learner.console.command import show_tables
 from dao.learner.console.result_tables import TOGETHER, figures_across
 from dao.learner.experiment.findings.comparable import check_same_test
-from dao.learner.experiment.findings.contrasts import OF_ONE_CLASS
 from dao.learner.experiment.findings.runs import read_run
 from dao.learner.experiment.report.terminal import titled
 from dao.learner.inference.predictor import Predictor
@@ -115,10 +114,15 @@ def beside_tables(found: Mapping[str, Any]) -> list[Table]:
         for metric, arrow in own
     ]
     shown = list(dict.fromkeys(both))
-    of_one = any(metric in OF_ONE_CLASS for _, metric, _ in shown)
+    words = [
+        side["of_class"][task][metric]
+        for side in sides.values()
+        for task, metric, _ in shown
+        if metric in side["of_class"].get(task, {})
+    ]
     classes = sorted({repr(c) for side in sides.values() for c in side["positive"].values()})
-    word = "rare" if any(metric.startswith("rare_") for _, metric, _ in shown) else "positive"
-    title = f"test; {word}: {' or '.join(classes)}" if of_one else "test"
+    called = " or ".join(sorted(set(words)))
+    title = f"test; {called}: {' or '.join(classes)}" if words else "test"
     cost = titled("cost", ["", "parameters ↓", "MB on disk ↓", *SPEED.values()])
     for label, side in sides.items():
         size = f"{side['parameters']:,}", f"{side['disk_megabytes']:.2f}"
@@ -160,7 +164,8 @@ def _leave_out_other_classes(sides: Sequence[dict[str, Any]]) -> list[str]:
             continue
         notes.append(f"{task}: figures of one class left out: of {a!r} in A, of {b!r} in B")
         for side in sides:
-            kept = {k: v for k, v in side["figures"][task].items() if k not in OF_ONE_CLASS}
+            of_class = side["of_class"][task]
+            kept = {k: v for k, v in side["figures"][task].items() if k not in of_class}
             side["figures"][task] = kept
             side["headline"][task] = [pair for pair in side["headline"][task] if pair[0] in kept]
             del side["positive"][task]
@@ -179,6 +184,10 @@ def _side(
         "positive": {n: c for n, task in tasks.items() if (c := task.to_dict().get("positive"))},
         "headline": {name: list(task.headline) for name, task in tasks.items()},
         "figures": dict(figures),
+        "of_class": {
+            name: {figure.key: figure.of_class for figure in task.own_figures if figure.of_class}
+            for name, task in tasks.items()
+        },
         "parameters": metrics["parameters"]["total"] + added,
         "disk_megabytes": disk_bytes(folder) / 1e6,
     }

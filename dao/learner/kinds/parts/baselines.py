@@ -9,13 +9,15 @@ from scipy.sparse import csr_matrix
 from sklearn.base import BaseEstimator
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.metrics import f1_score, make_scorer
+from sklearn.metrics import cohen_kappa_score, f1_score, make_scorer
 from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
 
 from dao.learner.kinds.parts.text import normalised, word_pattern
 
-__all__ = ["classify", "features", "regress"]
+__all__ = ["LINEAR", "classify", "features", "regress"]
 
+LINEAR = "TF-IDF + logistic regression"
+"""What tables call it."""
 FOLDS = 3
 SCORERS = {
     "accuracy": "accuracy",
@@ -23,8 +25,10 @@ SCORERS = {
     "f1": "f1",
     "roc_auc": "roc_auc",
     "pr_auc": "average_precision",
+    # Every fold has rows of every class, so places of classes are places of levels.
+    "qwk": make_scorer(cohen_kappa_score, weights="quadratic"),
 }
-"""What selects a model -> what scikit-learn calls it."""
+"""What selects a model -> what scikit-learn takes for it."""
 
 
 @lru_cache(maxsize=4)

@@ -1,14 +1,20 @@
-"""Cells of a data file as names of classes, labels and levels."""
+"""Cells of a data file as numbers, and as names of classes, labels and levels."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
+from decimal import Decimal
+from numbers import Real
 
-__all__ = ["named", "natural", "parse_name"]
+__all__ = ["MISSING", "named", "natural", "parse_name", "parse_number"]
 
+MISSING = ("N/A", "n/a", "#N/A", "<NA>", "NaN", "nan")
+"""Words that stand for nothing and hardly ever for a class: "none" or "NA" may well be a class."""
 INTEGER_LIKE = re.compile(r"-?\d+\.0+")
 DIGITS = re.compile(r"(\d+)")
+LARGEST = 3.4e38  # of 32 bits, in which targets that are not standardised are learned
 
 
 def parse_name(cell: object) -> str | None:
@@ -29,6 +35,34 @@ def parse_name(cell: object) -> str | None:
     if INTEGER_LIKE.fullmatch(text):
         text = text.split(".")[0]
     return text or None
+
+
+def parse_number(cell: object) -> float | None:
+    """A cell as a finite number, None where it is empty.
+
+    Raises:
+        ValueError: The cell holds something else; the message says what is expected.
+
+    Example:
+        >>> parse_number(" 1.5 "), parse_number("")
+        (1.5, None)
+    """
+    if cell is None or (isinstance(cell, str) and not cell.strip()):
+        return None
+    expected = "a finite number, or empty where it is missing"
+    if isinstance(cell, bool) or not isinstance(cell, str | Real | Decimal):
+        raise ValueError(expected)
+    if isinstance(cell, str) and "_" in cell:  # Python's way to group digits
+        raise ValueError(expected)
+    try:
+        number = float(cell)
+    except (ValueError, OverflowError):
+        raise ValueError(expected) from None
+    if not math.isfinite(number):
+        raise ValueError(expected)
+    if abs(number) > LARGEST:
+        raise ValueError(f"a number of at most {LARGEST:.1e} in size")
+    return number
 
 
 def named(text: str) -> str:

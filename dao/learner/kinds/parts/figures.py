@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-__all__ = ["ARROWS", "Figure", "bounded"]
+__all__ = ["ARROWS", "Figure", "bounded", "weighted_mean"]
 
 ARROWS = {"higher": "↑", "lower": "↓"}
 
@@ -22,6 +22,7 @@ class Figure:
         better: The direction in which it improves.
         shown: Whether tables show it.
         tested: Whether an experiment tests it; what is tested is shown as well.
+        of_class: Of a figure of one class, what this class is called, such as "rare"; else empty.
     """
 
     key: str
@@ -30,6 +31,7 @@ class Figure:
     better: Literal["higher", "lower"] = "higher"
     shown: bool = True
     tested: bool = True
+    of_class: str = ""
 
     @property
     def arrow(self) -> str:
@@ -57,3 +59,27 @@ def bounded(value: float | None) -> float | None:
         (0.5, -1.0, None)
     """
     return None if value is None else max(-1.0, value)
+
+
+def weighted_mean(
+    scores: Mapping[str, float | None], weights: Mapping[str, float] | None = None
+) -> float | None:
+    """The mean of the tasks' scores, by which models are selected.
+
+    Args:
+        scores: By task; one that is undefined, as that of a class without rows, takes no part.
+        weights: Of the tasks, above 0; 1 where none is given.
+
+    Returns:
+        None where no score is defined.
+
+    Example:
+        >>> weighted_mean({"topic": 0.5, "stars": 0.25, "tags": None}, {"stars": 4.0})
+        0.3
+    """
+    weights = weights or {}
+    defined = {name: score for name, score in scores.items() if score is not None}
+    if not defined:
+        return None
+    total = sum(weights.get(name, 1.0) for name in defined)
+    return sum(weights.get(name, 1.0) * score for name, score in defined.items()) / total

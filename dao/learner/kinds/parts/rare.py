@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-__all__ = ["FIGURES", "RARE", "flat", "ranking", "rarest"]
+from dao.errors import UserError
+
+__all__ = ["FIGURES", "RARE", "flat", "of_interest", "ranking", "rarest"]
 
 RARE = 0.2
 """Share of the rows below which a class is called rare."""
@@ -31,6 +33,24 @@ def rarest(labels: Sequence[str]) -> tuple[str, float]:
     counts = Counter(labels)
     name = min(sorted(counts), key=lambda label: counts[label])
     return name, counts[name] / len(labels)
+
+
+def of_interest(
+    name: str, wanted: str, classes: list[str], labels: list[Any], select_by: str
+) -> str | None:
+    """The class whose own figures are given; None where no class is of more interest.
+
+    Raises:
+        UserError: the wanted one is no class.
+    """
+    if wanted and wanted not in classes:
+        raise UserError(
+            f"`{name}.positive` should be one of the classes {', '.join(classes)}. Found "
+            f"{wanted!r}. Correct it, or leave it out for the rarest."
+        )
+    least, share = rarest(labels)
+    rare = len(classes) == 2 or share < RARE or select_by == "rare_f1"
+    return wanted or (least if rare else None)
 
 
 def ranking(
@@ -60,16 +80,15 @@ def ranking(
     return found
 
 
-def flat(figures: Mapping[str, Any], positive: str) -> dict[str, Any]:
+def flat(figures: Mapping[str, Any]) -> dict[str, Any]:
     """The figures of one class under names of their own, for tables and for selection.
 
     None where the rows have none of the class: a recall of nothing is not 0.
 
     Args:
-        figures: with `per_class`, and `ranking` where there are scores.
-        positive: the class.
+        figures: of the class; without rows, `support` is 0 or areas are None already.
     """
-    mine = {**figures["per_class"][positive], **figures.get("ranking", {}).get(positive, {})}
-    known = {key: mine[key] for key, _, _ in FIGURES if key in mine}
-    absent = not mine["support"]
-    return {f"rare_{key}": None if absent else value for key, value in known.items()}
+    absent = figures.get("support") == 0
+    return {
+        f"rare_{key}": None if absent else figures[key] for key, _, _ in FIGURES if key in figures
+    }

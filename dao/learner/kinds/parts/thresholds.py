@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Self
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve
+from torch import Tensor
 
-__all__ = ["Marks", "Scores", "best_threshold"]
+__all__ = ["Marks", "Scores", "Thresholded", "best_threshold", "probabilities"]
 
 Scores = NDArray[np.float64]
 Marks = NDArray[np.bool_]
@@ -27,3 +33,20 @@ def best_threshold(positive: Marks, scores: Scores) -> float:
     both = precision + recall
     values = np.divide(2 * precision * recall, both, out=np.zeros_like(both), where=both > 0)[:-1]
     return float(thresholds[np.flatnonzero(values == values.max())[-1]])
+
+
+def probabilities(logits: Tensor) -> NDArray[Any]:
+    """Probability of a positive answer by its logit, float64, of any shape."""
+    return torch.sigmoid(logits.detach().double()).cpu().numpy()
+
+
+class Thresholded(ABC):
+    """What a kind of task has besides where a threshold can be chosen for its positive class."""
+
+    def at_one_half(self) -> Self:
+        """This task with the usual decision in place of a threshold that was chosen."""
+        return self
+
+    @abstractmethod
+    def linear(self, train: tuple[Sequence[str], Tensor], texts: Sequence[str]) -> Tensor:
+        """Outputs (n, width) that TF-IDF with a linear model gives for n texts."""
