@@ -45,7 +45,8 @@ from dao.learner.console.report import markdown
 from dao.learner.dendrites import dendritic
 from dao.learner.dendrites.controls import arm_encoder
 from dao.learner.dendrites.dendrites import Dendrites, target_modules
-from dao.learner.encoder.encoder import load_config_of, locate
+from dao.learner.encoder.find import locate
+from dao.learner.encoder.load import load_config_of
 from dao.learner.inference.backends.merging import merge
 from dao.learner.inference.predictor import pick_device
 from dao.learner.model.model import MultiTaskModel, build

@@ -14,14 +14,8 @@ from torch import Tensor
 from transformers import PhiConfig, PhiModel, PreTrainedConfig
 
 from dao.errors import UserError
-from dao.learner.encoder.encoder import (
-    EMBEDDED,
-    load_config_of,
-    load_tokenizer,
-    locate,
-    pack_nf4,
-    quantization,
-)
+from dao.learner.encoder.find import EMBEDDED, locate
+from dao.learner.encoder.load import load_config_of, load_tokenizer, pack_nf4, quantization
 from dao.learner.settings import sections as settings
 
 __all__ = ["LORA", "Spec", "encoder_settings", "spec_of", "write_checkpoint"]

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from torch import nn
 
 from dao.learner.dendrites.controls import meta_base
-from dao.learner.encoder.encoder import add_lora, locate
+from dao.learner.encoder.find import locate
+from dao.learner.encoder.lora import add_lora
 from dao.learner.settings import sections as settings
 
 __all__ = ["step_flops"]

@@ -15,7 +15,7 @@ from dao import DAOLoss
 from dao.learner.batches.batching import Batch, collate, epoch_batches
 from dao.learner.dendrites.controls import meta_base
 from dao.learner.dendrites.dendrites import Dendrites, target_modules
-from dao.learner.encoder.encoder import locate
+from dao.learner.encoder.find import locate
 from dao.learner.encoder.layers import layer_list
 from dao.learner.model.model import build, load_weights
 from dao.learner.model.prefix import cache_prefix

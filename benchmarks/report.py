@@ -11,7 +11,7 @@ from rich.table import Table
 from benchmarks.arms import REFERENCES
 from benchmarks.timing import Burst, quartiles
 from benchmarks.work import Work
-from dao.learner.encoder.encoder import cpu_bf16
+from dao.learner.encoder.load import cpu_bf16
 
 __all__ = ["cell", "grid", "hardware", "lines", "speeds", "spread", "tables"]
 

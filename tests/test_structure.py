@@ -50,7 +50,6 @@ LONGEST_FILE, MEDIAN_FILE, LONGEST_FUNCTION = 350, 132, 50
 """Lines. A function is as long as its whole `def`, signature included, without the docstring."""
 LONG_FILES = {
     "dao/learner/dendrites/dendrites.py": 420,
-    "dao/learner/encoder/encoder.py": 422,
     "dao/learner/kinds/base.py": 369,
     "dao/learner/kinds/classification.py": 409,
     "dao/learner/settings/config.py": 420,
@@ -256,13 +255,16 @@ def test_an_example_needs_torch_and_its_framework(path: Path):
     assert learner == ({LEARNER} if path.name == "hf_trainer.py" else set())
 
 
+QUANTISERS = ("bitsandbytes", "transformers.BitsAndBytesConfig")
+
+
 def test_one_door_each_to_perforatedai_and_bitsandbytes():
     files = [*PACKAGE, *LEARNERS, *TASKS, ROOT / "train.py", ROOT / "evaluate.py"]
     text = {ids(path): path.read_text() for path in files}
     found = {f for f, t in text.items() if any(within(n, "perforatedai") for n in imports(t))}
     assert found == {"dao/learner/dendrites/perforated.py"}
-    found = {f for f, t in text.items() if "BitsAndBytesConfig" in t}
-    assert found == {"dao/learner/encoder/encoder.py"}
+    found = {f for f, t in text.items() if any(within(n, *QUANTISERS) for n in imports(t))}
+    assert found == {"dao/learner/encoder/load.py"}
 
 
 def consoles(source: str) -> set[str]:

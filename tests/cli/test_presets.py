@@ -90,9 +90,9 @@ def test_the_constrained_variant(tiny_phi: Path, sentences: Path, tmp_path: Path
 def test_without_the_weights_it_says_what_to_download(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_csv: Path, more: tuple[str, ...]
 ):
-    monkeypatch.setattr("dao.learner.encoder.encoder.AutoConfig.from_pretrained", offline)
-    monkeypatch.setattr("dao.learner.encoder.encoder.AutoModel.from_pretrained", offline)
-    monkeypatch.setattr("dao.learner.encoder.encoder.AutoTokenizer.from_pretrained", offline)
+    monkeypatch.setattr("dao.learner.encoder.load.AutoConfig.from_pretrained", offline)
+    monkeypatch.setattr("dao.learner.encoder.load.AutoModel.from_pretrained", offline)
+    monkeypatch.setattr("dao.learner.encoder.load.AutoTokenizer.from_pretrained", offline)
     config = str(ROOT / "configs" / "perforated-phi2.yaml")
     arguments = ["--config", config, "--data", str(tiny_csv), "--output", str(tmp_path / "run")]
     result = CliRunner().invoke(command.app, [*arguments, *more])

@@ -224,7 +224,7 @@ def test_an_encoder_from_scratch_needs_no_hub(place: Place, monkeypatch, when: s
     def offline(*_: object, **__: object) -> None:
         raise OSError("We couldn't connect to the hub.")
 
-    monkeypatch.setattr("dao.learner.encoder.encoder.AutoConfig.from_pretrained", offline)
+    monkeypatch.setattr("dao.learner.encoder.load.AutoConfig.from_pretrained", offline)
     scratch = (f"encoder.scratch.when={when}", "encoder.scratch.pretrain_epochs=1")
     place.run("tasks=[cls]", "encoder.name=someone/bert", *scratch, arms=("base", "dendrites"))
     assert len(place.starts()) == 2

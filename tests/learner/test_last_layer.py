@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from dao.learner.dendrites.dendritic import attach, has_lora
-from dao.learner.encoder.encoder import pool, token_index
+from dao.learner.encoder.pooling import pool, token_index
 from dao.learner.model.last_layer import POSITIONWISE, at_tokens, positionwise
 from dao.learner.model.model import MultiTaskModel, build
 from dao.learner.settings.sections import Encoder, Experts

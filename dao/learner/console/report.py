@@ -21,7 +21,7 @@ from dao.learner.console.result_tables import (
 )
 from dao.learner.console.terminal import as_markdown, plain_console
 from dao.learner.dendrites.share import share_lines
-from dao.learner.encoder.encoder import hub_id
+from dao.learner.encoder.find import hub_id
 from dao.learner.scoring.plain_models import worse_than_plain
 from dao.learner.settings.config import Config
 from dao.learner.training.plan import Plan

@@ -13,16 +13,11 @@ from transformers import AutoModel
 
 from dao.errors import UserError
 from dao.learner.dendrites.targets import LOW_RANK, target_modules
-from dao.learner.encoder.encoder import (
-    Location,
-    add_lora,
-    attends_causally,
-    load_config_of,
-    load_tokenizer,
-    locate,
-    lora_config,
-)
+from dao.learner.encoder.find import Location, locate
 from dao.learner.encoder.limits import check_pairs, check_vocabulary, embeddings, token_limit
+from dao.learner.encoder.load import load_config_of, load_tokenizer
+from dao.learner.encoder.lora import add_lora, lora_config
+from dao.learner.encoder.pooling import attends_causally
 from dao.learner.model.model import MultiTaskModel
 from dao.learner.model.router import Router, router_width
 from dao.learner.settings.config import Config

@@ -12,7 +12,7 @@ from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from dao.errors import UserError
 from dao.learner.batches.token_types import separator, type_separator
 from dao.learner.batches.tokens import Tokens, pad_id, tokenize
-from dao.learner.encoder.encoder import numbers_positions
+from dao.learner.encoder.pooling import numbers_positions
 
 __all__ = [
     "check_ids",

@@ -23,7 +23,7 @@ from transformers.utils import logging
 
 from dao.errors import UserError
 from dao.learner.basics.pairs import parts
-from dao.learner.encoder.encoder import Location, locate
+from dao.learner.encoder.find import Location, locate
 from dao.learner.encoder.pretraining import pretrain
 from dao.learner.encoder.vocabulary import SPECIAL, train_tokenizer
 from dao.learner.processes import ranks

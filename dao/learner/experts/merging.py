@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from dao.errors import UserError
-from dao.learner.encoder.encoder import hub_id
+from dao.learner.encoder.find import hub_id
 from dao.learner.encoder.gated import GatedLinear
 from dao.learner.encoder.scratch import made_encoder
 from dao.learner.experts.routing import domain_figures

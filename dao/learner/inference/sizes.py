@@ -6,7 +6,7 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
-from dao.learner.encoder.encoder import locate
+from dao.learner.encoder.find import locate
 from dao.learner.storage.record import RunFolder
 
 __all__ = ["disk_bytes"]

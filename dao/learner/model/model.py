@@ -14,24 +14,19 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dao.learner.batches.packing import Segments, positions, separating_mask, unpack
 from dao.learner.batches.token_types import token_types, type_separator
-from dao.learner.encoder.encoder import (
-    add_experts,
-    add_lora,
-    attends_causally,
-    cast_frozen,
-    fuse_activations,
-    load_base,
-    load_tokenizer,
-    locate,
-    numbers_positions,
-    pool,
-    pooling_of,
-    precision,
-    token_index,
-)
+from dao.learner.encoder.find import locate
 from dao.learner.encoder.gated import Gate
 from dao.learner.encoder.layers import Boundary, handed
 from dao.learner.encoder.limits import token_limit
+from dao.learner.encoder.load import fuse_activations, load_base, load_tokenizer, precision
+from dao.learner.encoder.lora import add_experts, add_lora, cast_frozen
+from dao.learner.encoder.pooling import (
+    attends_causally,
+    numbers_positions,
+    pool,
+    pooling_of,
+    token_index,
+)
 from dao.learner.model.experts import EXPERTS, Experts, load_experts, save_experts
 from dao.learner.model.last_layer import at_tokens, positionwise
 from dao.learner.model.router import check_varies, router_width

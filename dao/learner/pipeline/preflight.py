@@ -9,7 +9,8 @@ from torch import Tensor
 
 from dao.errors import UserError
 from dao.learner.dendrites.controls import check_encoder, meta_base
-from dao.learner.encoder.encoder import add_lora, locate
+from dao.learner.encoder.find import locate
+from dao.learner.encoder.lora import add_lora
 from dao.learner.experts.domains import check_labels, domain_codes
 from dao.learner.experts.stages import check_one_process
 from dao.learner.inference.predictor import pick_device

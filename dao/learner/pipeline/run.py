@@ -18,7 +18,7 @@ from dao.learner.console.report import model_card
 from dao.learner.dendrites import dendritic
 from dao.learner.dendrites.controls import arm_encoder
 from dao.learner.dendrites.share import shares_of_sets
-from dao.learner.encoder.encoder import hub_id
+from dao.learner.encoder.find import hub_id
 from dao.learner.encoder.scratch import BASE, Found, find_encoder, forget_start
 from dao.learner.experts.domains import with_domains
 from dao.learner.experts.routing import routing_figures
