@@ -51,7 +51,7 @@ from dao.learner.inference.backends.merging import merge
 from dao.learner.inference.predictor import pick_device
 from dao.learner.model.model import MultiTaskModel, build
 from dao.learner.settings.config import Config
-from dao.learner.settings.sections import Encoder
+from dao.learner.settings.encoder_section import Encoder
 from dao.learner.storage.files import write_atomically
 
 __all__ = ["SETS", "Options", "Work", "goals", "measure", "paired", "train_step"]

@@ -11,9 +11,10 @@ from dao.learner.batches.tokens import tokenize
 from dao.learner.encoder import find
 from dao.learner.encoder.find import locate
 from dao.learner.encoder.pooling import pool
-from dao.learner.model.model import MultiTaskModel, build, load_weights, save_weights
+from dao.learner.model.model import MultiTaskModel, build
+from dao.learner.model.saving import load_weights, save_weights
 from dao.learner.settings.config import load_config
-from dao.learner.settings.sections import Encoder
+from dao.learner.settings.encoder_section import Encoder
 
 CPU = torch.device("cpu")
 OUTPUTS = {"cls": 3, "reg": 1}

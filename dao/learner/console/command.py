@@ -26,7 +26,7 @@ from dao.learner.dendrites.dendrites import DendriteError
 from dao.learner.encoder.scratch import planned_encoder
 from dao.learner.scoring.assessment import TableLike
 from dao.learner.settings.config import Config
-from dao.learner.settings.sections import Train
+from dao.learner.settings.train_section import Train
 from dao.learner.storage.files import csv_text, write_atomically
 from dao.learner.storage.record import RunFolder
 

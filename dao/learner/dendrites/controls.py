@@ -21,7 +21,7 @@ from dao.learner.encoder.pooling import attends_causally
 from dao.learner.model.model import MultiTaskModel
 from dao.learner.model.router import Router, router_width
 from dao.learner.settings.config import Config
-from dao.learner.settings.sections import Encoder
+from dao.learner.settings.encoder_section import Encoder
 
 __all__ = ["added_parameters", "arm_encoder", "check_encoder", "meta_base"]
 

@@ -21,7 +21,7 @@ from transformers.utils import logging
 
 from dao.errors import UserError
 from dao.learner.encoder.find import Location
-from dao.learner.settings import sections as settings
+from dao.learner.settings.encoder_section import Encoder
 
 __all__ = [
     "cpu_bf16",
@@ -67,7 +67,7 @@ def load_tokenizer(location: Location) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_base(cfg: settings.Encoder, location: Location, device: torch.device) -> PreTrainedModel:
+def load_base(cfg: Encoder, location: Location, device: torch.device) -> PreTrainedModel:
     """The encoder without any head of its own; frozen and without dropout, unless all of it trains.
 
     Quantised, it is on `device`, its layer norms and embeddings in the compute type; otherwise it

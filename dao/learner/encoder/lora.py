@@ -17,7 +17,7 @@ from dao.errors import UserError
 from dao.learner.encoder.folded import FoldedLinear
 from dao.learner.encoder.gated import Gate, GatedLinear
 from dao.learner.encoder.layers import layer_list
-from dao.learner.settings import sections as settings
+from dao.learner.settings.encoder_section import Lora
 
 __all__ = ["add_experts", "add_lora", "cast_frozen", "lora_config", "wrap"]
 
@@ -30,7 +30,7 @@ LORA_TARGETS = {
 LINEAR = (nn.Linear, Conv1D)  # Conv1D: what GPT-2 calls its linear layers
 
 
-def lora_config(base: PreTrainedModel, cfg: settings.Lora) -> LoraConfig:
+def lora_config(base: PreTrainedModel, cfg: Lora) -> LoraConfig:
     """The adapters that `cfg` describes, for this architecture, as peft's settings.
 
     Raises:
@@ -58,7 +58,7 @@ def lora_config(base: PreTrainedModel, cfg: settings.Lora) -> LoraConfig:
     )
 
 
-def add_lora(base: PreTrainedModel, cfg: settings.Lora) -> PeftModel:
+def add_lora(base: PreTrainedModel, cfg: Lora) -> PeftModel:
     """Wrap `base` with trainable low-rank adapters; everything else stays frozen.
 
     Raises:
@@ -70,7 +70,7 @@ def add_lora(base: PreTrainedModel, cfg: settings.Lora) -> PeftModel:
     return wrap(base, lora)
 
 
-def add_experts(base: PreTrainedModel, cfg: settings.Lora, gate: Gate) -> PeftModel:
+def add_experts(base: PreTrainedModel, cfg: Lora, gate: Gate) -> PeftModel:
     """Wrap `base` with a trainable adapter per expert of the `gate`, all of them active.
 
     Raises:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from dao.learner.settings import sections as settings
+from dao.learner.settings.encoder_section import Encoder
 
 __all__ = ["attends_causally", "numbers_positions", "pool", "pooling_of", "token_index"]
 
@@ -33,7 +33,7 @@ def token_index(mask: Tensor, how: str) -> Tensor:
     return (positions * mask if how == "last" else mask).argmax(1)
 
 
-def pooling_of(cfg: settings.Encoder, base: PreTrainedModel) -> str:
+def pooling_of(cfg: Encoder, base: PreTrainedModel) -> str:
     """Resolve `auto`: the last token of a causal model has seen the whole text, others average."""
     if cfg.pooling != "auto":
         return cfg.pooling

@@ -28,7 +28,7 @@ from dao.learner.encoder.pretraining import pretrain
 from dao.learner.encoder.vocabulary import SPECIAL, train_tokenizer
 from dao.learner.processes import ranks
 from dao.learner.settings.config import Config
-from dao.learner.settings.sections import Encoder, Scratch
+from dao.learner.settings.encoder_section import Encoder, Scratch
 from dao.learner.storage.files import digest, replace_folder
 
 __all__ = [

@@ -17,7 +17,8 @@ from dao.learner.experts.routing import domain_figures
 from dao.learner.inference.predictor import Predictor
 from dao.learner.kinds import Task
 from dao.learner.model.experts import MERGED
-from dao.learner.model.model import HEADS, MultiTaskModel
+from dao.learner.model.model import MultiTaskModel
+from dao.learner.model.saving import HEADS
 from dao.learner.storage.files import replace_folder, write_tensors
 from dao.learner.storage.record import RunFolder
 

@@ -22,10 +22,11 @@ from dao.learner.encoder.limits import check_ids, embeddings, most_tokens
 from dao.learner.encoder.scratch import made_encoder
 from dao.learner.kinds import Task
 from dao.learner.model.experts import EXPERTS, expert_columns
-from dao.learner.model.model import MultiTaskModel, build, load_weights
+from dao.learner.model.model import MultiTaskModel, build
+from dao.learner.model.saving import load_weights
 from dao.learner.processes import ranks
 from dao.learner.scoring.scoring import Engine, predict
-from dao.learner.settings.sections import Lora
+from dao.learner.settings.encoder_section import Lora
 from dao.learner.storage.files import read_tensors
 from dao.learner.storage.record import RunFolder
 

@@ -20,7 +20,7 @@ from dao.learner.model.packing_check import check_positions
 from dao.learner.model.prefix import frozen_layers
 from dao.learner.scoring.assessment import TableLike, slice_columns
 from dao.learner.settings.config import Config
-from dao.learner.settings.sections import Encoder
+from dao.learner.settings.encoder_section import Encoder
 from dao.learner.training.plan import make_plan
 from dao.learner.weighting.weighting import make_weighting
 

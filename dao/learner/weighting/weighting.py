@@ -14,7 +14,7 @@ from dao import DAOLoss, TaskRecord
 from dao.errors import UserError
 from dao.learner.processes import ranks
 from dao.learner.settings.config import Config
-from dao.learner.settings.sections import Dao
+from dao.learner.settings.train_section import Dao
 from dao.learner.settings.weighting_spec import Spec, parse_weighting
 
 __all__ = [

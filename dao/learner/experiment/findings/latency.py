@@ -14,7 +14,7 @@ from torch import Tensor
 from dao.learner.batches.batching import collate
 from dao.learner.experiment.findings.runs import Run
 from dao.learner.inference.predictor import Predictor, pick_device, reload
-from dao.learner.model.model import HEADS
+from dao.learner.model.saving import HEADS
 from dao.learner.storage.record import RunFolder
 
 __all__ = ["in_turns", "latencies"]

@@ -35,7 +35,8 @@ from dao.learner.experiment.grid.grid import (
 from dao.learner.experiment.grid.job import Job, Outcome
 from dao.learner.processes import ranks
 from dao.learner.scoring.assessment import TableLike
-from dao.learner.settings.config import Config, load_config, parse_overrides
+from dao.learner.settings.config import Config, load_config
+from dao.learner.settings.reading import parse_overrides
 from dao.learner.storage.record import RunFolder
 
 __all__ = ["Options", "check_one_process", "conclude", "outcomes", "run_factorial", "tidy"]
