@@ -46,7 +46,7 @@ from dao.learner.settings.dendrites_section import DendriteSettings
 from dao.learner.settings.encoder_section import Encoder
 from dao.learner.settings.experts_section import ExpertSettings
 from dao.learner.settings.reading import (
-    explained,
+    in_words,
     parse_overrides,
     read_yaml_file,
     selected,
@@ -268,7 +268,7 @@ def load_config(
     except RecursionError:
         raise UserError("A setting should have an end. Found one that contains itself.") from None
     except ValidationError as error:
-        explained = "; ".join(explained(e, Config) for e in error.errors())
+        explained = "; ".join(in_words(e, Config) for e in error.errors())
         raise UserError(" ".join(explained.split())) from None
     except ValueError as error:
         raise UserError(f"{' '.join(str(error).split())}.") from None

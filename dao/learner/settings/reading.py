@@ -14,7 +14,7 @@ from dao.errors import UserError
 from dao.learner.basics.words import Typed, read_value, read_yaml
 from dao.learner.kinds.declared import declarations
 
-__all__ = ["explained", "parse_overrides", "read_yaml_file", "selected", "set_value"]
+__all__ = ["in_words", "parse_overrides", "read_yaml_file", "selected", "set_value"]
 
 COLUMN = "data.where."
 
@@ -86,7 +86,7 @@ def set_value(tree: dict[str, Any], dotted: str, value: Any) -> None:  # noqa: A
     tree[leaf] = value
 
 
-def explained(error: Mapping[str, Any], model: type[BaseModel]) -> str:
+def in_words(error: Mapping[str, Any], model: type[BaseModel]) -> str:
     """One of pydantic's errors in the words of the settings.
 
     Args:

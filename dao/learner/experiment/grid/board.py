@@ -17,7 +17,7 @@ from rich.text import Text
 
 from dao.learner.basics.numbers import number
 from dao.learner.console.terminal import styled
-from dao.learner.experiment.grid.grid import Cell
+from dao.learner.experiment.grid.factorial import Cell
 from dao.learner.experiment.grid.job import Outcome
 from dao.learner.kinds.recorded import recorded_tasks, selection
 from dao.learner.settings.config import Config

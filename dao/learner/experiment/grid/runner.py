@@ -25,14 +25,14 @@ from dao.learner.experiment.arms import KNOWN, SETS_APART, chosen
 from dao.learner.experiment.findings.runs import flat
 from dao.learner.experiment.grid.backends import on_ray, on_this_machine
 from dao.learner.experiment.grid.board import Board
-from dao.learner.experiment.grid.grid import (
+from dao.learner.experiment.grid.factorial import (
     Cell,
     check_not_other,
     check_shared,
     experiment_folder,
-    grid,
+    factorial_cells,
 )
-from dao.learner.experiment.grid.job import Job, Outcome
+from dao.learner.experiment.grid.job import Outcome, RunJob
 from dao.learner.processes import ranks
 from dao.learner.scoring.assessment import TableLike
 from dao.learner.settings.config import Config, load_config
@@ -118,7 +118,7 @@ def run_factorial(
     check_shared(shared, {*flags, *dict(parse_overrides(overrides))})
     if shared.undecided:  # once, for all arms
         shared = read_data(shared)[0]
-    cells = grid(shared, options.seeds, options.only, options.arms)
+    cells = factorial_cells(shared, options.seeds, options.only, options.arms)
     for cell in cells:
         check_not_other(cell)
     folder = experiment_folder(shared)
@@ -219,8 +219,8 @@ def _threads(share: int) -> int:
     return int(given) if given.isdigit() else max(1, share)
 
 
-def _job(cell: Cell, folder: Path, command: tuple[str, ...], threads: int) -> Job:
-    return Job(
+def _job(cell: Cell, folder: Path, command: tuple[str, ...], threads: int) -> RunJob:
+    return RunJob(
         name=cell.name,
         folder=cell.cfg.folder,
         lock=_lock(cell, folder),

@@ -1,4 +1,4 @@
-"""A grid of settings, each a run of its own, and the one that is best on validation."""
+"""`--grid`: a run for every combination of values, and the one that is best on validation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dao.learner.basics.words import read_yaml, settled
 from dao.learner.console.command import print_plan, print_results, show_tables
 from dao.learner.console.terminal import plain_console
 from dao.learner.experiment.arms import PLACES
-from dao.learner.experiment.grid.grid import Cell, check_not_other
+from dao.learner.experiment.grid.factorial import Cell, check_not_other
 from dao.learner.experiment.grid.job import Outcome
 from dao.learner.experiment.grid.runner import Options, check_one_process, outcomes, tidy
 from dao.learner.experiment.report.terminal import titled

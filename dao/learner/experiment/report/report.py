@@ -26,11 +26,11 @@ from dao.learner.experiment.report.first_lines import dendrite_lines, worse_arms
 from dao.learner.experiment.report.many import MOST, arms_parts, effects_parts
 from dao.learner.experiment.report.page import (
     Bullets,
-    Figure,
+    PageFigure,
+    PageTable,
     Part,
     Picture,
     Section,
-    Table,
     Text,
     html,
     markdown,
@@ -155,7 +155,7 @@ CURVES = (
 
 def _effects(findings: Mapping[str, Any]) -> Section:
     parts = effects_parts(findings)
-    if not any(isinstance(part, Table) for part in parts):
+    if not any(isinstance(part, PageTable) for part in parts):
         return left_out(
             "Effects and contrasts", "it takes arms that share a seed, and two seeds at least"
         )
@@ -182,7 +182,7 @@ def _improvement(findings: Mapping[str, Any]) -> Section:
     if not panels:
         reason = "it takes base and another arm with the same seeds"
         return left_out("Improvement over base", reason)
-    return Section("Improvement over base", [Figure(IMPROVEMENT, panels, caption)])
+    return Section("Improvement over base", [PageFigure(IMPROVEMENT, panels, caption)])
 
 
 def _training(findings: Mapping[str, Any], runs: Runs, tasks: Sequence[str]) -> Section:
@@ -269,7 +269,7 @@ def _write_pictures(folder: Path, sections: Sequence[Section]) -> None:
     for old in (IMPROVEMENT, TRAINING, GRAPH):  # of an earlier report with more arms
         (folder / old).unlink(missing_ok=True)
     for part in (part for section in sections for part in section.parts):
-        if isinstance(part, Figure | Picture):
+        if isinstance(part, PageFigure | Picture):
             content = part.content if isinstance(part, Picture) else png(part.panels)
             (folder / part.path).parent.mkdir(parents=True, exist_ok=True)
             (folder / part.path).write_bytes(content)

@@ -10,7 +10,7 @@ from dao.learner.basics.numbers import number as plain_number
 from dao.learner.experiment.arms import ARMS, label
 from dao.learner.experiment.findings.contrasts import CHECK, PRIMARY, main_figures
 from dao.learner.experiment.findings.verdicts import NO_DIFFERENCE
-from dao.learner.experiment.report.page import Table
+from dao.learner.experiment.report.page import PageTable
 from dao.learner.scoring.plain_models import MOST
 
 __all__ = [
@@ -173,7 +173,7 @@ def _measured(metric: str, findings: Mapping[str, Any]) -> bool:
     return any(arm["values"].get(metric) for arm in findings["arms"].values())
 
 
-def arms_table(findings: Mapping[str, Any]) -> Table:
+def arms_table(findings: Mapping[str, Any]) -> PageTable:
     """Mean and 95 % interval of every arm on the test split, and the plain models beside them."""
     metrics = findings["metrics"]
     head = ["arm", "seeds", *map(column, metrics.values())]
@@ -192,7 +192,7 @@ def arms_table(findings: Mapping[str, Any]) -> Table:
     for name, values in plain.items():
         cells = ["" if values.get(m) is None else number(values[m]) for m in metrics]
         rows.append([name, "", *cells])
-    return Table("Test split: mean over seeds [95 % t interval of the mean]", head, rows)
+    return PageTable("Test split: mean over seeds [95 % t interval of the mean]", head, rows)
 
 
 def bracketed(bounds: Sequence[float | None] | None) -> str:
@@ -205,7 +205,7 @@ def _name(arm: str, findings: Mapping[str, Any]) -> str:
     return label(arm, findings["tasks"])
 
 
-def effects_table(findings: Mapping[str, Any], metric: str) -> Table | None:
+def effects_table(findings: Mapping[str, Any], metric: str) -> PageTable | None:
     """Every effect and contrast of one metric; None if there is none."""
     effects = [e for e in findings["effects"] if e["metric"] == metric]
     if not effects:
@@ -230,10 +230,10 @@ def effects_table(findings: Mapping[str, Any], metric: str) -> Table | None:
     about = findings["metrics"][metric]
     better = f"{about['better']} is better"
     caption = f"{about['label']} ({about['unit']}, {better}), {about['family']} family"
-    return Table(caption, head, rows)
+    return PageTable(caption, head, rows)
 
 
-def per_example_table(findings: Mapping[str, Any]) -> Table | None:
+def per_example_table(findings: Mapping[str, Any]) -> PageTable | None:
     """Tests over the pooled test predictions; None if there is none."""
     tests = findings.get("per_example") or []
     head = (
@@ -255,10 +255,10 @@ def per_example_table(findings: Mapping[str, Any]) -> Table | None:
         for t in tests
     ]
     caption = "Same test rows, predictions of two arms"
-    return Table(caption, head, rows, folded=len(rows) > LONG) if tests else None
+    return PageTable(caption, head, rows, folded=len(rows) > LONG) if tests else None
 
 
-def relative_table(findings: Mapping[str, Any]) -> Table | None:
+def relative_table(findings: Mapping[str, Any]) -> PageTable | None:
     """Changes in percent of the arm that is subtracted; None if there is none."""
     metrics = findings["metrics"]
     found = [c for c in findings.get("relative", ()) if c["metric"] in metrics]
@@ -274,17 +274,17 @@ def relative_table(findings: Mapping[str, Any]) -> Table | None:
     ]
     head = ("comparison", "figure", "seeds", "change in %", "95 % t interval")
     caption = "Change in percent of the second arm, paired by seed"
-    return Table(caption, head, rows, folded=len(rows) > LONG) if rows else None
+    return PageTable(caption, head, rows, folded=len(rows) > LONG) if rows else None
 
 
-def cost_table(costs: Mapping[str, Mapping[str, float]], findings: Mapping[str, Any]) -> Table:
+def cost_table(costs: Mapping[str, Mapping[str, float]], findings: Mapping[str, Any]) -> PageTable:
     """What each arm costs, means over seeds; `costs` by label, then arm."""
     columns = [_alike(by_arm) for by_arm in costs.values()]
     rows = [
         [_name(arm, findings), *(column.get(arm, "") for column in columns)]
         for arm in findings["arms"]
     ]
-    return Table("Means over seeds", ["arm", *costs], rows)
+    return PageTable("Means over seeds", ["arm", *costs], rows)
 
 
 def _alike(by_arm: Mapping[str, float]) -> dict[str, str]:

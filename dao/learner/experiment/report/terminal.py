@@ -11,7 +11,7 @@ import rich.table
 from dao.learner.console.command import show_tables
 from dao.learner.experiment.report import tables
 from dao.learner.experiment.report.first_lines import dendrite_lines, worse_arms
-from dao.learner.experiment.report.page import Table
+from dao.learner.experiment.report.page import PageTable
 
 __all__ = ["print_report", "titled"]
 
@@ -47,7 +47,7 @@ def titled(title: str, columns: Iterable[str]) -> rich.table.Table:
     return table
 
 
-def _shown(table: Table) -> rich.table.Table:
+def _shown(table: PageTable) -> rich.table.Table:
     """The columns that fit into a terminal."""
     shown = titled(table.caption, SHOWN)
     for row in table.rows:

@@ -1,4 +1,4 @@
-"""The runs of the experiment and the settings of each (pure but for reading folders)."""
+"""The runs of `--factorial` and the settings of each (pure but for reading folders)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dao.learner.experiment.findings.runs import flat
 from dao.learner.settings.config import Config, load_config
 from dao.learner.storage.record import RunFolder
 
-__all__ = ["Cell", "check_not_other", "check_shared", "experiment_folder", "grid"]
+__all__ = ["Cell", "check_not_other", "check_shared", "experiment_folder", "factorial_cells"]
 
 SPLIT = "split_tasks"
 VARIED = (*(setting for setting in SETS_APART if setting != "tasks"), "seed")
@@ -70,7 +70,7 @@ def check_shared(shared: Config, given: Collection[str]) -> None:
         )
 
 
-def grid(
+def factorial_cells(
     shared: Config, seeds: int, only: Sequence[str] = (), arms: Sequence[str] = ()
 ) -> list[Cell]:
     """The runs, seed by seed, so that an experiment that is stopped early has whole seeds.
