@@ -37,9 +37,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.encoders import encoder_settings, spec_of
-from benchmarks.report import cell, grid, hardware, spread
+from benchmarks.report import cell, hardware, spread
 from benchmarks.timing import Stopwatch
 from dao.errors import UserError
+from dao.learner.basics.tables import titled
 from dao.learner.console.command import user_errors
 from dao.learner.console.report import markdown
 from dao.learner.dendrites import dendritic
@@ -249,7 +250,9 @@ def goals(figures: Mapping[str, Any]) -> list[str]:
 
 def _table(figures: Figures, names: Sequence[str], counts: Sequence[int]) -> Table:
     title = "times the plain model; medians (quartiles) of the rounds"
-    table = grid(title, "targets", "dendrites", *KINDS.values(), "parameters added")
+    table = titled(
+        title, ["targets", "dendrites", *KINDS.values(), "parameters added"], ("targets",)
+    )
     for name in names:
         for count in counts:
             key = f"{name}_{count}"

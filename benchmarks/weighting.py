@@ -40,11 +40,12 @@ import torch
 import typer
 from rich.table import Table
 
-from benchmarks.report import cell, grid, hardware, spread
+from benchmarks.report import cell, hardware, spread
 from benchmarks.rules import RULES, Rule
 from benchmarks.timing import peak_bytes, quartiles
 from benchmarks.weighting_model import Arm, Model, Options
 from dao.errors import UserError
+from dao.learner.basics.tables import titled
 from dao.learner.basics.turns import in_turns
 from dao.learner.console.command import user_errors
 from dao.learner.console.report import markdown
@@ -197,7 +198,7 @@ def _left_out(name: str, error: Exception) -> str:
 
 def _table(title: str, figures: Figures, names: Sequence[str], prefix: str) -> Table:
     columns = ("ms per step", "x equal", "x equal, steady", "peak MiB", "x equal's peak")
-    table = grid(title, "arm", *columns)
+    table = titled(title, ["arm", *columns], words=("arm",))
     for name in names:
         key = prefix + name
         steady = figures.get(f"{key}_steady")

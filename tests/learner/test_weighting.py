@@ -1,6 +1,7 @@
 """Published weightings: hand-computed weights, the gradients they leave, and their state."""
 
 import copy
+import inspect
 import io
 import math
 
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 from dao.errors import UserError
 from dao.learner.settings.config import load_config
 from dao.learner.settings.weighting_spec import Spec, parse_weighting
+from dao.learner.weighting import gradient_weighting
 from dao.learner.weighting.gradient_weighting import DualBalancing, GradNorm
+from dao.learner.weighting.scalarizers import METHODS
 from dao.learner.weighting.weighting import Weighting, make_weighting
 
 TASKS = ("cls", "reg")
@@ -333,3 +336,30 @@ def test_more_than_three_tasks_are_measured_as_the_settings_say(setting: str):
     assert weighting.loss.state.offset_count.tolist() == [0] * 5
     expected = {"dao.refresh_every=7": ("params", 7, 0), "dao.source=rep": ("rep", 10, 0)}
     assert tuple(weighting.loss._planned()) == expected[setting]
+
+
+def test_the_table_of_aggregators_is_what_torchjd_has():
+    aggregation = pytest.importorskip("torchjd.aggregation")
+    made = {}
+    for name in aggregation.__all__:
+        found = getattr(aggregation, name)
+        if not (inspect.isclass(found) and issubclass(found, aggregation.Aggregator)):
+            continue
+        arguments = set(inspect.signature(found).parameters)
+        if not inspect.isabstract(found) and not {"weighting", "gramian_weighting"} & arguments:
+            made[name] = arguments, issubclass(found, aggregation.WeightedAggregator)
+    assert sorted(made) == sorted(gradient_weighting.AGGREGATORS)
+    counting = [name for name, (arguments, _) in made.items() if "n_tasks" in arguments]
+    assert counting == list(gradient_weighting.COUNTS_TASKS)
+    without = [name for name, (_, weighted) in made.items() if not weighted]
+    assert sorted(without) == list(gradient_weighting.WITHOUT_WEIGHTS)
+
+
+def test_the_table_of_scalarizers_is_what_torchjd_does():
+    pytest.importorskip("torchjd")
+    for name, method in METHODS.items():
+        made = method.make(parse_weighting(name, ["a", "b"]), 2)
+        assert method.looks_again == hasattr(made, "update"), name
+        assert method.by_epoch == hasattr(made, "step"), name
+        trained = any(True for _ in made.parameters()) and not method.looks_again
+        assert method.learns == trained, name

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dao.learner.basics.numbers import aligned
+from dao.learner.basics.tables import figure_cells, titled
 from dao.learner.basics.wording import listed
 from dao.learner.console.terminal import styled
 from dao.learner.kinds import Task
@@ -283,11 +284,7 @@ def _counts(row: Mapping[str, Any]) -> str:
 
 
 def _table(title: str, columns: Iterable[str]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("")
-    for column in columns:
-        table.add_column(column.strip(), justify="right")
-    return table
+    return titled(title, ["", *(column.strip() for column in columns)])
 
 
 def _fill(
@@ -297,6 +294,6 @@ def _fill(
 ) -> None:
     """Add labelled rows of figures."""
     kept = list(rows)
-    cells = [aligned([row.get(t, {}).get(m) for _, row in kept]) for t, m, _ in columns]
-    for place, (label, _) in enumerate(kept):
-        table.add_row(label, *(column[place] for column in cells))
+    cells = figure_cells([row for _, row in kept], [(t, m) for t, m, _ in columns])
+    for (label, _), own in zip(kept, cells, strict=True):
+        table.add_row(label, *own)

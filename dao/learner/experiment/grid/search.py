@@ -14,6 +14,7 @@ import yaml
 
 from dao.errors import UserError
 from dao.learner.basics.numbers import aligned
+from dao.learner.basics.tables import titled
 from dao.learner.basics.words import read_yaml, settled
 from dao.learner.console.command import print_plan, print_results, show_tables
 from dao.learner.console.terminal import plain_console
@@ -21,7 +22,6 @@ from dao.learner.experiment.arms import PLACES
 from dao.learner.experiment.grid.factorial import Cell, check_not_other
 from dao.learner.experiment.grid.job import Outcome
 from dao.learner.experiment.grid.runner import Options, check_one_process, outcomes, tidy
-from dao.learner.experiment.report.terminal import titled
 from dao.learner.kinds.declared import settled_task
 from dao.learner.scoring.assessment import TableLike
 from dao.learner.settings.config import Config, load_config

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dao.learner.basics.numbers import is_known
 from dao.learner.basics.numbers import number as plain_number
 from dao.learner.experiment.arms import ARMS, label
 from dao.learner.experiment.findings.contrasts import CHECK, PRIMARY, main_figures
@@ -44,7 +44,7 @@ def number(value: float | None, *, signed: bool = False) -> str:
     >>> number(0.87244), number(-0.004, signed=True), number(0.000421), number(12345.6)
     ('0.8724', '−0.0040', '0.00042', '12,346')
     """
-    if value is None or not math.isfinite(value):
+    if not is_known(value):
         return NOTHING
     return plain_number(value, signed=signed).replace("-", MINUS)
 
@@ -55,13 +55,13 @@ def column(about: Mapping[str, str]) -> str:
 
 
 def _p(value: float | None) -> str:
-    if value is None or not math.isfinite(value):
+    if not is_known(value):
         return NOTHING
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _interval(bounds: Sequence[float | None] | None, *, signed: bool = False) -> str:
-    if not bounds or any(b is None or not math.isfinite(b) for b in bounds):
+    if not bounds or not all(map(is_known, bounds)):
         return NOTHING
     return " to ".join(number(bound, signed=signed) for bound in bounds)
 
