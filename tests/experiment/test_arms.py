@@ -4,8 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
+from dao import DAOLoss
 from dao.errors import UserError
+from dao.learner.experiment import arms
 from dao.learner.experiment.arms import ARMS, KNOWN, known_arms
 from dao.learner.experiment.findings.contrasts import contrasts
 from dao.learner.experiment.findings.effects import findings
@@ -13,6 +17,10 @@ from dao.learner.experiment.findings.relative import changes
 from dao.learner.experiment.report.report import write_report
 from dao.learner.experiment.report.terminal import print_report
 from dao.learner.settings.config import load_config
+from dao.learner.weighting.weighting import make_weighting
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+CPU = torch.device("cpu")
 
 RIGHT = {"base": (24, 30, 27), "dendrites": (26, 31, 30), "dao": (25, 31, 26)}
 ERROR = {"base": (0.30, 0.20, 0.26), "reg": (0.32, 0.22, 0.25), "dao-paper": (0.27, 0.19, 0.24)}
@@ -145,3 +153,17 @@ def test_an_arm_with_all_tasks_is_none_of_a_single_task(tmp_path, make_arm, make
         UserError, match=r"`tasks` should be reg in the arm reg\. Found cls, reg in"
     ):
         findings(tmp_path, ("base", "reg"))
+
+
+def test_the_settings_of_the_paper_are_one_thing():
+    """In the experiment's arm, in configs/dao-bare.yaml and in `DAOLoss.paper`."""
+    asked = load_config(None, flags={"weighting": "dao", **arms.PAPER})
+    assert load_config(CONFIGS / "dao-bare.yaml") == asked
+    layer = nn.Linear(2, 1)
+    tasks, parameters = ["a", "b"], list(layer.parameters())
+    by_setting = make_weighting(asked, tasks, lambda: parameters, lambda: parameters, CPU)
+    paper = DAOLoss.paper(tasks, parameters)
+    for name in ("source", "rep_norm", "alpha", "ema", "max_ratio", "total", "refresh_every",
+                 "absent"):  # fmt: skip
+        assert getattr(by_setting.loss, name) == getattr(paper, name), name
+    assert asked.dao != load_config(None).dao

@@ -52,7 +52,7 @@ Groups = Mapping[str, Mapping[str, Any]]
 
 
 class _Split(NamedTuple):
-    """What metrics.json says of one split."""
+    """The part of metrics.json that is about one split."""
 
     name: str
     model: str
@@ -72,7 +72,7 @@ def results_tables(metrics: Mapping[str, Any], split: str) -> list[Table]:
     this = "this model" + (
         ", no dendrites kept" if dendrites and not dendrites["dendrites_kept"] else ""
     )
-    # Many tasks make a long name, which here would take the room of the figures.
+    # Many tasks make a long name, which would leave little room for the figures.
     few = len(metrics["splits"][split]) <= TOGETHER
     part = _Split(
         split,
@@ -171,7 +171,7 @@ def _by_task(part: _Split, kind: str, headline: Headline, metrics: Mapping[str, 
         best = [part.reachable.get(name, {}).get(main) for name in names]
         columns.append((f"best {main}", aligned(best)))
     title = f"{part.name}: {len(names)} tasks of the kind {kind}; {part.model}"
-    # Headings of two lines leave the room for names, of which none may lose its end.
+    # Headings of two lines leave room for the tasks' names, which are never shortened.
     table = _table(title, [heading.replace(" ", "\n") for heading, _ in columns])
     table.columns[0].overflow = "fold"
     for place, name in enumerate(names):
@@ -212,7 +212,7 @@ def slices_tables(metrics: Mapping[str, Any], split: str) -> list[Table]:
 
 
 def left_out_slices(metrics: Mapping[str, Any], split: str) -> list[str]:
-    """Where breakdowns are that `slices_tables` does not show."""
+    """A line that says where to find the breakdowns that `slices_tables` leaves out."""
     slices, tasks = list(metrics.get("slices", {}).get(split) or ()), len(headlines(metrics))
     left_out = slices if tasks > SLICED else slices[COLUMNS:] if tasks > TOGETHER else []
     if not left_out:

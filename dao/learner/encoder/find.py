@@ -22,7 +22,7 @@ EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d
 
 @dataclass(frozen=True)
 class Location:
-    """Where an encoder's files are: `path` is what transformers loads, `origin` says from where."""
+    """An encoder's files: transformers loads `path`, and `origin` tells a reader its source."""
 
     name: str
     path: str
@@ -60,13 +60,13 @@ def locate(name: str) -> Location:
 
 
 def hub_id(name: str) -> str:
-    """The name by which other libraries load an encoder, of the embedded one its id on the hub."""
+    """The name by which other libraries load an encoder; the embedded one has its id on the hub."""
     return EMBEDDED_HUB_ID if name == EMBEDDED and not Path(name).is_dir() else name
 
 
 @cache
 def _digest(weights: Path) -> str:
-    # A run looks for its encoder several times: before there is a folder, and to build it.
+    # A run locates its encoder several times, and hashing the weights takes a moment each time.
     return hashlib.sha256(weights.read_bytes()).hexdigest()
 
 

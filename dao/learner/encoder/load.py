@@ -50,13 +50,13 @@ def precision(choice: str, device: torch.device) -> torch.dtype:
 def cpu_bf16() -> str | None:
     """The unit with which this processor multiplies bf16, or `None`: emulated, it is slower."""
     units = {"AMX-BF16": "_is_amx_tile_supported", "AVX512-BF16": "_is_avx512_bf16_supported"}
-    # Not public, and not in every torch.
+    # These functions are private, and some versions of torch lack them.
     has = (unit for unit, test in units.items() if getattr(torch.cpu, test, lambda: False)())
     return next(has, None)
 
 
 def load_config_of(location: Location) -> PreTrainedConfig:
-    """What the encoder's own configuration file says."""
+    """The configuration in the encoder's own files."""
     config: PreTrainedConfig = _from_pretrained(AutoConfig, location)
     return config
 
@@ -68,11 +68,12 @@ def load_tokenizer(location: Location) -> PreTrainedTokenizerBase:
 
 
 def load_base(cfg: Encoder, location: Location, device: torch.device) -> PreTrainedModel:
-    """The encoder without any head of its own; frozen and without dropout, unless all of it trains.
+    """The encoder without its own head; frozen and without dropout, unless `tune` is `full`.
 
-    Quantised, it is on `device`, its layer norms and embeddings in the compute type; otherwise it
-    is in fp32 on the CPU, for `cast_frozen` to convert once the adapters are on. The vocabulary is
-    never resized: Phi's embedding has spare rows, and shrinking it would drop trained ones.
+    A quantised encoder is on `device`, with layer norms and embeddings in the compute type. Any
+    other is in fp32 on the CPU; `cast_frozen` converts it once the adapters are attached. The
+    vocabulary keeps its size: Phi's embedding has spare rows, and a smaller one would lose trained
+    rows.
     """
     quantised = cfg.quantize != "none"
     dtype = precision(cfg.precision, device) if quantised else torch.float32
@@ -83,17 +84,17 @@ def load_base(cfg: Encoder, location: Location, device: torch.device) -> PreTrai
     base: PreTrainedModel = _from_pretrained(AutoModel, location, **options)
     if base.config.is_encoder_decoder:
         base = base.get_encoder()
-    base.config.use_cache = False  # keys and values are for generating, and only cost memory here
+    base.config.use_cache = False  # a cache of keys and values serves text generation alone
     _keep_gradients_on_cpu(base)
     if cfg.gradient_checkpointing:
-        with warnings.catch_warnings():  # renamed in newer versions, which older ones do not know
+        with warnings.catch_warnings():  # newer versions of transformers have renamed the method
             warnings.simplefilter("ignore", FutureWarning)
             base.gradient_checkpointing_enable({"use_reentrant": False})
     if cfg.tune == "full":
         _freeze_pooler(base)
         return base
     for parameter in base.parameters() if quantised else ():
-        if parameter.is_floating_point():  # a checkpoint quantised before keeps its own type
+        if parameter.is_floating_point():  # a checkpoint in few bits has types of its own
             parameter.data = parameter.data.to(dtype)
     _remove_dropout(base)
     base.requires_grad_(False)
@@ -101,7 +102,7 @@ def load_base(cfg: Encoder, location: Location, device: torch.device) -> PreTrai
 
 
 def _freeze_pooler(base: PreTrainedModel) -> None:
-    # Its output is not used here, so it never gets a gradient.
+    # Nothing here uses the pooler's output, so the pooler would never get a gradient.
     for name, parameter in base.named_parameters():
         if "pooler" in name:
             parameter.requires_grad_(False)
@@ -113,7 +114,7 @@ def _attention(device: torch.device) -> str:
 
 
 def quantization(dtype: torch.dtype, kind: str = "nf4") -> BitsAndBytesConfig:
-    """What transformers needs to know to quantise with bitsandbytes and compute in `dtype`."""
+    """The settings of transformers to quantise with bitsandbytes and compute in `dtype`."""
     if kind == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(

@@ -21,13 +21,13 @@ from dao.learner.settings.encoder_section import Lora
 
 __all__ = ["add_experts", "add_lora", "cast_frozen", "lora_config", "wrap"]
 
-# The attention's projections. For other architectures peft's own list serves, and where it has
-# none, every linear layer.
+# Layers with adapters, by architecture: the projections of the attention. Architectures that are
+# missing here use peft's own list, or every linear layer where peft has no list either.
 LORA_TARGETS = {
     "bert": ("query", "key", "value"),
     "phi": ("q_proj", "k_proj", "v_proj", "dense"),
 }
-LINEAR = (nn.Linear, Conv1D)  # Conv1D: what GPT-2 calls its linear layers
+LINEAR = (nn.Linear, Conv1D)  # Conv1D is the name of GPT-2's linear layers
 
 
 def lora_config(base: PreTrainedModel, cfg: Lora) -> LoraConfig:
@@ -39,7 +39,7 @@ def lora_config(base: PreTrainedModel, cfg: Lora) -> LoraConfig:
     """
     kind = base.config.model_type
     linear = [name for name, module in base.named_modules() if isinstance(module, LINEAR)]
-    # A pooler's output is not used here, so adapters in it would never be trained.
+    # Nothing here uses the pooler's output, so adapters in it would never be trained.
     poolers = [name for name in linear if "pooler" in name]
     names = {name.rpartition(".")[2] for name in linear if name not in poolers}
     targets = cfg.targets or LORA_TARGETS.get(kind) or PEFT_TARGETS.get(kind) or sorted(names)
@@ -90,10 +90,10 @@ def add_experts(base: PreTrainedModel, cfg: Lora, gate: Gate) -> PeftModel:
 
 
 def wrap(base: PreTrainedModel, lora: LoraConfig, name: str = "default") -> PeftModel:
-    """`get_peft_model`, without its warnings.
+    """`get_peft_model` without two warnings.
 
-    It asks transformers for an attribute that the latter has renamed, and says of GPT-2's linear
-    layers what it does about them.
+    peft asks transformers for an attribute that has been renamed, and announces that it handles
+    GPT-2's linear layers.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
@@ -119,7 +119,7 @@ def cast_frozen(encoder: nn.Module, dtype: torch.dtype) -> None:
 
 
 def _last_layers(base: PreTrainedModel, count: int | None) -> dict[str, Any]:
-    """What restricts peft to the last `count` transformer layers."""
+    """The options of peft that restrict the adapters to the last `count` transformer layers."""
     if count is None:
         return {}
     path, layers = layer_list(base)

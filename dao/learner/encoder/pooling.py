@@ -34,14 +34,14 @@ def token_index(mask: Tensor, how: str) -> Tensor:
 
 
 def pooling_of(cfg: Encoder, base: PreTrainedModel) -> str:
-    """Resolve `auto`: the last token of a causal model has seen the whole text, others average."""
+    """The pooling of the settings; `auto` is `last` for a causal model and `mean` for others."""
     if cfg.pooling != "auto":
         return cfg.pooling
     return "last" if attends_causally(base) else "mean"
 
 
 def attends_causally(base: PreTrainedModel) -> bool:
-    """Whether no token sees a later one."""
+    """Whether the model is causal: each token sees only itself and earlier tokens."""
     decoder = bool(getattr(base.config, "is_decoder", False))
     return decoder or any(getattr(m, "is_causal", False) is True for m in base.modules())
 

@@ -1,4 +1,4 @@
-"""An encoder made from scratch, as a folder like any other, where none can be had or is wanted."""
+"""An encoder with random weights and its own tokenizer, where the settings ask for one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a finished run's model takes on the disk."""
+"""The size of a finished run's model on the disk."""
 
 from __future__ import annotations
 

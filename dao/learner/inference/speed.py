@@ -32,7 +32,7 @@ __all__ = ["Timed", "compare_engines", "inputs", "outputs", "single_rows", "take
 BATCH = 64
 ROUNDS = 5
 SINGLE_TEXTS = 200
-# For single texts, and again for the rounds: a slow model is measured on fewer, not for an hour.
+# Time limit for the single texts, and again for the rounds: a slow model gets fewer of them.
 SECONDS = 120.0
 
 Inputs = list[tuple[tuple[int, ...], Tensor, Tensor]]  # rows, ids, mask
@@ -211,7 +211,7 @@ def outputs(row: Timed) -> dict[str, Tensor]:
 
 
 def take_turns(rows: Sequence[Timed], tell: Callable[[str], None]) -> None:
-    """Fill in the times, each text and each pass by all engines in turn."""
+    """Fill in the times: all engines take each single text, then each round, in turn."""
     for row in rows:
         _run(row.engine, row.singles[:3])
     tell("single texts")

@@ -66,7 +66,7 @@ def sweep_run(
     parts = {s: _marked(outputs, task, table, s) for s in SPLITS}
     found: dict[str, Any] = {"task": task.name, "positive": task.positive}
     found |= sweep(parts["validation"], parts["test"], task.name)
-    # The plain model has the same advantage; log-probabilities are outputs like any other.
+    # The plain model chooses its threshold in the same way, so that the comparison is fair.
     plain = {s: _marked(lambda texts: task.linear(learnt, texts), task, table, s) for s in SPLITS}
     found["plain"] = {"name": PLAIN, **sweep(plain["validation"], plain["test"], task.name)}
     write_atomically(folder / FILES[0], json.dumps(found, indent=2, ensure_ascii=False) + "\n")

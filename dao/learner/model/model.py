@@ -69,7 +69,7 @@ class MultiTaskModel(nn.Module):
 
     @property
     def adapted(self) -> bool:
-        """Whether LoRA is what trains of the encoder."""
+        """Whether LoRA adapters, and not the encoder's own weights, are trained."""
         return isinstance(self.encoder, PeftModel)
 
     @property
@@ -80,7 +80,7 @@ class MultiTaskModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the heads, and so the outputs, are."""
+        """The device of the heads and of the outputs."""
         return next(self.heads.parameters()).device
 
     def forward(
@@ -125,7 +125,7 @@ class MultiTaskModel(nn.Module):
         return pool(hidden, attention_mask, self.pooling)
 
     def _narrowed(self, mask: Tensor, segments: Segments | None) -> AbstractContextManager[None]:
-        """Where one token per row is read, the last layer need not give the others."""
+        """Where training reads one token per row, the last layer runs at that token alone."""
         if not self.training or segments is not None or not self.at_pooled:
             return nullcontext()
         return at_tokens(self.base, self.at_pooled, token_index(mask, self.pooling))
@@ -137,7 +137,7 @@ class MultiTaskModel(nn.Module):
         segments: Segments | None = None,
         prefix: Tensor | None = None,
     ) -> Callable[[], Tensor]:
-        """What runs the encoder on a batch: the last hidden states, in its compute type."""
+        """A function that runs the encoder on a batch and returns its last hidden states."""
         options = {"attention_mask": attention_mask}
         if segments is not None:
             options = self._separated(segments)
@@ -145,8 +145,8 @@ class MultiTaskModel(nn.Module):
             options["position_ids"] = (attention_mask.cumsum(1) - 1).clamp(min=0)
         if self.separator is not None:
             options["token_type_ids"] = token_types(input_ids, self.separator, segments)
-        # peft's quantised layers have no fold, and would cast what they see to LoRA's fp32; weights
-        # that train stay in fp32.
+        # Without autocast, peft's quantised layers would compute in the fp32 of LoRA's weights, and
+        # a whole encoder that trains in the fp32 of its own.
         low = (self.quantised or not self.adapted) and self.compute != torch.float32
 
         def states() -> Tensor:
@@ -158,9 +158,9 @@ class MultiTaskModel(nn.Module):
         return states
 
     def embed(self, input_ids: Tensor) -> Tensor:
-        """Token ids (batch, length) to what the encoder's first layer gets, (batch, length, width).
+        """Token ids (batch, length) to their embeddings, (batch, length, width).
 
-        Of positions and of token types nothing is in it.
+        Embeddings of positions and of token types are not added.
         """
         found: Tensor = self.base.get_input_embeddings()(input_ids)
         return found
@@ -172,7 +172,7 @@ class MultiTaskModel(nn.Module):
         return self.experts.look(lambda: self.embed(input_ids), states, attention_mask)
 
     def _separated(self, segments: Segments) -> dict[str, Tensor]:
-        """What makes the encoder treat the rows of packed lines as if each were alone."""
+        """Mask and position ids with which the rows of packed lines do not see each other."""
         # transformers hands a mask of four dimensions on as it is; eager attention adds it.
         additive = self.compute if self.attention == "eager" else None
         mask = separating_mask(segments.ids, causal=self.causal, additive=additive)
@@ -195,7 +195,7 @@ class MultiTaskModel(nn.Module):
         return "bf16" if self.compute == torch.bfloat16 else "fp32"
 
     def count(self) -> dict[str, int]:
-        """Parameters, `total` and `trainable`; quantised ones count as what they stand for."""
+        """Numbers of parameters, `total` and `trainable`; packed ones count before quantisation."""
         if self.adapted:
             trainable, total = self.encoder.get_nb_trainable_parameters()
         else:
@@ -234,8 +234,8 @@ def build(
 ) -> tuple[MultiTaskModel, PreTrainedTokenizerBase, int]:
     """A fresh model, its tokenizer and the token limit; equal seeds give equal weights.
 
-    With `experts` it has an adapter for each of their names, and a router. For `pairs` of texts it
-    has token types, if its encoder has.
+    With `experts`, the model has an adapter for each of their names, and a router. For `pairs` of
+    texts it sets token types, where the encoder has them.
     """
     location = locate(cfg.name)
     tokenizer = load_tokenizer(location)

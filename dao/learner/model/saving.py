@@ -1,4 +1,4 @@
-"""The files of a model: what was trained of the encoder, the heads, the tokenizer."""
+"""The files of a model: the trained part of the encoder, the heads and the tokenizer."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ PROBES = 32  # tokens that the router of a loaded model has to see as different
 def save_weights(
     model: MultiTaskModel, tokenizer: PreTrainedTokenizerBase, name: str, folder: Path
 ) -> None:
-    """Write the heads, the tokenizer, and what was trained of the encoder into `folder`.
+    """Write the heads, the tokenizer, and the trained part of the encoder into `folder`.
 
-    That is `adapter/`, a plain peft adapter, or `encoder/`, a whole Hugging Face model, or what
-    `save_experts` writes.
+    The trained part is `adapter/`, a plain peft adapter, or `encoder/`, a whole Hugging Face model,
+    or the files of `save_experts`.
     """
     if model.experts is not None:
         save_experts(model.encoder, model.experts, name, folder)
@@ -60,8 +60,8 @@ def load_weights(model: MultiTaskModel, folder: Path) -> None:
     """Read what `save_weights` wrote; every tensor must be there and fit.
 
     Raises:
-        UserError: a file or tensor is missing, superfluous, of another shape or not finite; or a
-            router of experts sees nothing of the text.
+        UserError: a file or tensor is missing, superfluous, of another shape or not finite; or the
+            input of the router is the same for all texts.
     """
     if model.experts is not None:
         load_experts(model.encoder, model.experts, folder)
@@ -89,7 +89,7 @@ def _check_router_input(model: MultiTaskModel, experts: Experts) -> None:
 
 
 def _untied(state: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without further names of a tensor that is saved under another one."""
+    """The tensors of `state`, each under one name: of tied weights, the name that was saved."""
     known = {state[name].data_ptr() for name in saved if name in state}
     return {n: t for n, t in state.items() if n in saved or t.data_ptr() not in known}
 

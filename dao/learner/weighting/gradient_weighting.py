@@ -239,7 +239,8 @@ class Aggregated(Weighting):
 
     def __init__(self, spec: Spec, tasks: int, shared: Parameters, trainable: Parameters) -> None:
         super().__init__()
-        # Not registered as a part: torchjd's buffers come and go, and a state could not be loaded.
+        # In a tuple, so that it is no submodule: torchjd adds and removes buffers while it works,
+        # and a saved state would not fit.
         self._aggregator = (_aggregator(spec, tasks),)
         self._parts = _Parts(shared, trainable)
         self._weights: Tensor | None = None
@@ -301,7 +302,7 @@ def _aggregator(spec: Spec, tasks: int) -> nn.Module:
         options.setdefault("n_tasks", tasks)
     try:
         with torch.random.fork_rng([]):
-            kind(**options)(torch.eye(tasks, 2 * tasks))  # some refuse so few rows only when called
+            kind(**options)(torch.eye(tasks, 2 * tasks))  # some refuse few rows only in a call
         made: nn.Module = kind(**options)
     except (TypeError, ValueError, ImportError, AttributeError, RuntimeError) as error:
         raise UserError(

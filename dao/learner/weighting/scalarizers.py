@@ -103,8 +103,8 @@ METHODS = {
 class Scalarized(Weighting):
     """One of torchjd's scalarizers, or `SelfOptimalUncertainty`, on the vector of losses.
 
-    A scalarizer sees a value of every task; for a task that a batch lacks it is the last one, which
-    sends no gradient anywhere.
+    A scalarizer sees a value of every task. For a task that a batch lacks, it sees the last known
+    value, which has no gradient.
 
     Args:
         spec: names the method.
@@ -163,7 +163,7 @@ class Scalarized(Weighting):
             self.scalarizer.step()
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What torchjd keeps outside of buffers, and the optimizers."""
+        """The values that torchjd keeps outside of buffers, and the optimizers' states."""
         inner = self.scalarizer._optimizer if self.looks_again else None
         optimizers = {"own": self.optimizer, "famo": inner}
         saved = {k: o.state_dict() for k, o in optimizers.items() if o is not None}

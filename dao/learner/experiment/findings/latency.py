@@ -37,7 +37,7 @@ def latencies(runs: Mapping[str, Run]) -> dict[str, float]:
         runs: one per arm, of one seed.
 
     Returns:
-        Nothing where a run's weights are not there any more.
+        An empty mapping where the weights of a run are missing.
     """
     if not runs or not all((run.path / HEADS).is_file() for run in runs.values()):
         return {}
@@ -88,7 +88,7 @@ def _inputs(run: Run, predictor: Predictor) -> list[Input]:
 def _runner(predictor: Predictor) -> Runner:
     def run(given: Input) -> object:
         with torch.no_grad():
-            # Outputs on the CPU are outputs that are there.
+            # The copy to the CPU waits until the device has computed the outputs.
             return [output.cpu() for output in predictor.model(*given).values()]
 
     return run

@@ -32,7 +32,7 @@ class Cell(NamedTuple):
 
 
 def experiment_folder(shared: Config) -> Path:
-    """Where the arms' folders go."""
+    """The folder that holds the folders of the arms."""
     return Path(shared.output or f"results/factorial-{shared.data_name}")
 
 
@@ -123,7 +123,7 @@ def check_not_other(cell: Cell) -> None:
 
 
 def _before_split_tasks(folder: RunFolder) -> bool:
-    """Whether the run is of an earlier revision, whose settings could not tell what splits."""
+    """Whether the run is of an earlier revision, whose settings had no `split_tasks`."""
     text = (folder.path / "config.yaml").read_text(encoding="utf-8")
     return not any(line.startswith(f"{SPLIT}:") for line in text.splitlines())
 
@@ -147,7 +147,7 @@ def _config(shared: Config, arm: str, seed: int) -> Config:
     settings = shared.model_dump(mode="json")
     own = dict(known_arms(list(shared.tasks))[arm])
     names = own.pop("tasks", list(shared.tasks))
-    # A single task has nothing to be balanced with, and no weight of another may be named.
+    # Priors and weights of tasks that this arm does not learn would be refused.
     by_task = {"dao.priors": shared.dao.priors, "train.select_weights": shared.train.select_weights}
     own = {
         **own,

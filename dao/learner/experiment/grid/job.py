@@ -27,7 +27,7 @@ LONGEST_LINE = 500
 
 @dataclass(frozen=True)
 class RunJob:
-    """What a worker has to know; all paths as seen from `place`.
+    """One run for a worker; relative paths start at `place`.
 
     Attributes:
         name: of the run, for people.
@@ -57,7 +57,7 @@ class RunJob:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How it went.
+    """How a run ended.
 
     Attributes:
         name: of the job.
@@ -94,7 +94,7 @@ def run_job(job: RunJob, stop: threading.Event | None = None) -> Outcome:
                     break
             finished = _finished(job)
         return Outcome(job.name, finished, attempts, "" if finished else _reason(job, code))
-    except OSError as error:  # no reason to end the other runs
+    except OSError as error:  # the other runs go on
         return Outcome(job.name, False, attempts, str(error))
 
 

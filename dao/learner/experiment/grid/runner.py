@@ -116,7 +116,7 @@ def run_factorial(
     path, overrides, flags = settings
     shared = load_config(path, overrides, flags)
     check_shared(shared, {*flags, *dict(parse_overrides(overrides))})
-    if shared.undecided:  # once, for all arms
+    if shared.undecided:  # the kinds of the tasks are proposed once, for all arms
         shared = read_data(shared)[0]
     cells = factorial_cells(shared, options.seeds, options.only, options.arms)
     for cell in cells:
@@ -248,7 +248,7 @@ def tidy(cells: Sequence[Cell], folder: Path) -> None:
 def _end(
     folder: Path, failed: Sequence[Outcome], console: Console, arms: Sequence[str] | None
 ) -> None:
-    """Say what failed; write the report on these arms, or on None none."""
+    """Say what failed; write the report on these arms, or no report where `arms` is None."""
     for outcome in failed:
         line = f"{outcome.name} failed: {outcome.reason}"
         console.print(line, highlight=False)
@@ -258,7 +258,7 @@ def _end(
         except UserError as error:
             if not failed:
                 raise
-            # Not in place of what is wrong with the runs.
+            # The failures of the runs matter more, and are raised below.
             console.print(f"no report: {error}", highlight=False)
     if failed:
         logs = ", ".join(str(folder / f"{o.name.replace('/', '/seed=')}.log") for o in failed)

@@ -31,7 +31,7 @@ from dao.learner.storage.record import RunFolder
 __all__ = ["cells", "read_grid", "run_search"]
 
 FILE = "grid.json"
-# Of runs that differ in these, validation scores do not say which is better.
+# Settings that a grid must not vary: validation scores of such runs cannot be compared.
 FIXED = (*PLACES, "tasks", "split_tasks", "seed", "data", "train.select_weights")
 OF_TASKS = ("kind", "column", "select_by", "positive", "cut", "levels", "separator", "empty")
 """Options of a task that change what is scored."""

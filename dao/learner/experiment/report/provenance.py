@@ -23,7 +23,7 @@ def provenance_tables(runs: Runs) -> list[PageTable]:
     keys = sorted({key for config in configs.values() for key in config} - set(FREE))
     shared, differing = [], []
     for key in keys:
-        # Arms without a task have none of its options, which makes no difference of them.
+        # An arm that lacks a task lacks the options of the task: that is no difference in settings.
         of_task = key.startswith("tasks.")
         values = {
             arm: _shown(config.get(key))
@@ -103,7 +103,7 @@ def _shown(value: Any) -> str:  # noqa: ANN401
 
 
 def without_folders(text: str) -> str:
-    """Leave the folders of absolute paths out: they say where, not what.
+    """The text with absolute paths shortened to their file names.
 
     >>> without_folders("rows of /home/someone/data/a.csv, owner/name")
     'rows of a.csv, owner/name'

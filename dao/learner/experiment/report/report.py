@@ -99,7 +99,7 @@ def _subject(design: Sequence[str]) -> str:
 
 
 def _arms_note(design: Sequence[str], tasks: Sequence[str]) -> str:
-    """What the arms are that are not named after what they have."""
+    """Explanations of the arms whose names do not say what they are."""
     told = [text for arm, text in ARM_NOTES.items() if arm in design]
     alone = [label(arm, tasks) for arm in design if arm in tasks]
     told += [f"{listed(alone, MOST)}: one task."] if alone else []
@@ -107,7 +107,7 @@ def _arms_note(design: Sequence[str], tasks: Sequence[str]) -> str:
 
 
 def _relative(findings: Mapping[str, Any]) -> list[Section]:
-    """Percentages, where the arm of the paper is there that gives such."""
+    """A table of relative changes, where the experiment has the arm of the DAO paper."""
     table = tables.relative_table(findings) if "dao-paper" in findings["design"] else None
     return [Section("Relative changes", [table, Text(RELATIVE, quiet=True)])] if table else []
 
@@ -188,7 +188,7 @@ def _improvement(findings: Mapping[str, Any]) -> Section:
 def _training(findings: Mapping[str, Any], runs: Runs, tasks: Sequence[str]) -> Section:
     shown = list(findings["metrics"])
     caption = CURVES
-    if len(tasks) > MOST:  # pictures that nobody would look through
+    if len(tasks) > MOST:  # more pictures than a reader would look through
         caption = f"{CURVES} Of {len(tasks)} tasks the losses of the first {MOST} are shown."
         tasks, shown = tasks[:MOST], tables.primary(findings)
     panels = loss_panels(runs, tasks) + validation_panels(runs, findings, shown)

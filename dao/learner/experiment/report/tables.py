@@ -141,7 +141,7 @@ def beside(findings: Mapping[str, Any]) -> list[str]:
 
 
 def formulas(findings: Mapping[str, Any]) -> str:
-    """What the main effects are made of."""
+    """A sentence that says how the main effects are computed."""
     found = {e["name"]: e.get("formula") for e in findings["effects"] if e["name"] in MAIN}
     return " ".join(f"{name} = {formula}." for name, formula in found.items() if formula)
 
@@ -151,7 +151,7 @@ def _count(n: int, noun: str) -> str:
 
 
 def missing(findings: Mapping[str, Any]) -> list[str]:
-    """Arms, figures and seeds that the findings are without."""
+    """Sentences about the arms, figures and seeds that are missing from the findings."""
     absent = [_name(a, findings) for a in findings.get("design", ARMS) if a not in findings["arms"]]
     lines = [f"Missing arms: {', '.join(absent)}."] if absent else []
     unmeasured = [
