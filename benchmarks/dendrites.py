@@ -37,20 +37,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.encoders import encoder_settings, spec_of
-from benchmarks.report import cell, grid, hardware, spread
+from benchmarks.report import cell, hardware, spread
 from benchmarks.timing import Stopwatch
 from dao.errors import UserError
+from dao.learner.basics.tables import titled
 from dao.learner.console.command import user_errors
 from dao.learner.console.report import markdown
 from dao.learner.dendrites import dendritic
 from dao.learner.dendrites.controls import arm_encoder
 from dao.learner.dendrites.dendrites import Dendrites, target_modules
-from dao.learner.encoder.encoder import load_config_of, locate
+from dao.learner.encoder.find import locate
+from dao.learner.encoder.load import load_config_of
 from dao.learner.inference.backends.merging import merge
 from dao.learner.inference.predictor import pick_device
 from dao.learner.model.model import MultiTaskModel, build
 from dao.learner.settings.config import Config
-from dao.learner.settings.sections import Encoder
+from dao.learner.settings.encoder_section import Encoder
 from dao.learner.storage.files import write_atomically
 
 __all__ = ["SETS", "Options", "Work", "goals", "measure", "paired", "train_step"]
@@ -248,7 +250,9 @@ def goals(figures: Mapping[str, Any]) -> list[str]:
 
 def _table(figures: Figures, names: Sequence[str], counts: Sequence[int]) -> Table:
     title = "times the plain model; medians (quartiles) of the rounds"
-    table = grid(title, "targets", "dendrites", *KINDS.values(), "parameters added")
+    table = titled(
+        title, ["targets", "dendrites", *KINDS.values(), "parameters added"], ("targets",)
+    )
     for name in names:
         for count in counts:
             key = f"{name}_{count}"

@@ -14,15 +14,9 @@ from torch import Tensor
 from transformers import PhiConfig, PhiModel, PreTrainedConfig
 
 from dao.errors import UserError
-from dao.learner.encoder.encoder import (
-    EMBEDDED,
-    load_config_of,
-    load_tokenizer,
-    locate,
-    pack_nf4,
-    quantization,
-)
-from dao.learner.settings import sections as settings
+from dao.learner.encoder.find import EMBEDDED, locate
+from dao.learner.encoder.load import load_config_of, load_tokenizer, pack_nf4, quantization
+from dao.learner.settings.encoder_section import Encoder, Lora
 
 __all__ = ["LORA", "Spec", "encoder_settings", "spec_of", "write_checkpoint"]
 
@@ -98,7 +92,7 @@ def spec_of(name: str) -> Spec:
     )
 
 
-def encoder_settings(spec: Spec, lora: str, precision: str, folder: Path) -> settings.Encoder:
+def encoder_settings(spec: Spec, lora: str, precision: str, folder: Path) -> Encoder:
     """Settings of the learner for an encoder, which is written into `folder` if it has no files.
 
     Args:
@@ -119,8 +113,8 @@ def encoder_settings(spec: Spec, lora: str, precision: str, folder: Path) -> set
     choices = LORA[lora or spec.lora]
     if kind not in choices:
         raise UserError(f"`--encoder` should be a {' or a '.join(choices)}. Found a {kind}.")
-    adapter = settings.Lora(r=spec.rank, alpha=2 * spec.rank, targets=choices[kind])
-    return settings.Encoder.model_validate(
+    adapter = Lora(r=spec.rank, alpha=2 * spec.rank, targets=choices[kind])
+    return Encoder.model_validate(
         {"name": name, "quantize": spec.quantize, "precision": precision, "lora": adapter}
     )
 

@@ -27,8 +27,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.encoders import encoder_settings, spec_of
-from benchmarks.report import cell, grid, hardware, spread
+from benchmarks.report import cell, hardware, spread
 from benchmarks.timing import Stopwatch
+from dao.learner.basics.tables import titled
 from dao.learner.console.command import user_errors
 from dao.learner.console.report import WIDE
 from dao.learner.console.terminal import plain_console
@@ -37,7 +38,7 @@ from dao.learner.inference.predictor import pick_device
 from dao.learner.model.experts import train_only
 from dao.learner.model.model import MultiTaskModel, build
 from dao.learner.settings.config import Config
-from dao.learner.settings.sections import Encoder
+from dao.learner.settings.encoder_section import Encoder
 from dao.learner.storage.files import write_atomically
 
 __all__ = ["LIMIT", "Options", "measure"]
@@ -177,7 +178,7 @@ def main(
             write_atomically(output, json.dumps(figures, indent=2) + "\n")
     console = plain_console(width=WIDE)
     title = "a training step; medians (quartiles) of the rounds"
-    table = grid(title, "", "ms", *(f"x {reference}" for reference in REFERENCES))
+    table = titled(title, ["", "ms", *(f"x {reference}" for reference in REFERENCES)])
     for name, text in ABOUT.items():
         ratios = (cell(figures, f"{name}_vs_{reference}", 2) for reference in REFERENCES)
         table.add_row(f"{name}: {text}", cell(figures, f"{name}_ms", 1), *ratios)

@@ -23,16 +23,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
-import torch
 import typer
 
-from benchmarks.quality import interval
+from benchmarks.quality import cell
 from benchmarks.runs import ended, failure, made, train_all
 from dao.errors import UserError
 from dao.learner.console.command import user_errors
 from dao.learner.console.terminal import plain_console
 from dao.learner.experiment.findings.comparable import check_same_test
 from dao.learner.experiment.findings.runs import read_run
+from dao.learner.experiment.grid.factorial import Cell
 from dao.learner.kinds import Task
 from dao.learner.kinds.base import Labelled
 from dao.learner.kinds.recorded import headlines
@@ -86,17 +86,17 @@ def document(
         counts = ", ".join(f"{group} n={n}" for group, n in groups.items())
         lines += [f"## {task} ({counts})", "", *_head("model", heads)]
         for name, runs in models.items():
-            values = [_cell([_value(f, g, task, m) for f in runs.values()]) for g, m in cells]
+            values = [cell([_value(f, g, task, m) for f in runs.values()]) for g, m in cells]
             lines.append(f"| {name} | {' | '.join(values)} |")
         for name, plain in baselines.items():
             if any(task in row for row in plain.values()):
-                values = [_cell([_value(plain, g, task, m)]) for g, m in cells]
+                values = [cell([_value(plain, g, task, m)]) for g, m in cells]
                 lines.append(f"| *{name}* | {' | '.join(values)} |")
         lines += ["", "Differences at the same seed:", "", *_head("models", heads)]
         for one, other in PAIRS:
             pairs = [[_difference(models, one, other, s, g, task, m) for s in models[one]]
                      for g, m in cells]  # fmt: skip
-            values = [_cell(pair, sign="+") for pair in pairs]
+            values = [cell(pair, sign="+") for pair in pairs]
             lines.append(f"| {one} minus {other} | {' | '.join(values)} |")
         lines.append("")
     return lines
@@ -126,13 +126,6 @@ def _difference(
     pair = (models[name][seed] for name in (one, other))
     first, second = (_value(figures, group, task, metric) for figures in pair)
     return first - second
-
-
-def _cell(values: Sequence[float], sign: str = "") -> str:
-    mean, half = interval([value for value in values if not math.isnan(value)])
-    if math.isnan(mean):
-        return ""
-    return f"{mean:{sign}.4f}" + ("" if math.isnan(half) else f" ± {half:.4f}")
 
 
 def _plain(cfg: Config) -> dict[str, Figures]:
@@ -171,9 +164,9 @@ def _facts(runs: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> list[str]:
     for name in ("accuracy", "usage"):
         shown = [m["routing"]["test"][name] for m in runs.get("experts", {}).values()]
         if shown and name == "accuracy":
-            lines.append(f"- the router is right in {_cell(shown)} of the test rows")
+            lines.append(f"- the router is right in {cell(shown)} of the test rows")
         elif shown:
-            parts = (f"{n} {_cell([u[n] for u in shown])}" for n in shown[0])
+            parts = (f"{n} {cell([u[n] for u in shown])}" for n in shown[0])
             lines.append(f"- mean weight of the experts on the test rows: {', '.join(parts)}")
     return lines
 
@@ -217,13 +210,12 @@ def _main(
             "experts.names=[news,forum], or --config configs/finsa-moe.yaml."
         )
     grid = {
-        (arm, seed): _config(path, shared, arm, seed, runs).with_tasks(first.tasks)
+        (arm, seed): Cell(arm, seed, _config(path, shared, arm, seed, runs).with_tasks(first.tasks))
         for seed in range(seeds)
         for arm in ARMS
     }
-    todo = [cfg for cfg in grid.values() if not ended(cfg)]
-    train_all(todo, jobs, max(1, torch.get_num_threads() // jobs), console)
-    found, lost = _found(grid)
+    train_all([run for run in grid.values() if not ended(run)], runs, jobs, console)
+    found, lost = _found({key: run.cfg for key, run in grid.items()})
     shown = headlines(next(iter(found["experts"].values())))
     lines = [*_caption(first, seeds, overrides), "", *_facts(found), *lost, ""]
     lines += document(_models(found), _plain(first), shown)

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from torch import nn
 
 from dao.learner.dendrites.controls import meta_base
-from dao.learner.encoder.encoder import add_lora, locate
-from dao.learner.settings import sections as settings
+from dao.learner.encoder.find import locate
+from dao.learner.encoder.lora import add_lora
+from dao.learner.settings.encoder_section import Encoder
 
 __all__ = ["step_flops"]
 
 
-def step_flops(cfg: settings.Encoder, lengths: Sequence[int]) -> float:
+def step_flops(cfg: Encoder, lengths: Sequence[int]) -> float:
     r"""Operations of one LoRA step over sentences of these lengths, without padding.
 
     .. math:: 4 P T + 6 A T + 12 L H \sum_i n_i^2

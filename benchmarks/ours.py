@@ -15,11 +15,12 @@ from dao import DAOLoss
 from dao.learner.batches.batching import Batch, collate, epoch_batches
 from dao.learner.dendrites.controls import meta_base
 from dao.learner.dendrites.dendrites import Dendrites, target_modules
-from dao.learner.encoder.encoder import locate
+from dao.learner.encoder.find import locate
 from dao.learner.encoder.layers import layer_list
-from dao.learner.model.model import build, load_weights
+from dao.learner.model.model import build
 from dao.learner.model.prefix import cache_prefix
-from dao.learner.settings import sections as settings
+from dao.learner.model.saving import load_weights
+from dao.learner.settings.encoder_section import Encoder
 from dao.schedule import EVERY
 
 __all__ = ["Ours"]
@@ -128,7 +129,7 @@ class Ours:
         return collate(self.examples, rows, self.work.pad, self.work.device)
 
 
-def _upper_half(encoder: settings.Encoder) -> settings.Encoder:
+def _upper_half(encoder: Encoder) -> Encoder:
     _, layers = layer_list(meta_base(locate(encoder.name)))
     lora = encoder.lora.model_copy(update={"last_layers": len(layers) // 2})
     return encoder.model_copy(update={"lora": lora})

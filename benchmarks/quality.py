@@ -25,20 +25,21 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-import torch
 import typer
 
 from benchmarks.runs import ended, failure, made, train_all
 from dao.errors import UserError
 from dao.learner.console.command import user_errors
 from dao.learner.console.terminal import plain_console
+from dao.learner.experiment.arms import PAPER
 from dao.learner.experiment.findings.comparable import check_same_test
 from dao.learner.experiment.findings.runs import read_run
 from dao.learner.experiment.findings.statistics import t_interval
+from dao.learner.experiment.grid.factorial import Cell
 from dao.learner.settings.config import Config, load_config
 from dao.learner.storage.record import RunFolder
 
-__all__ = ["ARMS", "Arm", "interval", "table"]
+__all__ = ["ARMS", "Arm", "cell", "interval", "table"]
 
 METRICS = {"accuracy": "cls", "macro_f1": "cls", "mse": "reg", "r2": "reg"}
 HEADS = {"accuracy": "accuracy", "macro_f1": "macro F1", "mse": "MSE", "r2": "R²"}
@@ -48,9 +49,6 @@ SETTINGS = {"natural": ["reg.scale=1"], "scaled": ["reg.scale=10"]}
 GRID = {"natural": (0.1, 0.3, 3, 10, 30), "scaled": (0.001, 0.003, 0.01, 0.03, 0.1)}
 PLAIN = ["gls", "uw", "uw_so", "dwa", "rlw", "gradnorm", "famo", "imtl_l", "dbmtl", "dbmtl:0.1"]
 AGGREGATORS = ["UPGrad", "MGDA", "IMTLG", "AlignedMTL", "PCGrad"]
-PAPER = ["dao.total=one", "dao.ema=0", "dao.refresh_every=1", "dao.max_ratio=null"]
-PAPER += ["dao.absent=renormalize"]
-
 
 Runs = Mapping[str, Mapping[int, Mapping[str, Any]]]
 """metrics.json per row of the table and seed."""
@@ -76,7 +74,7 @@ def arms_of(setting: str) -> list[Arm]:
         *(_weighted(f"fixed:1,{weight:g}") for weight in GRID[setting]),
         _weighted("dao"),
         _weighted("dao rep", "dao.source=rep"),
-        _weighted("dao paper", *PAPER),
+        _weighted("dao paper", *(f"{key}={json.dumps(value)}" for key, value in PAPER.items())),
         *map(_weighted, PLAIN),
         *(_weighted(f"torchjd:{name}") for name in AGGREGATORS),
     ]
@@ -103,8 +101,8 @@ def table(found: Runs, seeds: int) -> list[str]:
     lines = [f"| weighting | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     lines += _baselines(found)
     for name, runs in found.items():
-        cells = [_cell([_test(m, metric) for m in runs.values()]) for metric in METRICS]
-        cells += [_cell(_paired(runs, found.get(COMPARED, {}), m), sign="+") for m in PAIRED]
+        cells = [cell([_test(m, metric) for m in runs.values()]) for metric in METRICS]
+        cells += [cell(_paired(runs, found.get(COMPARED, {}), m), sign="+") for m in PAIRED]
         stopped = f" ({len(runs)} of {seeds} runs ended)" if len(runs) < seeds else ""
         lines.append(f"| {name}{stopped} | {' | '.join(cells)} |")
     return lines
@@ -135,7 +133,8 @@ def _paired(
     return [_test(runs[s], metric) - _test(base[s], metric) for s in runs if s in base]
 
 
-def _cell(values: Sequence[float], sign: str = "") -> str:
+def cell(values: Sequence[float], sign: str = "") -> str:
+    """Mean ± half the width of its 95 % t interval; values that are NaN are left out."""
     mean, half = interval([v for v in values if not math.isnan(v)])
     if math.isnan(mean):
         return ""
@@ -193,16 +192,15 @@ def _main(
         raise UserError(f"--setting should be natural, scaled or both. Found {setting!r}.")
     rows = {s: _chosen(ARMS[s], names) for s in chosen}
     grid = {
-        (s, arm.name, seed): _config(s, arm, seed, shared, runs)
+        (s, arm.name, seed): Cell(f"{s}/{arm.name}", seed, _config(s, arm, seed, shared, runs))
         for seed in range(seeds)
         for s in chosen
         for arm in rows[s]
     }
-    todo = [cfg for cfg in grid.values() if not ended(cfg)]
-    train_all(todo, jobs, max(1, torch.get_num_threads() // jobs), console)
+    train_all([run for run in grid.values() if not ended(run)], runs, jobs, console)
     output.mkdir(parents=True, exist_ok=True)
     for s in chosen:
-        part = {key[1:]: cfg for key, cfg in grid.items() if key[0] == s}
+        part = {key[1:]: run.cfg for key, run in grid.items() if key[0] == s}
         done = {key: cfg.folder for key, cfg in part.items() if made(cfg)}
         check_same_test([read_run(path) for path in done.values()])
         found: dict[str, dict[int, Any]] = {arm.name: {} for arm in rows[s]}

@@ -30,8 +30,11 @@ from transformers import (
 
 from benchmarks.timing import Stopwatch
 from benchmarks.work import OUTPUTS, Work, task_losses
-from dao.learner.encoder.encoder import load_base, load_tokenizer, locate, pool, precision
-from dao.learner.model.model import ADAPTER, HEADS, read_tensors
+from dao.learner.encoder.find import locate
+from dao.learner.encoder.load import load_base, load_tokenizer, precision
+from dao.learner.encoder.pooling import pool
+from dao.learner.model.saving import ADAPTER, HEADS
+from dao.learner.storage.files import read_tensors
 
 __all__ = ["TrainerArm"]
 

@@ -11,9 +11,10 @@ from rich.table import Table
 from benchmarks.arms import REFERENCES
 from benchmarks.timing import Burst, quartiles
 from benchmarks.work import Work
-from dao.learner.encoder.encoder import cpu_bf16
+from dao.learner.basics.tables import titled
+from dao.learner.encoder.load import cpu_bf16
 
-__all__ = ["cell", "grid", "hardware", "lines", "speeds", "spread", "tables"]
+__all__ = ["cell", "hardware", "lines", "speeds", "spread", "tables"]
 
 Figures = dict[str, Any]
 
@@ -75,9 +76,8 @@ def lines(figures: Figures) -> list[str]:
 
 def tables(figures: Figures, about: Mapping[str, str]) -> list[Table]:
     """The arms, and where the time of ours goes."""
-    arms = grid("median (quartiles) of the rounds", "", "tokens/s", "x trainer_padded")
-    for column in ("x trainer_best", "x ours", "peak MiB", "loss off by"):
-        arms.add_column(column, justify="right")
+    heads = ["tokens/s", "x trainer_padded", "x trainer_best", "x ours", "peak MiB", "loss off by"]
+    arms = titled("median (quartiles) of the rounds", ["", *heads])
     for name, text in about.items():
         ratios = [cell(figures, f"{_prefix(name)}vs_{r}", 2) for r in REFERENCES]
         peak, loss = figures.get(f"{name}_peak_mib"), figures.get(f"{name}_loss_difference")
@@ -93,20 +93,11 @@ def tables(figures: Figures, about: Mapping[str, str]) -> list[Table]:
 
 
 def _stages(figures: Figures) -> Table:
-    table = grid(f"a step of {figures['stages_of']}", "stage", "ms", "%")
+    table = titled(f"a step of {figures['stages_of']}", ["stage", "ms", "%"], words=("stage",))
     stages = {k: v for k, v in figures.items() if k.startswith("stage_")}
     for key, value in stages.items():
         name = key.removeprefix("stage_").removesuffix("_ms").replace("_", " ")
         table.add_row(name, f"{value:.2f}", f"{100 * value / sum(stages.values()):.1f}")
-    return table
-
-
-def grid(title: str, first: str, *columns: str) -> Table:
-    """A table without rows; numbers to the right."""
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column(first)
-    for column in columns:
-        table.add_column(column, justify="right")
     return table
 
 

@@ -1,42 +1,24 @@
-"""Runs of a benchmark: each in a process, made once, its output in a log beside it."""
+"""Runs of a benchmark: made by the runner of `--factorial`, each once, its output in a log."""
 
 from __future__ import annotations
 
-import contextlib
-import traceback
+import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from contextlib import closing
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
-from dao.errors import UserError
+from dao.learner.experiment.arms import PLACES
+from dao.learner.experiment.findings.runs import flat
+from dao.learner.experiment.grid.factorial import Cell, check_not_other
+from dao.learner.experiment.grid.runner import Options, outcomes, tidy
 from dao.learner.settings.config import Config
 from dao.learner.storage.record import RunFolder
 
-__all__ = ["ended", "failure", "made", "train_all", "train_quietly"]
+__all__ = ["ended", "failure", "made", "train_all"]
 
-
-def train_quietly(cfg: Config, threads: int) -> None:
-    """Train in this process, its output in a log; if it stops, the reason in a file beside it."""
-    import train
-
-    torch.set_num_threads(threads)
-    folder = Path(cfg.output)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    failure(cfg).unlink(missing_ok=True)
-    with (
-        folder.with_suffix(".log").open("w") as stream,
-        contextlib.redirect_stdout(stream),
-        contextlib.redirect_stderr(stream),
-    ):
-        try:
-            train.run(cfg, overwrite=True)
-        except Exception as error:  # one run must not take the others with it
-            traceback.print_exc(file=stream)
-            failure(cfg).write_text(f"{error}\n", encoding="utf-8")
+TRAIN = Path(__file__).parents[1] / "train.py"
 
 
 def failure(cfg: Config) -> Path:
@@ -44,44 +26,47 @@ def failure(cfg: Config) -> Path:
     return Path(cfg.output).with_suffix(".failed")
 
 
-def ended(cfg: Config) -> bool:
-    """Whether the run was made, or stopped by itself after these settings were written.
+def ended(cell: Cell) -> bool:
+    """Whether the run was made, or stopped by itself while it trained with these settings.
 
     Raises:
-        UserError: the folder holds a finished run of other settings.
+        UserError: the folder holds a run of other settings, finished or to be continued.
     """
-    if not made(cfg):
-        # One that failed before it wrote its settings costs nothing to try again.
-        written = (cfg.folder / "config.yaml").is_file()
-        return failure(cfg).exists() and written and _same_settings(cfg)
-    if not _same_settings(cfg):
-        raise UserError(
-            f"{cfg.output} should hold a run of the settings asked for. Found others in its "
-            f"config.yaml. Give another --runs, or remove it."
-        )
-    return True
+    check_not_other(cell)
+    if made(cell.cfg):
+        return True
+    # One that failed before its first step costs nothing to try again.
+    began = (cell.cfg.folder / "history.jsonl").is_file()
+    return failure(cell.cfg).exists() and began and _same_settings(cell.cfg)
 
 
 def _same_settings(cfg: Config) -> bool:
-    """Whether the folder's settings are these, but for where files go."""
-    # What `data.rules` changes shows in the data's fingerprint.
-    ignored = {**dict.fromkeys(("output", "cache", "device"), True), "data": {"rules"}}
-    found = RunFolder(cfg.folder).config()
-    return found.model_dump(exclude=ignored) == cfg.model_dump(exclude=ignored)
+    found, asked = (flat(c.model_dump(mode="json")) for c in (RunFolder(cfg.folder).config(), cfg))
+    return all(found.get(key) == asked.get(key) for key in {*found, *asked} - {*PLACES})
 
 
-def train_all(todo: Sequence[Config], jobs: int, threads: int, console: Console) -> None:
-    """Make the runs, `jobs` at a time, and tell of each one's end."""
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        started = {pool.submit(train_quietly, cfg, threads): cfg for cfg in todo}
-        for done, future in enumerate(as_completed(started), 1):
-            future.result()
-            cfg = started[future]
-            reason = failure(cfg).read_text().strip() if failure(cfg).exists() else ""
-            line = f"{done}/{len(todo)} {cfg.output} {reason}"
+def train_all(todo: Sequence[Cell], folder: Path, jobs: int, console: Console) -> None:
+    """Make the runs, `jobs` at a time, and tell of each one's end.
+
+    Args:
+        todo: the runs.
+        folder: of all runs of the benchmark.
+        jobs: runs at a time.
+        console: takes a line per run.
+    """
+    by_name = {cell.name: cell.cfg for cell in todo}
+    command = (sys.executable, str(TRAIN))
+    with closing(outcomes(todo, folder, Options(jobs=jobs), command)) as ending:
+        for done, outcome in enumerate(ending, 1):
+            cfg = by_name[outcome.name]
+            failure(cfg).unlink(missing_ok=True)
+            if not outcome.finished:
+                failure(cfg).write_text(f"{outcome.reason}\n", encoding="utf-8")
+            line = f"{done}/{len(todo)} {cfg.output} {outcome.reason}"
             console.print(line, highlight=False)
+    tidy(todo, folder)
 
 
 def made(cfg: Config) -> bool:
     """Whether a run came to its end."""
-    return (Path(cfg.output) / "metrics.json").exists()
+    return RunFolder(cfg.folder).finished

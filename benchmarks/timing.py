@@ -17,6 +17,8 @@ from typing import Protocol
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from dao.learner.basics.turns import in_turns
+
 __all__ = [
     "Arm",
     "Burst",
@@ -86,11 +88,20 @@ def interleave(arms: Mapping[str, Arm], rounds: int, seed: int) -> dict[str, lis
     orders = {name: arm.order() for name, arm in arms.items()}
     bursts: dict[str, list[Burst]] = {name: [] for name in arms}
     generator = random.Random(seed)
-    for number in range(rounds):
-        for name in generator.sample(list(arms), len(arms)):
+
+    def runner(name: str) -> Callable[[int], float]:
+        def run(number: int) -> float:
             batches = orders[name][number::rounds]
-            seconds = arms[name].run([batches[-1], *batches])
-            bursts[name].append(Burst(tuple(batches), seconds))
+            return arms[name].run([batches[-1], *batches])
+
+        return run
+
+    def order(_: int, names: Sequence[str]) -> list[str]:
+        return generator.sample(names, len(names))
+
+    turns = in_turns({name: runner(name) for name in arms}, range(rounds), order)
+    for number, name, seconds in turns:
+        bursts[name].append(Burst(tuple(orders[name][number::rounds]), seconds))
     return bursts
 
 

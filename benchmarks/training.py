@@ -41,7 +41,7 @@ from dao.errors import UserError
 from dao.learner.console.command import user_errors
 from dao.learner.console.report import WIDE, markdown
 from dao.learner.console.terminal import plain_console
-from dao.learner.encoder.encoder import precision
+from dao.learner.encoder.load import precision
 from dao.learner.inference.predictor import pick_device
 
 __all__ = ["measure"]

@@ -31,7 +31,7 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,11 +40,13 @@ import torch
 import typer
 from rich.table import Table
 
-from benchmarks.report import cell, grid, hardware, spread
+from benchmarks.report import cell, hardware, spread
 from benchmarks.rules import RULES, Rule
 from benchmarks.timing import peak_bytes, quartiles
 from benchmarks.weighting_model import Arm, Model, Options
 from dao.errors import UserError
+from dao.learner.basics.tables import titled
+from dao.learner.basics.turns import in_turns
 from dao.learner.console.command import user_errors
 from dao.learner.console.report import markdown
 from dao.learner.inference.predictor import pick_device
@@ -83,20 +85,48 @@ def measure(options: Options, names: Sequence[str], *, lora: bool) -> Figures:
 def time_turns(arms: Mapping[str, Arm], options: Options) -> dict[str, list[list[float]]]:
     """Seconds of each arm's steps, by round; every step has the mean of its turn."""
     generator = random.Random(options.seed)
-    found: dict[str, list[list[float]]] = {name: [] for name in arms}
-    for begin in range(0, options.rounds * options.steps, options.steps):
-        print(f"round {begin // options.steps + 1} of {options.rounds}", file=sys.stderr)
-        for rounds in found.values():
-            rounds.append([])
-        for first in range(begin, begin + options.steps, TURN):
-            turn = range(first, min(first + TURN, begin + options.steps))
-            taking = [n for n in arms if first == begin or n == REFERENCE or RULES[n].varies]
-            for name in generator.sample(taking, len(taking)):
-                whole = name == REFERENCE or RULES[name].varies
-                steps = turn if whole else turn[: max(1, 2 * TURN // options.tasks)]
-                seconds = arms[name].run(steps)
-                found[name][-1] += [seconds / len(steps)] * len(steps)
+    per_round = len(range(0, options.steps, TURN))
+
+    def taking(number: int, names: Sequence[str]) -> list[str]:
+        first = number % per_round == 0
+        chosen = [name for name in names if first or _whole(name)]
+        return generator.sample(chosen, len(chosen))
+
+    def runner(name: str) -> Callable[[range], float]:
+        return lambda turn: arms[name].run(_steps(name, turn, options.tasks))
+
+    turns = list(_turns(options))
+    found: dict[str, list[list[float]]] = {n: [[] for _ in range(options.rounds)] for n in arms}
+    told = _told(turns, per_round, options.rounds)
+    for number, name, seconds in in_turns({n: runner(n) for n in arms}, told, taking):
+        count = len(_steps(name, turns[number], options.tasks))
+        found[name][number // per_round] += [seconds / count] * count
     return found
+
+
+def _turns(options: Options) -> Iterator[range]:
+    """The steps of every turn."""
+    for begin in range(0, options.rounds * options.steps, options.steps):
+        end = begin + options.steps
+        yield from (range(first, min(first + TURN, end)) for first in range(begin, end, TURN))
+
+
+def _told(turns: Sequence[range], per_round: int, rounds: int) -> Iterator[range]:
+    """The same, and a line on stderr as each round begins."""
+    for number, turn in enumerate(turns):
+        if number % per_round == 0:
+            print(f"round {number // per_round + 1} of {rounds}", file=sys.stderr)
+        yield turn
+
+
+def _whole(name: str) -> bool:
+    """Whether an arm takes every turn, with all of its steps."""
+    return name == REFERENCE or RULES[name].varies
+
+
+def _steps(name: str, turn: range, tasks: int) -> range:
+    """The steps of a turn that an arm takes: fewer where all cost the same, and much."""
+    return turn if _whole(name) else turn[: max(1, 2 * TURN // tasks)]
 
 
 def compare(
@@ -168,7 +198,7 @@ def _left_out(name: str, error: Exception) -> str:
 
 def _table(title: str, figures: Figures, names: Sequence[str], prefix: str) -> Table:
     columns = ("ms per step", "x equal", "x equal, steady", "peak MiB", "x equal's peak")
-    table = grid(title, "arm", *columns)
+    table = titled(title, ["arm", *columns], words=("arm",))
     for name in names:
         key = prefix + name
         steady = figures.get(f"{key}_steady")
@@ -242,11 +272,7 @@ def main(
             "hardware": hardware(place),
             "torch": torch.__version__,
         }
-        print(
-            f"{layers} layers of width {width}, a head for each of {tasks} tasks, batch "
-            f"{batch_size} x {length} tokens; {rounds} rounds of {steps} steps; "
-            f"{figures['hardware']}; torch {figures['torch']}\n"
-        )
+        print(f"{_about(options, tasks)}; {figures['hardware']}; torch {figures['torch']}\n")
         for note in notes:
             print(f"{note}\n")
         for count in counts:
@@ -254,6 +280,15 @@ def main(
             figures |= _settings(replace(options, tasks=count), names, lora, prefix)
         if output is not None:
             output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def _about(options: Options, tasks: str) -> str:
+    """The work in a line."""
+    return (
+        f"{options.layers} layers of width {options.width}, a head for each of {tasks} tasks, "
+        f"batch {options.batch_size} x {options.length} tokens; {options.rounds} rounds of "
+        f"{options.steps} steps"
+    )
 
 
 def _settings(options: Options, names: Sequence[str], lora: bool | None, before: str) -> Figures:

@@ -16,10 +16,14 @@ from benchmarks.encoders import encoder_settings, spec_of
 from dao.learner.batches.batching import Examples
 from dao.learner.batches.tokens import pad_id
 from dao.learner.dendrites.controls import meta_base
-from dao.learner.encoder.encoder import add_lora, load_tokenizer, locate, pooling_of
+from dao.learner.encoder.find import locate
 from dao.learner.encoder.limits import token_limit
-from dao.learner.model.model import MultiTaskModel, save_weights
-from dao.learner.settings import sections as settings
+from dao.learner.encoder.load import load_tokenizer
+from dao.learner.encoder.lora import add_lora
+from dao.learner.encoder.pooling import pooling_of
+from dao.learner.model.model import MultiTaskModel
+from dao.learner.model.saving import save_weights
+from dao.learner.settings.encoder_section import Encoder
 
 __all__ = ["OUTPUTS", "Options", "Work", "prepare", "task_losses"]
 
@@ -56,7 +60,7 @@ class Work:
     """
 
     options: Options
-    encoder: settings.Encoder
+    encoder: Encoder
     examples: Examples
     start: Path
     limit: int

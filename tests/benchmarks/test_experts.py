@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+import train
 from benchmarks import expert_steps
 from benchmarks.experts import _plain, app, document, figures_of
-from benchmarks.runs import train_quietly
 from dao.learner.settings.config import load_config
 
 HEADLINE = {"cls": [["accuracy", "↑"]]}
@@ -74,8 +74,8 @@ def test_the_command_runs_and_goes_on_where_it_stopped(
     tiny_csv: Path, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def here(todo, *_):  # without a process for it, which takes longer than the runs
-        for cfg in todo:
-            train_quietly(cfg, 1)
+        for cell in todo:
+            train.run(cell.cfg, overwrite=True)
 
     monkeypatch.setattr("benchmarks.experts.train_all", here)
     rows = pd.read_csv(tiny_csv)
@@ -103,7 +103,7 @@ def test_the_command_runs_and_goes_on_where_it_stopped(
     assert {p for p in written if again[p] != written[p]} == {lost}
     other = CliRunner().invoke(app, [*asked, "train.lr=0.01"])
     assert other.exit_code == 1
-    assert "Found others in its config.yaml" in " ".join(other.output.split())
+    assert "Found a finished run with `train.lr`" in " ".join(other.output.split())
 
 
 def test_plain_models_are_of_tasks_of_any_kind_and_learn_from_all_rows(

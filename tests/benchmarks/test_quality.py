@@ -3,6 +3,7 @@ import math
 import pytest
 from typer.testing import CliRunner
 
+import train
 from benchmarks.quality import (
     ARMS,
     app,
@@ -10,7 +11,9 @@ from benchmarks.quality import (
     interval,
     table,
 )
-from benchmarks.runs import ended, train_quietly
+from benchmarks.runs import ended, train_all
+from dao.learner.console.terminal import plain_console
+from dao.learner.experiment.grid.factorial import Cell
 from dao.learner.settings.config import load_config
 
 
@@ -87,7 +90,12 @@ def test_an_unknown_row_is_one_line(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_command_runs_and_goes_on_where_it_stopped(tmp_path):
+def test_the_command_runs_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    def here(todo, *_):  # without a process for each, which takes longer than the runs
+        for cell in todo:
+            train.run(cell.cfg, overwrite=True)
+
+    monkeypatch.setattr("benchmarks.quality.train_all", here)
     tiny = ["train.epochs=1", "data.synthetic.rows=200", "encoder.lora.last_layers=1"]
     tiny += ["encoder.max_length=16", f"cache={tmp_path / 'cache'}", "--seeds", "2"]
     tiny += ["--arms", "reg alone;equal;dao", "--setting", "scaled"]
@@ -109,7 +117,7 @@ def test_the_command_runs_and_goes_on_where_it_stopped(tmp_path):
     assert (tmp_path / "out" / "scaled.md").read_text() == text
     other = CliRunner().invoke(app, [*tiny, "train.lr=0.01"])
     assert other.exit_code == 1
-    assert "Found others in its config.yaml" in " ".join(other.output.split())
+    assert "Found a finished run with `train.lr`" in " ".join(other.output.split())
     predictions = lost.parent / "predictions.csv"
     rows = predictions.read_text().splitlines(keepends=True)
     predictions.write_text("".join(rows[:-1]))
@@ -118,13 +126,19 @@ def test_the_command_runs_and_goes_on_where_it_stopped(tmp_path):
     assert "The test rows of cls should be the same" in " ".join(fewer.output.split())
 
 
+@pytest.mark.slow
 def test_a_run_that_stops_leaves_its_reason_and_the_others_go_on(tmp_path):
-    cfg = load_config(None, [f"output={tmp_path / 'run'}", "data.sources=[nowhere.csv]"])
-    train_quietly(cfg, 1)
-    assert "nowhere.csv" in (tmp_path / "run.failed").read_text()
-    assert not ended(cfg)  # it came to nothing, not even to its settings
-    cfg.folder.mkdir()
-    (cfg.folder / "config.yaml").write_text(cfg.to_yaml())
-    assert ended(cfg)
-    other = cfg.model_copy(update={"train": cfg.train.model_copy(update={"lr": 1e-4})})
-    assert not ended(other)
+    def make(name, *own):
+        place = f"output={tmp_path / name / 'seed=0'}"
+        shared = ["train.epochs=1", "data.synthetic.rows=200", "encoder.max_length=16"]
+        return Cell(name, 0, load_config(None, [place, *shared, *own]))
+
+    lost, whole = make("lost", "data.sources=[nowhere.csv]"), make("whole")
+    train_all([lost, whole], tmp_path, 2, plain_console())
+    assert "nowhere.csv" in (tmp_path / "lost" / "seed=0.failed").read_text()
+    assert not ended(lost)  # it came to no step
+    assert ended(whole)
+    (lost.cfg.folder / "history.jsonl").touch()
+    assert ended(lost)
+    other = lost.cfg.model_copy(update={"train": lost.cfg.train.model_copy(update={"lr": 1e-4})})
+    assert not ended(lost._replace(cfg=other))

@@ -19,9 +19,10 @@ from benchmarks.training import app
 from benchmarks.work import Options, Work, prepare
 from dao.errors import UserError
 from dao.learner.batches.batching import Examples, collate
-from dao.learner.encoder.encoder import load_tokenizer, locate
+from dao.learner.encoder.find import locate
+from dao.learner.encoder.load import load_tokenizer
 from dao.learner.model.model import build
-from dao.learner.settings.sections import Encoder
+from dao.learner.settings.encoder_section import Encoder
 
 ROWS = (0, 1, 2, 3)
 

@@ -16,7 +16,8 @@ from dao.learner.batches import tokens
 from dao.learner.batches.batching import collate, epoch_batches
 from dao.learner.batches.token_cache import TokenCache
 from dao.learner.data.reading import progress
-from dao.learner.encoder.encoder import load_tokenizer, locate
+from dao.learner.encoder.find import locate
+from dao.learner.encoder.load import load_tokenizer
 from dao.learner.inference.predictor import Predictor
 from dao.learner.settings.config import load_config
 from train import load_data

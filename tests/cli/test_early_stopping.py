@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from dao.errors import UserError
-from dao.learner.experiment.grid.grid import check_shared
+from dao.learner.experiment.grid.factorial import check_shared
 from dao.learner.settings.config import load_config
 
 PATIENCE = 2

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import train as command
-from dao.learner.experiment.grid.grid import grid
+from dao.learner.experiment.grid.factorial import factorial_cells
 from dao.learner.experiment.grid.runner import conclude
 from dao.learner.settings.config import load_config
 
@@ -22,7 +22,7 @@ def experiment(preset: str, arms: tuple[str, ...], output: Path, *overrides: str
     """What `train.py --factorial --arms` makes of a preset with one seed, in this process."""
     settings = [f"output={output}", "encoder.max_length=32", "train.lr=0.01", *overrides]
     shared = load_config(ROOT / "configs" / preset, settings)
-    for cell in grid(shared, 1, arms=arms):
+    for cell in factorial_cells(shared, 1, arms=arms):
         command.run(cell.cfg)
     conclude(output, arms)
     return output
@@ -90,9 +90,9 @@ def test_the_constrained_variant(tiny_phi: Path, sentences: Path, tmp_path: Path
 def test_without_the_weights_it_says_what_to_download(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_csv: Path, more: tuple[str, ...]
 ):
-    monkeypatch.setattr("dao.learner.encoder.encoder.AutoConfig.from_pretrained", offline)
-    monkeypatch.setattr("dao.learner.encoder.encoder.AutoModel.from_pretrained", offline)
-    monkeypatch.setattr("dao.learner.encoder.encoder.AutoTokenizer.from_pretrained", offline)
+    monkeypatch.setattr("dao.learner.encoder.load.AutoConfig.from_pretrained", offline)
+    monkeypatch.setattr("dao.learner.encoder.load.AutoModel.from_pretrained", offline)
+    monkeypatch.setattr("dao.learner.encoder.load.AutoTokenizer.from_pretrained", offline)
     config = str(ROOT / "configs" / "perforated-phi2.yaml")
     arguments = ["--config", config, "--data", str(tiny_csv), "--output", str(tmp_path / "run")]
     result = CliRunner().invoke(command.app, [*arguments, *more])

@@ -4,8 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
+from dao import DAOLoss
 from dao.errors import UserError
+from dao.learner.experiment import arms
 from dao.learner.experiment.arms import ARMS, KNOWN, known_arms
 from dao.learner.experiment.findings.contrasts import contrasts
 from dao.learner.experiment.findings.effects import findings
@@ -15,6 +19,10 @@ from dao.learner.experiment.report.terminal import print_report
 from dao.learner.kinds.declared import ARMS as RESERVED
 from dao.learner.kinds.declared import NAME, check_names
 from dao.learner.settings.config import load_config
+from dao.learner.weighting.weighting import make_weighting
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+CPU = torch.device("cpu")
 
 RIGHT = {"base": (24, 30, 27), "dendrites": (26, 31, 30), "dao": (25, 31, 26)}
 ERROR = {"base": (0.30, 0.20, 0.26), "reg": (0.32, 0.22, 0.25), "dao-paper": (0.27, 0.19, 0.24)}
@@ -158,3 +166,17 @@ def test_no_task_may_have_the_name_of_an_arm(arm: str):
 def test_the_kinds_know_the_arms():
     """They may not import them: the experiment imports the kinds."""
     assert {arm for arm in KNOWN if NAME.fullmatch(arm)} <= set(RESERVED)
+
+
+def test_the_settings_of_the_paper_are_one_thing():
+    """In the experiment's arm, in configs/dao-bare.yaml and in `DAOLoss.paper`."""
+    asked = load_config(None, flags={"weighting": "dao", **arms.PAPER})
+    assert load_config(CONFIGS / "dao-bare.yaml") == asked
+    layer = nn.Linear(2, 1)
+    tasks, parameters = ["a", "b"], list(layer.parameters())
+    by_setting = make_weighting(asked, tasks, lambda: parameters, lambda: parameters, CPU)
+    paper = DAOLoss.paper(tasks, parameters)
+    for name in ("source", "rep_norm", "alpha", "ema", "max_ratio", "total", "refresh_every",
+                 "absent"):  # fmt: skip
+        assert getattr(by_setting.loss, name) == getattr(paper, name), name
+    assert asked.dao != load_config(None).dao

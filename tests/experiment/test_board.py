@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from dao.learner.experiment.grid.board import Board, duration
-from dao.learner.experiment.grid.grid import grid
+from dao.learner.experiment.grid.factorial import factorial_cells
 from dao.learner.experiment.grid.job import Outcome
 from dao.learner.settings.config import load_config
 
@@ -27,7 +27,7 @@ def board(tmp_path: Path) -> Board:
     shared = load_config(
         None, [f"output={tmp_path}", "train.epochs=4", "train.batch_size=5", "train.accumulate=2"]
     )
-    cells = grid(shared, 1, ["base/0", "dao/0", "sham/0", "reg/0"])
+    cells = factorial_cells(shared, 1, ["base/0", "dao/0", "sham/0", "reg/0"])
     done, running = (tmp_path / arm / "seed=0" for arm in ("base", "dao"))
     done.mkdir(parents=True)
     test = {"cls": {"accuracy": 0.5}, "reg": {"mse": 0.25}}

@@ -15,7 +15,7 @@ from dao.learner.experiment.findings.comparable import check_same_settings
 from dao.learner.experiment.findings.contrasts import measured
 from dao.learner.experiment.findings.effects import findings
 from dao.learner.experiment.findings.runs import experiment, read_arm, read_run, read_runs
-from dao.learner.experiment.grid.grid import check_not_other, grid
+from dao.learner.experiment.grid.factorial import check_not_other, factorial_cells
 from dao.learner.experiment.pictures.training_figures import validation_panels
 from dao.learner.experiment.report.provenance import provenance_tables
 from dao.learner.settings.config import load_config
@@ -132,13 +132,13 @@ def earlier(cell, *, resumable: bool = False) -> dict:
 )
 def test_a_folder_made_before_is_continued(tmp_path: Path, resumable: bool, typed: list[str]):
     shared = load_config(None, [f"output={tmp_path}", *typed])
-    cells = grid(shared, 1, arms=[*chosen(list(shared.tasks)), "dao-paper"])
+    cells = factorial_cells(shared, 1, arms=[*chosen(list(shared.tasks)), "dao-paper"])
     for cell in cells:
         written = earlier(cell, resumable=resumable)
         assert "split_tasks" not in written
         check_not_other(cell)
     balanced = [f"output={tmp_path}", "cls.class_weights=balanced", *typed]
-    other = grid(load_config(None, balanced), 1)
+    other = factorial_cells(load_config(None, balanced), 1)
     for cell in other:
         if cell.arm == "reg":
             check_not_other(cell)  # which has no classes
@@ -148,7 +148,7 @@ def test_a_folder_made_before_is_continued(tmp_path: Path, resumable: bool, type
 
 
 def test_a_task_that_splits_the_data_by_itself_is_no_arm_of_the_experiment(tmp_path: Path):
-    cell = grid(load_config(None, [f"output={tmp_path}"]), 1, ["cls/0"])[0]
+    cell = factorial_cells(load_config(None, [f"output={tmp_path}"]), 1, ["cls/0"])[0]
     cell.cfg.folder.mkdir(parents=True)
     alone = cell.cfg.model_copy(update={"split_tasks": {}})
     (cell.cfg.folder / "config.yaml").write_text(alone.to_yaml())
@@ -161,7 +161,7 @@ def test_a_seed_of_an_earlier_arm_stands_beside_a_new_one(tmp_path: Path, make_a
     for seed in (0, 1):
         make_arm(tmp_path, "base", seed)
         run = make_arm(tmp_path, "cls", seed)
-    cell = grid(load_config(None, ["tasks=[cls,reg]"]), 2, ["cls/1"])[0]
+    cell = factorial_cells(load_config(None, ["tasks=[cls,reg]"]), 2, ["cls/1"])[0]
     (run / "config.yaml").write_text(cell.cfg.to_yaml())
     runs, _ = read_arm(tmp_path / "cls")
     assert [list(run.config.split_tasks) for run in runs] == [[], ["cls", "reg"]]
@@ -204,7 +204,9 @@ def test_one_task_alone_splits_the_data_as_all_do(tmp_path: Path, cut: tuple[str
         ["tasks=cls,reg,tags:multilabel,stars:ordinal", f"data.sources=[{tmp_path / 'rows.csv'}]",
          f"output={tmp_path}", *cut],
     )  # fmt: skip
-    cells = {cell.arm: cell.cfg for cell in grid(shared, 1, arms=["base", *shared.tasks])}
+    cells = {
+        cell.arm: cell.cfg for cell in factorial_cells(shared, 1, arms=["base", *shared.tasks])
+    }
     whole = load_table(cells["base"])
     for name in shared.tasks:
         alone = load_table(cells[name])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dao.learner.experiment.findings import latency
-from dao.learner.experiment.findings.latency import in_turns, latencies
+from dao.learner.experiment.findings.latency import latencies, times_of
 from dao.learner.experiment.findings.runs import read_arm
 
 INPUTS = [(torch.tensor([[i]]), torch.tensor([[1]])) for i in range(5)]
@@ -15,7 +15,7 @@ INPUTS = [(torch.tensor([[i]]), torch.tensor([[1]])) for i in range(5)]
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [0.0]
-    monkeypatch.setattr(latency.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr("dao.learner.basics.turns.time.perf_counter", lambda: now[0])
     return now
 
 
@@ -29,7 +29,7 @@ def test_all_runners_see_every_input_in_turn(clock: list[float]):
 
         return run
 
-    assert in_turns([taking("a", 1.0), taking("b", 2.0)], INPUTS) == [[1.0] * 5, [2.0] * 5]
+    assert times_of([taking("a", 1.0), taking("b", 2.0)], INPUTS) == [[1.0] * 5, [2.0] * 5]
     turns = [(name, i) for i in range(5) for name in ("ba" if i % 2 else "ab")]
     assert order == turns + turns  # the first ones warm up
 

@@ -9,7 +9,7 @@ from dao.learner.experiment.findings.effects import _positives
 from dao.learner.experiment.findings.verdicts import over_seeds
 from dao.learner.experiment.report.first_lines import worse_arms
 from dao.learner.experiment.report.many import arms_parts, effects_parts
-from dao.learner.experiment.report.page import Table, Text, html, markdown
+from dao.learner.experiment.report.page import PageTable, Text, html, markdown
 from dao.learner.experiment.report.report import _sections
 from dao.learner.experiment.report.tables import beside
 from dao.learner.kinds import KINDS
@@ -90,7 +90,7 @@ def test_effects_of_some_tasks_are_folded_behind_a_summary():
 
 def test_effects_of_many_tasks_are_summed_up_and_found_elsewhere():
     primary, summary, note = effects_parts(findings_of(40))
-    assert isinstance(primary, Table)
+    assert isinstance(primary, PageTable)
     assert len(summary.rows) == 80
     assert isinstance(note, Text)
     assert "the 80 figures of 40 tasks are left out: findings.json has them" in note.text

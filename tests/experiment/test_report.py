@@ -34,7 +34,7 @@ from dao.learner.experiment.pictures.training_figures import (
     loss_panels,
     validation_panels,
 )
-from dao.learner.experiment.report.page import Section, Table, Text, html, markdown
+from dao.learner.experiment.report.page import PageTable, Section, Text, html, markdown
 from dao.learner.experiment.report.provenance import without_folders
 from dao.learner.experiment.report.report import write_report
 from dao.learner.experiment.report.results_csv import results_csv
@@ -599,7 +599,7 @@ def test_folders_of_the_machine_are_left_out(text, expected):
 
 
 def test_cells_cannot_break_the_table_in_markdown():
-    table = Table("c", ("a", "b"), [["x|y\n`z`", "[l](javascript:1) & <b>"]])
+    table = PageTable("c", ("a", "b"), [["x|y\n`z`", "[l](javascript:1) & <b>"]])
     found = markdown("t", [Section("lead", [table])])
     assert r"| x\|y \`z\` | \[l\](javascript:1) &amp; &lt;b> |" in found
 

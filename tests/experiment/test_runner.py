@@ -19,8 +19,8 @@ from dao.errors import UserError
 from dao.learner.experiment.arms import chosen
 from dao.learner.experiment.grid import runner
 from dao.learner.experiment.grid.backends import check_room, on_ray
-from dao.learner.experiment.grid.grid import check_not_other, check_shared, grid
-from dao.learner.experiment.grid.job import HEADER, Job, Outcome, run_job
+from dao.learner.experiment.grid.factorial import check_not_other, check_shared, factorial_cells
+from dao.learner.experiment.grid.job import HEADER, Outcome, RunJob, run_job
 from dao.learner.experiment.grid.runner import Options, conclude, run_factorial
 from dao.learner.settings.config import Config, load_config
 
@@ -84,11 +84,11 @@ class Place:
         file = self.path / "starts"
         return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
 
-    def job(self, arm: str = "base") -> Job:
-        cell = grid(load_config(None, ["output=out"]), 1, [f"{arm}/0"])[0]
+    def job(self, arm: str = "base") -> RunJob:
+        cell = factorial_cells(load_config(None, ["output=out"]), 1, [f"{arm}/0"])[0]
         lock = Path("out/.locks/x")
         text = cell.cfg.to_yaml()
-        return Job(cell.name, cell.cfg.folder, lock, tuple(self.command), text, 1, 0, self.path)
+        return RunJob(cell.name, cell.cfg.folder, lock, tuple(self.command), text, 1, 0, self.path)
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 )
 def test_an_arm_differs_from_the_shared_settings_in_nothing_else(arm, tasks, weighting, control):
     shared = load_config(None, ["train.lr=0.02", "dendrites.grow_at=[0.3]", "dao.alpha=0.5"])
-    cell = next(c for c in grid(shared, 2) if c.name == f"{arm}/1")
+    cell = next(c for c in factorial_cells(shared, 2) if c.name == f"{arm}/1")
     expected = shared.model_dump()
     expected |= {"weighting": weighting, "seed": 1}
     if len(tasks) == 1:
@@ -130,15 +130,15 @@ def test_an_arm_differs_from_the_shared_settings_in_nothing_else(arm, tasks, wei
 
 def test_the_grid_goes_seed_by_seed_below_the_output():
     shared = load_config(None, ["output=here"])
-    names = [cell.name for cell in grid(shared, 2)]
+    names = [cell.name for cell in factorial_cells(shared, 2)]
     assert names == [f"{arm}/{seed}" for seed in (0, 1) for arm in ARMS]
     assert len(names) == 16
-    assert [c.cfg.output for c in grid(shared, 3, ["sham/2"])] == ["here/sham/seed=2"]
+    assert [c.cfg.output for c in factorial_cells(shared, 3, ["sham/2"])] == ["here/sham/seed=2"]
 
 
 def test_a_prior_of_the_other_task_is_not_given_to_a_single_one():
     shared = load_config(None, ["dao.priors={cls: 2, reg: 1}"])
-    found = {cell.arm: cell.cfg.dao.priors for cell in grid(shared, 1)}
+    found = {cell.arm: cell.cfg.dao.priors for cell in factorial_cells(shared, 1)}
     assert found["dao"] == {"cls": 2, "reg": 1}
     assert found["cls"] == {"cls": 2}
 
@@ -170,7 +170,7 @@ def test_what_a_yaml_file_sets_is_refused_as_well():
 @pytest.mark.parametrize("only", ["dao", "dao/5", "nobody/0"])
 def test_an_unknown_cell_is_refused(only: str):
     with pytest.raises(UserError, match="0 to 4"):
-        grid(Config(), 5, [only])
+        factorial_cells(Config(), 5, [only])
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_an_unknown_cell_is_refused(only: str):
     ],
 )
 def test_chosen_arms_in_the_order_of_all_tables(tasks, arms, expected):
-    cells = grid(load_config(None, [f"tasks=[{tasks}]"]), 1, arms=arms)
+    cells = factorial_cells(load_config(None, [f"tasks=[{tasks}]"]), 1, arms=arms)
     assert tuple(cell.arm for cell in cells) == expected
 
 
@@ -198,14 +198,14 @@ def test_chosen_arms_in_the_order_of_all_tables(tasks, arms, expected):
 )
 def test_arms_that_cannot_be(tasks, arms, said):
     with pytest.raises(UserError, match=re.escape(said)):
-        grid(load_config(None, [f"tasks=[{tasks}]"]), 1, arms=arms)
+        factorial_cells(load_config(None, [f"tasks=[{tasks}]"]), 1, arms=arms)
 
 
 def test_the_papers_arm_is_the_bare_rule_whatever_the_others_share():
     from dao import DAOLoss
 
     shared = load_config(None, ["dao.ema=0.5", "dao.alpha=0.5"])
-    paper, dao = (cell.cfg for cell in grid(shared, 1, arms=["dao", "dao-paper"])[::-1])
+    paper, dao = (cell.cfg for cell in factorial_cells(shared, 1, arms=["dao", "dao-paper"])[::-1])
     assert (dao.weighting, paper.weighting) == ("dao", "dao")
     assert (dao.dao.ema, dao.dao.total) == (0.5, "tasks")
     bare = DAOLoss.paper(["cls", "reg"], params=[])
@@ -224,7 +224,7 @@ def test_an_encoder_from_scratch_needs_no_hub(place: Place, monkeypatch, when: s
     def offline(*_: object, **__: object) -> None:
         raise OSError("We couldn't connect to the hub.")
 
-    monkeypatch.setattr("dao.learner.encoder.encoder.AutoConfig.from_pretrained", offline)
+    monkeypatch.setattr("dao.learner.encoder.load.AutoConfig.from_pretrained", offline)
     scratch = (f"encoder.scratch.when={when}", "encoder.scratch.pretrain_epochs=1")
     place.run("tasks=[cls]", "encoder.name=someone/bert", *scratch, arms=("base", "dendrites"))
     assert len(place.starts()) == 2
@@ -295,7 +295,7 @@ def test_a_checkpoint_is_continued_and_half_a_file_does_not_matter(place: Place)
     for arm in ("base", "dao"):
         Path(f"out/{arm}/seed=0").mkdir(parents=True)
         Path(f"out/{arm}/seed=0/config.yaml.partial").write_text("nam")
-    cell = grid(load_config(None, ["output=out"]), 1, ["dao/0"])[0]
+    cell = factorial_cells(load_config(None, ["output=out"]), 1, ["dao/0"])[0]
     Path("out/dao/seed=0/config.yaml").write_text(cell.cfg.to_yaml())
     Path("out/dao/seed=0/checkpoints").mkdir()
     Path("out/dao/seed=0/checkpoints/latest").write_text("step=000001")
@@ -412,7 +412,9 @@ def test_other_settings_are_refused_by_name(place: Place):
 
 def test_an_unfinished_run_is_refused_if_it_could_be_continued(tmp_path: Path):
     def cell(*overrides: str):
-        return grid(load_config(None, [f"output={tmp_path}", *overrides]), 1, ["dao/0"])[0]
+        return factorial_cells(load_config(None, [f"output={tmp_path}", *overrides]), 1, ["dao/0"])[
+            0
+        ]
 
     folder = tmp_path / "dao" / "seed=0"
     folder.mkdir(parents=True)
@@ -455,7 +457,9 @@ def test_the_slurm_script_names_every_run_once():
     assert "--array=0-39" in script
     loop = f"for SLURM_ARRAY_TASK_ID in {{0..39}}; do\n{script.replace('python ', 'echo ')}done"
     shown = subprocess.run(["bash", "-c", loop], capture_output=True, text=True, check=True).stdout
-    assert re.findall(r"--only (\S+)", shown) == [cell.name for cell in grid(Config(), 5)]
+    assert re.findall(r"--only (\S+)", shown) == [
+        cell.name for cell in factorial_cells(Config(), 5)
+    ]
 
 
 def test_several_processes_are_refused(place: Place, monkeypatch: pytest.MonkeyPatch):
@@ -473,8 +477,8 @@ def test_several_processes_are_refused(place: Place, monkeypatch: pytest.MonkeyP
 )
 def test_a_run_that_no_machine_has_room_for_is_refused(threads: int, gpus: int, words: str):
     machines = [{"CPU": 4.0, "memory": 1e9}, {"CPU": 2.0}]
-    job = Job("dao/0", Path("run"), Path("lock"), ("train",), "", threads, gpus, Path())
+    job = RunJob("dao/0", Path("run"), Path("lock"), ("train",), "", threads, gpus, Path())
     with pytest.raises(UserError, match=words):
         check_room(machines, job)
-    fits = Job("dao/0", Path("run"), Path("lock"), ("train",), "", 4, 0, Path())
+    fits = RunJob("dao/0", Path("run"), Path("lock"), ("train",), "", 4, 0, Path())
     check_room(machines, fits)

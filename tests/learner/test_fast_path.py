@@ -14,7 +14,7 @@ from dao.learner.batches.batching import Batch, Examples, collate
 from dao.learner.encoder.folded import FoldedLinear
 from dao.learner.model.model import MultiTaskModel, build
 from dao.learner.settings.config import Config
-from dao.learner.settings.sections import Encoder, Lora
+from dao.learner.settings.encoder_section import Encoder, Lora
 from dao.learner.storage.history import History, NonFiniteError
 
 CPU = torch.device("cpu")

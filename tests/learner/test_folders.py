@@ -7,7 +7,7 @@ import pytest
 
 from dao.errors import UserError
 from dao.learner.basics.folders import absolute
-from dao.learner.encoder.encoder import hub_id, locate
+from dao.learner.encoder.find import hub_id, locate
 from dao.learner.experiment.findings import comparable
 from dao.learner.settings.config import load_config
 

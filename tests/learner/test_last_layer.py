@@ -9,10 +9,11 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from dao.learner.dendrites.dendritic import attach, has_lora
-from dao.learner.encoder.encoder import pool, token_index
+from dao.learner.encoder.pooling import pool, token_index
 from dao.learner.model.last_layer import POSITIONWISE, at_tokens, positionwise
 from dao.learner.model.model import MultiTaskModel, build
-from dao.learner.settings.sections import Encoder, Experts
+from dao.learner.settings.encoder_section import Encoder
+from dao.learner.settings.experts_section import ExpertSettings
 
 SIZES = {
     "vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -127,7 +128,7 @@ def test_the_learners_model(tiny_phi: Path, options: dict):
 
 
 def test_experts(tiny_phi: Path):
-    experts = Experts(names=("news", "social"), router="states")
+    experts = ExpertSettings(names=("news", "social"), router="states")
     cfg = Encoder(name=str(tiny_phi), precision="fp32")
     check_training_agrees(build(cfg, {"cls": 3}, torch.device("cpu"), seed=0, experts=experts)[0])
 

@@ -22,7 +22,7 @@ from dao.learner.inference.predictor import predictor_of
 from dao.learner.model.model import build
 from dao.learner.pipeline.preflight import check
 from dao.learner.settings.config import load_config
-from dao.learner.settings.sections import Encoder
+from dao.learner.settings.encoder_section import Encoder
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from dao.learner.batches.packing import (
     separating_mask,
     unpack,
 )
-from dao.learner.encoder.encoder import pool
+from dao.learner.encoder.pooling import pool
 from dao.learner.model.model import MultiTaskModel, build
 from dao.learner.model.packing_check import check_packing
 from dao.learner.settings.config import load_config

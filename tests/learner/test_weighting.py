@@ -1,6 +1,7 @@
 """Published weightings: hand-computed weights, the gradients they leave, and their state."""
 
 import copy
+import inspect
 import io
 import math
 from pathlib import Path
@@ -15,7 +16,9 @@ from dao.learner.settings.config import load_config
 from dao.learner.settings.decisive import completed, decisive
 from dao.learner.settings.weighting_spec import Spec, parse_weighting
 from dao.learner.storage.record import RunFolder
+from dao.learner.weighting import gradient_weighting
 from dao.learner.weighting.gradient_weighting import DualBalancing, GradNorm
+from dao.learner.weighting.scalarizers import METHODS
 from dao.learner.weighting.weighting import Weighting, make_weighting
 
 TASKS = ("cls", "reg")
@@ -396,3 +399,31 @@ def test_two_tasks_are_measured_as_ever(name: str):
         for overrides in ([], ["dao.source=params", "dao.refresh_every=50"])
     }
     assert plan == ("params", 50, 0)
+
+
+def test_the_table_of_aggregators_is_what_torchjd_has():
+    aggregation = pytest.importorskip("torchjd.aggregation")
+    made = {}
+    for name in aggregation.__all__:
+        found = getattr(aggregation, name)
+        if not (inspect.isclass(found) and issubclass(found, aggregation.Aggregator)):
+            continue
+        arguments = set(inspect.signature(found).parameters)
+        if not inspect.isabstract(found) and not {"weighting", "gramian_weighting"} & arguments:
+            made[name] = arguments, issubclass(found, aggregation.WeightedAggregator)
+    assert sorted(made) == sorted(gradient_weighting.AGGREGATORS)
+    counting = [name for name, (arguments, _) in made.items() if "n_tasks" in arguments]
+    assert counting == list(gradient_weighting.COUNTS_TASKS)
+    # ConFIG has a weighting, by which it sums unit gradients, without the base class that says so.
+    without = [name for name, (_, weighted) in made.items() if not weighted and name != "ConFIG"]
+    assert sorted(without) == list(gradient_weighting.WITHOUT_WEIGHTS)
+
+
+def test_the_table_of_scalarizers_is_what_torchjd_does():
+    pytest.importorskip("torchjd")
+    for name, method in METHODS.items():
+        made = method.make(parse_weighting(name, ["a", "b"]), 2)
+        assert method.looks_again == hasattr(made, "update"), name
+        assert method.by_epoch == hasattr(made, "step"), name
+        trained = any(True for _ in made.parameters()) and not method.looks_again
+        assert method.learns == trained, name

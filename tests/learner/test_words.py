@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dao.errors import UserError
 from dao.learner.basics.words import read_yaml, settled
-from dao.learner.experiment.grid.grid import Cell, check_not_other
+from dao.learner.experiment.grid.factorial import Cell, check_not_other
 from dao.learner.experiment.grid.search import read_grid
 from dao.learner.settings.config import Config, load_config
 from dao.learner.settings.decisive import check_settings, completed, decisive

@@ -2,10 +2,21 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import TypeGuard
 
-__all__ = ["aligned", "number", "told_apart"]
+__all__ = ["aligned", "is_known", "number", "told_apart"]
 
 SMALL, LARGE = -5, 9  # orders of magnitude beyond which a power of ten reads better
+
+
+def is_known(value: float | None) -> TypeGuard[float]:
+    """Whether there is a figure: neither None, nor NaN, nor infinite.
+
+    Example:
+        >>> is_known(0.0), is_known(None), is_known(math.nan)
+        (True, False, False)
+    """
+    return value is not None and math.isfinite(value)
 
 
 def number(value: float, *, signed: bool = False, decimals: int = 4) -> str:
@@ -71,7 +82,7 @@ def told_apart(values: Sequence[float]) -> list[str]:
 
 
 def _one(value: float | None, order: int, sign: str) -> str:
-    if value is None or not math.isfinite(value):
+    if not is_known(value):
         return ""
     if isinstance(value, int):
         return str(value)

@@ -233,8 +233,8 @@ def collate(
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on `device`, without the host waiting for what the device still has to do."""
+    """Copy the tensor to `device` without making the host wait for the device's queued work."""
     if device.type != "cuda":
         return tensor.to(device)
-    # Only from pinned memory does the host not wait for the copy.
+    # The host waits for a copy unless it is from pinned memory.
     return tensor.pin_memory().to(device, non_blocking=True)

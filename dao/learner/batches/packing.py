@@ -90,7 +90,7 @@ def separating_mask(ids: Tensor, *, causal: bool, additive: torch.dtype | None) 
 def unpack(hidden: Tensor, segments: Segments) -> tuple[Tensor, Tensor]:
     """States of packed lines (lines, width, n) to those of rows (rows, longest, n) and their mask.
 
-    What it gives is what an unpacked forward gives, so the same pooling serves both.
+    The result has the form of an unpacked forward, so that the same pooling serves both.
     """
     known = segments.places >= 0
     return hidden.flatten(0, 1)[segments.places.clamp(min=0)], known.long()

@@ -108,7 +108,7 @@ def make_draws(labels: Labels, sampling: str, seed: int) -> Draws | None:
     if temperature == 1:
         return None
     groups, expected = _groups(labels, temperature)
-    # Sums of fractions that are whole numbers in truth are made whole.
+    # Rounding errors of sums that should be whole numbers are removed.
     bounds: Floats = np.cumsum(expected).round(6)
     return Draws(groups, bounds, seed)
 

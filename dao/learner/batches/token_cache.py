@@ -24,7 +24,7 @@ CUT = b"cut"
 
 
 class TokenCache:
-    """Tokenises every set of texts once; what it keeps follows from its key alone.
+    """Tokenises every set of texts once; the key of a file determines its content.
 
     Several processes may use one folder: a file appears whole, by rename.
 
@@ -82,7 +82,7 @@ def cache_key(
         state = None
     if state is None:
         return None
-    # These two are set anew by every call, from what is below.
+    # Every call of the tokenizer sets these two anew, from the arguments below.
     del state["truncation"], state["padding"]
     flags = {k: v for k, v in tokenizer.init_kwargs.items() if isinstance(v, bool | int | float)}
     facts = {

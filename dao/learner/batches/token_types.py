@@ -1,4 +1,4 @@
-"""Pairs of texts as one row of tokens: what stands between the two, and the second's token type."""
+"""Pairs of texts as one row of tokens: the separator, and the token type of the second text."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def encode(
     pairs: bool,
     **options: bool | int | str,
 ) -> BatchEncoding:
-    """What the tokenizer makes of texts, or of `pairs`, whose texts it then gets one by one.
+    """The tokenizer's output for texts, or for `pairs`, of which it gets both texts apart.
 
     A tokenizer that puts nothing between the two, as GPT-2's, gets a newline to put there.
     `longest_first` cuts the longer text of a pair.
@@ -110,7 +110,7 @@ def type_separator(tokenizer: PreTrainedTokenizerBase, base: nn.Module) -> int |
 def token_types(ids: Tensor, separator: int, segments: Segments | None = None) -> Tensor:
     """Token types of pairs: 0 up to the first separator, 1 behind it.
 
-    They follow from the ids, so whatever holds or hands on ids needs nothing further.
+    The types follow from the ids alone, so that caches and exports keep only ids.
 
     Args:
         ids: (batch, length) of token ids.
@@ -136,7 +136,7 @@ def token_types(ids: Tensor, separator: int, segments: Segments | None = None) -
 def refuse_inner(
     texts: Sequence[str], found: BatchEncoding, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """Refuse pairs whose first text holds the separator: where the second begins is lost then.
+    """Refuse pairs whose first text holds the separator, which would hide where the second begins.
 
     Args:
         texts: pairs.

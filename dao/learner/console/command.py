@@ -26,7 +26,7 @@ from dao.learner.dendrites.dendrites import DendriteError
 from dao.learner.encoder.scratch import planned_encoder
 from dao.learner.scoring.assessment import TableLike
 from dao.learner.settings.config import Config
-from dao.learner.settings.sections import Train
+from dao.learner.settings.train_section import Train
 from dao.learner.storage.files import csv_text, write_atomically
 from dao.learner.storage.record import RunFolder
 
@@ -45,7 +45,7 @@ __all__ = [
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turn bad input, or dendrites that came to nothing, into one line on stderr and exit code 1.
+    """Turn an error of the user's input, or of the dendrites, into one line on stderr and exit 1.
 
     Any other exception is a bug and keeps its traceback.
     """
@@ -114,7 +114,7 @@ def print_plan(cfg: Config, table: TableLike, notes: Sequence[str] = ()) -> None
 
 
 def _step(cfg: Train) -> str:
-    """How much an optimizer step takes, in words."""
+    """The size of an optimizer step in words."""
     each = f"{cfg.batch_size} rows"
     if cfg.batch_tokens is not None:
         each = f"at most {cfg.batch_tokens} tokens with padding"

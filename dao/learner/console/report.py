@@ -21,7 +21,7 @@ from dao.learner.console.result_tables import (
 )
 from dao.learner.console.terminal import as_markdown, plain_console
 from dao.learner.dendrites.share import share_lines
-from dao.learner.encoder.encoder import hub_id
+from dao.learner.encoder.find import hub_id
 from dao.learner.kinds import KINDS
 from dao.learner.scoring.plain_models import worse_than_plain
 from dao.learner.settings.config import Config
@@ -38,7 +38,7 @@ __all__ = [
 
 WIDE = 200  # columns of a table that goes to a file
 FEW = 4  # tasks whose loss weights fit into a line
-UNWRAPPED = 2000  # of one in Markdown, where a wrapped cell would be another row
+UNWRAPPED = 2000  # columns of a table in Markdown, where a wrapped cell would be a second row
 
 
 class RichProgress:
@@ -96,7 +96,7 @@ class RichProgress:
 
 
 def routing_lines(metrics: Mapping[str, Any], split: str) -> list[str]:
-    """How often the router was right on a split, and whom it used."""
+    """How often the router chose the right expert on a split, and how much it used each."""
     routing = metrics.get("routing", {}).get(split)
     if not routing:
         return []
@@ -114,7 +114,7 @@ def routing_lines(metrics: Mapping[str, Any], split: str) -> list[str]:
 
 
 def summary(metrics: Mapping[str, Any]) -> list[str]:
-    """Where a plain model is better, and what DAO and dendrites did, in a few plain lines."""
+    """A few lines about a run: better plain models, loss weights, dendrites, router and steps."""
     lines = [line for split in _tested(metrics) for line in worse_than_plain(metrics, split)]
     lines += [line for split in _tested(metrics) for line in left_out_slices(metrics, split)]
     lines += _moves(metrics["loss_weights"])
@@ -148,7 +148,7 @@ def summary(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def _moves(weights: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """How the loss weights moved; of many tasks, those that end with the lowest and the highest."""
+    """First and last loss weights; of many tasks only the two with the extreme last weights."""
     ends = sorted(weights, key=lambda task: weights[task]["last"])
     few = len(ends) <= FEW
     shown = list(weights) if few else [ends[0], ends[-1]]
@@ -238,7 +238,7 @@ def model_card(cfg: Config, metrics: Mapping[str, Any]) -> str:
         names = ", ".join(cfg.experts.names)
         what = f"{what} for each of {names}, `router.safetensors` what mixes them"
     data = ModelCardData(
-        # A folder of this machine is no model of the hub.
+        # The hub does not know a folder of this machine.
         base_model=None if scratch or provenance["encoder"]["origin"] == "folder" else name,
         library_name="peft" if adapted else "transformers",
         tags=["multi-task", "lora"] if adapted else ["multi-task"],

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dao.learner.basics.numbers import aligned
+from dao.learner.basics.tables import figure_cells, titled
 from dao.learner.basics.wording import listed
 from dao.learner.console.terminal import styled
 from dao.learner.kinds import Task
@@ -51,7 +52,7 @@ Groups = Mapping[str, Mapping[str, Any]]
 
 
 class _Split(NamedTuple):
-    """What metrics.json says of one split."""
+    """The part of metrics.json that is about one split."""
 
     name: str
     model: str
@@ -71,7 +72,7 @@ def results_tables(metrics: Mapping[str, Any], split: str) -> list[Table]:
     this = "this model" + (
         ", no dendrites kept" if dendrites and not dendrites["dendrites_kept"] else ""
     )
-    # Many tasks make a long name, which here would take the room of the figures.
+    # Many tasks make a long name, which would leave little room for the figures.
     few = len(metrics["splits"][split]) <= TOGETHER
     part = _Split(
         split,
@@ -170,7 +171,7 @@ def _by_task(part: _Split, kind: str, headline: Headline, metrics: Mapping[str, 
         best = [part.reachable.get(name, {}).get(main) for name in names]
         columns.append((f"best {main}", aligned(best)))
     title = f"{part.name}: {len(names)} tasks of the kind {kind}; {part.model}"
-    # Headings of two lines leave the room for names, of which none may lose its end.
+    # Headings of two lines leave room for the tasks' names, which are never shortened.
     table = _table(title, [heading.replace(" ", "\n") for heading, _ in columns])
     table.columns[0].overflow = "fold"
     for place, name in enumerate(names):
@@ -211,7 +212,7 @@ def slices_tables(metrics: Mapping[str, Any], split: str) -> list[Table]:
 
 
 def left_out_slices(metrics: Mapping[str, Any], split: str) -> list[str]:
-    """Where breakdowns are that `slices_tables` does not show."""
+    """A line that says where to find the breakdowns that `slices_tables` leaves out."""
     slices, tasks = list(metrics.get("slices", {}).get(split) or ()), len(headlines(metrics))
     left_out = slices if tasks > SLICED else slices[COLUMNS:] if tasks > TOGETHER else []
     if not left_out:
@@ -283,11 +284,7 @@ def _counts(row: Mapping[str, Any]) -> str:
 
 
 def _table(title: str, columns: Iterable[str]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("")
-    for column in columns:
-        table.add_column(column.strip(), justify="right")
-    return table
+    return titled(title, ["", *(column.strip() for column in columns)])
 
 
 def _fill(
@@ -297,6 +294,6 @@ def _fill(
 ) -> None:
     """Add labelled rows of figures."""
     kept = list(rows)
-    cells = [aligned([row.get(t, {}).get(m) for _, row in kept]) for t, m, _ in columns]
-    for place, (label, _) in enumerate(kept):
-        table.add_row(label, *(column[place] for column in cells))
+    cells = figure_cells([row for _, row in kept], [(t, m) for t, m, _ in columns])
+    for (label, _), own in zip(kept, cells, strict=True):
+        table.add_row(label, *own)

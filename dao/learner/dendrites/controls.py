@@ -1,4 +1,4 @@
-"""The arms that dendrites and experts are compared with: what encoder is fair."""
+"""The encoder of each arm, so that arms with dendrites or experts have fair opponents."""
 
 from __future__ import annotations
 
@@ -13,20 +13,15 @@ from transformers import AutoModel
 
 from dao.errors import UserError
 from dao.learner.dendrites.targets import LOW_RANK, target_modules
-from dao.learner.encoder.encoder import (
-    Location,
-    add_lora,
-    attends_causally,
-    load_config_of,
-    load_tokenizer,
-    locate,
-    lora_config,
-)
+from dao.learner.encoder.find import Location, locate
 from dao.learner.encoder.limits import check_pairs, check_vocabulary, embeddings, token_limit
+from dao.learner.encoder.load import load_config_of, load_tokenizer
+from dao.learner.encoder.lora import add_lora, lora_config
+from dao.learner.encoder.pooling import attends_causally
 from dao.learner.model.model import MultiTaskModel
 from dao.learner.model.router import Router, router_width
 from dao.learner.settings.config import Config
-from dao.learner.settings.sections import Encoder
+from dao.learner.settings.encoder_section import Encoder
 
 __all__ = ["added_parameters", "arm_encoder", "check_encoder", "meta_base"]
 
@@ -34,8 +29,9 @@ __all__ = ["added_parameters", "arm_encoder", "check_encoder", "meta_base"]
 def arm_encoder(cfg: Config, outputs: Mapping[str, int]) -> Encoder:
     """The encoder's settings in the arm of `cfg`.
 
-    Dendrites on LoRA's matrices keep its products apart, so the arms that are compared with them
-    do so as well: otherwise their rounding would differ. Beside a whole layer they let it be. For
+    Under dendrites on LoRA's matrices, LoRA is computed as three products; the arms to compare with
+    compute it in the same way, because their rounding would differ otherwise. Dendrites beside a
+    whole layer leave LoRA as it is. For
     `capacity`, LoRA's rank is the lowest with which as many parameters train as with all the sets
     of dendrites; alpha / r stays. Its heads then start from other random weights than those of the
     other arms at the same seed, because LoRA draws more numbers before them. The same is done for
@@ -111,9 +107,9 @@ def added_parameters(targets: Iterable[Any], sets: int, rank: int | None = None)
 def check_encoder(
     cfg: Encoder, *, ask_hub: bool = True, texts: Sequence[str] = (), pairs: bool = False
 ) -> None:
-    """Refuse what the encoder that is named cannot be given, before its weights are read.
+    """Refuse settings that do not fit the named encoder, before its weights are read.
 
-    Nothing is said of one that is made from scratch, or may be, or without `ask_hub` is on the hub.
+    Skips an encoder that is or may be made from scratch and, without `ask_hub`, one on the hub.
 
     Raises:
         UserError: there is no such model; as `lora_config`; `first` as the pooling of a causal

@@ -1,9 +1,8 @@
-"""Artificial dendrites grown by perforatedai 3.2.9; this and `perforated` are all that know it."""
+"""Artificial dendrites that perforatedai 3.2.9 grows, and the record from which a run resumes."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,23 +11,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from dao.learner.dendrites.dendritic import ACTIVATIONS, put_module
 from dao.learner.dendrites.gradients import GradientRecord
-from dao.learner.dendrites.perforated import (
-    FOLDER,
-    DendriteError,
-    configure,
-    guarded,
-    keep_type,
-    load_package,
-    low_rank_copies,
-    perforate,
-)
-from dao.learner.dendrites.targets import check_targets, output_shapes, target_modules
+from dao.learner.dendrites.perforated import DendriteError
+from dao.learner.dendrites.session import GrowthOptions, Session
+from dao.learner.dendrites.targets import target_modules
+from dao.learner.dendrites.wrapped import check_unchanged, dendrite_parameters, twin_tensors
 
 __all__ = ["DendriteError", "Dendrites", "Growth", "target_modules"]
-
-ZERO = 1e-9  # perforatedai takes a score of exactly 0 for "no score yet"
 
 
 @dataclass(frozen=True)
@@ -108,82 +97,25 @@ class Dendrites:
         sham: bool = False,
         rank: int | None = None,
     ) -> None:
-        check_targets(model, targets, rank)
         self.model = model
         self._targets = tuple(targets)
-        self._device = next(model.parameters()).device
-        self._run_dir = run_dir.resolve()
-        self._run_dir.mkdir(parents=True, exist_ok=True)
-        self._max_dendrites = max_dendrites
-        self._patience = patience
-        self._activation = activation
-        self._seed = seed
-        self._sham = sham
-        self._rank = rank
+        self._options = GrowthOptions(
+            max_dendrites=max_dendrites,
+            patience=patience,
+            tries=tries,
+            activation=activation,
+            init_scale=init_scale,
+            seed=seed,
+            sham=sham,
+            rank=rank,
+        )
         self._calls: list[dict[str, Any]] = []
         self._grown_at: list[int] = []
         self._sets: list[int] = []  # which of the sets ever added are in the model
         self._done = False
         self._optimizer: torch.optim.Optimizer | None = None
         self._gradients = GradientRecord(targets)
-        shapes = output_shapes(model, targets, probe)
-        self._axes = {name: axes for name, (axes, _) in shapes.items()}
-        self._package = load_package()
-        with guarded(self._run_dir, seed), low_rank_copies(self._package, rank):
-            self._wrap(shapes, tries, init_scale)
-        self._tracker = self._package.globals.pai_tracker
-        self._tidy()
-        self._hooks = [h for m in self._wrapped() for h in keep_type(m)] if rank else []
-        # Frozen weights are the same all along: out of the checkpoints (matched as prefixes).
-        frozen = [f".{n}" for n, p in model.named_parameters() if not p.requires_grad]
-        self._package.globals.pc.set_module_names_to_not_save(frozen)
-
-    def _wrap(self, shapes: Mapping[str, tuple[int, int]], tries: int, init_scale: float) -> None:
-        settings = self._package.globals.pc
-        layers = [self.model.get_submodule(name) for name in self._targets]
-        weights = {p.dtype for layer in layers for p in layer.parameters() if p.requires_grad}
-        options: dict[str, Any] = {
-            "module_ids_to_perforate": [f".{name}" for name in self._targets],
-            "max_dendrites": self._max_dendrites,
-            "pai_forward_function": ACTIVATIONS[self._activation],
-            "candidate_weight_initialization_multiplier": init_scale,
-            "device": self._device,
-            "use_cuda": self._device.type == "cuda",
-            "d_type": weights.pop() if len(weights) == 1 else torch.float32,
-        }
-        if self._patience is None:
-            # A growth that the caller asks for must never end the training instead.
-            options |= {"switch_mode": settings.DOING_NO_SWITCH}
-            options |= {"max_dendrite_tries": self._max_dendrites + 1}
-        else:
-            options |= {"switch_mode": settings.DOING_HISTORY, "max_dendrite_tries": tries}
-            options |= {"n_epochs_to_switch": self._patience}
-        configure(self._package, options)
-        perforate(self._package, self.model, self._run_dir, shapes)
-
-    def _tidy(self) -> None:
-        """Freezes what never trains, and empties a buffer whose length differs between ranks."""
-        for module in self._wrapped():
-            inner = module.dendrite_module
-            inner.parent_module.requires_grad_(False)  # a spare copy that is only ever copied
-            inner.dendrites_to_candidates.requires_grad_(False)
-            inner.dendrites_to_dendrites[:1].requires_grad_(False)
-            if self._sham:
-                for part in (inner.layers, module.dendrites_to_top, inner.dendrites_to_dendrites):
-                    part.requires_grad_(False)
-        self.model.tracker_string = torch.zeros(0, dtype=torch.uint8, device=self._device)
-
-    def _check_in_charge(self) -> None:
-        if self._package.globals.pai_tracker is not self._tracker:
-            raise DendriteError(
-                "These dendrites should be the only ones at work in this process. Found that they "
-                "were detached or that others were made since. Finish one model before the next."
-            )
-
-    def _wrapped(self) -> list[Any]:
-        """The modules that perforatedai put in place of the targets, in their order."""
-        self._check_in_charge()
-        return [self.model.get_submodule(name) for name in self._targets]
+        self._session = Session(model, targets, run_dir, probe, self._options)
 
     def set_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         """Name the optimizer in use: at the start, after a restructuring and after `replay`.
@@ -206,15 +138,23 @@ class Dendrites:
             DendriteError: the score is not finite, no optimizer was set, a growth is not allowed,
                 or perforatedai failed.
         """
+        optimizer = self._checked(score, grow)
+        rate = float(optimizer.param_groups[0]["lr"])
+        figures = {k: float(v) for k, v in (extra or {}).items()}
+        return self._issue({"score": float(score), "grow": grow, "extra": figures, "lr": rate})
+
+    def _checked(self, score: float, grow: bool) -> torch.optim.Optimizer:
+        """The optimizer in use, once a call of `validation` is known to be allowed."""
+        limit = self._options.max_dendrites
         if not math.isfinite(score):
             raise DendriteError(
                 f"A validation score should be finite. Found {score}. Look at the losses."
             )
-        if grow and self._patience is not None:
+        if grow and self._options.patience is not None:
             raise DendriteError("`grow=True` should come with `patience=None` only. Leave it out.")
-        if grow and len(self._grown_at) >= self._max_dendrites:
+        if grow and len(self._grown_at) >= limit:
             raise DendriteError(
-                f"Dendrites should be added at most {self._max_dendrites} times. Found one more "
+                f"Dendrites should be added at most {limit} times. Found one more "
                 f"`grow=True`. Raise `max_dendrites`."
             )
         if self._optimizer is None:
@@ -222,45 +162,27 @@ class Dendrites:
                 "An optimizer should be set at the start and after every restructuring. Found "
                 "none. Call `set_optimizer`."
             )
-        rate = float(self._optimizer.param_groups[0]["lr"])
-        figures = {k: float(v) for k, v in (extra or {}).items()}
-        return self._issue({"score": float(score), "grow": grow, "extra": figures, "lr": rate})
+        return self._optimizer
 
     def _issue(self, call: Mapping[str, Any]) -> Growth:
         call = {key: call[key] for key in ("score", "grow", "extra", "lr")}
         if self._done:
             self._calls.append(call)
             return Growth(False, True, len(self._sets))
-        self._check_in_charge()
+        self._session.check_in_charge()
         self._gradients.settle(self._sets)
-        seed = 1_000_003 * (self._seed + 1) + len(self._calls)
-        with guarded(self._run_dir, seed), low_rank_copies(self._package, self._rank):
-            # A stand-in: perforatedai would zero the gradients of the caller's optimizer.
-            stand_in = torch.optim.SGD([nn.Parameter(torch.zeros(()))], lr=call["lr"])
-            self._tracker.set_optimizer_instance(stand_in)
-            for name, value in call["extra"].items():
-                # It keeps its state as lines of Latin-1 text with commas.
-                self._tracker.add_extra_score(value, re.sub(r"[^A-Za-z0-9_./ -]", "_", name))
-            _, restructured, done = self._tracker.add_validation_score(
-                call["score"] or ZERO, self.model, call["grow"]
-            )
-        self._tidy()
+        restructured, done = self._session.validation(call, len(self._calls))
         self._calls.append(call)
-        self._done = bool(done)
+        self._done = done
         if restructured:
             self._follow()
         if call["grow"] and (not restructured or done):
             raise DendriteError("A growth should add a set. Found that perforatedai did not.")
-        return Growth(bool(restructured), self._done, len(self._sets))
+        return Growth(restructured, self._done, len(self._sets))
 
     def _follow(self) -> None:
         """Brings the record of sets up to date: the best model's sets are its first ones."""
-        count = self._tracker.member_vars["num_dendrites_added"]
-        found = {module.dendrite_modules_added for module in self._wrapped()}
-        if found != {count}:
-            raise DendriteError(
-                f"Every wrapped module should have {count} dendrites. Found {sorted(found)}."
-            )
+        count = self._session.sets()
         if self._done:
             self._sets = self._sets[:count]
         else:
@@ -299,22 +221,16 @@ class Dendrites:
 
     def files(self) -> list[Path]:
         """What perforatedai will read back: to be copied with every checkpoint."""
-        path = self._run_dir / FOLDER / "best_model.pt"
-        return [path] if path.exists() else []
+        return self._session.files()
 
     def record_gradients(self) -> None:
         """Remember which dendrites the gradients now present have reached; reads nothing back."""
-        if self._sets and not self._sham:
-            self._gradients.add(self._wrapped())
+        if self._sets and not self._options.sham:
+            self._gradients.add(list(self._session.modules().values()))
 
     def dendrite_parameters(self) -> list[nn.Parameter]:
         """The trainable parameters of the dendrites now in the model, gates included."""
-        parameters: list[nn.Parameter] = []
-        for module in self._wrapped():
-            inner = module.dendrite_module
-            parameters += [*inner.layers.parameters(), *module.dendrites_to_top[-1:]]
-            parameters += inner.dendrites_to_dendrites[1:]
-        return [p for p in parameters if p.requires_grad]
+        return dendrite_parameters(self._session.modules().values())
 
     def report(self) -> dict[str, Any]:
         """JSON-able facts about the growth.
@@ -346,27 +262,12 @@ class Dendrites:
             The description, JSON-able, and tensors on the CPU: the dendrites by the names of
             `DendriticModule`, and every other trainable weight by its name without dendrites.
         """
-        tensors: dict[str, Tensor] = {
-            name.replace(".main_module.", "."): parameter
-            for name, parameter in self.model.named_parameters()
-            if parameter.requires_grad
-            and not re.search(r"\.(dendrite_module|dendrites_to_top)\.", name)
-        }
-        kept = [] if self._sham else self._sets
-        for name, module in zip(self._targets, self._wrapped(), strict=True):
-            if not kept:
-                continue
-            inner = module.dendrite_module
-            tensors[f"{name}.top"] = top = module.dendrites_to_top[-1]
-            for key, parameter in inner.layers.named_parameters():
-                tensors[f"{name}.layers.{key}"] = parameter
-            tensors[f"{name}.skip.0"] = top[:0]
-            for i in range(1, len(kept)):
-                tensors[f"{name}.skip.{i}"] = inner.dendrites_to_dendrites[i]
-        counts = {name: len(kept) for name in self._targets if kept}
-        snapshot = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
-        rank = {"rank": self._rank} if self._rank else {}
-        return {"activation": self._activation, "dendrites": counts, **rank}, snapshot
+        options = self._options
+        count = 0 if options.sham else len(self._sets)
+        snapshot = twin_tensors(self.model, self._session.modules(), count)
+        counts = dict.fromkeys(self._targets, count) if count else {}
+        rank = {"rank": options.rank} if options.rank else {}
+        return {"activation": options.activation, "dendrites": counts, **rank}, snapshot
 
     def check_sham(self) -> None:
         """See that every wrapped layer computes, to the bit, what it would without dendrites.
@@ -374,19 +275,8 @@ class Dendrites:
         Raises:
             DendriteError: one does not.
         """
-        generator = torch.Generator().manual_seed(self._seed)
-        for name, module in zip(self._targets, self._wrapped(), strict=True):
-            weight = module.main_module.weight
-            sizes = [*[4] * (self._axes[name] - 1), module.main_module.in_features]
-            x = torch.randn(sizes, generator=generator).to(weight.device)
-            if weight.is_floating_point():  # not where the layer is quantised
-                x = x.to(weight.dtype)
-            with torch.no_grad():
-                if not torch.equal(module(x), module.main_module(x)):
-                    raise DendriteError(
-                        f"Untrained dendrites should change nothing. Found that the output of "
-                        f"{name!r} differs from that of the layer alone."
-                    )
+        modules, axes = self._session.modules(), self._session.axes
+        check_unchanged(modules, axes, self._options.seed)
 
     def graph(self) -> Path:
         """Draw perforatedai's own picture of the run (it takes seconds); returns its path.
@@ -398,23 +288,11 @@ class Dendrites:
         """
         if not self._calls:
             raise DendriteError("The graph should show validations. Found none. Validate first.")
-        self._check_in_charge()
-        with guarded(self._run_dir, self._seed):
-            self._tracker.making_graphs = True
-            self._tracker.save_graphs()
-            self._tracker.making_graphs = False
-        return self._run_dir / FOLDER / f"{FOLDER}.png"
+        return self._session.graph()
 
     def detach(self) -> nn.Module:
         """Take the dendrites off, in place; nothing of perforatedai is left in the model.
 
         For inference with dendrites, take `twin_state` before and `dendritic.attach` after.
         """
-        for name, module in zip(self._targets, self._wrapped(), strict=True):
-            put_module(self.model, name, module.main_module)
-        for hook in self._hooks:
-            hook.remove()
-        del self.model.tracker_string
-        self.model.__dict__.pop("member_vars", None)
-        self._package.globals.pai_tracker = []
-        return self.model
+        return self._session.detach()

@@ -14,8 +14,8 @@ __all__ = ["GradientRecord"]
 class GradientRecord:
     """Largest gradient norms per module and set, at the dendrite's own weights and at its gate.
 
-    A dendrite whose gate has never moved from zero gets no gradient, so it is a random feature
-    that nobody trained; the record tells. Norms are kept on the device until they are read.
+    A dendrite gets no gradient while its gate is zero: it is then an untrained random feature, and
+    this record shows it. Norms stay on the device until they are read.
 
     Args:
         names: paths of the modules, in the order in which `add` gets them.

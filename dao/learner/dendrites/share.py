@@ -33,7 +33,7 @@ def shares_of_sets(shares: Iterable[Mapping[str, Sequence[float]]]) -> list[dict
 
 
 def share_lines(dendrites: Mapping[str, Any] | None) -> list[str]:
-    """What a run's dendrites contribute, and a warning where that is little.
+    """Lines about the contribution of a run's dendrites, with a warning where it is little.
 
     Args:
         dendrites: as in metrics.json; None, or a record without shares, gives no line.

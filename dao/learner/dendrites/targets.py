@@ -24,7 +24,7 @@ PRESETS: dict[str, tuple[str, ...]] = {
 
 
 def target_modules(model: nn.Module, where: str = "lora_B+heads") -> list[str]:
-    """Paths of the linear layers that get dendrites; none of these would be a frozen copy.
+    """Paths of the linear layers that get dendrites; all of their weights are trainable.
 
     Args:
         model: any module; LoRA matrices are found by peft's names, heads by the name `heads`.
@@ -113,7 +113,7 @@ def output_shapes(
     hooks = [model.get_submodule(n).register_forward_hook(remember(n)) for n in targets]
     home = next(model.parameters()).device
     try:
-        # Dropout may draw in there.
+        # Dropout in the forward pass may draw random numbers.
         with torch.no_grad(), torch.random.fork_rng([home] if home.type == "cuda" else []):
             probe(model)
     finally:

@@ -18,10 +18,11 @@ class FoldedLinear(Linear):  # type: ignore[misc]
 
     Parameters, names and files are peft's own. The fold is exact in real arithmetic (rounding
     apart) and is taken where the update is linear in `x`: no LoRA dropout, and A and B plain linear
-    layers without hooks. Otherwise, as where a dendrite sits on B, the products stay apart.
+    layers without hooks. In all other cases the products stay apart, for example under a dendrite
+    on B.
 
-    The frozen weight may be in fp32 under activations in bf16: added in fp32 and rounded once, a
-    small update is not lost in the rounding of the weight.
+    The frozen weight may be in fp32 under activations in bf16. The update is then added in fp32 and
+    the sum is rounded once, so that a small update survives the rounding of the weight.
     """
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
@@ -70,8 +71,8 @@ def folded_linear(
 
 
 class _Folded(torch.autograd.Function):
-    # Autograd's own way would form the gradient of the whole weight, (out, in), on the way. The
-    # folded weight is made again for the backward: cheap, and it need not be kept for every layer.
+    # Autograd would compute the gradient of the whole weight, (out, in), which is not needed. The
+    # backward pass folds the weight again: that is cheap, and saves keeping it for every layer.
 
     @staticmethod
     def forward(

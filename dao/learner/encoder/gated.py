@@ -17,9 +17,10 @@ __all__ = ["Gate", "GatedLinear"]
 
 
 class Gate:
-    """Which experts act in a forward, and how much: what all layers of a model look at.
+    """Which experts act in a forward pass, and with what weights; all layers of a model share it.
 
-    It keeps what it was set to, because gradient checkpointing runs layers again in the backward.
+    The gate keeps its setting after the forward pass, because gradient checkpointing runs layers
+    again in the backward pass.
 
     Args:
         names: of the experts, which are names of adapters, in order.
@@ -34,16 +35,16 @@ class Gate:
         self.factors: Tensor | None = None
 
     def close(self) -> None:
-        """No expert acts."""
+        """Let no expert act."""
         self.alone = self.factors = None
 
     def open(self, weights: Tensor) -> None:
-        """All act, by `weights` (batch, experts)."""
+        """Let all experts act with `weights` (batch, experts)."""
         self.alone = None
         self.factors = (weights * self.scale).repeat_interleave(self.rank, dim=1)
 
     def let_alone(self, name: str) -> None:
-        """This adapter acts on every row, and no other."""
+        """Let this adapter alone act on every row."""
         self.alone, self.factors = name, None
 
 
@@ -55,8 +56,8 @@ class GatedLinear(Linear):  # type: ignore[misc]
     peft takes adapter by adapter. Parameters, names and files are peft's own, over plain and over
     quantised weights. LoRA dropout drops the same inputs for all experts.
 
-    Which adapters peft calls active makes no difference here, and so none to what trains
-    (`PeftModel.set_adapter` would change both: huggingface/peft#2436).
+    The gate alone decides which adapters act; peft's list of active adapters is ignored, because
+    `PeftModel.set_adapter` would also change which of them train (huggingface/peft#2436).
     """
 
     gate: Gate

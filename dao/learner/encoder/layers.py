@@ -1,4 +1,4 @@
-"""The layers of any transformer: found, and passed over where what they give is known already."""
+"""The layers of any transformer: where they are, and how to run only some of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Boundary", "first_adapted", "handed", "layer_list", "replaced", "sto
 
 @dataclass(frozen=True)
 class Boundary:
-    """Where the part of an encoder ends that no adapter reaches.
+    """The place in an encoder above the last layer that no adapter reaches.
 
     Attributes:
         path: of the list of layers, in the base model.
@@ -67,7 +67,7 @@ def first_adapted(base: nn.Module, path: str) -> int:
 
 @contextmanager
 def handed(base: nn.Module, boundary: Boundary, states: Tensor) -> Iterator[None]:
-    """Let the layers below the boundary give `states` (batch, length, width) and not run."""
+    """Inside, layers below the boundary do not run; they give `states` (batch, length, width)."""
     output = states if boundary.extras is None else (states, *[None] * boundary.extras)
     layers = _layers(base, boundary.path)[: boundary.count]
     with replaced(layers, lambda _: lambda *_, **__: output):
@@ -76,7 +76,7 @@ def handed(base: nn.Module, boundary: Boundary, states: Tensor) -> Iterator[None
 
 @contextmanager
 def stopped(base: nn.Module, path: str, count: int) -> Iterator[list[Any]]:
-    """Let the first `count` layers run and no other; the list gets what the last of them gives."""
+    """Inside, only the first `count` layers run; the list gets the output of the last of them."""
     layers = _layers(base, path)
     caught: list[Any] = []
     handle = layers[count - 1].register_forward_hook(lambda _, __, output: caught.append(output))
@@ -93,7 +93,7 @@ def _layers(base: nn.Module, path: str) -> list[nn.Module]:
 
 @contextmanager
 def replaced(modules: Iterable[nn.Module], forward: Callable[[Any], Any]) -> Iterator[None]:
-    """Let modules run what `forward` makes of their own forward."""
+    """Inside, each module runs the function that `forward` makes of its own forward."""
     # An attribute of the object hides the method of its class: a list keeps its length, every
     # module its name, and positions, masks and settings per layer stay what they are.
     places = [(module, module.__dict__.get("forward")) for module in modules]

@@ -1,4 +1,4 @@
-"""What an encoder takes: how many tokens of a text, and which."""
+"""Limits of an encoder: how many tokens of a text it takes, and which token ids it knows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from dao.errors import UserError
 from dao.learner.batches.token_types import separator, type_separator
 from dao.learner.batches.tokens import Tokens, pad_id, tokenize
-from dao.learner.encoder.encoder import numbers_positions
+from dao.learner.encoder.pooling import numbers_positions
 
 __all__ = [
     "check_ids",
@@ -27,13 +27,13 @@ NAMED = 5  # tokens that a message lists
 
 
 def token_limit(wanted: int, tokenizer: PreTrainedTokenizerBase, base: PreTrainedModel) -> int:
-    """Tokens at which texts are cut: as wanted, but no more than the model has positions for."""
+    """Number of tokens at which texts are cut: `wanted`, or the model's positions if fewer."""
     most = most_tokens(tokenizer, base)
     return wanted if most is None else min(wanted, most)
 
 
 def most_tokens(tokenizer: PreTrainedTokenizerBase, base: PreTrainedModel) -> int | None:
-    """Tokens that tokenizer and model take at most; None where neither says."""
+    """Largest number of tokens that tokenizer and model take; None where neither names one."""
     limits = [int(tokenizer.model_max_length)]
     positions = getattr(base.config, "max_position_embeddings", None)
     if positions and positions > 0:
@@ -45,7 +45,7 @@ def most_tokens(tokenizer: PreTrainedTokenizerBase, base: PreTrainedModel) -> in
 
 
 def embeddings(base: nn.Module) -> int | None:
-    """For how many token ids a model has an embedding; None where it does not say."""
+    """Number of token ids for which a model has an embedding; None where it is unknown."""
     try:
         table = base.get_input_embeddings()  # type: ignore[operator]
     except (AttributeError, NotImplementedError):
@@ -71,7 +71,7 @@ def check_pairs(
     type_separator(tokenizer, base)
     end = separator(tokenizer)
     word = "" if end is None else str(tokenizer.convert_ids_to_tokens(end)).lower()
-    # Most texts do not hold the word, and only those that do are worth the time.
+    # Tokenising every text would take long, and only a text with this word can be a problem.
     doubtful = [text for text in texts if word and word in text.lower()]
     tokenize(doubtful, tokenizer, limit, pairs=True)
 
@@ -84,7 +84,7 @@ def check_vocabulary(
     *,
     pairs: bool = False,
 ) -> None:
-    """Refuse texts, or a padding, of which a token has no embedding.
+    """Refuse texts with a token that the model has no embedding for, and such a padding token.
 
     Args:
         tokenizer: of the encoder.

@@ -1,4 +1,4 @@
-"""An encoder made from scratch, as a folder like any other, where none can be had or is wanted."""
+"""An encoder with random weights and its own tokenizer, where the settings ask for one."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from transformers.utils import logging
 
 from dao.errors import UserError
 from dao.learner.basics.pairs import parts
-from dao.learner.encoder.encoder import Location, locate
+from dao.learner.encoder.find import Location, locate
 from dao.learner.encoder.pretraining import pretrain
 from dao.learner.encoder.vocabulary import SPECIAL, train_tokenizer
 from dao.learner.processes import ranks
 from dao.learner.settings.config import Config
-from dao.learner.settings.sections import Encoder, Scratch
+from dao.learner.settings.encoder_section import Encoder, Scratch
 from dao.learner.storage.files import digest, replace_folder
 
 __all__ = [

@@ -10,14 +10,15 @@ from typing import Any, Literal
 import pandas as pd
 
 from dao.errors import UserError
-from dao.learner.encoder.encoder import hub_id
+from dao.learner.encoder.find import hub_id
 from dao.learner.encoder.gated import GatedLinear
 from dao.learner.encoder.scratch import made_encoder
 from dao.learner.experts.routing import domain_figures
 from dao.learner.inference.predictor import Predictor
 from dao.learner.kinds import Task
 from dao.learner.model.experts import MERGED
-from dao.learner.model.model import HEADS, MultiTaskModel
+from dao.learner.model.model import MultiTaskModel
+from dao.learner.model.saving import HEADS
 from dao.learner.storage.files import replace_folder, write_tensors
 from dao.learner.storage.record import RunFolder
 

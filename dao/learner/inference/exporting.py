@@ -27,7 +27,8 @@ from dao.learner.storage.record import RunFolder, check_writable
 
 __all__ = ["export_run", "write_onnx"]
 
-# Far above what other orders of summation do in fp32, far below what a wrong graph does.
+# Largest allowed relative difference: another order of summation in fp32 gives far less, a wrong
+# graph far more.
 TOLERANCE = 1e-3
 TEXTS = 32
 

@@ -1,4 +1,4 @@
-"""A model with its tokenizer, and a finished run back into one."""
+"""A model with its tokenizer, and how to load both from a finished run."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ from dao.learner.encoder.limits import check_ids, embeddings, most_tokens
 from dao.learner.encoder.scratch import made_encoder
 from dao.learner.kinds import Task
 from dao.learner.model.experts import EXPERTS, expert_columns
-from dao.learner.model.model import MultiTaskModel, build, load_weights
+from dao.learner.model.model import MultiTaskModel, build
+from dao.learner.model.saving import load_weights
 from dao.learner.processes import ranks
 from dao.learner.scoring.scoring import Engine, predict
-from dao.learner.settings.sections import Lora
+from dao.learner.settings.encoder_section import Lora
 from dao.learner.storage.files import read_tensors
 from dao.learner.storage.record import RunFolder
 
@@ -109,7 +110,7 @@ def predictor_of(
     *,
     pairs: bool = False,
 ) -> Predictor:
-    """A predictor that knows what its encoder takes."""
+    """A predictor with the limits of its encoder filled in."""
     most, known = most_tokens(tokenizer, model.base), embeddings(model.base)
     return Predictor(model, tokenizer, limit, cache, most, known, pairs=pairs)
 
@@ -148,7 +149,7 @@ def reload(folder: RunFolder, outputs: Mapping[str, int], device: torch.device) 
         UserError: a file of the run is missing, damaged, changed or does not fit the others.
     """
     cfg = folder.config()
-    # What `auto` and the arm came to when the run was made, whatever they would come to here.
+    # The run recorded what `auto` and the arm meant on its machine; both may differ on this one.
     made = folder.read("metrics.json", "provenance")["provenance"]
     encoder = cfg.encoder.model_copy(update={"precision": made["precision"]})
     if lora := made.get("lora"):  # earlier runs did not record it, and had it as in their settings

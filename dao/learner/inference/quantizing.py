@@ -26,7 +26,8 @@ from dao.learner.storage.record import RunFolder, check_writable
 __all__ = ["FILE", "quantize_run", "quantized_lines"]
 
 FILE = "model-int8.onnx"
-# Share of the largest output. Rounding to 8 bits costs a few hundredths; a wrong graph far more.
+# Largest allowed difference as a share of the largest output: 8 bits cost a few hundredths, a
+# wrong graph far more.
 TOLERANCE = 0.1
 
 

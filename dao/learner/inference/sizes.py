@@ -1,4 +1,4 @@
-"""What a finished run's model takes on the disk."""
+"""The size of a finished run's model on the disk."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
-from dao.learner.encoder.encoder import locate
+from dao.learner.encoder.find import locate
 from dao.learner.storage.record import RunFolder
 
 __all__ = ["disk_bytes"]

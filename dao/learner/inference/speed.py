@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import pad as extend
 
 from dao.errors import UserError
+from dao.learner.basics.turns import in_turns, timed
 from dao.learner.batches.batching import Examples, collate, sorted_batches
 from dao.learner.inference.backends.onnx import OnnxEngine
 from dao.learner.inference.engines import ENGINES, EngineName, check_engine, make_engine, megabytes
@@ -31,7 +32,7 @@ __all__ = ["Timed", "compare_engines", "inputs", "outputs", "single_rows", "take
 BATCH = 64
 ROUNDS = 5
 SINGLE_TEXTS = 200
-# For single texts, and again for the rounds: a slow model is measured on fewer, not for an hour.
+# Time limit for the single texts, and again for the rounds: a slow model gets fewer of them.
 SECONDS = 120.0
 
 Inputs = list[tuple[tuple[int, ...], Tensor, Tensor]]  # rows, ids, mask
@@ -210,29 +211,30 @@ def outputs(row: Timed) -> dict[str, Tensor]:
 
 
 def take_turns(rows: Sequence[Timed], tell: Callable[[str], None]) -> None:
-    """Fill in the times, each text and each pass by all engines in turn."""
+    """Fill in the times: all engines take each single text, then each round, in turn."""
     for row in rows:
         _run(row.engine, row.singles[:3])
     tell("single texts")
-    start = time.perf_counter()
-    for i in range(len(rows[0].singles)):
-        for row in rows:
-            row.calls.append(_seconds(row.engine, row.singles[i : i + 1]))
-        if time.perf_counter() - start > SECONDS:
-            break
-    start = time.perf_counter()
+    calls = {i: timed(partial(_call, row)) for i, row in enumerate(rows)}
+    for _, i, seconds in in_turns(calls, range(len(rows[0].singles)), limit=SECONDS):
+        rows[i].calls.append(seconds)
+    passes = {i: timed(partial(_pass, row)) for i, row in enumerate(rows)}
+    for _, i, seconds in in_turns(passes, _rounds(tell), limit=SECONDS):
+        rows[i].passes.append(seconds)
+
+
+def _rounds(tell: Callable[[str], None]) -> Iterator[int]:
     for done in range(ROUNDS):
         tell(f"round {done + 1} of {ROUNDS}")
-        for row in rows:
-            row.passes.append(_seconds(row.engine, row.batches))
-        if time.perf_counter() - start > SECONDS:
-            break
+        yield done
 
 
-def _seconds(engine: Engine, inputs: Inputs) -> float:
-    start = time.perf_counter()
-    _run(engine, inputs)
-    return time.perf_counter() - start
+def _call(row: Timed, number: int) -> None:
+    _run(row.engine, row.singles[number : number + 1])
+
+
+def _pass(row: Timed, _: int) -> None:
+    _run(row.engine, row.batches)
 
 
 def _difference(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from dao.learner.basics.numbers import aligned
+from dao.learner.basics.tables import figure_cells, titled
 
 __all__ = ["engines_lines", "engines_table"]
 
@@ -34,18 +34,14 @@ def engines_table(
         result: of `dao.learner.inference.speed.compare_engines`.
         headline: the figures to show per task, each with its better direction.
     """
-    table = Table(title="engines", title_justify="left", title_style="bold")
-    table.add_column("")
-    for title, _ in COLUMNS.values():
-        table.add_column(title, justify="right")
     figures = [(task, metric, arrow) for task, shown in headline.items() for metric, arrow in shown]
-    for task, metric, arrow in figures:
-        # Spaces, at which a narrow terminal can break the heading.
-        table.add_column(f"{task} {metric.replace('_', ' ')} {arrow}", justify="right")
+    # Spaces, at which a narrow terminal can break the heading.
+    heads = [f"{task} {metric.replace('_', ' ')} {arrow}" for task, metric, arrow in figures]
+    table = titled("engines", ["", *(title for title, _ in COLUMNS.values()), *heads])
     rows = [row for row in result["rows"] if "reason" not in row]
-    columns = [aligned([row["figures"].get(t, {}).get(m) for row in rows]) for t, m, _ in figures]
-    for place, row in enumerate(rows):
-        table.add_row(row["engine"], *_times(row), *(column[place] for column in columns))
+    cells = figure_cells([row["figures"] for row in rows], [(t, m) for t, m, _ in figures])
+    for row, own in zip(rows, cells, strict=True):
+        table.add_row(row["engine"], *_times(row), *own)
     return table
 
 

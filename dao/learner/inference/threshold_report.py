@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dao.errors import UserError
 from dao.learner.basics.numbers import aligned, number
+from dao.learner.basics.tables import titled
 from dao.learner.inference.predictor import Predictor
 from dao.learner.kinds import Task
 from dao.learner.kinds.parts.baselines import LINEAR
@@ -66,7 +67,7 @@ def sweep_run(
     parts = {s: _marked(outputs, task, table, s) for s in SPLITS}
     found: dict[str, Any] = {"task": task.name, "positive": task.positive}
     found |= sweep(parts["validation"], parts["test"], task.name)
-    # The plain model has the same advantage; log-probabilities are outputs like any other.
+    # The plain model chooses its threshold in the same way, so that the comparison is fair.
     plain = {s: _marked(lambda texts: task.linear(learnt, texts), task, table, s) for s in SPLITS}
     found["plain"] = {"name": LINEAR, **sweep(plain["validation"], plain["test"], task.name)}
     write_atomically(folder / FILES[0], json.dumps(found, indent=2, ensure_ascii=False) + "\n")
@@ -77,9 +78,8 @@ def sweep_run(
 def sweep_table(found: Mapping[str, Any]) -> Table:
     """Figures of the class on both splits, as usual and at the chosen threshold."""
     title = f"{found['positive']}: threshold {number(found['threshold'])}, chosen on validation"
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for name in ("", "n", "of the class", "called so", *(f"{name} ↑" for name in FIGURES)):
-        table.add_column(name, justify="right" if name else "left")
+    heads = ("", "n", "of the class", "called so", *(f"{name} ↑" for name in FIGURES))
+    table = titled(title, heads)
     for split in SPLITS:
         _add_rows(table, found, split, split)
     _add_rows(table, found["plain"], "test", f"test, {found['plain']['name']}")

@@ -1,4 +1,4 @@
-"""The experts of a model: which act, what trains, what moved, their files."""
+"""The experts of a model: which of them act, which of them train, and their files."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ __all__ = [
     "train_only",
 ]
 
-EXPERTS = "experts"  # beside the tasks' outputs: the experts' weights; and a folder of a run
-MERGED = "merged"  # the adapter that is made of all of them
+EXPERTS = "experts"  # key of the experts' weights among the outputs; folder of their adapters
+MERGED = "merged"  # name of the one adapter that all experts are merged into
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ROUTER = "router.safetensors"
 
 
 class Experts(nn.Module):
-    """The router of a model with a `GatedLinear` in each adapted layer, and what it decided last.
+    """The router of a model with a `GatedLinear` in each adapted layer, and its last decision.
 
     Args:
         gate: of these layers.
@@ -45,7 +45,7 @@ class Experts(nn.Module):
 
     Attributes:
         features: what the router saw in the last forward, (batch, width); no gradient flows here.
-        weights: what it made of it, (batch, experts); None where an expert acted alone.
+        weights: of the experts in the last forward, (batch, experts); None where one acted alone.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Experts(nn.Module):
         return (tokens * weights).sum(1) / weights.sum(1).clamp(min=1)
 
     def loss(self, domains: Tensor) -> RouterLoss:
-        """`router_loss` of the last batch, on a graph of its own, which ends at the features."""
+        """`router_loss` of the last batch; its gradient reaches the router and nothing else."""
         assert self.features is not None
         return router_loss(self.router(self.features), domains)
 
@@ -116,7 +116,7 @@ def expert_columns(weights: Tensor, names: Sequence[str]) -> dict[str, list[Any]
 
 
 def train_only(encoder: PeftModel, names: Sequence[str], experts: Experts, *, router: bool) -> None:
-    """Let these experts train, and the router or not; the other experts are frozen."""
+    """Let these experts train and freeze the others; `router` says whether the router trains."""
     encoder.set_requires_grad(list(experts.names), False)
     if names:
         encoder.set_requires_grad(list(names), True)

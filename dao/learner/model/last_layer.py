@@ -29,8 +29,8 @@ POSITIONWISE = {
 def positionwise(base: PreTrainedModel) -> list[str]:
     """Paths of the position-wise parts of the last layer; none for an unknown architecture.
 
-    None either under gradient checkpointing, which runs a layer again in the backward, where
-    nobody says which tokens are meant; nor where a layer cuts its input into chunks.
+    The list is empty, too, under gradient checkpointing, because the backward pass runs the layer
+    again without knowing the tokens, and for layers that cut their input into chunks.
     """
     parts = POSITIONWISE.get(base.config.model_type, ())
     checkpointing = any(getattr(m, "gradient_checkpointing", False) for m in base.modules())
@@ -45,11 +45,10 @@ def positionwise(base: PreTrainedModel) -> list[str]:
 def at_tokens(base: PreTrainedModel, parts: list[str], index: Tensor) -> Iterator[None]:
     """Let these parts compute one token per row and give zeros at the others.
 
-    Exact at those tokens, forward and backward, as long as nothing else is read of the last layer:
-    what it gives elsewhere means nothing, and has no gradient either way. (Apart from rounding,
-    where int8 layers of bitsandbytes look for outliers in all tokens that they see, and from what
-    dropout draws.) For one thread at a time, which training is; inference, which threads may share,
-    runs whole layers.
+    Output and gradient at those tokens are exact; the output at other tokens is meaningless and
+    must not be read. Two things still differ: int8 layers of bitsandbytes round by the outliers
+    among all tokens that they see, and dropout draws other numbers. Other threads must not run the
+    model meanwhile, so only training uses it.
 
     Args:
         base: a Hugging Face encoder.

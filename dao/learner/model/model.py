@@ -1,52 +1,38 @@
-"""One shared encoder and a linear head per task; saved as a peft adapter beside the heads."""
+"""One shared encoder and a linear head per task."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dao.learner.batches.packing import Segments, positions, separating_mask, unpack
 from dao.learner.batches.token_types import token_types, type_separator
-from dao.learner.encoder.encoder import (
-    add_experts,
-    add_lora,
-    attends_causally,
-    cast_frozen,
-    fuse_activations,
-    load_base,
-    load_tokenizer,
-    locate,
-    numbers_positions,
-    pool,
-    pooling_of,
-    precision,
-    token_index,
-)
+from dao.learner.encoder.find import locate
 from dao.learner.encoder.gated import Gate
 from dao.learner.encoder.layers import Boundary, handed
 from dao.learner.encoder.limits import token_limit
-from dao.learner.model.experts import EXPERTS, Experts, load_experts, save_experts
+from dao.learner.encoder.load import fuse_activations, load_base, load_tokenizer, precision
+from dao.learner.encoder.lora import add_experts, add_lora, cast_frozen
+from dao.learner.encoder.pooling import (
+    attends_causally,
+    numbers_positions,
+    pool,
+    pooling_of,
+    token_index,
+)
+from dao.learner.model.experts import EXPERTS, Experts
 from dao.learner.model.last_layer import at_tokens, positionwise
-from dao.learner.model.router import check_varies, router_width
-from dao.learner.settings import sections as settings
-from dao.learner.storage.checkpoint import check_fit
-from dao.learner.storage.files import read_tensors, replace_folder, write_tensors
+from dao.learner.model.router import router_width
+from dao.learner.settings.encoder_section import Encoder
+from dao.learner.settings.experts_section import ExpertSettings
 
-__all__ = ["MultiTaskModel", "build", "load_weights", "read_tensors", "save_weights"]
-
-ADAPTER = "adapter"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
-ENCODER = "encoder"
-ENCODER_WEIGHTS = "model.safetensors"
-HEADS = "heads.safetensors"
-PROBES = 32  # tokens that the router of a loaded model has to see as different
+__all__ = ["MultiTaskModel", "build"]
 
 
 class MultiTaskModel(nn.Module):
@@ -83,7 +69,7 @@ class MultiTaskModel(nn.Module):
 
     @property
     def adapted(self) -> bool:
-        """Whether LoRA is what trains of the encoder."""
+        """Whether LoRA adapters, and not the encoder's own weights, are trained."""
         return isinstance(self.encoder, PeftModel)
 
     @property
@@ -94,7 +80,7 @@ class MultiTaskModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the heads, and so the outputs, are."""
+        """The device of the heads and of the outputs."""
         return next(self.heads.parameters()).device
 
     def forward(
@@ -139,7 +125,7 @@ class MultiTaskModel(nn.Module):
         return pool(hidden, attention_mask, self.pooling)
 
     def _narrowed(self, mask: Tensor, segments: Segments | None) -> AbstractContextManager[None]:
-        """Where one token per row is read, the last layer need not give the others."""
+        """Where training reads one token per row, the last layer runs at that token alone."""
         if not self.training or segments is not None or not self.at_pooled:
             return nullcontext()
         return at_tokens(self.base, self.at_pooled, token_index(mask, self.pooling))
@@ -151,7 +137,7 @@ class MultiTaskModel(nn.Module):
         segments: Segments | None = None,
         prefix: Tensor | None = None,
     ) -> Callable[[], Tensor]:
-        """What runs the encoder on a batch: the last hidden states, in its compute type."""
+        """A function that runs the encoder on a batch and returns its last hidden states."""
         options = {"attention_mask": attention_mask}
         if segments is not None:
             options = self._separated(segments)
@@ -159,8 +145,8 @@ class MultiTaskModel(nn.Module):
             options["position_ids"] = (attention_mask.cumsum(1) - 1).clamp(min=0)
         if self.separator is not None:
             options["token_type_ids"] = token_types(input_ids, self.separator, segments)
-        # peft's quantised layers have no fold, and would cast what they see to LoRA's fp32; weights
-        # that train stay in fp32.
+        # Without autocast, peft's quantised layers would compute in the fp32 of LoRA's weights, and
+        # a whole encoder that trains in the fp32 of its own.
         low = (self.quantised or not self.adapted) and self.compute != torch.float32
 
         def states() -> Tensor:
@@ -172,9 +158,9 @@ class MultiTaskModel(nn.Module):
         return states
 
     def embed(self, input_ids: Tensor) -> Tensor:
-        """Token ids (batch, length) to what the encoder's first layer gets, (batch, length, width).
+        """Token ids (batch, length) to their embeddings, (batch, length, width).
 
-        Of positions and of token types nothing is in it.
+        Embeddings of positions and of token types are not added.
         """
         found: Tensor = self.base.get_input_embeddings()(input_ids)
         return found
@@ -186,7 +172,7 @@ class MultiTaskModel(nn.Module):
         return self.experts.look(lambda: self.embed(input_ids), states, attention_mask)
 
     def _separated(self, segments: Segments) -> dict[str, Tensor]:
-        """What makes the encoder treat the rows of packed lines as if each were alone."""
+        """Mask and position ids with which the rows of packed lines do not see each other."""
         # transformers hands a mask of four dimensions on as it is; eager attention adds it.
         additive = self.compute if self.attention == "eager" else None
         mask = separating_mask(segments.ids, causal=self.causal, additive=additive)
@@ -209,7 +195,7 @@ class MultiTaskModel(nn.Module):
         return "bf16" if self.compute == torch.bfloat16 else "fp32"
 
     def count(self) -> dict[str, int]:
-        """Parameters, `total` and `trainable`; quantised ones count as what they stand for."""
+        """Numbers of parameters, `total` and `trainable`; packed ones count before quantisation."""
         if self.adapted:
             trainable, total = self.encoder.get_nb_trainable_parameters()
         else:
@@ -238,18 +224,18 @@ class MultiTaskModel(nn.Module):
 
 
 def build(
-    cfg: settings.Encoder,
+    cfg: Encoder,
     outputs: Mapping[str, int],
     device: torch.device,
     seed: int,
-    experts: settings.Experts | None = None,
+    experts: ExpertSettings | None = None,
     *,
     pairs: bool = False,
 ) -> tuple[MultiTaskModel, PreTrainedTokenizerBase, int]:
     """A fresh model, its tokenizer and the token limit; equal seeds give equal weights.
 
-    With `experts` it has an adapter for each of their names, and a router. For `pairs` of texts it
-    has token types, if its encoder has.
+    With `experts`, the model has an adapter for each of their names, and a router. For `pairs` of
+    texts it sets token types, where the encoder has them.
     """
     location = locate(cfg.name)
     tokenizer = load_tokenizer(location)
@@ -276,75 +262,3 @@ def build(
         width = router_width(base, experts.router)
         model.experts = Experts(gate, width, experts.router, experts.routing)
     return model.to(device), tokenizer, limit
-
-
-def save_weights(
-    model: MultiTaskModel, tokenizer: PreTrainedTokenizerBase, name: str, folder: Path
-) -> None:
-    """Write the heads, the tokenizer, and what was trained of the encoder into `folder`.
-
-    That is `adapter/`, a plain peft adapter, or `encoder/`, a whole Hugging Face model, or what
-    `save_experts` writes.
-    """
-    if model.experts is not None:
-        save_experts(model.encoder, model.experts, name, folder)
-    elif model.adapted:
-        # The name, not the place on this machine, is what makes the adapter loadable elsewhere.
-        model.encoder.peft_config["default"].base_model_name_or_path = name
-        replace_folder(folder / ADAPTER, lambda place: _save_adapter(model, place))
-    else:
-        replace_folder(folder / ENCODER, lambda place: _save_whole(model, tokenizer, place))
-    write_tensors(folder / HEADS, model.heads.state_dict())
-    replace_folder(folder / "tokenizer", tokenizer.save_pretrained)
-
-
-def _save_whole(model: MultiTaskModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    model.base.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)  # so that the folder can be another run's encoder
-
-
-def _save_adapter(model: MultiTaskModel, folder: Path) -> None:
-    model.encoder.save_pretrained(folder, save_embedding_layers=False)
-    (folder / "README.md").unlink(missing_ok=True)
-
-
-def load_weights(model: MultiTaskModel, folder: Path) -> None:
-    """Read what `save_weights` wrote; every tensor must be there and fit.
-
-    Raises:
-        UserError: a file or tensor is missing, superfluous, of another shape or not finite; or a
-            router of experts sees nothing of the text.
-    """
-    if model.experts is not None:
-        load_experts(model.encoder, model.experts, folder)
-    elif model.adapted:
-        adapter = read_tensors(folder / ADAPTER / ADAPTER_WEIGHTS)
-        expected = get_peft_model_state_dict(model.encoder, save_embedding_layers=False)
-        _check_fit(adapter, expected, folder / ADAPTER)
-        set_peft_model_state_dict(model.encoder, adapter)
-    else:
-        weights = read_tensors(folder / ENCODER / ENCODER_WEIGHTS)
-        _check_fit(weights, _untied(model.base.state_dict(), weights), folder / ENCODER)
-        model.base.load_state_dict(weights, strict=False)
-    heads = read_tensors(folder / HEADS)
-    _check_fit(heads, model.heads.state_dict(), folder / HEADS)
-    model.heads.load_state_dict(heads)
-    if model.experts is not None:
-        _check_router_input(model, model.experts)
-
-
-def _check_router_input(model: MultiTaskModel, experts: Experts) -> None:
-    """See that the router can tell texts of different tokens apart."""
-    words = model.base.get_input_embeddings().num_embeddings
-    ids = torch.linspace(0, words - 1, min(PROBES, words), device=model.device).long()[:, None]
-    check_varies(model.router_input(ids, torch.ones_like(ids)), experts.reads)
-
-
-def _untied(state: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without further names of a tensor that is saved under another one."""
-    known = {state[name].data_ptr() for name in saved if name in state}
-    return {n: t for n, t in state.items() if n in saved or t.data_ptr() not in known}
-
-
-def _check_fit(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], place: Path) -> None:
-    check_fit(found, {name: tuple(tensor.shape) for name, tensor in expected.items()}, place)

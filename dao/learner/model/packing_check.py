@@ -1,4 +1,4 @@
-"""Whether an encoder keeps packed rows apart: asked of the model itself."""
+"""Whether an encoder keeps packed rows apart, tried out on three rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
 
 
 def check_packing(model: MultiTaskModel, limit: int) -> None:
-    """Refuse an encoder to which packed rows are not what rows of their own are.
+    """Refuse an encoder whose outputs of packed rows differ from those of unpacked rows.
 
     Models differ in what they do with positions and masks that are given to them (attention within
     a window ignores half of such a mask, for one), so three rows are tried: one of `limit` tokens,
@@ -75,5 +75,5 @@ def _difference(model: MultiTaskModel, limit: int) -> str | None:
     finally:
         model.train(training)
     gap = float((found - expected).abs().max() / expected.abs().max())
-    # Written so that a gap which is not a number is refused as well.
+    # A gap that is NaN fails this comparison and is refused as well.
     return None if gap <= TOLERANCE[model.compute] else f"gives other outputs (by {gap:.1e})"

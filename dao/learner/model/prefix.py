@@ -1,4 +1,4 @@
-"""The frozen layers below the first adapted one: run once per row, their states kept on disk."""
+"""The frozen layers below the first adapted one run once per row; the disk keeps their states."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ Note = Callable[[str], None]
 def cache_prefix(
     model: MultiTaskModel, splits: Sequence[Examples], pad: int, folder: Path, note: Note
 ) -> tuple[list[Examples], dict[str, Any]]:
-    """Give every row the states of the frozen layers, from the disk or else computed and kept.
+    """Give every row the states of the frozen layers, read from the disk or computed and saved.
 
-    The model, in place, learns where to take them up.
+    Sets `model.boundary`, so that the model starts from these states.
 
     Args:
         model: with adapters in its last layers only.
@@ -73,7 +73,7 @@ def cache_prefix(
 
 
 def _fill(file: StateFile, states: Iterator[Tensor], rows: int, note: Note) -> bool:
-    """Write the file unless it is there and whole; True if it was."""
+    """Write the file unless it is there and whole; returns whether it was."""
     with file.locked(lambda: note("frozen layers: waiting for another run that computes them")):
         if file.whole():
             return True
@@ -101,7 +101,7 @@ def frozen_layers(base: nn.Module) -> tuple[str, int]:
 
 
 def find_boundary(model: MultiTaskModel, sample: Batch) -> Boundary:
-    """Where the frozen part of the encoder ends, tried out on `sample`.
+    """The place where the frozen part of the encoder ends, tried out on `sample`.
 
     Raises:
         UserError: no layer is frozen below the adapters, or the layers above need more than the

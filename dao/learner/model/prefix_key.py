@@ -23,7 +23,7 @@ PLACE = ("_name_or_path", "_commit_hash")  # where an encoder came from does not
 def encoder_digest(model: MultiTaskModel, boundary: Boundary) -> str:
     """Digest of the frozen part: weights, architecture, precision, and what computes with them.
 
-    Whatever the adapted layers hold is left out.
+    The weights of the adapted layers are left out.
     """
     base = model.base
     facts = {

@@ -20,7 +20,7 @@ __all__ = [
     "router_width",
 ]
 
-# Rounding of a mean over tokens is far below, the difference between two texts far above.
+# Relative difference: rounding of a mean over tokens is far smaller, two texts differ far more.
 SAME = 1e-6
 
 
@@ -67,14 +67,14 @@ def mixing_weights(logits: Tensor, routing: Literal["soft", "hard"]) -> Tensor:
 
 
 class RouterLoss(NamedTuple):
-    """What the router is trained by, beside the tasks; scalars."""
+    """The losses that train the router beside those of the tasks, and its accuracy; scalars."""
 
     domain: Tensor
     """Cross-entropy of the logits with the true domains."""
     balance: Tensor
     """Divergence of the experts' mean weights from the mix of domains in the batch."""
     accuracy: Tensor
-    """Share of the rows whose heaviest expert is the one of their domain; not trained by."""
+    """Share of the rows whose heaviest expert is the one of their domain; no loss."""
 
 
 def router_loss(logits: Tensor, domains: Tensor) -> RouterLoss:
@@ -82,7 +82,8 @@ def router_loss(logits: Tensor, domains: Tensor) -> RouterLoss:
 
     The balance is :math:`\sum_d q_d \log(q_d / u_d)`, with :math:`q_d` the share of domain d in
     the batch and :math:`u_d` the mean weight of its expert. A router that is always right has a
-    balance of zero, whatever the mix; a pull towards equal use would be against the truth.
+    balance of zero, whatever the mix of domains; a loss that asked for equal use of all experts
+    would contradict the domains.
 
     Args:
         logits: (batch, experts).

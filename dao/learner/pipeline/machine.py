@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from dao.learner.encoder.encoder import cpu_bf16, precision
+from dao.learner.encoder.load import cpu_bf16, precision
 from dao.learner.inference.predictor import pick_device
 from dao.learner.processes import ranks
 from dao.learner.settings.config import Config

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from dao.errors import UserError
 from dao.learner.dendrites.controls import check_encoder, meta_base
-from dao.learner.encoder.encoder import add_lora, locate
+from dao.learner.encoder.find import locate
+from dao.learner.encoder.lora import add_lora
 from dao.learner.experts.domains import check_labels, domain_codes
 from dao.learner.experts.stages import check_one_process
 from dao.learner.inference.predictor import pick_device
@@ -19,7 +20,7 @@ from dao.learner.model.packing_check import check_positions
 from dao.learner.model.prefix import frozen_layers
 from dao.learner.scoring.assessment import TableLike, slice_columns
 from dao.learner.settings.config import Config
-from dao.learner.settings.sections import Encoder
+from dao.learner.settings.encoder_section import Encoder
 from dao.learner.training.plan import make_plan
 from dao.learner.weighting.weighting import make_weighting
 

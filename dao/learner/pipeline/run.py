@@ -18,22 +18,23 @@ from dao.learner.console.report import model_card
 from dao.learner.dendrites import dendritic
 from dao.learner.dendrites.controls import arm_encoder
 from dao.learner.dendrites.share import shares_of_sets
-from dao.learner.encoder.encoder import hub_id
+from dao.learner.encoder.find import hub_id
 from dao.learner.encoder.scratch import BASE, Found, find_encoder, forget_start
 from dao.learner.experts.domains import with_domains
 from dao.learner.experts.routing import routing_figures
 from dao.learner.experts.stages import fit_stages, steps_of_stages
 from dao.learner.inference.predictor import DENDRITES, Predictor, predictor_of
 from dao.learner.kinds import Task
-from dao.learner.model.model import build, save_weights
+from dao.learner.model.model import build
 from dao.learner.model.prefix import cache_prefix
+from dao.learner.model.saving import save_weights
 from dao.learner.pipeline.machine import Machine, forget_machine, settle
 from dao.learner.pipeline.preflight import domains, slices
 from dao.learner.processes import ranks
 from dao.learner.scoring.assessment import TableLike, assess
 from dao.learner.scoring.scoring import labels_of, predict
 from dao.learner.settings.config import Config
-from dao.learner.settings.sections import Encoder
+from dao.learner.settings.encoder_section import Encoder
 from dao.learner.storage.files import csv_text, write_atomically, write_tensors
 from dao.learner.storage.record import RunFolder, provenance
 from dao.learner.training.loop import Fitted, Job, Progress, fit

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-import yaml
 from pydantic import (
-    BaseModel,
     Field,
     SerializeAsAny,
     ValidationError,
@@ -22,7 +19,7 @@ from pydantic_core import PydanticCustomError
 from dao.errors import UserError
 from dao.learner.basics.folders import absolute
 from dao.learner.basics.frozen import Settings
-from dao.learner.basics.words import Typed, as_text, read_value, read_yaml, settled
+from dao.learner.basics.words import as_text, settled
 from dao.learner.kinds import TaskSettings
 from dao.learner.kinds.declared import (
     BUILT_IN,
@@ -33,18 +30,33 @@ from dao.learner.kinds.declared import (
     task_settings,
     with_columns,
 )
+from dao.learner.settings.checks import (
+    DOMAIN,
+    check_budget,
+    check_domain,
+    check_experts,
+    check_prefix_cache,
+    check_sampling,
+    check_tasks_named,
+    check_tuning,
+    check_weighting,
+)
 from dao.learner.settings.data_section import Data
-from dao.learner.settings.sampling_spec import parse_sampling
-from dao.learner.settings.sections import Dao, Dendrites, Encoder, Experts, Train, check_budget
-from dao.learner.settings.weighting_spec import accumulates, folder_part, parse_weighting
+from dao.learner.settings.dendrites_section import DendriteSettings
+from dao.learner.settings.encoder_section import Encoder
+from dao.learner.settings.experts_section import ExpertSettings
+from dao.learner.settings.reading import (
+    in_words,
+    parse_overrides,
+    read_yaml_file,
+    selected,
+    set_value,
+)
+from dao.learner.settings.train_section import Dao, Train
+from dao.learner.settings.weighting_spec import folder_part
 
-__all__ = ["Config", "load_config", "parse_overrides", "placed"]
+__all__ = ["Config", "load_config", "placed"]
 
-COLUMN = "data.where."
-
-
-DOMAIN = "domain"
-"""The one column of the table's own that may be a task as well."""
 LONGEST = 60
 """Characters of all tasks' names up to which they name the arm, and so the folder."""
 
@@ -74,8 +86,8 @@ class Config(Settings):
     encoder: Encoder = Encoder()
     data: Data = Data()
     dao: Dao = Dao()
-    dendrites: Dendrites = Dendrites()
-    experts: Experts = Experts()
+    dendrites: DendriteSettings = DendriteSettings()
+    experts: ExpertSettings = ExpertSettings()
     train: Train = Train()
 
     @field_validator("cache", mode="before")
@@ -111,41 +123,19 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
-        try:
-            parse_weighting(self.weighting, list(self.tasks))
-        except ValueError as error:
-            raise ValueError(f"`weighting` {error}. Found {self.weighting!r}") from None
-        by_task = {"dao.priors": self.dao.priors, "train.select_weights": self.train.select_weights}
-        for key, values in by_task.items():
-            if unknown := sorted(set(values) - set(self.tasks)):
-                raise ValueError(f"`{key}` names {unknown}, which is not among `tasks`")
-        if any(weight <= 0 for weight in self.train.select_weights.values()):
+        train, encoder = self.train, self.encoder
+        check_weighting(self.weighting, list(self.tasks), train.accumulate)
+        by_task = {"dao.priors": self.dao.priors, "train.select_weights": train.select_weights}
+        check_tasks_named(by_task, self.tasks)
+        if any(weight <= 0 for weight in train.select_weights.values()):
             raise ValueError("`train.select_weights` should be above 0. Leave a task out for 1")
-        try:
-            parse_sampling(self.train.sampling)
-        except ValueError as error:
-            raise ValueError(f"`train.sampling` {error}. Found {self.train.sampling!r}") from None
-        if self.train.accumulate > 1 and not accumulates(self.weighting):
-            raise ValueError(
-                f"`weighting` should be dao, equal or fixed with train.accumulate above 1. Found "
-                f"{self.weighting!r}, which needs the losses of all rows of a step at once. Set "
-                f"train.accumulate to 1, and raise train.batch_size instead"
-            )
-        _check_domain(self.columns.get(DOMAIN), self.data.domain, self.experts)
-        _check_tuning(self.encoder, self.dendrites)
+        check_sampling(train.sampling)
+        check_domain(self.columns.get(DOMAIN), self.data.domain, self.experts)
+        check_tuning(encoder, self.dendrites)
         if self.experts.names:
-            _check_experts(self)
-        check_budget(self.train, self.dendrites, self.experts)
-        if self.encoder.prefix_cache and self.encoder.lora.last_layers is None:
-            raise ValueError(
-                "`encoder.prefix_cache` should have frozen layers to cache. Found adapters in "
-                "every layer. Set encoder.lora.last_layers, for example to half of the layers"
-            )
-        if self.encoder.prefix_cache and self.train.packing:
-            raise ValueError(
-                "`encoder.prefix_cache` and `train.packing` exclude each other: cached states are "
-                "kept row by row. Leave one of them out"
-            )
+            check_experts(encoder, train, self.dendrites)
+        check_budget(train, self.dendrites, self.experts)
+        check_prefix_cache(encoder, train)
         return self
 
     @property
@@ -218,60 +208,6 @@ class Config(Settings):
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dao"
 
 
-def _check_domain(column: str | None, domain: str, experts: Experts) -> None:
-    if column is not None and (column != domain or experts.names):
-        raise ValueError(
-            f"`tasks` should use the name {DOMAIN} for the column of data.domain alone, and not "
-            f"beside experts, which are chosen by it. Found the column {column!r}. Choose another "
-            f"name"
-        )
-
-
-def _check_tuning(encoder: Encoder, dendrites: Dendrites) -> None:
-    if encoder.tune == "full":
-        if encoder.quantize != "none" or encoder.prefix_cache:
-            raise ValueError(
-                "`encoder.tune=full` should train ordinary weights of every layer. Found "
-                "`quantize` or `prefix_cache`, which freeze some. Leave them out, or tune=lora"
-            )
-        needs_lora = dendrites.where not in ("linear", "heads") or dendrites.control == "capacity"
-        if dendrites.enabled and needs_lora:
-            raise ValueError(
-                "`encoder.tune=full` leaves no LoRA to put dendrites on or to widen. Found "
-                f"where={dendrites.where!r}, control={dendrites.control!r}. Set dendrites.where to "
-                "linear or heads, and another control"
-            )
-        return
-    scratch = encoder.scratch
-    if scratch.when == "always" and not scratch.pretrain_epochs:
-        raise ValueError(
-            "`encoder.tune=lora` should adapt weights that have learnt something. Found "
-            "encoder.scratch.when=always without pretrain_epochs, which leaves the frozen weights "
-            "random. Set encoder.tune=full, or encoder.scratch.pretrain_epochs to 1 or more"
-        )
-    if dendrites.where == "linear":
-        raise ValueError(
-            "`dendrites.where=linear` should find trained linear layers. Found a frozen encoder: "
-            "each dendrite would copy frozen weights, 840 million of them for Phi-2, 1.7 GB in "
-            "bf16. Set encoder.tune=full for a small encoder, or dendrites.where=lora_B+heads"
-        )
-
-
-def _check_experts(cfg: Config) -> None:
-    found = {
-        "encoder.tune=full, which has no LoRA": cfg.encoder.tune == "full",
-        "encoder.prefix_cache": cfg.encoder.prefix_cache,
-        "train.packing, where rows share a line": cfg.train.packing,
-        "dendrites": cfg.dendrites.enabled,
-    }
-    for what, switched_on in found.items():
-        if switched_on:
-            raise ValueError(
-                f"`experts` should be LoRA adapters that are mixed row by row. Found {what}. Leave "
-                f"one of them out"
-            )
-
-
 def _told(message: str) -> PydanticCustomError:
     """An error that says all there is to say, without the key and the input behind it."""
     return PydanticCustomError("told", "{message}", {"message": message})
@@ -320,15 +256,15 @@ def load_config(
     """
     merged: dict[str, Any] = {}
     for key, value in (before or {}).items():
-        _set(merged, key, value)
-    for key, value in (_read_yaml(path) if path else {}).items():
+        set_value(merged, key, value)
+    for key, value in (read_yaml_file(path) if path else {}).items():
         old = merged.get(key)
         merged[key] = old | value if isinstance(old, dict) and isinstance(value, dict) else value
     for key, value in [*parse_overrides(overrides), *(flags or {}).items()]:
         if key == "tasks":
-            merged[key] = _selected(merged.get(key), value)
+            merged[key] = selected(merged.get(key), value)
         else:
-            _set(merged, key, value)
+            set_value(merged, key, value)
     try:
         merged = _gathered(merged)
         tasks = {name: settled_task(name, given) for name, given in merged.pop("tasks").items()}
@@ -338,7 +274,7 @@ def load_config(
     except RecursionError:
         raise UserError("A setting should have an end. Found one that contains itself.") from None
     except ValidationError as error:
-        explained = "; ".join(_explain(e) for e in error.errors())
+        explained = "; ".join(in_words(e, Config) for e in error.errors())
         raise UserError(" ".join(explained.split())) from None
     except ValueError as error:
         raise UserError(f"{' '.join(str(error).split())}.") from None
@@ -349,78 +285,3 @@ def placed(cfg: Config) -> Config:
     """The same settings with the full path of the encoder's folder, where it is one."""
     encoder = cfg.encoder.model_copy(update={"name": absolute(cfg.encoder.name)})
     return cfg if encoder == cfg.encoder else cfg.model_copy(update={"encoder": encoder})
-
-
-def parse_overrides(overrides: Iterable[str]) -> Iterator[tuple[str, Any]]:
-    """Split `KEY=VALUE` strings; values are YAML (1e-3, true, [0.3, 0.6], null) or text.
-
-    The setting decides which: names and cells of the user's data stay as they were typed.
-    """
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise UserError(f"An override should look like KEY=VALUE. Found {text!r}.")
-        yield key, read_value(value)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = read_yaml(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"The config file should exist. Found nothing at {path}.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"The config file {path} cannot be read: {error}.") from None
-    except (yaml.YAMLError, RecursionError) as error:
-        message = " ".join(str(error).split())
-        raise UserError(f"The config file {path} should be YAML. Found: {message}.") from None
-    if not isinstance(content, dict | None):
-        found = repr(getattr(content, "value", content))[:80]
-        raise UserError(f"The config file {path} should hold KEY: VALUE pairs. Found {found}.")
-    return content or {}
-
-
-def _selected(declared: object, named: object) -> object:
-    """The tasks named on the command line; what the file declared of each stays."""
-    if not isinstance(declared, Mapping) or isinstance(named, Mapping):
-        return named
-    try:
-        chosen = declarations(named)
-    except ValueError as error:
-        raise UserError(f"{error}.") from None
-    return {name: {**(declared.get(name) or {}), **said} for name, said in chosen.items()}
-
-
-def _set(tree: dict[str, Any], dotted: str, value: Any) -> None:  # noqa: ANN401
-    # A column's name may have dots of its own.
-    *parents, leaf = dotted.split(".", 2) if dotted.startswith(COLUMN) else dotted.split(".")
-    for parent in parents:
-        child = tree.setdefault(parent, {})
-        if isinstance(child, Typed):
-            child = tree[parent] = child.value
-        if not isinstance(child, dict):
-            where = " ".join(dotted.split())
-            raise UserError(f"`{where}` cannot be set: `{parent}` has no settings below it.")
-        tree = child
-    tree[leaf] = value
-
-
-def _explain(error: Mapping[str, Any]) -> str:
-    if error["type"] == "told":
-        return str(error["msg"])
-    key = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, list(_keys(Config)), n=1)
-        hint = f" Did you mean `{near[0]}`?" if near else " `train.py --dry-run` prints them all."
-        return f"`{key}` is not a setting.{hint}"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"`{key}`: {message}. Found {error['input']!r}" if key else message
-
-
-def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    for name, field in model.model_fields.items():
-        kind = field.annotation
-        nested = [kind, *get_args(kind)]
-        yield prefix + name
-        for part in nested:
-            if isinstance(part, type) and issubclass(part, BaseModel):
-                yield from _keys(part, f"{prefix}{name}.")

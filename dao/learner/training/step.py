@@ -12,7 +12,7 @@ from dao import TaskRecord
 from dao.learner.batches.batching import Batch, send
 from dao.learner.kinds import Task
 from dao.learner.model.experts import Experts
-from dao.learner.settings.sections import Experts as ExpertSettings
+from dao.learner.settings.experts_section import ExpertSettings
 from dao.learner.weighting.weighting import Weighting
 
 __all__ = ["StepRecord", "parts_of", "router_losses", "task_losses"]

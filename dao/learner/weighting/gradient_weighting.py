@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -23,9 +22,19 @@ from dao.learner.weighting.weighting import (
     record,
 )
 
-__all__ = ["Aggregated", "DualBalancing", "GradNorm", "make"]
+__all__ = ["AGGREGATORS", "Aggregated", "DualBalancing", "GradNorm", "make"]
 
 EPSILON = 1e-8
+AGGREGATORS = (
+    "AlignedMTL", "CAGrad", "ConFIG", "Constant", "DualProj", "ExcessMTL", "FairGrad", "GradDrop",
+    "GradVac", "IMTLG", "Krum", "MGDA", "Mean", "NashMTL", "PCD", "PCGrad", "Random", "Sum",
+    "TrimmedMean", "UPGrad",
+)  # fmt: skip
+"""Those of torchjd that are made from numbers; others take a weighting as an argument."""
+COUNTS_TASKS = ("NashMTL",)
+"""Those that are told how many tasks there are."""
+WITHOUT_WEIGHTS = ("GradDrop", "TrimmedMean")
+"""Those whose result is no weighted sum of the gradients, so that no weights can be reported."""
 GRADNORM_LR = 0.025  # of the paper, as in its experiments on NYUv2
 
 
@@ -230,12 +239,13 @@ class Aggregated(Weighting):
 
     def __init__(self, spec: Spec, tasks: int, shared: Parameters, trainable: Parameters) -> None:
         super().__init__()
-        # Not registered as a part: torchjd's buffers come and go, and a state could not be loaded.
+        # In a tuple, so that it is no submodule: torchjd adds and removes buffers while it works,
+        # and a saved state would not fit.
         self._aggregator = (_aggregator(spec, tasks),)
         self._parts = _Parts(shared, trainable)
         self._weights: Tensor | None = None
-        weighting = getattr(self.aggregator, "weighting", None)
-        if weighting is not None:
+        if spec.aggregator not in WITHOUT_WEIGHTS:
+            weighting: Any = self.aggregator.weighting
             weighting.register_forward_hook(self._remember)
         self.measured = True
 
@@ -281,26 +291,18 @@ def _aggregator(spec: Spec, tasks: int) -> nn.Module:
             "`weighting` = torchjd:... needs torchjd. Found it not installed. "
             'Install the extra: pip install -e ".[baselines]".'
         ) from None
-    kinds = {
-        name: found
-        for name in aggregation.__all__
-        if inspect.isclass(found := getattr(aggregation, name))
-        and issubclass(found, aggregation.Aggregator)
-        and not inspect.isabstract(found)
-        and not {"weighting", "gramian_weighting"} & set(inspect.signature(found).parameters)
-    }
-    kind: Any = kinds.get(spec.aggregator)
-    if kind is None:
+    if spec.aggregator not in AGGREGATORS:
         raise UserError(
             f"`weighting` = torchjd:NAME should name an aggregator of torchjd. Found "
-            f"{spec.aggregator!r}. There are: {', '.join(sorted(kinds))}."
+            f"{spec.aggregator!r}. There are: {', '.join(AGGREGATORS)}."
         )
+    kind: Any = getattr(aggregation, spec.aggregator)
     options = dict(spec.options)
-    if "n_tasks" in inspect.signature(kind).parameters:
+    if spec.aggregator in COUNTS_TASKS:
         options.setdefault("n_tasks", tasks)
     try:
         with torch.random.fork_rng([]):
-            kind(**options)(torch.eye(tasks, 2 * tasks))  # some refuse so few rows only when called
+            kind(**options)(torch.eye(tasks, 2 * tasks))  # some refuse few rows only in a call
         made: nn.Module = kind(**options)
     except (TypeError, ValueError, ImportError, AttributeError, RuntimeError) as error:
         raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,7 +20,9 @@ from dao.learner.weighting.weighting import (
     record,
 )
 
-__all__ = ["Scalarized", "SelfOptimalUncertainty"]
+__all__ = ["METHODS", "Method", "Scalarized", "SelfOptimalUncertainty"]
+
+_Make = Callable[[Spec, int], nn.Module]
 
 
 class SelfOptimalUncertainty(nn.Module):
@@ -39,11 +42,69 @@ class SelfOptimalUncertainty(nn.Module):
         return (weights * values).sum()
 
 
+@dataclass(frozen=True)
+class Method:
+    """How one weighting is made, and what it wants of the training beside the losses.
+
+    Attributes:
+        make: the weighting of this many tasks, from the numbers in its name.
+        learns: whether its parameters are trained here, with the model's learning rate.
+        looks_again: whether it is told the losses of the batch after the step (FAMO, which has an
+            optimizer of its own).
+        by_epoch: whether it is told the end of an epoch.
+    """
+
+    make: _Make
+    learns: bool = False
+    looks_again: bool = False
+    by_epoch: bool = False
+
+
+def _of_torchjd(name: str, arguments: Callable[[Spec, int], Sequence[Any]]) -> _Make:
+    """What makes the scalarizer of this name, once it is asked for; torchjd is imported late."""
+
+    def make(spec: Spec, tasks: int) -> nn.Module:
+        try:
+            from torchjd import scalarization
+        except ImportError:
+            raise UserError(
+                f"`weighting` = {spec.name} needs torchjd. Found it not installed. "
+                f'Install the extra: pip install -e ".[baselines]".'
+            ) from None
+        made: nn.Module = getattr(scalarization, name)(*arguments(spec, tasks))
+        return made
+
+    return make
+
+
+def _nothing(_: Spec, __: int) -> Sequence[Any]:
+    return ()
+
+
+def _numbers(spec: Spec, _: int) -> Sequence[Any]:
+    return spec.numbers
+
+
+def _count(_: Spec, tasks: int) -> Sequence[Any]:
+    return (tasks,)
+
+
+METHODS = {
+    "uw_so": Method(lambda spec, _: SelfOptimalUncertainty(spec.numbers[0])),
+    "gls": Method(_of_torchjd("GeometricMean", _nothing)),
+    "uw": Method(_of_torchjd("UW", _count), learns=True),
+    "imtl_l": Method(_of_torchjd("IMTLL", _count), learns=True),
+    "rlw": Method(_of_torchjd("Random", _nothing)),
+    "dwa": Method(_of_torchjd("DWA", _numbers), by_epoch=True),
+    "famo": Method(_of_torchjd("FAMO", _count), looks_again=True),
+}
+
+
 class Scalarized(Weighting):
     """One of torchjd's scalarizers, or `SelfOptimalUncertainty`, on the vector of losses.
 
-    A scalarizer sees a value of every task; for a task that a batch lacks it is the last one, which
-    sends no gradient anywhere.
+    A scalarizer sees a value of every task. For a task that a batch lacks, it sees the last known
+    value, which has no gradient.
 
     Args:
         spec: names the method.
@@ -56,10 +117,11 @@ class Scalarized(Weighting):
     def __init__(self, spec: Spec, tasks: Sequence[str], lr: float) -> None:
         super().__init__()
         self.tasks, self.lr = list(tasks), lr
-        self.scalarizer: Any = _scalarizer(spec, len(tasks))
-        self.looks_again = hasattr(self.scalarizer, "update")
+        self.method = METHODS[spec.name]
+        self.scalarizer: Any = self.method.make(spec, len(tasks))
+        self.looks_again = self.method.looks_again
         self.register_buffer("seen", torch.ones(len(tasks)))
-        learns = not self.looks_again and any(True for _ in self.scalarizer.parameters())
+        learns = self.method.learns
         self.optimizer = torch.optim.Adam(self.scalarizer.parameters(), lr=lr) if learns else None
 
     def backward(self, losses: Losses) -> Tensor:
@@ -97,12 +159,12 @@ class Scalarized(Weighting):
 
     def end_epoch(self) -> None:
         """DWA compares epochs."""
-        if hasattr(self.scalarizer, "step"):
+        if self.method.by_epoch:
             self.scalarizer.step()
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What torchjd keeps outside of buffers, and the optimizers."""
-        inner = getattr(self.scalarizer, "_optimizer", None)
+        """The values that torchjd keeps outside of buffers, and the optimizers' states."""
+        inner = self.scalarizer._optimizer if self.looks_again else None
         optimizers = {"own": self.optimizer, "famo": inner}
         saved = {k: o.state_dict() for k, o in optimizers.items() if o is not None}
         return {"plain": plain_state(self.scalarizer), "optimizers": saved}
@@ -113,28 +175,7 @@ class Scalarized(Weighting):
         saved = state["optimizers"]
         if self.optimizer is not None:
             self.optimizer.load_state_dict(saved["own"])
-        if "famo" in saved:
+        if self.looks_again:
             famo: Any = self.scalarizer
             famo._optimizer = torch.optim.Adam([famo._w])
             famo._optimizer.load_state_dict(saved["famo"])
-
-
-def _scalarizer(spec: Spec, tasks: int) -> nn.Module:
-    if spec.name == "uw_so":
-        return SelfOptimalUncertainty(spec.numbers[0])
-    try:
-        from torchjd import scalarization
-    except ImportError:
-        raise UserError(
-            f"`weighting` = {spec.name} needs torchjd. Found it not installed. "
-            f'Install the extra: pip install -e ".[baselines]".'
-        ) from None
-    made: dict[str, Callable[[], nn.Module]] = {
-        "gls": scalarization.GeometricMean,
-        "uw": lambda: scalarization.UW(tasks),
-        "imtl_l": lambda: scalarization.IMTLL(tasks),
-        "rlw": scalarization.Random,
-        "dwa": lambda: scalarization.DWA(*spec.numbers),
-        "famo": lambda: scalarization.FAMO(tasks),
-    }
-    return made[spec.name]()

@@ -1,4 +1,4 @@
-"""Loss weightings under one roof: what the loop calls once per step, whichever was chosen."""
+"""The interface of all loss weightings, and DAO, equal and fixed weights behind it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Parameters = Callable[[], list[nn.Parameter]]
 
 
 class Weighting(nn.Module, ABC):
-    """Turns the losses of a batch into gradients; everything it remembers is in its state.
+    """Turns the losses of a batch into gradients; its state dict holds everything it remembers.
 
     Attributes:
         last: what each task of the last batch did.
@@ -61,8 +61,8 @@ class Weighting(nn.Module, ABC):
 
         Args:
             losses: of this batch.
-            parts: per task, what its loss counts in its mean over all rows of the optimizer step;
-                none where the batch is all of it.
+            parts: per task, the weight of its loss in the mean over all rows of the optimizer step;
+                empty where the batch is the whole step.
 
         Raises:
             UserError: there are parts, and this weighting takes one batch per step.
@@ -106,7 +106,7 @@ class Balanced(Weighting):
     def accumulate(self, losses: Losses, parts: Mapping[str, float]) -> Tensor:
         """See `Weighting.accumulate`; norms are measured of the losses without their parts."""
         before = self.loss.state.dropped.tolist()
-        # As tensors: a float would be rounded to 32 bits.
+        # `DAOLoss` would round a float to 32 bits, but not a tensor.
         exact = {task: torch.tensor(part, dtype=torch.float64) for task, part in parts.items()}
         try:
             loss: Tensor = self.loss(losses, exact)
@@ -184,7 +184,7 @@ def make_weighting(
 
 def _dao_loss(settings: Config, spec: Spec, tasks: Sequence[str], shared: Parameters) -> DAOLoss:
     cfg = settings.dao
-    # A run stops at a loss that is not finite, and the history looks for one.
+    # The history looks for losses that are not finite, and the run stops at one.
     common: dict[str, Any] = {"params": shared, "check_finite": "measured"}
     common |= {"source": cfg.source, "rep_norm": cfg.rep_norm}
     common |= {"refresh_every": cfg.refresh_every, "accumulate": settings.train.accumulate}
@@ -227,7 +227,7 @@ def record(
 
 
 def plain_state(module: nn.Module) -> dict[str, dict[str, Any]]:
-    """What a foreign module remembers outside of parameters, by submodule: tensors and numbers."""
+    """Tensors and numbers that a foreign module keeps outside of its parameters, by submodule."""
     found: dict[str, dict[str, Any]] = {}
     for path, part in module.named_modules():
         attributes = {**vars(part), **part._buffers}

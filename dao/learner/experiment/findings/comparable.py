@@ -1,4 +1,4 @@
-"""Refuses to compare runs that differ in more than what they are compared for."""
+"""Refuses to compare runs that differ in anything but what the comparison is about."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def _check_arm(run: Run, tasks: Collection[str]) -> None:
 
 
 def _recorded(run: Run) -> dict[str, Any]:
-    """What a run really was, where its settings leave that to the machine."""
+    """The values a run used for settings that it left to the machine."""
     provenance = run.metrics["provenance"]
     return {
         "`encoder` as loaded": _loaded(provenance.get("encoder")),
@@ -145,7 +145,7 @@ def _loaded(encoder: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
 
 
 def _made(scratch: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What an encoder from scratch learnt; weights that are only random differ by seed."""
+    """A fingerprint of what an encoder from scratch learnt; random weights are left out."""
     if scratch is None:
         return {}
     return {

@@ -158,7 +158,7 @@ def _shared(a: Run, b: Run, tasks: Sequence[str]) -> dict[str, About]:
 
 
 def _scored(run: Run) -> dict[str, tuple[str, str | None, float]]:
-    """What the selection score is made of: figure, its class, and weight of every task."""
+    """The parts of the selection score: figure, its class, and weight of every task."""
     weights = run.config.train.select_weights
     return {
         name: (
@@ -171,7 +171,7 @@ def _scored(run: Run) -> dict[str, tuple[str, str | None, float]]:
 
 
 def _positives(a: Run, b: Run, tasks: Sequence[str]) -> list[str]:
-    """Whose F1 it is, of tasks of which both runs show figures of one class."""
+    """The class of each task for which both runs show figures of one class."""
     shown = [with_class(measured({t: run.tasks[t] for t in tasks})) for run in (a, b)]
     lines = []
     for task in tasks:

@@ -196,7 +196,7 @@ def _references(runs: Sequence[Run], metrics: Mapping[str, About]) -> dict[str, 
 
 
 def _tasks(arms: Mapping[str, Sequence[Run]]) -> dict[str, Recorded]:
-    """Of the arms that have all of them; where there are only arms of one each, of those."""
+    """The tasks by name, as the arm with the most tasks recorded them, then as others did."""
     found: dict[str, Recorded] = {}
     for runs in sorted((r for r in arms.values() if r), key=lambda runs: -len(runs[0].tasks)):
         found |= {name: task for name, task in runs[0].tasks.items() if name not in found}
@@ -204,7 +204,7 @@ def _tasks(arms: Mapping[str, Sequence[Run]]) -> dict[str, Recorded]:
 
 
 def _positives(metrics: Mapping[str, About], runs: Sequence[Run]) -> list[str]:
-    """Whose F1 it is, where a figure is of one class."""
+    """The class that a figure is about, where it is about one class."""
     of_one = with_class(metrics)
     found = {(task, run.positive(task)) for run in runs for task in of_one if task in run.tasks}
     by_class: dict[str | None, list[str]] = {}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
 import numpy as np
@@ -11,15 +10,20 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from dao.learner.basics.turns import forth_and_back, in_turns, timed
 from dao.learner.batches.batching import collate
 from dao.learner.experiment.findings.runs import Run
 from dao.learner.inference.predictor import Predictor, pick_device, reload
-from dao.learner.model.model import HEADS
+from dao.learner.model.saving import HEADS
 from dao.learner.storage.record import RunFolder
 
-__all__ = ["in_turns", "latencies"]
+__all__ = ["latencies", "times_of"]
 
 TEXTS = 50
+
+Input = tuple[Tensor, Tensor]
+"""Token ids and mask of one text, each (1, length)."""
+Runner = Callable[[Input], object]
 
 
 def latencies(runs: Mapping[str, Run]) -> dict[str, float]:
@@ -33,7 +37,7 @@ def latencies(runs: Mapping[str, Run]) -> dict[str, float]:
         runs: one per arm, of one seed.
 
     Returns:
-        Nothing where a run's weights are not there any more.
+        An empty mapping where the weights of a run are missing.
     """
     if not runs or not all((run.path / HEADS).is_file() for run in runs.values()):
         return {}
@@ -43,27 +47,22 @@ def latencies(runs: Mapping[str, Run]) -> dict[str, float]:
     seconds: list[float] = []
     ratios: dict[str, float] = {}
     for arm in others:
-        own, found = in_turns([_runner(base), _runner(_model(runs[arm]))], inputs)
+        own, found = times_of([_runner(base), _runner(_model(runs[arm]))], inputs)
         seconds += own
         ratios[arm] = median(b / a for a, b in zip(own, found, strict=True))
-    seconds = seconds or in_turns([_runner(base)], inputs)[0]
+    seconds = seconds or times_of([_runner(base)], inputs)[0]
     typical = 1000 * median(seconds)
     return {first: typical, **{arm: typical * ratio for arm, ratio in ratios.items()}}
 
 
-def in_turns(
-    runners: list[Callable[[tuple[Tensor, Tensor]], object]], inputs: list[tuple[Tensor, Tensor]]
-) -> list[list[float]]:
+def times_of(runners: Sequence[Runner], inputs: Sequence[Input]) -> list[list[float]]:
     """Seconds of every runner for every input, in turn and forth and back; a pass warms up."""
+    by_place = {place: timed(run) for place, run in enumerate(runners)}
+    for _ in in_turns(by_place, inputs, forth_and_back):
+        pass
     seconds: list[list[float]] = [[] for _ in runners]
-    for timed in (False, True):
-        for i, given in enumerate(inputs):
-            turns = list(zip(runners, seconds, strict=True))
-            for run, taken in turns[:: -1 if i % 2 else 1]:
-                began = time.perf_counter()
-                run(given)
-                if timed:
-                    taken.append(time.perf_counter() - began)
+    for _, place, taken in in_turns(by_place, inputs, forth_and_back):
+        seconds[place].append(taken)
     return seconds
 
 
@@ -77,7 +76,7 @@ def _model(run: Run) -> Predictor:
     return predictor
 
 
-def _inputs(run: Run, predictor: Predictor) -> list[tuple[Tensor, Tensor]]:
+def _inputs(run: Run, predictor: Predictor) -> list[Input]:
     rows = run.predictions
     chosen = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, TEXTS).astype(int))]
     examples = predictor.examples(chosen, {})
@@ -86,10 +85,10 @@ def _inputs(run: Run, predictor: Predictor) -> list[tuple[Tensor, Tensor]]:
     return [(batch.input_ids, batch.attention_mask) for batch in batches]
 
 
-def _runner(predictor: Predictor) -> Callable[[tuple[Tensor, Tensor]], object]:
-    def run(given: tuple[Tensor, Tensor]) -> object:
+def _runner(predictor: Predictor) -> Runner:
+    def run(given: Input) -> object:
         with torch.no_grad():
-            # Outputs on the CPU are outputs that are there.
+            # The copy to the CPU waits until the device has computed the outputs.
             return [output.cpu() for output in predictor.model(*given).values()]
 
     return run

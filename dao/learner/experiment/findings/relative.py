@@ -17,7 +17,7 @@ __all__ = ["changes"]
 def changes(
     contrasts: Iterable[Contrast], arms: Mapping[str, Figures], metrics: Mapping[str, About]
 ) -> list[dict[str, Any]]:
-    """Per main figure of each task and pair of arms, the change 100 (a - b) / b, paired by seed.
+    """The change 100 (a - b) / b of each main figure for each pair of arms, paired by seed.
 
     Args:
         contrasts: those of two arms are used, but not checks.

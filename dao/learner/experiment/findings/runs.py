@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from dao.errors import UserError
+from dao.learner.basics.numbers import is_known
 from dao.learner.basics.pairs import join
 from dao.learner.basics.spreadsheets import unguarded
 from dao.learner.experiment.arms import KNOWN, known_arms, label
@@ -143,7 +143,7 @@ class Run:
         if key not in [figure.key for figure in shown]:
             return None
         value = figures.get(task, {}).get(key)
-        return float(value) if value is not None and math.isfinite(value) else None
+        return float(value) if is_known(value) else None
 
     def figures(self, metrics: Iterable[str]) -> dict[str, float | None]:
         """Test figures by `task.figure`."""

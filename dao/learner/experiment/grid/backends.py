@@ -13,7 +13,7 @@ from typing import Any
 from joblib import Parallel, delayed
 
 from dao.errors import UserError
-from dao.learner.experiment.grid.job import Job, Outcome, run_job
+from dao.learner.experiment.grid.job import Outcome, RunJob, run_job
 
 __all__ = ["check_room", "on_ray", "on_this_machine"]
 
@@ -21,7 +21,7 @@ RETRIES = 3  # of a run whose worker or machine was lost
 GOODBYE = 20.0  # seconds for workers to end their processes
 
 
-def on_this_machine(jobs: Sequence[Job], workers: int) -> Generator[Outcome]:
+def on_this_machine(jobs: Sequence[RunJob], workers: int) -> Generator[Outcome]:
     """Work off the jobs, so many at a time, and yield each as it ends.
 
     Raises:
@@ -30,7 +30,7 @@ def on_this_machine(jobs: Sequence[Job], workers: int) -> Generator[Outcome]:
     stop = threading.Event()
     busy = threading.Semaphore(workers)
 
-    def work(job: Job) -> Outcome:
+    def work(job: RunJob) -> Outcome:
         with busy:
             return run_job(job, stop)
 
@@ -45,7 +45,7 @@ def on_this_machine(jobs: Sequence[Job], workers: int) -> Generator[Outcome]:
             raise
 
 
-def on_ray(jobs: Sequence[Job], workers: int | None) -> Generator[Outcome]:
+def on_ray(jobs: Sequence[RunJob], workers: int | None) -> Generator[Outcome]:
     """Work off the jobs on the cluster that RAY_ADDRESS names, or on a local one.
 
     A job whose worker or machine is lost goes to another, where the run continues from its
@@ -68,7 +68,7 @@ def on_ray(jobs: Sequence[Job], workers: int | None) -> Generator[Outcome]:
         raise
     task = ray.remote(max_retries=RETRIES)(run_job)
     waiting = list(reversed(jobs))
-    pending: dict[Any, Job] = {}
+    pending: dict[Any, RunJob] = {}
     with _stopping(threading.Event()):
         try:
             while waiting or pending:
@@ -87,7 +87,7 @@ def on_ray(jobs: Sequence[Job], workers: int | None) -> Generator[Outcome]:
             ray.shutdown()
 
 
-def check_room(machines: Sequence[Mapping[str, float]], job: Job) -> None:
+def check_room(machines: Sequence[Mapping[str, float]], job: RunJob) -> None:
     """Refuse a run for which no machine has room: Ray would wait for ever, and say nothing.
 
     Args:
@@ -121,7 +121,7 @@ def _ray() -> Any:  # noqa: ANN401
     return ray
 
 
-def _outcome(ray: Any, ended: Any, job: Job) -> Outcome:  # noqa: ANN401
+def _outcome(ray: Any, ended: Any, job: RunJob) -> Outcome:  # noqa: ANN401
     try:
         outcome: Outcome = ray.get(ended)
     except ray.exceptions.RayError as error:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from dao.learner.basics.numbers import number
 from dao.learner.console.terminal import styled
-from dao.learner.experiment.grid.grid import Cell
+from dao.learner.experiment.grid.factorial import Cell
 from dao.learner.experiment.grid.job import Outcome
 from dao.learner.kinds.recorded import recorded_tasks, selection
 from dao.learner.settings.config import Config
@@ -39,7 +39,7 @@ class _Progress:
 
 @dataclass
 class Board:
-    """What is known of every run, read from its folder; workers may be on other machines.
+    """The state of every run, read from its folder, because workers may be on other machines.
 
     Attributes:
         cells: the grid.
@@ -104,7 +104,7 @@ class Board:
         return float((self.clock() - self.began) * max(0.0, missing - done) / done)
 
     def _work(self) -> float:
-        """In runs; one that stands still counts with what it has done."""
+        """The work done, in runs; an unfinished run counts as the share of its steps."""
         total = 0.0
         for cell in self.cells:
             state = self._state(cell)
@@ -191,7 +191,7 @@ def _running(progress: _Progress | None, *, compact: bool) -> str:
 
 
 def _progress(cfg: Config) -> _Progress | None:
-    """How far an unfinished run is; None before its first steps are written."""
+    """The share of its steps that an unfinished run has done; None before the first is written."""
     row = _last_row(cfg.folder / "history.jsonl")
     if row is None:
         return None

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-__all__ = ["HEADER", "Job", "Outcome", "run_job"]
+__all__ = ["HEADER", "Outcome", "RunJob", "run_job"]
 
 HEADER = "== attempt "  # begins the line that a log has per process
 ATTEMPTS = 2  # within one call, and only after a signal
@@ -26,8 +26,8 @@ LONGEST_LINE = 500
 
 
 @dataclass(frozen=True)
-class Job:
-    """What a worker has to know; all paths as seen from `place`.
+class RunJob:
+    """One run for a worker; relative paths start at `place`.
 
     Attributes:
         name: of the run, for people.
@@ -57,7 +57,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How it went.
+    """How a run ended.
 
     Attributes:
         name: of the job.
@@ -72,7 +72,7 @@ class Outcome:
     reason: str = ""
 
 
-def run_job(job: Job, stop: threading.Event | None = None) -> Outcome:
+def run_job(job: RunJob, stop: threading.Event | None = None) -> Outcome:
     """Bring one run to its end, unless it is there already.
 
     A run with a checkpoint is continued, any other begun. A process that was killed is replaced
@@ -94,15 +94,15 @@ def run_job(job: Job, stop: threading.Event | None = None) -> Outcome:
                     break
             finished = _finished(job)
         return Outcome(job.name, finished, attempts, "" if finished else _reason(job, code))
-    except OSError as error:  # no reason to end the other runs
+    except OSError as error:  # the other runs go on
         return Outcome(job.name, False, attempts, str(error))
 
 
-def _finished(job: Job) -> bool:
+def _finished(job: RunJob) -> bool:
     return (job.place / job.folder / "metrics.json").is_file()
 
 
-def _process(job: Job, lock: int, stop: threading.Event) -> int:
+def _process(job: RunJob, lock: int, stop: threading.Event) -> int:
     """Start train.py and wait; its exit code, negative for the signal that killed it."""
     command = [*job.command, *_arguments(job)]
     threads = str(job.threads)
@@ -132,7 +132,7 @@ def _process(job: Job, lock: int, stop: threading.Event) -> int:
     return code
 
 
-def _arguments(job: Job) -> list[str]:
+def _arguments(job: RunJob) -> list[str]:
     folder = job.place / job.folder
     for file in folder.glob("*.partial"):  # of a process killed while it wrote
         if file.is_file():
@@ -144,7 +144,7 @@ def _arguments(job: Job) -> list[str]:
     return ["--config", str(job.folder / "config.yaml"), "--overwrite"]
 
 
-def _attempts(job: Job) -> int:
+def _attempts(job: RunJob) -> int:
     text = (job.place / job.log).read_text(encoding="utf-8", errors="replace")
     return sum(line.startswith(HEADER) for line in text.splitlines())
 
@@ -159,7 +159,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
             child.wait()
 
 
-def _reason(job: Job, code: int) -> str:
+def _reason(job: RunJob, code: int) -> str:
     if not (job.place / job.log).is_file():
         return "not begun"
     text = (job.place / job.log).read_text(encoding="utf-8", errors="replace")

@@ -25,17 +25,18 @@ from dao.learner.experiment.arms import KNOWN, SETS_APART, chosen
 from dao.learner.experiment.findings.runs import flat
 from dao.learner.experiment.grid.backends import on_ray, on_this_machine
 from dao.learner.experiment.grid.board import Board
-from dao.learner.experiment.grid.grid import (
+from dao.learner.experiment.grid.factorial import (
     Cell,
     check_not_other,
     check_shared,
     experiment_folder,
-    grid,
+    factorial_cells,
 )
-from dao.learner.experiment.grid.job import Job, Outcome
+from dao.learner.experiment.grid.job import Outcome, RunJob
 from dao.learner.processes import ranks
 from dao.learner.scoring.assessment import TableLike
-from dao.learner.settings.config import Config, load_config, parse_overrides
+from dao.learner.settings.config import Config, load_config
+from dao.learner.settings.reading import parse_overrides
 from dao.learner.storage.record import RunFolder
 
 __all__ = ["Options", "check_one_process", "conclude", "outcomes", "run_factorial", "tidy"]
@@ -115,9 +116,9 @@ def run_factorial(
     path, overrides, flags = settings
     shared = load_config(path, overrides, flags)
     check_shared(shared, {*flags, *dict(parse_overrides(overrides))})
-    if shared.undecided:  # once, for all arms
+    if shared.undecided:  # the kinds of the tasks are proposed once, for all arms
         shared = read_data(shared)[0]
-    cells = grid(shared, options.seeds, options.only, options.arms)
+    cells = factorial_cells(shared, options.seeds, options.only, options.arms)
     for cell in cells:
         check_not_other(cell)
     folder = experiment_folder(shared)
@@ -218,8 +219,8 @@ def _threads(share: int) -> int:
     return int(given) if given.isdigit() else max(1, share)
 
 
-def _job(cell: Cell, folder: Path, command: tuple[str, ...], threads: int) -> Job:
-    return Job(
+def _job(cell: Cell, folder: Path, command: tuple[str, ...], threads: int) -> RunJob:
+    return RunJob(
         name=cell.name,
         folder=cell.cfg.folder,
         lock=_lock(cell, folder),
@@ -247,7 +248,7 @@ def tidy(cells: Sequence[Cell], folder: Path) -> None:
 def _end(
     folder: Path, failed: Sequence[Outcome], console: Console, arms: Sequence[str] | None
 ) -> None:
-    """Say what failed; write the report on these arms, or on None none."""
+    """Say what failed; write the report on these arms, or no report where `arms` is None."""
     for outcome in failed:
         line = f"{outcome.name} failed: {outcome.reason}"
         console.print(line, highlight=False)
@@ -257,7 +258,7 @@ def _end(
         except UserError as error:
             if not failed:
                 raise
-            # Not in place of what is wrong with the runs.
+            # The failures of the runs matter more, and are raised below.
             console.print(f"no report: {error}", highlight=False)
     if failed:
         logs = ", ".join(str(folder / f"{o.name.replace('/', '/seed=')}.log") for o in failed)

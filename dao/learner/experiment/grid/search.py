@@ -1,4 +1,4 @@
-"""A grid of settings, each a run of its own, and the one that is best on validation."""
+"""`--grid`: a run for every combination of values, and the one that is best on validation."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import yaml
 
 from dao.errors import UserError
 from dao.learner.basics.numbers import aligned
+from dao.learner.basics.tables import titled
 from dao.learner.basics.words import read_yaml, settled
 from dao.learner.console.command import print_plan, print_results, show_tables
 from dao.learner.console.terminal import plain_console
 from dao.learner.experiment.arms import PLACES
-from dao.learner.experiment.grid.grid import Cell, check_not_other
+from dao.learner.experiment.grid.factorial import Cell, check_not_other
 from dao.learner.experiment.grid.job import Outcome
 from dao.learner.experiment.grid.runner import Options, check_one_process, outcomes, tidy
-from dao.learner.experiment.report.terminal import titled
 from dao.learner.kinds import KINDS
 from dao.learner.kinds.declared import settled_task
 from dao.learner.scoring.assessment import TableLike
@@ -32,7 +32,7 @@ from dao.learner.storage.record import RunFolder
 __all__ = ["cells", "read_grid", "run_search"]
 
 FILE = "grid.json"
-# Of runs that differ in these, validation scores do not say which is better.
+# Settings that a grid must not vary: validation scores of such runs cannot be compared.
 FIXED = (*PLACES, "tasks", "split_tasks", "seed", "data", "train.select_weights")
 OF_TASKS = frozenset().union(*(kind.options.decide_scores for kind in KINDS.values()))
 LONGEST = 150  # characters of a folder's name

@@ -9,15 +9,16 @@ from typing import Any
 from rich.table import Table
 
 from dao.learner.basics.numbers import aligned
+from dao.learner.basics.tables import titled
 from dao.learner.console.command import show_tables
 from dao.learner.console.result_tables import TOGETHER
 from dao.learner.experiment.findings.comparison import compare
 from dao.learner.experiment.report.tables import column
-from dao.learner.experiment.report.terminal import titled
 
 __all__ = ["comparison_lines", "comparison_tables", "print_comparison"]
 
 ACROSS = 6  # figures that fit beside each other
+WORDS = ("A - B", "test", "verdict")  # headings of columns that hold text
 
 
 def print_comparison(a: Path, b: Path, style: str) -> None:
@@ -44,14 +45,14 @@ def comparison_tables(found: Mapping[str, Any]) -> list[Table]:
     tables = [figures]
     if found["effects"]:
         heads = ["A - B", "n", "mean", "t 95 %", "BCa 95 %", "p t", "p Holm", "p permutation"]
-        tables.append(titled("over seeds, paired", [*heads, "detectable", "verdict"]))
+        tables.append(titled("over seeds, paired", [*heads, "detectable", "verdict"], WORDS))
         for test in found["effects"]:
             shown = _with_intervals(test["mean"], test["t95"], test["bca95"])
             ps = map(_p, (test["p_t"], test["p_holm"], test["p_permutation"]))
             numbers = [str(test["n"]), *shown, *ps, *aligned([test["detectable"]])]
             tables[-1].add_row(labels[test["metric"]], *numbers, test["verdict"])
     heads = ["A - B", "test", "n", "mean", "95 %", "p", "p Holm", "verdict"]
-    tables.append(titled("over test rows, paired", heads))
+    tables.append(titled("over test rows, paired", heads, WORDS))
     for test in found["per_example"]:
         about_test = [labels.get(test["metric"], test["metric"]), test["test"], str(test["n"])]
         shown = _with_intervals(test["estimate"], test["interval95"])

@@ -1,4 +1,4 @@
-"""What a reader of an experiment has to know first, whatever the tests between arms say."""
+"""The first lines of a report: arms that plain models beat, and what dendrites contribute."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def worse_arms(findings: Mapping[str, Any]) -> list[str]:
 
 
 def dendrite_lines(findings: Mapping[str, Any]) -> list[str]:
-    """What dendrites contribute in each arm that has them, and a warning where that is little."""
+    """How much dendrites contribute in each arm that has them, with a warning if it is little."""
     return [
         f"{line}."
         for arm, content in findings["arms"].items()

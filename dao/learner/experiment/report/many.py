@@ -7,7 +7,7 @@ from typing import Any
 
 from dao.learner.console.result_tables import TOGETHER
 from dao.learner.experiment.findings.contrasts import main_figures, only_tested
-from dao.learner.experiment.report.page import Part, Table, Text
+from dao.learner.experiment.report.page import PageTable, Part, Text
 from dao.learner.experiment.report.tables import (
     arms_table,
     bracketed,
@@ -53,7 +53,7 @@ def arms_parts(findings: Mapping[str, Any]) -> list[Part]:
 
 def _by_figure(
     findings: Mapping[str, Any], caption: str, metrics: Sequence[str], *, folded: bool = False
-) -> Table:
+) -> PageTable:
     """A row per figure of a task; columns for the arms, one task alone, and the references."""
     arms = [arm for arm in findings["arms"] if arm not in findings["tasks"]]
     rows = []
@@ -72,7 +72,7 @@ def _by_figure(
         ])  # fmt: skip
     head = ["figure", *arms, ALONE, PLAIN, BEST]
     kept = [0, *(i for i in range(1, len(head)) if any(row[i] for row in rows))]
-    return Table(
+    return PageTable(
         caption, [head[i] for i in kept], [[row[i] for i in kept] for row in rows], folded=folded
     )
 
@@ -104,10 +104,10 @@ def _tables(
     findings: Mapping[str, Any], metrics: Sequence[str], *, folded: bool = False
 ) -> list[Part]:
     found = (effects_table(findings, metric) for metric in metrics)
-    return [Table(t.caption, t.head, t.rows, folded=folded) for t in found if t]
+    return [PageTable(t.caption, t.head, t.rows, folded=folded) for t in found if t]
 
 
-def _summary(findings: Mapping[str, Any], metrics: Sequence[str]) -> Table | None:
+def _summary(findings: Mapping[str, Any], metrics: Sequence[str]) -> PageTable | None:
     """A row per figure, a column per effect."""
     cells: dict[str, dict[str, str]] = {}
     for effect in findings["effects"]:
@@ -125,4 +125,4 @@ def _summary(findings: Mapping[str, Any], metrics: Sequence[str]) -> Table | Non
         for metric, row in cells.items()
     ]
     caption = "Mean paired differences over seeds; * significant after Holm's correction"
-    return Table(caption, ["figure", *names], rows)
+    return PageTable(caption, ["figure", *names], rows)

@@ -11,7 +11,17 @@ from html import escape
 from dao.learner.console.terminal import as_markdown
 from dao.learner.experiment.pictures.figures import Panel, columns, svg
 
-__all__ = ["Bullets", "Figure", "Part", "Picture", "Section", "Table", "Text", "html", "markdown"]
+__all__ = [
+    "Bullets",
+    "PageFigure",
+    "PageTable",
+    "Part",
+    "Picture",
+    "Section",
+    "Text",
+    "html",
+    "markdown",
+]
 
 # Nothing may be fetched and nothing may run, whatever the data say.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -85,7 +95,7 @@ class Bullets:
 
 
 @dataclass(frozen=True)
-class Table:
+class PageTable:
     """Cells of plain text; the first column names the row.
 
     `words`: none of them are numbers; `folded`: shown in the page only when asked for.
@@ -99,7 +109,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Figure:
+class PageFigure:
     """Panels, drawn into the page and linked from Markdown as the PNG of this path."""
 
     path: str
@@ -117,7 +127,7 @@ class Picture:
     caption: str
 
 
-Part = Text | Bullets | Table | Figure | Picture
+Part = Text | Bullets | PageTable | PageFigure | Picture
 
 
 @dataclass(frozen=True)
@@ -164,9 +174,9 @@ def _html(part: Part, key: str) -> str:
             return f"<p{kind}>{escape(text)}</p>"
         case Bullets(items):
             return f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in items)}</ul>"
-        case Table():
+        case PageTable():
             return _html_table(part)
-        case Figure(_, panels, caption):
+        case PageFigure(_, panels, caption):
             two = " two" if columns(panels) == 2 else ""
             drawn = "\n".join(svg(panel, f"{key}-{i}") for i, panel in enumerate(panels))
             return (
@@ -181,7 +191,7 @@ def _html(part: Part, key: str) -> str:
             )
 
 
-def _html_table(table: Table) -> str:
+def _html_table(table: PageTable) -> str:
     # On narrow screens rows are stacked, which takes their roles away: so these are spelt out.
     head = "".join(f'<th scope="col" role="columnheader">{escape(h)}</th>' for h in table.head)
     rows = []
@@ -228,14 +238,14 @@ def _markdown(part: Part) -> str:
             return as_markdown(text)
         case Bullets(items):
             return "\n".join(f"- {as_markdown(item)}" for item in items)
-        case Table(caption, head, rows, words):
+        case PageTable(caption, head, rows, words):
             side = "---" if words else "---:"
             lines = [head, ["---", *[side] * (len(head) - 1)], *rows]
             cells = [
                 [as_markdown(c) if i != 1 else c for c in line] for i, line in enumerate(lines)
             ]
             return f"{as_markdown(caption)}\n\n" + "\n".join(f"| {' | '.join(c)} |" for c in cells)
-        case Figure(path, panels, caption):
+        case PageFigure(path, panels, caption):
             alt = "; ".join(panel.alt.partition(". ")[0].rstrip(".") for panel in panels)
             return f"![{as_markdown(alt)}]({path})\n\n{as_markdown(caption)}"
         case Picture(path, _, alt, caption):

@@ -16,7 +16,7 @@ from dao.learner.experiment.pictures.prediction_figures import (
     score_panel,
 )
 from dao.learner.experiment.report.many import MOST
-from dao.learner.experiment.report.page import Figure, Section, Table, Text
+from dao.learner.experiment.report.page import PageFigure, PageTable, Section, Text
 from dao.learner.experiment.report.tables import number
 
 __all__ = ["figure", "left_out", "prediction_sections"]
@@ -65,7 +65,7 @@ def figure(title: str, path: str, panels: Sequence[Panel], caption: str) -> Sect
     """A section of one figure, or the word that it is left out."""
     if not panels:
         return left_out(title, "no run has what it needs")
-    return Section(title, [Figure(path, panels, caption)])
+    return Section(title, [PageFigure(path, panels, caption)])
 
 
 def left_out(title: str, reason: str) -> Section:
@@ -104,6 +104,6 @@ def _calibration(runs: Runs, tasks: Sequence[str]) -> Section:
         for arm, curve in curves.items()
     ]
     head = ("task", "arm", "predictions", "ECE (share)")
-    table = Table("Expected calibration error", head, rows)
+    table = PageTable("Expected calibration error", head, rows)
     panels = [calibration_panel(curves, task) for task, curves in found.items()]
-    return Section("Calibration", [Figure("figures/calibration.png", panels, caption), table])
+    return Section("Calibration", [PageFigure("figures/calibration.png", panels, caption), table])

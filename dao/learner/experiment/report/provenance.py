@@ -8,7 +8,7 @@ from typing import Any
 
 from dao.learner.experiment.findings.comparable import FREE
 from dao.learner.experiment.findings.runs import Run, Runs, labels
-from dao.learner.experiment.report.page import Table
+from dao.learner.experiment.report.page import PageTable
 from dao.learner.experiment.report.tables import NOTHING
 
 __all__ = ["provenance_tables", "without_folders"]
@@ -17,13 +17,13 @@ PATH = re.compile(r"(?:file:[\\/]{2}|~[^\\/\s]*|[A-Za-z]:)?[\\/]")  # how an abs
 FOLDER = re.compile(r"(?:(?<=^)|(?<=[\s=,'\"(\[]))(?:~|[A-Za-z]:)?[\\/](?:[^\\/\s]+[\\/])*")
 
 
-def provenance_tables(runs: Runs) -> list[Table]:
+def provenance_tables(runs: Runs) -> list[PageTable]:
     """Settings that all runs share, those in which arms differ, data, versions and revision."""
     configs = {arm: _settings(next(iter(seeds.values()))) for arm, seeds in runs.items()}
     keys = sorted({key for config in configs.values() for key in config} - set(FREE))
     shared, differing = [], []
     for key in keys:
-        # Arms without a task have none of its options, which makes no difference of them.
+        # An arm that lacks a task lacks the options of the task: that is no difference in settings.
         of_task = key.startswith("tasks.")
         values = {
             arm: _shown(config.get(key))
@@ -35,12 +35,12 @@ def provenance_tables(runs: Runs) -> list[Table]:
         else:
             differing.append([key, *(values.get(arm, NOTHING) for arm in configs)])
     rows = [[key, _by_arm(values)] for key, values in _gathered(runs).items()]
-    tables = [Table("Data, versions and revision of all runs", ("what", "value"), rows, True)]
+    tables = [PageTable("Data, versions and revision of all runs", ("what", "value"), rows, True)]
     if differing:
         head = ["setting", *labels(runs).values()]
-        tables.append(Table("Settings in which the arms differ", head, differing, True))
+        tables.append(PageTable("Settings in which the arms differ", head, differing, True))
     if shared:
-        tables.append(Table("Settings of every run", ("setting", "value"), shared, True, True))
+        tables.append(PageTable("Settings of every run", ("setting", "value"), shared, True, True))
     return tables
 
 
@@ -103,7 +103,7 @@ def _shown(value: Any) -> str:  # noqa: ANN401
 
 
 def without_folders(text: str) -> str:
-    """Leave the folders of absolute paths out: they say where, not what.
+    """The text with absolute paths shortened to their file names.
 
     >>> without_folders("rows of /home/someone/data/a.csv, owner/name")
     'rows of a.csv, owner/name'

@@ -27,11 +27,11 @@ from dao.learner.experiment.report.first_lines import dendrite_lines, worse_arms
 from dao.learner.experiment.report.many import MOST, arms_parts, effects_parts
 from dao.learner.experiment.report.page import (
     Bullets,
-    Figure,
+    PageFigure,
+    PageTable,
     Part,
     Picture,
     Section,
-    Table,
     Text,
     html,
     markdown,
@@ -100,7 +100,7 @@ def _subject(design: Sequence[str]) -> str:
 
 
 def _arms_note(design: Sequence[str], tasks: Sequence[str]) -> str:
-    """What the arms are that are not named after what they have."""
+    """Explanations of the arms whose names do not say what they are."""
     told = [text for arm, text in ARM_NOTES.items() if arm in design]
     alone = [label(arm, tasks) for arm in design if arm in tasks]
     told += [f"{listed(alone, MOST)}: one task."] if alone else []
@@ -108,7 +108,7 @@ def _arms_note(design: Sequence[str], tasks: Sequence[str]) -> str:
 
 
 def _relative(findings: Mapping[str, Any]) -> list[Section]:
-    """Percentages, where the arm of the paper is there that gives such."""
+    """A table of relative changes, where the experiment has the arm of the DAO paper."""
     table = tables.relative_table(findings) if "dao-paper" in findings["design"] else None
     return [Section("Relative changes", [table, Text(RELATIVE, quiet=True)])] if table else []
 
@@ -156,7 +156,7 @@ CURVES = (
 
 def _effects(findings: Mapping[str, Any]) -> Section:
     parts = effects_parts(findings)
-    if not any(isinstance(part, Table) for part in parts):
+    if not any(isinstance(part, PageTable) for part in parts):
         return left_out(
             "Effects and contrasts", "it takes arms that share a seed, and two seeds at least"
         )
@@ -183,13 +183,13 @@ def _improvement(findings: Mapping[str, Any]) -> Section:
     if not panels:
         reason = "it takes base and another arm with the same seeds"
         return left_out("Improvement over base", reason)
-    return Section("Improvement over base", [Figure(IMPROVEMENT, panels, caption)])
+    return Section("Improvement over base", [PageFigure(IMPROVEMENT, panels, caption)])
 
 
 def _training(findings: Mapping[str, Any], runs: Runs, tasks: Sequence[str]) -> Section:
     shown = list(only_tested(findings["metrics"]))
     caption = CURVES
-    if len(tasks) > MOST:  # pictures that nobody would look through
+    if len(tasks) > MOST:  # more pictures than a reader would look through
         caption = f"{CURVES} Of {len(tasks)} tasks the losses of the first {MOST} are shown."
         tasks, shown = tasks[:MOST], tables.primary(findings)
     panels = loss_panels(runs, tasks) + validation_panels(runs, findings, shown)
@@ -270,7 +270,7 @@ def _write_pictures(folder: Path, sections: Sequence[Section]) -> None:
     for old in (IMPROVEMENT, TRAINING, GRAPH):  # of an earlier report with more arms
         (folder / old).unlink(missing_ok=True)
     for part in (part for section in sections for part in section.parts):
-        if isinstance(part, Figure | Picture):
+        if isinstance(part, PageFigure | Picture):
             content = part.content if isinstance(part, Picture) else png(part.panels)
             (folder / part.path).parent.mkdir(parents=True, exist_ok=True)
             (folder / part.path).write_bytes(content)

@@ -12,13 +12,12 @@ import torch
 from rich.table import Table
 
 from dao.errors import UserError
-from dao.learner.basics.numbers import aligned
+from dao.learner.basics.tables import figure_cells, titled
 from dao.learner.batches.batching import sorted_batches
 from dao.learner.console.command import show_tables
 from dao.learner.console.result_tables import TOGETHER, figures_across
 from dao.learner.experiment.findings.comparable import check_same_test
 from dao.learner.experiment.findings.runs import read_run
-from dao.learner.experiment.report.terminal import titled
 from dao.learner.inference.predictor import Predictor
 from dao.learner.inference.sizes import disk_bytes
 from dao.learner.inference.speed import (
@@ -133,12 +132,9 @@ def beside_tables(found: Mapping[str, Any]) -> list[Table]:
         return [*figures_across(title, headline, models), cost]
     heads = (f"{task} {metric} {arrow}" for task, metric, arrow in shown)
     figures = titled(title, ["", *heads])
-    columns = [
-        aligned([side["figures"].get(task, {}).get(metric) for side in sides.values()])
-        for task, metric, _ in shown
-    ]
-    for place, label in enumerate(sides):
-        figures.add_row(label, *(column[place] for column in columns))
+    cells = figure_cells([s["figures"] for s in sides.values()], [(t, m) for t, m, _ in shown])
+    for label, own in zip(sides, cells, strict=True):
+        figures.add_row(label, *own)
     return [figures, cost]
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dao.learner.basics.numbers import is_known
 from dao.learner.basics.numbers import number as plain_number
 from dao.learner.experiment.arms import ARMS, label
 from dao.learner.experiment.findings.contrasts import CHECK, PRIMARY, main_figures
 from dao.learner.experiment.findings.verdicts import NO_DIFFERENCE
-from dao.learner.experiment.report.page import Table
+from dao.learner.experiment.report.page import PageTable
 from dao.learner.scoring.plain_models import MOST
 
 __all__ = [
@@ -44,7 +44,7 @@ def number(value: float | None, *, signed: bool = False) -> str:
     >>> number(0.87244), number(-0.004, signed=True), number(0.000421), number(12345.6)
     ('0.8724', '−0.0040', '0.00042', '12,346')
     """
-    if value is None or not math.isfinite(value):
+    if not is_known(value):
         return NOTHING
     return plain_number(value, signed=signed).replace("-", MINUS)
 
@@ -55,13 +55,13 @@ def column(about: Mapping[str, str]) -> str:
 
 
 def _p(value: float | None) -> str:
-    if value is None or not math.isfinite(value):
+    if not is_known(value):
         return NOTHING
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _interval(bounds: Sequence[float | None] | None, *, signed: bool = False) -> str:
-    if not bounds or any(b is None or not math.isfinite(b) for b in bounds):
+    if not bounds or not all(map(is_known, bounds)):
         return NOTHING
     return " to ".join(number(bound, signed=signed) for bound in bounds)
 
@@ -141,7 +141,7 @@ def beside(findings: Mapping[str, Any]) -> list[str]:
 
 
 def formulas(findings: Mapping[str, Any]) -> str:
-    """What the main effects are made of."""
+    """A sentence that says how the main effects are computed."""
     found = {e["name"]: e.get("formula") for e in findings["effects"] if e["name"] in MAIN}
     return " ".join(f"{name} = {formula}." for name, formula in found.items() if formula)
 
@@ -151,7 +151,7 @@ def _count(n: int, noun: str) -> str:
 
 
 def missing(findings: Mapping[str, Any]) -> list[str]:
-    """Arms, figures and seeds that the findings are without."""
+    """Sentences about the arms, figures and seeds that are missing from the findings."""
     absent = [_name(a, findings) for a in findings.get("design", ARMS) if a not in findings["arms"]]
     lines = [f"Missing arms: {', '.join(absent)}."] if absent else []
     unmeasured = [
@@ -173,7 +173,7 @@ def _measured(metric: str, findings: Mapping[str, Any]) -> bool:
     return any(arm["values"].get(metric) for arm in findings["arms"].values())
 
 
-def arms_table(findings: Mapping[str, Any]) -> Table:
+def arms_table(findings: Mapping[str, Any]) -> PageTable:
     """Mean and 95 % interval of every arm on the test split, and the plain models beside them."""
     metrics = findings["metrics"]
     head = ["arm", "seeds", *map(column, metrics.values())]
@@ -192,7 +192,7 @@ def arms_table(findings: Mapping[str, Any]) -> Table:
     for name, values in plain.items():
         cells = ["" if values.get(m) is None else number(values[m]) for m in metrics]
         rows.append([name, "", *cells])
-    return Table("Test split: mean over seeds [95 % t interval of the mean]", head, rows)
+    return PageTable("Test split: mean over seeds [95 % t interval of the mean]", head, rows)
 
 
 def bracketed(bounds: Sequence[float | None] | None) -> str:
@@ -205,7 +205,7 @@ def _name(arm: str, findings: Mapping[str, Any]) -> str:
     return label(arm, findings["tasks"])
 
 
-def effects_table(findings: Mapping[str, Any], metric: str) -> Table | None:
+def effects_table(findings: Mapping[str, Any], metric: str) -> PageTable | None:
     """Every effect and contrast of one metric; None if there is none."""
     effects = [e for e in findings["effects"] if e["metric"] == metric]
     if not effects:
@@ -230,10 +230,10 @@ def effects_table(findings: Mapping[str, Any], metric: str) -> Table | None:
     about = findings["metrics"][metric]
     better = f"{about['better']} is better"
     caption = f"{about['label']} ({about['unit']}, {better}), {about['family']} family"
-    return Table(caption, head, rows)
+    return PageTable(caption, head, rows)
 
 
-def per_example_table(findings: Mapping[str, Any]) -> Table | None:
+def per_example_table(findings: Mapping[str, Any]) -> PageTable | None:
     """Tests over the pooled test predictions; None if there is none."""
     tests = findings.get("per_example") or []
     head = (
@@ -255,10 +255,10 @@ def per_example_table(findings: Mapping[str, Any]) -> Table | None:
         for t in tests
     ]
     caption = "Same test rows, predictions of two arms"
-    return Table(caption, head, rows, folded=len(rows) > LONG) if tests else None
+    return PageTable(caption, head, rows, folded=len(rows) > LONG) if tests else None
 
 
-def relative_table(findings: Mapping[str, Any]) -> Table | None:
+def relative_table(findings: Mapping[str, Any]) -> PageTable | None:
     """Changes in percent of the arm that is subtracted; None if there is none."""
     metrics = findings["metrics"]
     found = [c for c in findings.get("relative", ()) if c["metric"] in metrics]
@@ -274,17 +274,17 @@ def relative_table(findings: Mapping[str, Any]) -> Table | None:
     ]
     head = ("comparison", "figure", "seeds", "change in %", "95 % t interval")
     caption = "Change in percent of the second arm, paired by seed"
-    return Table(caption, head, rows, folded=len(rows) > LONG) if rows else None
+    return PageTable(caption, head, rows, folded=len(rows) > LONG) if rows else None
 
 
-def cost_table(costs: Mapping[str, Mapping[str, float]], findings: Mapping[str, Any]) -> Table:
+def cost_table(costs: Mapping[str, Mapping[str, float]], findings: Mapping[str, Any]) -> PageTable:
     """What each arm costs, means over seeds; `costs` by label, then arm."""
     columns = [_alike(by_arm) for by_arm in costs.values()]
     rows = [
         [_name(arm, findings), *(column.get(arm, "") for column in columns)]
         for arm in findings["arms"]
     ]
-    return Table("Means over seeds", ["arm", *costs], rows)
+    return PageTable("Means over seeds", ["arm", *costs], rows)
 
 
 def _alike(by_arm: Mapping[str, float]) -> dict[str, str]:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import rich.table
+from rich.table import Table
 
+from dao.learner.basics.tables import titled
 from dao.learner.console.command import show_tables
 from dao.learner.experiment.report import tables
 from dao.learner.experiment.report.first_lines import dendrite_lines, worse_arms
-from dao.learner.experiment.report.page import Table
+from dao.learner.experiment.report.page import PageTable
 
-__all__ = ["print_report", "titled"]
+__all__ = ["print_report"]
 
 SHOWN = ("effect", "estimate", "95 % t interval", "Holm p", "detectable", "verdict")
 FEW = 3  # tasks whose effects fit into a terminal
-WORDS = ("", "A - B", "test", "effect", "verdict")  # columns of text
 
 
 def print_report(folder: Path, findings: Mapping[str, Any]) -> None:
@@ -39,17 +39,9 @@ def print_report(folder: Path, findings: Mapping[str, Any]) -> None:
     show_tables(findings, [_shown(table) for table in found if table], lines, "terminal")
 
 
-def titled(title: str, columns: Iterable[str]) -> rich.table.Table:
-    """A table without rows, its numbers to be aligned on the right."""
-    table = rich.table.Table(title=title, title_justify="left", title_style="bold")
-    for name in columns:
-        table.add_column(name, justify="left" if name in WORDS else "right")
-    return table
-
-
-def _shown(table: Table) -> rich.table.Table:
+def _shown(table: PageTable) -> Table:
     """The columns that fit into a terminal."""
-    shown = titled(table.caption, SHOWN)
+    shown = titled(table.caption, SHOWN, words=("effect", "verdict"))
     for row in table.rows:
         cells = dict(zip(table.head, row, strict=True))
         shown.add_row(*(cells[name] for name in SHOWN))

@@ -38,7 +38,7 @@ class Int8Linear(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
-        # Without VNNI products are added up in 16 bits, which 8-bit weights would overflow.
+        # Processors without VNNI add products in 16 bits, which weights of 8 bits would overflow.
         limit = 127 if torch.cpu._is_vnni_supported() else 63
         scale = weight.abs().amax(1).clamp(min=1e-12) / limit
         # Packing reads the codes row by row, whatever their strides say.

@@ -19,7 +19,7 @@ ADAPTER = "default"
 
 @dataclass(frozen=True)
 class Merged:
-    """What became of the `layers` that had LoRA.
+    """How many of the `layers` that had LoRA were merged, and in what way.
 
     `whole` went into the frozen weights completely, `beside` of them with low-rank dendrites that
     see what the layer sees; `linear` left dendrites of lora_B beside them, and the others stay as

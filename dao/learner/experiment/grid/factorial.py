@@ -1,4 +1,4 @@
-"""The runs of the experiment and the settings of each (pure but for reading folders)."""
+"""The runs of `--factorial` and the settings of each (pure but for reading folders)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dao.learner.experiment.findings.runs import comparable_settings
 from dao.learner.settings.config import Config, load_config
 from dao.learner.storage.record import RunFolder
 
-__all__ = ["Cell", "check_not_other", "check_shared", "experiment_folder", "grid"]
+__all__ = ["Cell", "check_not_other", "check_shared", "experiment_folder", "factorial_cells"]
 
 SPLIT = "split_tasks"
 VARIED = (*(setting for setting in SETS_APART if setting != "tasks"), "seed")
@@ -32,7 +32,7 @@ class Cell(NamedTuple):
 
 
 def experiment_folder(shared: Config) -> Path:
-    """Where the arms' folders go."""
+    """The folder that holds the folders of the arms."""
     return Path(shared.output or f"results/factorial-{shared.data_name}")
 
 
@@ -70,7 +70,7 @@ def check_shared(shared: Config, given: Collection[str]) -> None:
         )
 
 
-def grid(
+def factorial_cells(
     shared: Config, seeds: int, only: Sequence[str] = (), arms: Sequence[str] = ()
 ) -> list[Cell]:
     """The runs, seed by seed, so that an experiment that is stopped early has whole seeds.
@@ -123,7 +123,7 @@ def check_not_other(cell: Cell) -> None:
 
 
 def _before_split_tasks(folder: RunFolder) -> bool:
-    """Whether the run is of an earlier revision, whose settings could not tell what splits."""
+    """Whether the run is of an earlier revision, whose settings had no `split_tasks`."""
     text = (folder.path / "config.yaml").read_text(encoding="utf-8")
     return not any(line.startswith(f"{SPLIT}:") for line in text.splitlines())
 
@@ -147,7 +147,7 @@ def _config(shared: Config, arm: str, seed: int) -> Config:
     settings = shared.model_dump(mode="json")
     own = dict(known_arms(list(shared.tasks))[arm])
     names = own.pop("tasks", list(shared.tasks))
-    # A single task has nothing to be balanced with, and no weight of another may be named.
+    # Priors and weights of tasks that this arm does not learn would be refused.
     by_task = {"dao.priors": shared.dao.priors, "train.select_weights": shared.train.select_weights}
     own = {
         **own,

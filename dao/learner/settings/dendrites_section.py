@@ -1,0 +1,72 @@
+"""The settings of the dendrites: where, when and how many, or a control in their place."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from dao.learner.basics.frozen import Settings
+
+__all__ = ["DendriteSettings"]
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class DendriteSettings(Settings):
+    """Artificial dendrites by perforatedai."""
+
+    enabled: bool = False
+    control: Literal["none", "sham", "capacity", "restart"] = "none"
+    """An arm to compare with: `sham`, the same growths, but dendrites never train; `restart`, none,
+    but the best weights back and a new optimizer at the same points; `capacity`, that and LoRA's
+    rank raised until as many parameters train."""
+    where: Literal["heads", "lora_B", "lora_B+heads", "lora", "linear", "wrapped-lowrank"] = (
+        "lora_B+heads"
+    )
+    """Which layers get them; `linear`: every linear layer of an encoder with tune=full;
+    `wrapped-lowrank`: every layer with LoRA, as a whole, and each dendrite is of LoRA's rank."""
+    grow_at: tuple[Fraction, ...] = (0.5,)
+    """Points of the step budget at which a set of dendrites is added, ascending."""
+    patience: int | None = Field(None, ge=1)
+    """Instead of `grow_at`: add a set after this many validations without a new best."""
+    max_sets: int = Field(1, ge=1)
+    """Sets to add at most; with `patience` only."""
+    activation: Literal["sigmoid", "relu", "tanh"] = "sigmoid"
+    init_scale: float = Field(0.01, gt=0)
+    lr: float = Field(1.0, gt=0)
+    """Learning rate of the dendrites' own weights and gates, as a multiple of the model's rate at
+    every step; without effect in the controls, which train no dendrites."""
+    graph: bool = True
+    """Draw perforatedai's own picture, PAI/PAI.png, at the end (a few seconds)."""
+
+    @field_validator("grow_at")
+    @classmethod
+    def _ascending(cls, points: tuple[float, ...]) -> tuple[float, ...]:
+        if not points or list(points) != sorted(set(points)):
+            raise ValueError("should be one or more ascending fractions of the budget")
+        return points
+
+    @model_validator(mode="after")
+    def _control(self) -> DendriteSettings:
+        if self.control != "none" and self.patience is not None:
+            raise ValueError(
+                f"control {self.control!r} should have growths at fixed points to copy. Found "
+                f"`patience`, with which they depend on the run. Give grow_at instead"
+            )
+        if self.control != "none" and not self.enabled:
+            raise ValueError(
+                f"control {self.control!r} should stand in for dendrites. Found none switched on. "
+                f"Add --dendrites, or leave `control` out"
+            )
+        return self
+
+    @property
+    def grown(self) -> bool:
+        """Whether perforatedai is at work in this arm."""
+        return self.enabled and self.control in ("none", "sham")
+
+    @property
+    def sets(self) -> int:
+        """Sets of dendrites that are added at most."""
+        return self.max_sets if self.patience else len(self.grow_at)

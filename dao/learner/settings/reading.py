@@ -1,0 +1,115 @@
+"""A YAML file and `KEY=VALUE` into one tree of settings, and pydantic's errors into words."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel
+
+from dao.errors import UserError
+from dao.learner.basics.words import Typed, read_value, read_yaml
+from dao.learner.kinds.declared import declarations
+
+__all__ = ["in_words", "parse_overrides", "read_yaml_file", "selected", "set_value"]
+
+COLUMN = "data.where."
+
+
+def parse_overrides(overrides: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """Split `KEY=VALUE` strings; values are YAML (1e-3, true, [0.3, 0.6], null) or text.
+
+    The setting decides which: names and cells of the user's data stay as they were typed.
+    """
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UserError(f"An override should look like KEY=VALUE. Found {text!r}.")
+        yield key, read_value(value)
+
+
+def read_yaml_file(path: Path) -> dict[str, Any]:
+    """The settings in a YAML file, nested as they stand there.
+
+    Raises:
+        UserError: the file is missing, cannot be read, is not YAML or holds something else.
+    """
+    try:
+        content = read_yaml(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"The config file should exist. Found nothing at {path}.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"The config file {path} cannot be read: {error}.") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        message = " ".join(str(error).split())
+        raise UserError(f"The config file {path} should be YAML. Found: {message}.") from None
+    if not isinstance(content, dict | None):
+        found = repr(getattr(content, "value", content))[:80]
+        raise UserError(f"The config file {path} should hold KEY: VALUE pairs. Found {found}.")
+    return content or {}
+
+
+def selected(declared: object, named: object) -> object:
+    """The tasks named on the command line, each with what the YAML file declared of it.
+
+    Raises:
+        UserError: the names cannot be read.
+    """
+    if not isinstance(declared, Mapping) or isinstance(named, Mapping):
+        return named
+    try:
+        chosen = declarations(named)
+    except ValueError as error:
+        raise UserError(f"{error}.") from None
+    return {name: {**(declared.get(name) or {}), **said} for name, said in chosen.items()}
+
+
+def set_value(tree: dict[str, Any], dotted: str, value: Any) -> None:  # noqa: ANN401
+    """Set the value at a dotted key of nested settings, in place.
+
+    Raises:
+        UserError: a part of the key has a value that holds no settings.
+    """
+    # A column's name may have dots of its own.
+    *parents, leaf = dotted.split(".", 2) if dotted.startswith(COLUMN) else dotted.split(".")
+    for parent in parents:
+        child = tree.setdefault(parent, {})
+        if isinstance(child, Typed):
+            child = tree[parent] = child.value
+        if not isinstance(child, dict):
+            where = " ".join(dotted.split())
+            raise UserError(f"`{where}` cannot be set: `{parent}` has no settings below it.")
+        tree = child
+    tree[leaf] = value
+
+
+def in_words(error: Mapping[str, Any], model: type[BaseModel]) -> str:
+    """One of pydantic's errors in the words of the settings.
+
+    Args:
+        error: as from `ValidationError.errors`.
+        model: of all the settings, whose names are proposed in place of an unknown one.
+    """
+    if error["type"] == "told":
+        return str(error["msg"])
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key, list(_keys(model)), n=1)
+        hint = f" Did you mean `{near[0]}`?" if near else " `train.py --dry-run` prints them all."
+        return f"`{key}` is not a setting.{hint}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"`{key}`: {message}. Found {error['input']!r}" if key else message
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """The dotted names of all settings of a model."""
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        nested = [kind, *get_args(kind)]
+        yield prefix + name
+        for part in nested:
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                yield from _keys(part, f"{prefix}{name}.")

@@ -1,0 +1,91 @@
+"""The settings of the training: step budget, optimizer, and the options of `weighting: dao`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from dao.learner.basics.frozen import Settings
+
+__all__ = ["Dao", "Train"]
+
+
+class Dao(Settings):
+    """Options of `weighting: dao`; `equal` and `fixed` measure as often, too."""
+
+    source: Literal["auto", "params", "rep"] = "auto"
+    """Gradient norms over the shared parameters (`params`) or at the pooled representation (`rep`).
+    `auto`: `params`, but with more than three tasks and no `refresh_every`, all norms are taken at
+    the representation every 10 steps, and compared with those over the parameters in turn."""
+    rep_norm: Literal["adapter", "frobenius"] = "adapter"
+    alpha: float = Field(1.0, ge=0, le=1)
+    ema: float = Field(0.9, ge=0, lt=1)
+    refresh_every: int | None = Field(None, ge=1)
+    """Steps between measurements of all tasks; null: 50 for up to three tasks, and for more of them
+    as often as keeps the cost of a step flat."""
+    max_ratio: float | None = Field(None, gt=1)
+    """Upper bound of largest / smallest weight; null: no bound."""
+    total: Literal["tasks", "one", "keep", "unit"] = "tasks"
+    """The weights sum to the number of tasks or to 1; or the weighted gradient norms sum to what
+    the norms sum to (`keep`) or to 1 (`unit`), for optimizers that follow the gradient's size."""
+    absent: Literal["hold", "renormalize"] = "hold"
+    priors: dict[str, float] = Field(default_factory=dict)
+    rules: Literal[1, 2] = 2
+    """How `source` and `refresh_every` are read. 1: as in runs that began when `params` and 50 were
+    the defaults and stood for what `auto` and null say now."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_by_rules(cls, given: object) -> object:
+        if not isinstance(given, Mapping) or given.get("rules") != 1:
+            return given
+        source, every = given.get("source", "params"), given.get("refresh_every", 50)
+        return {
+            **given,
+            "source": "auto" if source == "params" else source,
+            "refresh_every": None if every == 50 else every,
+            "rules": 2,
+        }
+
+
+class Train(Settings):
+    """The step budget and the optimizer (AdamW, linear warm-up, then a schedule)."""
+
+    epochs: int = Field(4, ge=1)
+    batch_size: int = Field(32, ge=1)
+    """Rows per batch."""
+    batch_tokens: int | None = Field(None, ge=1)
+    """Padded tokens per batch in place of a row count: rows times the longest of them."""
+    accumulate: int = Field(1, ge=1)
+    """Batches per optimizer step: gradients add up to those of one batch of all their rows."""
+    sampling: str = "proportional"
+    """How often each task's rows come: proportional, temperature:T, equal."""
+    packing: bool = False
+    """Rows of a batch share lines, kept apart by the attention mask, in place of padding."""
+    lr: float = Field(1.5e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    warmup: float = Field(0.1, ge=0, lt=1)
+    """Share of the budget over which the rate rises, also after each growth (then a third)."""
+    schedule: Literal["linear", "cosine", "step", "constant"] = "linear"
+    """How the rate falls after the warm-up; all but `step` and `constant` end at 0."""
+    step_size: int = Field(1, ge=1)
+    """With schedule=step: epochs after which the rate is multiplied by `gamma`, again and again."""
+    gamma: float = Field(0.1, gt=0, le=1)
+    clip: float = Field(1.0, gt=0)
+    """Largest total gradient norm."""
+    validations_per_epoch: int = Field(2, ge=1)
+    select_weights: dict[str, float] = Field(default_factory=dict)
+    """Task -> its weight in the mean score that selects the model; 1 where none is given."""
+    early_stopping: int | None = Field(None, ge=1)
+    """Stop after this many validations without a new best; null: train all epochs. The learning
+    rate falls towards the end of all epochs either way."""
+    checkpoint_every: int = Field(100, ge=1)
+    """Steps between checkpoints; there is one at every validation as well."""
+    log_every: int = Field(10, ge=1)
+    """Steps between readings from the device; the history has a row for every step all the same."""
+    nonfinite: Literal["stop", "skip"] = "stop"
+    """At a loss or gradient that is NaN or infinite: stop, or leave the step out and count it."""
+    keep_checkpoint: bool = False
+    """Keep the last checkpoint of a finished run."""
