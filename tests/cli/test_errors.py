@@ -234,7 +234,7 @@ def test_a_run_that_failed_before_training_is_simply_started_again(
     def fail(*_: object) -> None:
         raise UserError("no room for the states")
 
-    monkeypatch.setattr("dao.learner.pipeline.run.cache_prefix", fail)
+    monkeypatch.setattr("dao.learner.pipeline.prepare.cache_prefix", fail)
     cached = ("encoder.prefix_cache=true", "encoder.lora.last_layers=1", f"cache={tmp_path}")
     refused(train(tmp_path / "run", *cached), "no room for the states")
     assert (tmp_path / "run" / "config.yaml").exists()

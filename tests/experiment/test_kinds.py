@@ -27,9 +27,9 @@ from dao.learner.kinds.classification import Classification
 from dao.learner.kinds.multilabel import Multilabel
 from dao.learner.kinds.ordinal import Ordinal
 from dao.learner.kinds.regression import Regression
-from dao.learner.pipeline.run import _save_predictions
+from dao.learner.pipeline.recording import predictions
 from dao.learner.settings.config import Config, load_config
-from dao.learner.storage.record import RunFolder
+from dao.learner.storage.files import csv_text
 
 ROWS = 40
 DECLARED = "urgent:binary,topic:classification,tags:multilabel,stars:ordinal,price:regression"
@@ -91,7 +91,8 @@ def finish(path: Path, cfg: Config, tasks: Mapping[str, Task], wrong: int, **abo
     }
     (path / "config.yaml").write_text(cfg.to_yaml())
     texts = {"text": TARGETS["text"].tolist()}
-    _save_predictions(RunFolder(path), TARGETS, tasks, outputs, texts, {})
+    found = predictions(TARGETS, tasks, outputs, texts, {})
+    (path / "predictions.csv").write_text(csv_text(found), encoding="utf-8")
     rows = [{"step": s, "score": 0.5, "grown": s == 2, "metrics": test} for s in (2, 4)]
     (path / "validation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     content = {

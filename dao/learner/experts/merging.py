@@ -18,6 +18,7 @@ from dao.learner.inference.predictor import Predictor
 from dao.learner.kinds import Task
 from dao.learner.model.experts import MERGED
 from dao.learner.model.model import HEADS, MultiTaskModel
+from dao.learner.scoring.scoring import predict
 from dao.learner.storage.files import replace_folder, write_tensors
 from dao.learner.storage.record import RunFolder
 
@@ -139,9 +140,10 @@ def merge_and_measure(
     shares = check_weights(weights, model.experts.names)
     check_new(output)
     routing = model.experts.routing
-    routed, _ = domain_figures(predictor, tasks, rows)
+    ids, names = predictor.examples(rows, {}), model.experts.names
+    routed = domain_figures(names, tasks, rows, predict(model, ids, predictor.pad))
     merge_experts(model, rule, shares)
-    merged, _ = domain_figures(predictor, tasks, rows)
+    merged = domain_figures(names, tasks, rows, predict(model, ids, predictor.pad))
     write_merged(model, _base_name(folder), output)
     given = ", ".join(f"{n} {w:g}" for n, w in zip(model.experts.names, shares, strict=True))
     rank = model.encoder.peft_config[MERGED].r

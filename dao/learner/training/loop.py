@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -68,6 +68,8 @@ class Fitted:
         best_step: the step after which the selected model was measured.
         seconds: time spent in training, validation and growth, over all resumptions.
         planned: where training stopped early, the steps that all epochs would have had; else None.
+        skipped: steps that were left out, over all resumptions.
+        weights: task -> its `first` and its `last` loss weight; a task without any has no entry.
     """
 
     model: MultiTaskModel
@@ -79,6 +81,8 @@ class Fitted:
     restarts: list[int]
     seconds: float
     planned: int | None = None
+    skipped: int = 0
+    weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -181,6 +185,8 @@ class _Loop:
         self.row_weights = {n: t.row_weights(targets[n]) for n, t in job.tasks.items()}
         self._prepare()
         self.history = History(self.model.device, self._record, job.cfg.train.log_every)
+        self.skipped = 0
+        self.weights: dict[str, dict[str, float]] = {}
         self.seconds_before = 0.0
         self.started = time.perf_counter()
         torch.manual_seed(job.cfg.seed)
@@ -326,6 +332,7 @@ class _Loop:
         what, value = bad[0]
         row = {"step": step, "epoch": epoch, "what": what, "value": str(value)}
         self.job.folder.append("skipped.jsonl", {**row, "rows": self._names(rows)})
+        self.skipped += 1
         self.job.progress.note(f"step {step} left out: {what} is {value}")
         return True
 
@@ -334,7 +341,14 @@ class _Loop:
 
     def _record(self, row: dict[str, Any]) -> None:
         self.job.folder.append("history.jsonl", row)
+        self._remember(row)
         self.job.progress.step(row, self.plan)
+
+    def _remember(self, row: Mapping[str, Any]) -> None:
+        for task, values in row["tasks"].items():
+            weight = values["weight"]  # some aggregators of gradients have none
+            if weight is not None and math.isfinite(weight):
+                self.weights.setdefault(task, {"first": weight})["last"] = weight
 
     def _losses(self, batch: Batch, rows: tuple[int, ...]) -> dict[str, Tensor | None]:
         """Of this rank's `batch`; over all ranks their mean is the loss of all `rows`."""
@@ -489,6 +503,10 @@ class _Loop:
         if saved["random_cuda"] and not ranks.several():
             torch.cuda.set_rng_state_all(saved["random_cuda"])
         self.job.folder.rewind(state["step"])
+        if ranks.is_first():  # the others may read before the first has dropped what is too much
+            for row in self.job.folder.rows("history.jsonl"):
+                self._remember(row)
+            self.skipped = self.job.folder.count("skipped.jsonl")
         return int(state["step"])
 
     def _seconds(self) -> float:
@@ -517,6 +535,8 @@ class _Loop:
             restarts=self.grown_at,
             seconds=seconds,
             planned=self.plan.total if done < self.plan.total else None,
+            skipped=self.skipped,
+            weights={task: self.weights[task] for task in self.tasks if task in self.weights},
         )
 
     def _dendrite_report(self) -> dict[str, Any]:
