@@ -299,7 +299,7 @@ class Silence:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def step(self, row: Mapping[str, Any], plan: object) -> None:
+    def step(self, row: Mapping[str, Any], total: int) -> None:
         """Nothing."""
 
     def validation(self, row: Mapping[str, Any]) -> None:
