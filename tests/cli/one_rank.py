@@ -10,11 +10,11 @@ import torch
 import train
 from dao.learner.dendrites.dendrites import Dendrites, Growth
 from dao.learner.processes import ranks
-from dao.learner.storage.record import RunFolder
+from dao.learner.storage.writing import OwnedRecord
 from dao.learner.training import loop
 from dao.learner.training.state import State
 
-STEP, GROW, WRITE = loop.train_step, Dendrites.validation, RunFolder.write
+STEP, GROW, WRITE = loop.train_step, Dendrites.validation, OwnedRecord.write
 
 
 def is_second() -> bool:
@@ -58,7 +58,7 @@ def grow_apart(self: Dendrites, *arguments: object, **options: object) -> Growth
     return growth
 
 
-def disk_full_at_the_end(self: RunFolder, name: str, content: object) -> None:
+def disk_full_at_the_end(self: OwnedRecord, name: str, content: object) -> None:
     if name == "metrics.json":
         raise OSError(28, "No space left on device", name)
     WRITE(self, name, content)
@@ -68,7 +68,7 @@ def main(what: str) -> None:
     if what == "grow_apart":
         Dendrites.validation = grow_apart
     elif what == "disk_full_at_the_end":
-        RunFolder.write = disk_full_at_the_end
+        OwnedRecord.write = disk_full_at_the_end
     elif what != "nothing":
         loop.train_step = globals()[what]
     train.app()

@@ -96,9 +96,9 @@ def test_another_projects_folder_is_never_touched(train, tmp_path: Path):
 
 
 def test_one_process_at_a_time(train, tmp_path: Path):
-    from dao.learner.storage.record import RunFolder
+    from dao.learner.storage.writing import OwnedRecord
 
-    with RunFolder(tmp_path / "run").locked():
+    with OwnedRecord(tmp_path / "run").locked():
         refused(train(tmp_path / "run"), "another at work", f"process {os.getpid()} since 20")
     assert train(tmp_path / "run").exit_code == 0
 
@@ -138,12 +138,12 @@ def test_settings_changed_before_a_resumption_are_refused(train, tmp_path: Path,
 
 
 def test_a_full_disk_is_one_clear_line(train, tmp_path: Path, monkeypatch):
-    from dao.learner.storage.record import RunFolder
+    from dao.learner.storage.writing import OwnedRecord
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "history.jsonl")
 
-    monkeypatch.setattr(RunFolder, "append", full)
+    monkeypatch.setattr(OwnedRecord, "append", full)
     refused(train(tmp_path / "run"), "history.jsonl", "No space left on device")
 
 

@@ -274,15 +274,15 @@ def test_of_several_ranks_a_first_ctrl_c_acts_at_once(monkeypatch):
 
 
 def test_ctrl_c_after_the_end_does_not_advise_to_start_again(train, tmp_path: Path, monkeypatch):
-    from dao.learner.storage.record import RunFolder
+    from dao.learner.storage.writing import OwnedRecord
 
-    remove = RunFolder.remove_checkpoints
+    remove = OwnedRecord.remove_checkpoints
 
-    def press(self: RunFolder) -> None:
+    def press(self: OwnedRecord) -> None:
         remove(self)
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(RunFolder, "remove_checkpoints", press)
+    monkeypatch.setattr(OwnedRecord, "remove_checkpoints", press)
     result = train(tmp_path / "run", *TINY)
     assert result.exit_code == 130
     assert last_line(result) == f"stopped; the run in {tmp_path / 'run'} is finished"

@@ -25,7 +25,7 @@ from dao.learner.scoring.assessment import TableLike
 from dao.learner.scoring.scoring import labels_of
 from dao.learner.settings.config import Config
 from dao.learner.settings.sections import Encoder
-from dao.learner.storage.record import RunFolder
+from dao.learner.storage.writing import RunRecord
 from dao.learner.training.loop import Job, Progress
 
 __all__ = ["Inputs", "Prepared", "prepare"]
@@ -51,7 +51,7 @@ class Inputs:
     table: TableLike
     tasks: Mapping[str, Task]
     ceilings: Mapping[str, Mapping[str, dict[str, Any]]]
-    folder: RunFolder
+    folder: RunRecord
     progress: Progress
     resume: bool = False
 

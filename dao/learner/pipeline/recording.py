@@ -19,7 +19,8 @@ from dao.learner.pipeline.machine import forget_machine
 from dao.learner.pipeline.measure import Measured
 from dao.learner.pipeline.prepare import Inputs, Prepared
 from dao.learner.storage.files import csv_text, write_atomically, write_tensors
-from dao.learner.storage.record import RunFolder, provenance
+from dao.learner.storage.provenance import provenance
+from dao.learner.storage.writing import RunRecord
 
 __all__ = ["predictions", "record", "save_model", "training_facts"]
 
@@ -59,7 +60,7 @@ def record(prepared: Prepared, trained: Trained, measured: Measured) -> dict[str
     return metrics
 
 
-def _tidy(inputs: Inputs, folder: RunFolder) -> None:
+def _tidy(inputs: Inputs, folder: RunRecord) -> None:
     forget_start(folder.path)
     forget_machine(folder)
     if not inputs.cfg.train.keep_checkpoint:

@@ -13,7 +13,7 @@ from dao.learner.pipeline.recording import record, save_model
 from dao.learner.processes import ranks
 from dao.learner.scoring.assessment import TableLike
 from dao.learner.settings.config import Config
-from dao.learner.storage.record import RunFolder
+from dao.learner.storage.writing import RunRecord
 from dao.learner.training.loop import Progress
 
 __all__ = ["run"]
@@ -24,7 +24,7 @@ def run(
     table: TableLike,
     tasks: Mapping[str, Task],
     ceilings: Mapping[str, Mapping[str, dict[str, Any]]],
-    folder: RunFolder,
+    folder: RunRecord,
     progress: Progress,
     *,
     resume: bool = False,

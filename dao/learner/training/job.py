@@ -12,7 +12,7 @@ from dao.learner.batches.batching import Examples
 from dao.learner.kinds import Task
 from dao.learner.model.model import MultiTaskModel
 from dao.learner.settings.config import Config
-from dao.learner.storage.record import RunFolder
+from dao.learner.storage.writing import RunRecord
 
 __all__ = ["DOMAIN", "Fitted", "Job", "Progress"]
 
@@ -89,7 +89,7 @@ class Job:
     validation: Examples
     pad: int
     cfg: Config
-    folder: RunFolder
+    folder: RunRecord
     progress: Progress
     line_limit: int | None = None
     names: Sequence[str] = ()
