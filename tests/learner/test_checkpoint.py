@@ -43,7 +43,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, damage: str):
     place = latest(tmp_path)
     assert place is not None
     (place / damage).write_bytes((place / damage).read_bytes()[:-4])
-    with pytest.raises(UserError, match=damage.partition(".")[0]):
+    with pytest.raises(UserError, match=r"should be whole|cannot be read"):
         load_checkpoint(place)
 
 
