@@ -32,8 +32,8 @@ FLOORS = (
     ("encoder", "scoring", "weighting"),
     ("model",),
     ("dendrites",),
-    ("training", "inference.backends"),
-    ("console", "inference"),
+    ("training", "console", "inference.backends"),
+    ("inference",),
     ("experts",),
     ("pipeline", "experiment"),
     ("experiment.findings",),
@@ -127,6 +127,7 @@ def test_a_room_imports_from_lower_floors_alone(path: Path):
         ("dao/learner/model/model.py", "def f():\n import dao.learner.experiment.report.page"),
         ("dao/learner/encoder/limits.py", "from dao.learner.weighting import weighting"),
         ("dao/learner/storage/files.py", "from dao.learner import pipeline"),
+        ("dao/learner/console/report.py", "from dao.learner.training.plan import Plan"),
     ],
 )
 def test_a_planted_arrow_upwards_is_found(path: str, planted: str):

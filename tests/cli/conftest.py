@@ -50,17 +50,17 @@ def full_run(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def stop_before(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Lets training stop before a step, as Ctrl-C does, until `monkeypatch.undo()`."""
-    from dao.learner.training.loop import _Loop
+    from dao.learner.training import loop
 
-    real = _Loop.train_step
+    real = loop.train_step
 
     def stop(last: int) -> None:
-        def cut(self, number, *rest):
+        def cut(state, number, *rest):
             if number == last:
                 raise KeyboardInterrupt
-            real(self, number, *rest)
+            real(state, number, *rest)
 
-        monkeypatch.setattr(_Loop, "train_step", cut)
+        monkeypatch.setattr(loop, "train_step", cut)
 
     return stop
 

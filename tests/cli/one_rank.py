@@ -10,43 +10,44 @@ import torch
 import train
 from dao.learner.dendrites.dendrites import Dendrites, Growth
 from dao.learner.processes import ranks
-from dao.learner.storage.record import RunFolder
-from dao.learner.training.loop import _Loop
+from dao.learner.storage.writing import OwnedRecord
+from dao.learner.training import loop
+from dao.learner.training.state import State
 
-STEP, GROW, WRITE = _Loop.train_step, Dendrites.validation, RunFolder.write
+STEP, GROW, WRITE = loop.train_step, Dendrites.validation, OwnedRecord.write
 
 
 def is_second() -> bool:
     return not ranks.is_first()
 
 
-def compare_every_step(self: _Loop, step: int, epoch: int, rows: tuple[int, ...]) -> None:
-    STEP(self, step, epoch, rows)
-    ranks.check_equal(self._trainable(), AssertionError)
+def compare_every_step(state: State, step: int, epoch: int, rows: tuple[int, ...]) -> None:
+    STEP(state, step, epoch, rows)
+    ranks.check_equal(state.trainable(), AssertionError)
 
 
-def nan_in_step_5(self: _Loop, step: int, epoch: int, rows: tuple[int, ...]) -> None:
+def nan_in_step_5(state: State, step: int, epoch: int, rows: tuple[int, ...]) -> None:
     if step == 5 and is_second():
-        self.tasks["reg"].scale = math.nan
-    STEP(self, step, epoch, rows)
+        state.tasks["reg"].scale = math.nan
+    STEP(state, step, epoch, rows)
 
 
-def stumble_in_step_5(self: _Loop, step: int, epoch: int, rows: tuple[int, ...]) -> None:
+def stumble_in_step_5(state: State, step: int, epoch: int, rows: tuple[int, ...]) -> None:
     if step == 5 and is_second():
         raise ZeroDivisionError("a bug on the second rank")
-    STEP(self, step, epoch, rows)
+    STEP(state, step, epoch, rows)
 
 
-def stop_before_step_14(self: _Loop, step: int, epoch: int, rows: tuple[int, ...]) -> None:
+def stop_before_step_14(state: State, step: int, epoch: int, rows: tuple[int, ...]) -> None:
     if step == 14:
         raise KeyboardInterrupt
-    STEP(self, step, epoch, rows)
+    STEP(state, step, epoch, rows)
 
 
-def killed_in_step_14(self: _Loop, step: int, epoch: int, rows: tuple[int, ...]) -> None:
+def killed_in_step_14(state: State, step: int, epoch: int, rows: tuple[int, ...]) -> None:
     if step == 14:
         os.kill(os.getpid(), signal.SIGKILL)
-    STEP(self, step, epoch, rows)
+    STEP(state, step, epoch, rows)
 
 
 def grow_apart(self: Dendrites, *arguments: object, **options: object) -> Growth:
@@ -57,7 +58,7 @@ def grow_apart(self: Dendrites, *arguments: object, **options: object) -> Growth
     return growth
 
 
-def disk_full_at_the_end(self: RunFolder, name: str, content: object) -> None:
+def disk_full_at_the_end(self: OwnedRecord, name: str, content: object) -> None:
     if name == "metrics.json":
         raise OSError(28, "No space left on device", name)
     WRITE(self, name, content)
@@ -67,9 +68,9 @@ def main(what: str) -> None:
     if what == "grow_apart":
         Dendrites.validation = grow_apart
     elif what == "disk_full_at_the_end":
-        RunFolder.write = disk_full_at_the_end
+        OwnedRecord.write = disk_full_at_the_end
     elif what != "nothing":
-        _Loop.train_step = globals()[what]
+        loop.train_step = globals()[what]
     train.app()
 
 

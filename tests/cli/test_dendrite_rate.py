@@ -9,7 +9,8 @@ import yaml
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from dao.learner.training.loop import _Loop
+from dao.learner.training import loop
+from dao.learner.training.state import State
 
 GROWTH = 10  # of 20 steps
 DENDRITE = (".dendrite_module.", ".dendrites_to_top.")
@@ -24,13 +25,13 @@ def first_updates(train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_b
 
     def run(place: str, times: float) -> dict[str, torch.Tensor]:
         found: dict[str, torch.Tensor] = {}
-        real = _Loop.train_step
+        real = loop.train_step
 
-        def step(self: _Loop, number: int, *rest) -> None:
-            before = {n: p.detach().clone() for n, p in self._trainable().items()}
-            real(self, number, *rest)
+        def step(state: State, number: int, *rest) -> None:
+            before = {n: p.detach().clone() for n, p in state.trainable().items()}
+            real(state, number, *rest)
             if number == GROWTH + 1:
-                now = self._trainable()
+                now = state.trainable()
                 found.update({n: now[n].detach() - before[n] for n in now})
                 raise KeyboardInterrupt
 
@@ -38,7 +39,7 @@ def first_updates(train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_b
         encoder = ("--encoder", str(tiny_bert)) if place == "linear" else ()
         rate = (f"dendrites.lr={times}",) if times != 1 else ()
         with monkeypatch.context() as patch:
-            patch.setattr(_Loop, "train_step", step)
+            patch.setattr(loop, "train_step", step)
             result = train(tmp_path / f"{times}", *ARGUMENTS, *encoder, *where, *rate)
         assert result.exit_code == 130, result.output
         return found
@@ -95,13 +96,13 @@ def test_a_run_with_two_sets_at_their_own_rate_resumes_to_the_bit(
 
 def test_the_rate_follows_the_schedule_in_every_optimizer(train, tmp_path: Path, monkeypatch):
     rates: list[list[float]] = []
-    real = _Loop.train_step
+    real = loop.train_step
 
-    def step(self: _Loop, *rest) -> None:
-        real(self, *rest)
-        rates.append([group["lr"] for group in self.optimizer.param_groups])
+    def step(state: State, *rest) -> None:
+        real(state, *rest)
+        rates.append([group["lr"] for group in state.optimizer.param_groups])
 
-    monkeypatch.setattr(_Loop, "train_step", step)
+    monkeypatch.setattr(loop, "train_step", step)
     assert train(tmp_path / "run", *ARGUMENTS, "dendrites.lr=4").exit_code == 0
     lines = (tmp_path / "run" / "history.jsonl").read_text().splitlines()
     assert [found[0] for found in rates] == [json.loads(line)["lr"] for line in lines]

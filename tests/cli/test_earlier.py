@@ -255,16 +255,17 @@ def test_an_unfinished_earlier_run_goes_on(train, now: Path, tmp_path: Path):
 
     folder = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
-        from dao.learner.training.loop import _Loop
+        from dao.learner.training import loop
+        from dao.learner.training.state import State
 
-        real = _Loop.train_step
+        real = loop.train_step
 
-        def step(self: _Loop, number: int, *rest: object) -> None:
+        def step(state: State, number: int, *rest: object) -> None:
             if number == 7:
                 raise KeyboardInterrupt
-            real(self, number, *rest)
+            real(state, number, *rest)
 
-        patch.setattr(_Loop, "train_step", step)
+        patch.setattr(loop, "train_step", step)
         assert train(folder, *DAO, "train.checkpoint_every=3").exit_code != 0
     as_before(folder)
     result = CliRunner().invoke(app, ["--resume", str(folder)])

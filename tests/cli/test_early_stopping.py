@@ -63,28 +63,29 @@ def test_a_resumed_run_stops_where_the_whole_one_does(
     train, whole: Path, tmp_path: Path, before: str, monkeypatch: pytest.MonkeyPatch
 ):
     """The last checkpoint is that of the step after which training ends, or an earlier one."""
-    from dao.learner.training.loop import _Loop
+    from dao.learner.training import loop
+    from dao.learner.training.state import State
     from train import app
 
     class PowerCut(BaseException):
         pass
 
-    last, real = training(whole)["steps"], _Loop.train_step
+    last, real = training(whole)["steps"], loop.train_step
     stop = training(whole)["selected_after_step"] + 1
 
-    def step(self: _Loop, number: int, *rest: object) -> None:
+    def step(state: State, number: int, *rest: object) -> None:
         if number == stop:
             raise PowerCut
-        real(self, number, *rest)
+        real(state, number, *rest)
 
-    def finish(self: _Loop, done: int) -> None:
+    def finish(state: State, done: int) -> None:
         raise PowerCut
 
     with monkeypatch.context() as patch:
         if before == "the end":
-            patch.setattr(_Loop, "finish", finish)
+            patch.setattr(loop, "finish", finish)
         else:
-            patch.setattr(_Loop, "train_step", step)
+            patch.setattr(loop, "train_step", step)
         with pytest.raises(PowerCut):
             train(tmp_path / "run", *FAST)
     saved = (tmp_path / "run" / "checkpoints" / "latest").read_text()

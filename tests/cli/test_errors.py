@@ -96,9 +96,9 @@ def test_another_projects_folder_is_never_touched(train, tmp_path: Path):
 
 
 def test_one_process_at_a_time(train, tmp_path: Path):
-    from dao.learner.storage.record import RunFolder
+    from dao.learner.storage.writing import OwnedRecord
 
-    with RunFolder(tmp_path / "run").locked():
+    with OwnedRecord(tmp_path / "run").locked():
         refused(train(tmp_path / "run"), "another at work", f"process {os.getpid()} since 20")
     assert train(tmp_path / "run").exit_code == 0
 
@@ -138,12 +138,12 @@ def test_settings_changed_before_a_resumption_are_refused(train, tmp_path: Path,
 
 
 def test_a_full_disk_is_one_clear_line(train, tmp_path: Path, monkeypatch):
-    from dao.learner.storage.record import RunFolder
+    from dao.learner.storage.writing import OwnedRecord
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "history.jsonl")
 
-    monkeypatch.setattr(RunFolder, "append", full)
+    monkeypatch.setattr(OwnedRecord, "append", full)
     refused(train(tmp_path / "run"), "history.jsonl", "No space left on device")
 
 
@@ -234,7 +234,7 @@ def test_a_run_that_failed_before_training_is_simply_started_again(
     def fail(*_: object) -> None:
         raise UserError("no room for the states")
 
-    monkeypatch.setattr("dao.learner.pipeline.run.cache_prefix", fail)
+    monkeypatch.setattr("dao.learner.pipeline.prepare.cache_prefix", fail)
     cached = ("encoder.prefix_cache=true", "encoder.lora.last_layers=1", f"cache={tmp_path}")
     refused(train(tmp_path / "run", *cached), "no room for the states")
     assert (tmp_path / "run" / "config.yaml").exists()

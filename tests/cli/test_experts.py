@@ -120,21 +120,14 @@ def test_metrics_have_domains_routing_and_usage(run: Path):
     assert counted in " ".join(printed.split())
 
 
-def test_training_is_counted_over_the_stages(tmp_path: Path):
-    from dao.learner.pipeline.run import _training
-    from dao.learner.settings.config import Config
-    from dao.learner.storage.record import RunFolder
+def test_training_is_counted_over_the_stages():
+    from dao.learner.pipeline.fit import Trained
+    from dao.learner.pipeline.recording import training_facts
     from dao.learner.training.loop import Fitted
 
-    folder = RunFolder(tmp_path)
-    for place, steps in ((folder, [3]), (folder.stage("news"), [1, 2])):
-        place.path.mkdir(parents=True, exist_ok=True)
-        for step in steps:
-            place.append("skipped.jsonl", {"step": step})
-    fitted = Fitted(None, {}, {}, None, 20, 10, [], 2.5)
+    fitted = Fitted(None, {}, {}, None, 20, 10, [], 2.5, skipped=3)
     stages = {"news": {"steps": 4, "seconds": 1.0}, "joint": {"steps": 20, "seconds": 2.5}}
-    cfg = Config.model_validate({"experts": {"names": ["news", "forum"]}})
-    found = _training(cfg, fitted, {"stages": stages}, folder)
+    found = training_facts(Trained(fitted, {"stages": stages}), routed=True)
     assert (found["steps"], found["seconds"], found["skipped_steps"]) == (24, 3.5, 3)
     assert found["selected_after_step"] == 10
 
@@ -208,11 +201,11 @@ def test_a_stopped_run_ends_with_the_same_weights(
     from train import app
 
     stages = read(run, "experts.json")["stages"]
-    total = stages[stage]["steps"]
-    assert [s["steps"] for s in stages.values()].count(total) == 1
+    own = stages[stage]["steps"]
+    assert [s["steps"] for s in stages.values()].count(own) == 1
 
-    def stop(self: RichProgress, row: dict[str, Any], plan: Any) -> None:
-        if plan.total == total and row["step"] == step:
+    def stop(self: RichProgress, row: dict[str, Any], total: int) -> None:
+        if total == own and row["step"] == step:
             raise KeyboardInterrupt
 
     folder = tmp_path / "run"
@@ -442,7 +435,7 @@ def test_several_processes_are_refused_before_anything_is_made(
     from dao.learner.experts import stages
 
     monkeypatch.setattr(stages, "ranks", SimpleNamespace(several=lambda: True))
-    monkeypatch.setattr("dao.learner.pipeline.run.find_encoder", None)
+    monkeypatch.setattr("dao.learner.pipeline.prepare.find_encoder", None)
     result = invoke(domain_csv, Path("nowhere"), tmp_path / "run", "--tasks", "cls", *EXPERTS)
     assert result.exit_code == 1
     assert "should train in one process" in result.stderr

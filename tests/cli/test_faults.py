@@ -254,25 +254,25 @@ def test_what_goes_wrong_while_content_is_made_is_no_failed_write(tmp_path: Path
 def test_a_kill_while_a_run_is_replaced_leaves_neither_a_finished_nor_a_foreign_one(
     train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from dao.learner.storage.record import RunFolder
+    from dao.learner.storage import claiming
 
     class PowerCut(BaseException):
         pass
 
-    remove = RunFolder._remove
+    remove = claiming.remove
     assert train(tmp_path / "run", *TINY).exit_code == 0
     names = len(list((tmp_path / "run").iterdir()))
     for survived in range(0, names - 1, 3):
         left = [survived]
 
-        def cut(self: RunFolder, name: str, left: list[int] = left) -> None:
+        def cut(path: Path, left: list[int] = left) -> None:
             if not left[0]:
                 raise PowerCut
             left[0] -= 1
-            remove(self, name)
+            remove(path)
 
         with monkeypatch.context() as patch:
-            patch.setattr(RunFolder, "_remove", cut)
+            patch.setattr(claiming, "remove", cut)
             with pytest.raises(PowerCut):
                 train(tmp_path / "run", *TINY, "--overwrite")
         assert (tmp_path / "run" / "metrics.json").exists() == (survived == 0)
@@ -286,12 +286,12 @@ def test_a_kill_before_the_settings_have_their_name_is_no_obstacle(train, tmp_pa
 
 
 def test_rows_that_a_power_cut_left_as_zeros_are_dropped(tmp_path: Path):
-    from dao.learner.storage.record import RunFolder
+    from dao.learner.storage.writing import OwnedRecord
 
     good = b'{"step": 1}\n{"step": 2}\n{"step": 3}\n'
     (tmp_path / "history.jsonl").write_bytes(good + b"\0\0\0\0\n[]\n" + b'{"step": 2')
     (tmp_path / f"heads.safetensors{PARTIAL}").write_text("")
     (tmp_path / f"adapter{PARTIAL}").mkdir()
-    RunFolder(tmp_path).rewind(2)
-    assert RunFolder(tmp_path).rows("history.jsonl") == [{"step": 1}, {"step": 2}]
+    OwnedRecord(tmp_path).rewind(2)
+    assert OwnedRecord(tmp_path).rows("history.jsonl") == [{"step": 1}, {"step": 2}]
     assert [path.name for path in tmp_path.iterdir()] == ["history.jsonl"]

@@ -12,7 +12,7 @@ from dao.learner.pipeline import machine
 from dao.learner.pipeline.machine import settle
 from dao.learner.processes import ranks
 from dao.learner.settings.config import load_config
-from dao.learner.storage.record import RunFolder
+from dao.learner.storage.writing import OwnedRecord
 
 SHORT = ("--tasks", "cls", "encoder.precision=auto", "train.epochs=1", "train.checkpoint_every=2")
 UNIT = "_is_avx512_bf16_supported"
@@ -54,11 +54,11 @@ def test_the_precision_of_the_start_is_kept(
     assert not (folder / "machine.json").exists()
 
 
-def begun(folder: Path, device: str = "cpu", precision: str = "fp32") -> RunFolder:
+def begun(folder: Path, device: str = "cpu", precision: str = "fp32") -> OwnedRecord:
     facts = {"device": device, "hardware": "elsewhere", "precision": precision}
     folder.mkdir()
     (folder / "machine.json").write_text(json.dumps({"history": [facts]}))
-    return RunFolder(folder)
+    return OwnedRecord(folder)
 
 
 def test_a_gpu_that_is_not_here_is_told_and_recorded(tmp_path: Path, monkeypatch):
@@ -85,7 +85,7 @@ def test_a_run_that_began_on_the_cpu_stays_there(tmp_path: Path, monkeypatch):
 
 def test_the_same_machine_is_recorded_once_and_says_nothing(tmp_path: Path):
     notes: list[str] = []
-    run, cfg = RunFolder(tmp_path), load_config(None, [])
+    run, cfg = OwnedRecord(tmp_path), load_config(None, [])
     first = settle(cfg, run, notes.append, resume=False)
     assert settle(cfg, run, notes.append, resume=True) == first
     assert len(first.history) == 1
@@ -100,12 +100,12 @@ def test_a_new_run_ignores_what_an_earlier_one_left(tmp_path: Path):
 
 def test_a_run_of_an_earlier_version_says_what_it_goes_on_with(tmp_path: Path):
     notes: list[str] = []
-    settle(load_config(None, []), RunFolder(tmp_path), notes.append, resume=True)
+    settle(load_config(None, []), OwnedRecord(tmp_path), notes.append, resume=True)
     assert "did not record" in notes[0]
     notes.clear()
     explicit = load_config(None, ["encoder.precision=fp32"])
     (tmp_path / "machine.json").unlink()
-    settle(explicit, RunFolder(tmp_path), notes.append, resume=True)
+    settle(explicit, OwnedRecord(tmp_path), notes.append, resume=True)
     assert notes == []
 
 
@@ -113,6 +113,6 @@ def test_unlike_ranks_take_what_the_first_takes(tmp_path: Path, monkeypatch):
     other = {"device": "cpu", "hardware": "first", "precision": "bf16"}
     monkeypatch.setattr(ranks, "gather", lambda own: [other, own])
     fast_bf16(monkeypatch, False)
-    found = settle(load_config(None, []), RunFolder(tmp_path), print, resume=False)
+    found = settle(load_config(None, []), OwnedRecord(tmp_path), print, resume=False)
     assert found.precision == "bf16"
     assert machine.MACHINE == "machine.json"

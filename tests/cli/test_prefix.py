@@ -90,7 +90,7 @@ def test_resumed_equals_never_stopped_even_with_the_cache_gone(
     class PowerCut(BaseException):
         pass
 
-    def step(self: RichProgress, row: dict[str, Any], plan: object) -> None:
+    def step(self: RichProgress, row: dict[str, Any], total: int) -> None:
         if row["step"] == stop:
             raise PowerCut
 

@@ -50,14 +50,25 @@ def test_a_dry_run_refuses_what_training_refuses(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["weighting", "adapters", "growth"])
-def test_a_grid_refuses_it_before_the_first_run(train, tmp_path: Path, monkeypatch, name: str):
+GRID = ("--grid", "train.lr=0.1,0.2")
+EXPERIMENT = ("--factorial", "--seeds", "1")
+SET_BY_ARMS = {"weighting", "growth"}
+"""Refusals of settings that an experiment sets itself, and refuses for that reason."""
+WAYS = [(name, GRID) for name in BAD]
+WAYS += [(name, EXPERIMENT) for name in BAD if name not in SET_BY_ARMS]
+
+
+@pytest.mark.parametrize(("name", "way"), WAYS, ids=[f"{n}{w[0]}" for n, w in WAYS])
+def test_many_runs_are_refused_before_the_first(
+    train, tmp_path: Path, monkeypatch, name: str, way: tuple[str, ...]
+):
     monkeypatch.chdir(tmp_path)
     arguments, said = BAD[name]
-    line = refused(train(tmp_path / "run", *arguments), said)
-    grid = (*arguments, "--grid", "train.lr=0.1,0.2")
-    assert refused(train(tmp_path / "runs", *grid), said) == line
-    assert refused(train(tmp_path / "runs", *grid, "--dry-run"), said) == line
+    tasks = () if "--tasks" in arguments else ("--tasks", "cls,reg")
+    line = refused(train(tmp_path / "run", *tasks, *arguments), said)
+    many = (*tasks, *arguments, *way)
+    assert refused(train(tmp_path / "runs", *many), said) == line
+    assert refused(train(tmp_path / "runs", *many, "--dry-run"), said) == line
     assert list(tmp_path.iterdir()) == []
 
 
@@ -69,6 +80,14 @@ def test_a_grid_looks_at_every_combination(train, tmp_path: Path, monkeypatch):
         train(tmp_path / "runs", *grid, "--dry-run"), "`encoder.pooling` should be last or mean"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_other_files_is_refused_by_a_dry_run(train, tmp_path: Path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    line = refused(train(tmp_path), f"Found other files at {tmp_path}.")
+    assert refused(train(tmp_path, "--dry-run"), "should be new") == line
+    assert refused(train(tmp_path, "--dry-run", "--overwrite"), "should be new") == line
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_an_experiment_looks_at_every_arm(train, tmp_path: Path, monkeypatch):
@@ -112,6 +131,8 @@ def test_a_domain_without_labels_to_select_by(train, domain_csv: Path, tmp_path:
     said = "The validation rows of each domain should allow a figure to select its expert by"
     line = refused(experts(train, tmp_path, data), said)
     assert refused(experts(train, tmp_path, data, "--dry-run"), said) == line
+    assert refused(experts(train, tmp_path, data, *GRID), said) == line
+    assert refused(experts(train, tmp_path, data, *GRID, "--dry-run"), said) == line
     assert [path.name for path in tmp_path.iterdir()] == ["data.csv"]
 
 
@@ -120,6 +141,8 @@ def test_experts_in_several_processes(train, domain_csv: Path, tmp_path: Path, m
     said = "`experts` should train in one process. Found several."
     line = refused(experts(train, tmp_path, domain_csv), said)
     assert refused(experts(train, tmp_path, domain_csv, "--dry-run"), said) == line
+    # A grid starts a process for each run, and is refused among several for that reason.
+    refused(experts(train, tmp_path, domain_csv, *GRID), "should run as one process")
     assert list(tmp_path.iterdir()) == []
 
 

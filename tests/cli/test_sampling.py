@@ -62,16 +62,17 @@ def furthest(one: Path, other: Path) -> float:
 
 @pytest.fixture(scope="module")
 def drawn(train, unequal_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from dao.learner.training.loop import _Loop
+    from dao.learner.training import loop
+    from dao.learner.training.state import State
 
-    folder, real = tmp_path_factory.mktemp("drawn") / "run", _Loop.train_step
+    folder, real = tmp_path_factory.mktemp("drawn") / "run", loop.train_step
 
-    def see(self: _Loop, step: int, epoch: int, own: tuple[int, ...]) -> None:
+    def see(state: State, step: int, epoch: int, own: tuple[int, ...]) -> None:
         SEEN.setdefault(epoch, Counter()).update(own)
-        real(self, step, epoch, own)
+        real(state, step, epoch, own)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_Loop, "train_step", see)
+        patch.setattr(loop, "train_step", see)
         result = train(folder, "--dao", *EQUAL, data=unequal_csv)
     assert result.exit_code == 0, result.output
     assert LINE in result.stderr
@@ -151,14 +152,15 @@ def test_a_batch_that_is_not_finite_leaves_its_whole_step_out_and_resumes(
 ):
     import torch
 
-    from dao.learner.training.loop import _Loop
+    from dao.learner.training import loop, optimizer_step
+    from dao.learner.training.state import State
     from train import app
 
-    real = _Loop._losses
+    real = optimizer_step.batch_losses
 
-    def spoil(self: _Loop, batch: Any, some: tuple[int, ...]) -> dict[str, Any]:
-        losses = real(self, batch, some)
-        step, steps = rows_of[some], self.plan.micro_batches(rows_of[some])
+    def spoil(state: State, batch: Any, some: tuple[int, ...]) -> dict[str, Any]:
+        losses = real(state, batch, some)
+        step, steps = rows_of[some], state.plan.micro_batches(rows_of[some])
         if len(spoilt) < 2 and step == rows_of["third"] and some == steps[1]:
             spoilt.append(some)
             return {name: loss and loss * torch.nan for name, loss in losses.items()}
@@ -166,16 +168,16 @@ def test_a_batch_that_is_not_finite_leaves_its_whole_step_out_and_resumes(
 
     rows_of: dict[Any, Any] = {}
     spoilt: list[Any] = []
-    train_step = _Loop.train_step
+    train_step = loop.train_step
 
-    def watch(self: _Loop, step: int, epoch: int, own: tuple[int, ...]) -> None:
+    def watch(state: State, step: int, epoch: int, own: tuple[int, ...]) -> None:
         rows_of.clear()
-        rows_of.update(dict.fromkeys(self.plan.micro_batches(own), own))
+        rows_of.update(dict.fromkeys(state.plan.micro_batches(own), own))
         rows_of["third"] = own if step == 3 else None
-        train_step(self, step, epoch, own)
+        train_step(state, step, epoch, own)
 
-    monkeypatch.setattr(_Loop, "_losses", spoil)
-    monkeypatch.setattr(_Loop, "train_step", watch)
+    monkeypatch.setattr(optimizer_step, "batch_losses", spoil)
+    monkeypatch.setattr(loop, "train_step", watch)
     result = train(tmp_path / "whole", *MANY, data=unequal_csv)
     assert result.exit_code == 0, result.output
     skipped = rows(tmp_path / "whole", "skipped.jsonl")
@@ -183,16 +185,16 @@ def test_a_batch_that_is_not_finite_leaves_its_whole_step_out_and_resumes(
     assert len(skipped[0]["rows"]) == len(spoilt[0])  # those of the batch that it was
     assert 3 not in [row["step"] for row in rows(tmp_path / "whole")]
     spoilt.clear()
-    stopping = _Loop.train_step
+    stopping = loop.train_step
 
-    def stop(self: _Loop, step: int, epoch: int, own: tuple[int, ...]) -> None:
+    def stop(state: State, step: int, epoch: int, own: tuple[int, ...]) -> None:
         if step == 6:
             raise KeyboardInterrupt
-        stopping(self, step, epoch, own)
+        stopping(state, step, epoch, own)
 
-    monkeypatch.setattr(_Loop, "train_step", stop)
+    monkeypatch.setattr(loop, "train_step", stop)
     assert train(tmp_path / "run", *MANY, data=unequal_csv).exit_code == 130
-    monkeypatch.setattr(_Loop, "train_step", stopping)
+    monkeypatch.setattr(loop, "train_step", stopping)
     assert CliRunner().invoke(app, ["--resume", str(tmp_path / "run")]).exit_code == 0
     assert rows(tmp_path / "run") == rows(tmp_path / "whole")
     assert furthest(tmp_path / "run", tmp_path / "whole") == 0

@@ -220,7 +220,7 @@ def broken_off(
     class PowerCut(BaseException):
         pass
 
-    def step(self: RichProgress, row: dict[str, Any], plan: object) -> None:
+    def step(self: RichProgress, row: dict[str, Any], total: int) -> None:
         if row["step"] == stop:
             raise PowerCut
 

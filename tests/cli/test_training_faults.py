@@ -128,9 +128,9 @@ def test_a_measured_gradient_that_is_not_finite_stops_the_run(
 
 
 def test_a_run_that_skips_is_not_told_to_skip(train, tmp_path: Path, monkeypatch):
-    from dao.learner.training.loop import _Loop
+    from dao.learner.training.step_log import StepLog
 
-    monkeypatch.setattr(_Loop, "_skips", lambda *_: False)
+    monkeypatch.setattr(StepLog, "goes_on", lambda *_: True)
     hurt_all = Regression.loss
     monkeypatch.setattr(Regression, "loss", lambda *a: hurt_all(*a) * float("nan"))
     result = train(tmp_path / "run", *TINY, "train.nonfinite=skip")
@@ -156,17 +156,18 @@ def same_weights(one: Path, other: Path) -> None:
 def test_weights_that_are_not_finite_never_become_a_checkpoint(
     train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from dao.learner.training.loop import _Loop
+    from dao.learner.training import loop
+    from dao.learner.training.state import State
 
-    original = _Loop.train_step
+    original = loop.train_step
 
-    def spoil(self: _Loop, step: int, *arguments: Any) -> None:
-        original(self, step, *arguments)
+    def spoil(state: State, step: int, *arguments: Any) -> None:
+        original(state, step, *arguments)
         if step == 4:
-            next(iter(self._trainable().values())).data[0] = torch.inf
+            next(iter(state.trainable().values())).data[0] = torch.inf
 
     with monkeypatch.context() as patch:
-        patch.setattr(_Loop, "train_step", spoil)
+        patch.setattr(loop, "train_step", spoil)
         result = train(tmp_path / "run", *TINY, "train.checkpoint_every=3", "train.epochs=3")
     assert result.exit_code == 1
     assert "should be finite" in last_line(result)
@@ -216,16 +217,17 @@ def test_another_runtime_error_is_a_bug_and_keeps_its_traceback(train, tmp_path,
 
 def pressing(monkeypatch: pytest.MonkeyPatch, step: int, times: int) -> None:
     """Press Ctrl-C during a step."""
-    from dao.learner.training.loop import _Loop
+    from dao.learner.training import loop
+    from dao.learner.training.state import State
 
-    original = _Loop.train_step
+    original = loop.train_step
 
-    def press(self: _Loop, number: int, *arguments: Any) -> None:
+    def press(state: State, number: int, *arguments: Any) -> None:
         for _ in range(times if number == step else 0):
             os.kill(os.getpid(), signal.SIGINT)
-        original(self, number, *arguments)
+        original(state, number, *arguments)
 
-    monkeypatch.setattr(_Loop, "train_step", press)
+    monkeypatch.setattr(loop, "train_step", press)
 
 
 @pytest.fixture(autouse=True)
@@ -272,15 +274,15 @@ def test_of_several_ranks_a_first_ctrl_c_acts_at_once(monkeypatch):
 
 
 def test_ctrl_c_after_the_end_does_not_advise_to_start_again(train, tmp_path: Path, monkeypatch):
-    from dao.learner.storage.record import RunFolder
+    from dao.learner.storage.writing import OwnedRecord
 
-    remove = RunFolder.remove_checkpoints
+    remove = OwnedRecord.remove_checkpoints
 
-    def press(self: RunFolder) -> None:
+    def press(self: OwnedRecord) -> None:
         remove(self)
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(RunFolder, "remove_checkpoints", press)
+    monkeypatch.setattr(OwnedRecord, "remove_checkpoints", press)
     result = train(tmp_path / "run", *TINY)
     assert result.exit_code == 130
     assert last_line(result) == f"stopped; the run in {tmp_path / 'run'} is finished"

@@ -18,7 +18,7 @@ from dao.learner.experiment.findings.runs import Run, read_run
 from dao.learner.experiment.pictures.prediction_figures import calibration
 from dao.learner.experiment.report.comparison_report import comparison_tables
 from dao.learner.experiment.report.many import arms_parts
-from dao.learner.experiment.report.page import Table, Text
+from dao.learner.experiment.report.page import Text
 from dao.learner.experiment.report.prediction_sections import prediction_sections
 from dao.learner.experiment.report.report import write_report
 from dao.learner.experiment.report.terminal import print_report
@@ -28,9 +28,9 @@ from dao.learner.kinds.classification import Classification
 from dao.learner.kinds.multilabel import Multilabel
 from dao.learner.kinds.ordinal import Ordinal
 from dao.learner.kinds.regression import Regression
-from dao.learner.pipeline.run import _save_predictions
+from dao.learner.pipeline.recording import predictions
 from dao.learner.settings.config import Config, load_config
-from dao.learner.storage.record import RunFolder
+from dao.learner.storage.files import csv_text
 
 ROWS = 40
 DECLARED = "urgent:binary,topic:classification,tags:multilabel,stars:ordinal,price:regression"
@@ -99,7 +99,8 @@ def finish(path: Path, cfg: Config, tasks: Mapping[str, Task], wrong: int, **abo
     }
     (path / "config.yaml").write_text(cfg.to_yaml())
     texts = {"text": TARGETS["text"].tolist()}
-    _save_predictions(RunFolder(path), TARGETS, tasks, outputs, texts, {})
+    found = predictions(TARGETS, tasks, outputs, texts, {})
+    (path / "predictions.csv").write_text(csv_text(found), encoding="utf-8")
     rows = [{"step": s, "score": 0.5, "grown": s == 2, "metrics": test} for s in (2, 4)]
     (path / "validation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     content = {
@@ -328,7 +329,7 @@ def test_a_task_that_shows_what_is_not_tested_is_described(tmp_path: Path):
             finish(tmp_path / arm / f"seed={seed}", cfg, {"urgent": shown}, 8 + seed)
     found = findings(tmp_path, ["base", "dao"])
     assert list(found["metrics"]) == ["selection", "urgent.precision", "urgent.recall"]
-    tables = [part for part in arms_parts(found) if isinstance(part, Table)]
+    tables = [part for part in arms_parts(found) if isinstance(part, PageTable)]
     assert [table.head for table in tables] == [
         ["arm", "seeds", "Selection score ↑"], ["figure", "base", "dao"],
     ]  # fmt: skip

@@ -27,6 +27,7 @@ from dao.learner.encoder.scratch import planned_encoder
 from dao.learner.scoring.assessment import TableLike
 from dao.learner.settings.config import Config
 from dao.learner.settings.train_section import Train
+from dao.learner.storage.claiming import check_own
 from dao.learner.storage.files import csv_text, write_atomically
 from dao.learner.storage.record import RunFolder
 
@@ -87,13 +88,18 @@ def _explain(error: Exception) -> str | None:
 def print_plan(cfg: Config, table: TableLike, notes: Sequence[str] = ()) -> None:
     """What `--dry-run` shows of a run that `preflight.check` lets pass.
 
-    That is the effective settings, the folder, the encoder and the data.
+    That is the effective settings, the folder, the encoder and the data. A folder that holds a run
+    is told and not refused, so that the settings beside a run can be looked at.
 
     Args:
         cfg: The settings, with every task's kind.
         table: The data.
         notes: What a training prints of the data and the tasks before its first step.
+
+    Raises:
+        UserError: the run folder holds files that no run writes.
     """
+    check_own(RunFolder(cfg.folder))
     encoder = planned_encoder(cfg.encoder)
     console = plain_console(soft_wrap=True)
     console.print(cfg.to_yaml(), highlight=False)

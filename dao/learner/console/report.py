@@ -25,7 +25,6 @@ from dao.learner.encoder.find import hub_id
 from dao.learner.kinds import KINDS
 from dao.learner.scoring.plain_models import worse_than_plain
 from dao.learner.settings.config import Config
-from dao.learner.training.plan import Plan
 
 __all__ = [
     "RichProgress",
@@ -74,14 +73,12 @@ class RichProgress:
         """Print one line."""
         self.console.print(text, highlight=False)
 
-    def step(self, row: Mapping[str, Any], plan: Plan) -> None:
-        """Move the bar."""
+    def step(self, row: Mapping[str, Any], total: int) -> None:
+        """Move the bar, which ends after `total` steps."""
         weights = weights_note({task: v["weight"] for task, v in row["tasks"].items()})
         loss = number(row["loss"], decimals=3)
         note = f"loss {loss}  {weights}  {row['tokens_per_s']:,.0f} tokens/s"
-        self._bar.update(
-            self._task, completed=row["step"], total=plan.total, note=note, visible=True
-        )
+        self._bar.update(self._task, completed=row["step"], total=total, note=note, visible=True)
 
     def validation(self, row: Mapping[str, Any]) -> None:
         """Print one line."""

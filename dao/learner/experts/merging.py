@@ -19,6 +19,7 @@ from dao.learner.kinds import Task
 from dao.learner.model.experts import MERGED
 from dao.learner.model.model import MultiTaskModel
 from dao.learner.model.saving import HEADS
+from dao.learner.scoring.scoring import predict
 from dao.learner.storage.files import replace_folder, write_tensors
 from dao.learner.storage.record import RunFolder
 
@@ -140,9 +141,10 @@ def merge_and_measure(
     shares = check_weights(weights, model.experts.names)
     check_new(output)
     routing = model.experts.routing
-    routed, _ = domain_figures(predictor, tasks, rows)
+    ids, names = predictor.examples(rows, {}), model.experts.names
+    routed = domain_figures(names, tasks, rows, predict(model, ids, predictor.pad))
     merge_experts(model, rule, shares)
-    merged, _ = domain_figures(predictor, tasks, rows)
+    merged = domain_figures(names, tasks, rows, predict(model, ids, predictor.pad))
     write_merged(model, _base_name(folder), output)
     given = ", ".join(f"{n} {w:g}" for n, w in zip(model.experts.names, shares, strict=True))
     rank = model.encoder.peft_config[MERGED].r

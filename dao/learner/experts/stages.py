@@ -64,10 +64,14 @@ class _Stage:
         return self.job.cfg
 
 
-def fit_stages(job: Job, *, resume: bool = False) -> tuple[Fitted, dict[str, Any]]:
-    """Train experts, router and heads; the selected model, and the content of experts.json.
+def fit_stages(
+    job: Job, *, resume: bool = False
+) -> tuple[Fitted, dict[str, Any], dict[str, Tensor]]:
+    """Train experts, router and heads.
 
-    Steps are those of the last stage, seconds those of all.
+    Returns:
+        The selected model, whose steps are those of the last stage, while seconds and skipped
+        steps are those of all; the content of experts.json; the outputs for the validation rows.
 
     Every expert starts from the same heads and trains its own; the router's warm-up begins with
     the mean of those that trained, so that no expert comes first. Heads train in every stage. In
@@ -104,9 +108,11 @@ def fit_stages(job: Job, *, resume: bool = False) -> tuple[Fitted, dict[str, Any
     records[ROUTER] = _finished(warm_up, resume) or _train(warm_up, resume)[1]
     job.progress.note("stage 3: experts, router and heads together")
     joint = _Stage(JOINT, model.experts.names, True, replace(job, router=True))
-    fitted, records[JOINT] = _train(joint, resume)
+    fitted, records[JOINT], outputs = _train(joint, resume)
     seconds = sum(record["seconds"] for record in records.values())
-    return replace(fitted, seconds=seconds), {**_facts(job), "stages": records}
+    before = sum(job.folder.stage(name).count("skipped.jsonl") for name in records)
+    fitted = replace(fitted, seconds=seconds, skipped=fitted.skipped + before)
+    return fitted, {**_facts(job), "stages": records}, outputs
 
 
 def check_one_process() -> None:
@@ -210,7 +216,8 @@ def _set(stage: _Stage) -> Experts:
     return model.experts
 
 
-def _train(stage: _Stage, resume: bool) -> tuple[Fitted, dict[str, Any]]:
+def _train(stage: _Stage, resume: bool) -> tuple[Fitted, dict[str, Any], dict[str, Tensor]]:
+    """What `fit` gives, the record of the stage, and with a router the validation outputs."""
     experts, job, folder = _set(stage), stage.job, stage.job.folder
     before = part_digests(job.model)
     goes_on = resume and folder.has_checkpoint
@@ -223,20 +230,21 @@ def _train(stage: _Stage, resume: bool) -> tuple[Fitted, dict[str, Any]]:
         fitted = fit(job, resume=goes_on)
     finally:
         experts.alone = None
+    outputs = predict(job.model, job.validation, job.pad) if stage.router else {}
     record = {
         "rows": len(job.train),
         "steps": fitted.steps,
         "selected_after_step": fitted.best_step,
         "seconds": round(fitted.seconds, 1),
         "moved": _moved(stage, before),
-        "validation": _routing(job) if stage.router else None,
+        "validation": _routing(job, outputs[EXPERTS]) if stage.router else None,
     }
     if stage.name != JOINT:
         # The mark of being finished comes last.
         write_tensors(folder.path / STAGE_WEIGHTS, _trainable(job.model))
         folder.write(STAGE, {**record, "settings": decisive(stage.cfg)})
         folder.remove_checkpoints()
-    return fitted, record
+    return fitted, record, outputs
 
 
 def _finished(stage: _Stage, resume: bool) -> dict[str, Any] | None:
@@ -276,8 +284,7 @@ def _moved(stage: _Stage, before: Digests) -> dict[str, dict[str, int]]:
     return moved
 
 
-def _routing(job: Job) -> dict[str, Any]:
-    weights = predict(job.model, job.validation, job.pad)[EXPERTS]
+def _routing(job: Job, weights: Tensor) -> dict[str, Any]:
     return routed_right(weights, job.validation.targets[ROW_EXPERT], job.cfg.experts.names)
 
 

@@ -13,7 +13,7 @@ from dao.learner.encoder.load import cpu_bf16, precision
 from dao.learner.inference.predictor import pick_device
 from dao.learner.processes import ranks
 from dao.learner.settings.config import Config
-from dao.learner.storage.record import RunFolder
+from dao.learner.storage.writing import RunRecord
 
 __all__ = ["MACHINE", "Machine", "forget_machine", "settle"]
 
@@ -36,7 +36,7 @@ class Machine:
     history: Sequence[Mapping[str, Any]]
 
 
-def settle(cfg: Config, folder: RunFolder, note: Note, *, resume: bool) -> Machine:
+def settle(cfg: Config, folder: RunRecord, note: Note, *, resume: bool) -> Machine:
     """Choose the device and the precision of a run, or keep those that it began with.
 
     A change that cannot be helped, or that the settings ask for, is told and recorded.
@@ -69,7 +69,7 @@ def settle(cfg: Config, folder: RunFolder, note: Note, *, resume: bool) -> Machi
     return Machine(device, str(facts[0]["precision"]), history)
 
 
-def forget_machine(folder: RunFolder) -> None:
+def forget_machine(folder: RunRecord) -> None:
     """Remove the record of a run whose metrics.json has it."""
     (folder.path / MACHINE).unlink(missing_ok=True)
 
@@ -84,7 +84,7 @@ def _device(wanted: str, began: str | None, note: Note) -> str:
     return "cpu" if began == "cpu" else wanted
 
 
-def _recorded(folder: RunFolder) -> list[dict[str, Any]]:
+def _recorded(folder: RunRecord) -> list[dict[str, Any]]:
     """What machine.json says; nothing of a run that an earlier version began."""
     if not (folder.path / MACHINE).is_file():
         return []

@@ -10,7 +10,7 @@ import os
 import time
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -24,11 +24,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dao.distributed import keep_alive, world_size
 from dao.errors import UserError
-from dao.learner.settings.config import Config
-from dao.learner.storage.record import RunFolder
+from dao.learner.storage.writing import OwnedRecord, RunRecord, SilentRecord
 
 __all__ = [
-    "ReadOnlyFolder",
     "Silence",
     "barrier",
     "check_equal",
@@ -246,48 +244,9 @@ def seed_step(seed: int, step: int) -> None:
 # -- the record ----------------------------------------------------------------------------------
 
 
-class ReadOnlyFolder(RunFolder):
-    """The run folder as ranks other than the first have it: what they write is dropped."""
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Nothing: the lock is the first rank's."""
-        yield
-
-    def create(self, cfg: Config, *, overwrite: bool) -> None:
-        """Nothing."""
-
-    def write(self, name: str, content: Mapping[str, Any]) -> None:
-        """Nothing."""
-
-    def append(self, name: str, row: Mapping[str, Any]) -> None:
-        """Nothing."""
-
-    def rewind(self, step: int) -> None:
-        """Nothing."""
-
-    def save_checkpoint(
-        self,
-        state: Mapping[str, Any],
-        tensors: Mapping[str, Mapping[str, Tensor]],
-        optimizer: Mapping[str, Any],
-        files: tuple[Path, ...] = (),
-    ) -> None:
-        """Nothing."""
-
-    def put_back(self, files: Iterable[Path]) -> None:
-        """Nothing."""
-
-    def remove_checkpoints(self) -> None:
-        """Nothing."""
-
-    def remove_stage_weights(self) -> None:
-        """Nothing."""
-
-
-def run_folder(path: Path) -> RunFolder:
+def run_folder(path: Path) -> RunRecord:
     """The run folder, which the first rank alone writes."""
-    return RunFolder(path) if is_first() else ReadOnlyFolder(path)
+    return OwnedRecord(path) if is_first() else SilentRecord(path)
 
 
 class Silence:
@@ -299,7 +258,7 @@ class Silence:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def step(self, row: Mapping[str, Any], plan: object) -> None:
+    def step(self, row: Mapping[str, Any], total: int) -> None:
         """Nothing."""
 
     def validation(self, row: Mapping[str, Any]) -> None:

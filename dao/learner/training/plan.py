@@ -124,41 +124,30 @@ def make_plan(
         UserError: two growths, or a growth and the end, fall on the same validation; or a row does
             not fit into a batch.
     """
-    lengths = tuple(lengths)
-    draws = None if labels is None else make_draws(labels, cfg.train.sampling, cfg.seed)
+    lengths, train = tuple(lengths), cfg.train
+    draws = None if labels is None else make_draws(labels, train.sampling, cfg.seed)
     steps = _steps(lengths, cfg, limit, draws)
     total = sum(steps)
     whole = steps if limit is None else steps[:-1] or steps  # the last one may be cut short
-    each = len(steps) * min(cfg.train.validations_per_epoch, *whole)
+    each = len(steps) * min(train.validations_per_epoch, *whole)
     count = min(total, each if validations is None else validations)
     after = tuple(round(total * (i + 1) / count) for i in range(count))
-    points = [point * total for point in _growth_points(cfg)]
-    # Never after the last validation: what grew there would not be trained.
-    early = after[:-1] or after
-    growths = tuple(min(early, key=lambda v: abs(v - point)) for point in points)
-    if len(set(growths)) < len(growths) or total in growths:
-        raise UserError(
-            f"`dendrites.grow_at` should leave training between growths and before the end. Found "
-            f"{list(cfg.dendrites.grow_at)} with validations after steps {list(after)}. "
-            f"Spread the points, or raise train.validations_per_epoch or train.epochs."
-        )
-    warmup = round(cfg.train.warmup * total)
     return Plan(
         lengths=lengths,
-        batch_size=cfg.train.batch_size,
-        batch_tokens=cfg.train.batch_tokens,
+        batch_size=train.batch_size,
+        batch_tokens=train.batch_tokens,
         seed=cfg.seed,
         steps=steps,
         total=total,
-        warmup=warmup,
+        warmup=round(train.warmup * total),
         validations=after,
-        growths=growths,
-        schedule=cfg.train.schedule,
-        step_size=cfg.train.step_size,
-        gamma=cfg.train.gamma,
-        accumulate=cfg.train.accumulate,
+        growths=_growths(cfg, after),
+        schedule=train.schedule,
+        step_size=train.step_size,
+        gamma=train.gamma,
+        accumulate=train.accumulate,
         draws=draws,
-        early_stopping=cfg.train.early_stopping,
+        early_stopping=train.early_stopping,
     )
 
 
@@ -185,6 +174,19 @@ def _steps(
     return tuple(found)
 
 
-def _growth_points(cfg: Config) -> tuple[float, ...]:
-    fixed = cfg.dendrites.enabled and cfg.dendrites.patience is None
-    return cfg.dendrites.grow_at if fixed else ()
+def _growths(cfg: Config, validations: Sequence[int]) -> tuple[int, ...]:
+    """The validations after which dendrites grow: for each point of time, the nearest one."""
+    if not cfg.dendrites.enabled or cfg.dendrites.patience is not None:
+        return ()
+    total = validations[-1]
+    # Never after the last validation: what grew there would not be trained.
+    early = validations[:-1] or validations
+    points = [point * total for point in cfg.dendrites.grow_at]
+    growths = tuple(min(early, key=lambda v: abs(v - point)) for point in points)
+    if len(set(growths)) < len(growths) or total in growths:
+        raise UserError(
+            f"`dendrites.grow_at` should leave training between growths and before the end. Found "
+            f"{list(cfg.dendrites.grow_at)} with validations after steps {list(validations)}. "
+            f"Spread the points, or raise train.validations_per_epoch or train.epochs."
+        )
+    return growths

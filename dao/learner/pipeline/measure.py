@@ -1,0 +1,114 @@
+"""From a selected model to its figures; every split is predicted once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from torch import Tensor
+
+from dao.learner.dendrites import dendritic
+from dao.learner.dendrites.share import shares_of_sets
+from dao.learner.experts.routing import routing_figures
+from dao.learner.kinds import Task
+from dao.learner.pipeline.fit import Trained
+from dao.learner.pipeline.prepare import Prepared
+from dao.learner.scoring.assessment import assess
+from dao.learner.scoring.scoring import predict
+
+__all__ = ["Measured", "measure"]
+
+MEASURED = ("validation", "test")
+Outputs = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a selected model came to.
+
+    Attributes:
+        tasks: by name, with what they chose on the validation rows, such as thresholds.
+        figures: `splits`, `baselines`, `best_reachable`, `slices`, and `routing` where there is a
+            router; each of validation and of test.
+        test: the model's outputs for the test rows, task -> (n, outputs of the task).
+        dendrites: the content of dendrites.json but for their structure; None without dendrites.
+    """
+
+    tasks: Mapping[str, Task]
+    figures: Mapping[str, Mapping[str, Any]]
+    test: Outputs
+    dendrites: Mapping[str, Any] | None
+
+
+def measure(prepared: Prepared, trained: Trained) -> Measured:
+    """Put the dendrites on, predict validation and test, tune on validation, then measure both.
+
+    Args:
+        prepared: of the run.
+        trained: its selected model; it has its dendrites afterwards.
+    """
+    fitted, predictor = trained.fitted, prepared.predictor
+    dendritic.attach(fitted.model, fitted.description)
+    dendritic.load(fitted.model, fitted.dendrites)
+    validation, dendrites = _validation(prepared, trained)
+    test = predict(predictor.model, prepared.ids["test"], predictor.pad)
+    outputs = {"validation": validation, "test": test}
+    table = prepared.inputs.table
+    tasks = _tuned(prepared.inputs.tasks, validation, table.rows("validation"))
+    figures: dict[str, dict[str, Any]] = {}
+    learnt = table.rows("train"), table.rows("validation")
+    for split in MEASURED:
+        best = prepared.inputs.ceilings.get(split, {})
+        rows = table.rows(split)
+        parts = assess(outputs[split], tasks, rows, learnt, best, prepared.slices)
+        for part, content in parts.items():
+            figures.setdefault(part, {})[split] = content
+    return Measured(tasks, figures | _routed(prepared, tasks, outputs), test, dendrites)
+
+
+def _validation(prepared: Prepared, trained: Trained) -> tuple[Outputs, dict[str, Any] | None]:
+    """Outputs for the validation rows, and from the same pass what the dendrites contribute."""
+    model, pad = prepared.predictor.model, prepared.predictor.pad
+    rows, found = prepared.job.validation, dict(trained.validation or {})
+
+    def run() -> None:
+        found.update(predict(model, rows, pad))
+
+    report = trained.fitted.report
+    if report is not None:
+        shares = dendritic.output_shares(model, run)
+        of_sets = shares_of_sets([shares])
+        report = {**report, "output_shares": shares, "output_shares_of_sets": of_sets}
+    # Test rows have no cached states, so figures on validation are without them as well. And no
+    # pass was made where no dendrite is left.
+    if rows.prefix is not None or not found:
+        rows = prepared.ids["validation"]
+        run()
+    return found, report
+
+
+def _tuned(tasks: Mapping[str, Task], outputs: Outputs, rows: pd.DataFrame) -> dict[str, Task]:
+    """The tasks with what they choose on the validation rows, such as thresholds."""
+    return {
+        name: task.tuned(outputs[name], task.encode(rows[name].tolist()))
+        for name, task in tasks.items()
+    }
+
+
+def _routed(
+    prepared: Prepared, tasks: Mapping[str, Task], outputs: Mapping[str, Outputs]
+) -> dict[str, Any]:
+    """What the router did on each split; nothing where there is none."""
+    if not prepared.inputs.cfg.routed:
+        return {}
+    table, predictor = prepared.inputs.table, prepared.predictor
+    return {
+        "routing": {
+            split: routing_figures(
+                predictor, tasks, table.rows(split), ids=prepared.ids[split], outputs=outputs[split]
+            )
+            for split in MEASURED
+        }
+    }

@@ -1,0 +1,185 @@
+"""From settings and data to a model, its rows as token ids, and the work that `fit` is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dao.learner.batches.batching import Examples
+from dao.learner.batches.sampling import sampling_counts, sampling_line
+from dao.learner.batches.token_cache import TokenCache
+from dao.learner.batches.token_types import pairs_line
+from dao.learner.batches.tokens import Tokens, cut_line
+from dao.learner.dendrites.controls import arm_encoder
+from dao.learner.encoder.scratch import Found, find_encoder
+from dao.learner.experts.domains import with_domains
+from dao.learner.inference.predictor import Predictor, predictor_of
+from dao.learner.kinds import Task
+from dao.learner.model.model import build
+from dao.learner.model.prefix import cache_prefix
+from dao.learner.pipeline.machine import Machine, settle
+from dao.learner.pipeline.preflight import domains, slices
+from dao.learner.processes import ranks
+from dao.learner.scoring.assessment import TableLike
+from dao.learner.scoring.scoring import labels_of
+from dao.learner.settings.config import Config
+from dao.learner.settings.encoder_section import Encoder
+from dao.learner.storage.writing import RunRecord
+from dao.learner.training.loop import Job, Progress
+
+__all__ = ["Inputs", "Prepared", "prepare"]
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run is given.
+
+    Attributes:
+        cfg: the settings; `folder` holds the same.
+        table: the data.
+        tasks: fitted to the training rows, by name, in the order of `cfg.tasks`.
+        ceilings: per split, the best reachable figures per task, where they are known.
+        folder: created, and locked by this process.
+        progress: told of every step and validation.
+        resume: whether to continue from the latest checkpoint.
+    """
+
+    cfg: Config
+    table: TableLike
+    tasks: Mapping[str, Task]
+    ceilings: Mapping[str, Mapping[str, dict[str, Any]]]
+    folder: RunRecord
+    progress: Progress
+    resume: bool = False
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that can begin to train.
+
+    Attributes:
+        inputs: what the run was given.
+        machine: the device and the precision of the run.
+        found: where the encoder came from.
+        encoder: its settings as the arm has them, the precision decided.
+        predictor: the model with its tokenizer.
+        ids: split -> the token ids of its rows, without targets and without cached states.
+        job: what `fit` is given.
+        slices: columns to break the figures down by.
+        parameters: how many there are and how many train, without dendrites.
+        texts: the token limit, and how many texts of each split it cuts.
+        training: what metrics.json says of the rows' sampling and of cached states.
+    """
+
+    inputs: Inputs
+    machine: Machine
+    found: Found
+    encoder: Encoder
+    predictor: Predictor
+    ids: Mapping[str, Examples]
+    job: Job
+    slices: tuple[str, ...]
+    parameters: Mapping[str, Any]
+    texts: Mapping[str, Any]
+    training: Mapping[str, Any]
+
+
+def prepare(inputs: Inputs) -> Prepared:
+    """Find the encoder, build the model, tokenise every split once, cache what is frozen.
+
+    Raises:
+        UserError: the data are not those that the run began with; slices or domains that the data
+            do not have; an encoder that cannot be had or built; no room for cached states.
+    """
+    cfg, table, tasks, folder = inputs.cfg, inputs.table, inputs.tasks, inputs.folder
+    if inputs.resume:
+        folder.check_same_data(table.report)
+    folder.write("data.json", table.report)
+    # Before the encoder is loaded: an error in these settings should not wait.
+    columns = slices(cfg, table, tasks)
+    codes = domains(cfg, table, tasks)
+    machine = settle(cfg, folder, inputs.progress.note, resume=inputs.resume)
+    found, encoder, predictor = _build(inputs, machine)
+    parameters = predictor.model.count()
+    _tell_of_model(predictor, inputs)
+    examples = {split: _examples(predictor, inputs, split) for split in SPLITS}
+    ids = {split: replace(rows, targets={}) for split, rows in examples.items()}
+    texts = _cut_texts(predictor, ids, inputs.progress)
+    train, validation = (with_domains(examples[s], codes, s) for s in ("train", "validation"))
+    counts = sampling_counts(labels_of(tasks, train), cfg.train.sampling)
+    inputs.progress.note(sampling_line(counts))
+    (train, validation), cached = _with_prefix(inputs, predictor, (train, validation))
+    job = Job(
+        predictor.model, tasks, train, validation, predictor.pad, cfg, folder, inputs.progress,
+        line_limit=predictor.limit if cfg.train.packing else None,
+        names=table.rows("train")["id"].tolist(),
+    )  # fmt: skip
+    return Prepared(
+        inputs=inputs,
+        machine=machine,
+        found=found,
+        encoder=encoder,
+        predictor=predictor,
+        ids=ids,
+        job=job,
+        slices=columns,
+        parameters=parameters,
+        texts=texts,
+        training={"sampling": counts, **cached},
+    )
+
+
+def _build(inputs: Inputs, machine: Machine) -> tuple[Found, Encoder, Predictor]:
+    """The encoder's origin, its settings as the arm has them, and the model with its tokenizer."""
+    cfg, note, device = inputs.cfg, inputs.progress.note, machine.device
+    texts = inputs.table.rows("train")["text"].tolist()
+    found = find_encoder(cfg, texts, inputs.folder.path, device, note, resume=inputs.resume)
+    settled = found.encoder.model_copy(update={"precision": machine.precision})
+    outputs = {name: task.outputs for name, task in inputs.tasks.items()}
+    encoder = arm_encoder(cfg.model_copy(update={"encoder": settled}), outputs)
+    experts, pairs = cfg.experts if cfg.routed else None, cfg.data.pairs
+    built = build(encoder, outputs, device, cfg.seed, experts, pairs=pairs)
+    cache = TokenCache(cfg.cache_folder / "tokens", note)
+    return found, encoder, predictor_of(*built, cache, pairs=pairs)
+
+
+def _tell_of_model(predictor: Predictor, inputs: Inputs) -> None:
+    """Say what the model is, and how it gets pairs of texts, where it does."""
+    data, note = inputs.cfg.data, inputs.progress.note
+    note(predictor.model.describe())
+    if data.pairs:
+        typed = predictor.model.separator is not None
+        note(pairs_line(predictor.tokenizer, data.text, typed))
+
+
+def _examples(predictor: Predictor, inputs: Inputs, split: str) -> Examples:
+    """The rows of a split; those of test have no targets, since nothing is learnt from them."""
+    tasks = {} if split == "test" else inputs.tasks
+    return predictor.examples(inputs.table.rows(split), tasks)
+
+
+def _cut_texts(
+    predictor: Predictor, splits: Mapping[str, Examples], progress: Progress
+) -> dict[str, Any]:
+    """Count the texts that are longer than the token limit, before training; for the record."""
+    cut = {s: rows.ids.cut for s, rows in splits.items() if isinstance(rows.ids, Tokens)}
+    counts = {split: len(rows) for split, rows in splits.items()}
+    if line := cut_line(cut, counts, predictor.limit, predictor.most):
+        progress.note(line)
+    return {"token_limit": predictor.limit, "encoder_takes": predictor.most, "cut": cut}
+
+
+def _with_prefix(
+    inputs: Inputs, predictor: Predictor, splits: tuple[Examples, Examples]
+) -> tuple[tuple[Examples, Examples], dict[str, Any]]:
+    """Training and validation rows with the states of the frozen layers, where they are cached."""
+    if not inputs.cfg.encoder.prefix_cache:
+        return splits, {}
+    place, note = inputs.cfg.cache_folder / "prefix", inputs.progress.note
+    with ranks.first_rank_first():
+        cached, spent = cache_prefix(predictor.model, splits, predictor.pad, place, note)
+    train, validation = cached
+    return (train, validation), {"prefix_cache": spent}

@@ -1,0 +1,49 @@
+"""What the figures of a run depend on beside its settings."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = ["provenance"]
+
+PACKAGES = ("torch", "transformers", "peft", "perforatedai", "bitsandbytes", "scikit-learn")
+
+
+def provenance(device: torch.device) -> dict[str, Any]:
+    """What the numbers depend on beside the settings: versions, machine, revision."""
+    versions: dict[str, str | None] = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    cuda = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "packages": versions,
+        "device": cuda or platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "git": _git_state(Path(__file__).parents[3]),
+    }
+
+
+def _git_state(root: Path) -> dict[str, Any] | None:
+    """Commit of the project's own checkout; None for an installed copy."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")) != root:
+            return None
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None

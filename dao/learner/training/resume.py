@@ -1,0 +1,96 @@
+"""Checkpoints: everything the next step depends on, written and taken up again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dao.errors import UserError
+from dao.learner.processes import ranks
+from dao.learner.settings.decisive import check_settings, completed, decisive
+from dao.learner.storage.checkpoint import ADVICE, check_fit, check_optimizer, load_checkpoint
+from dao.learner.training.parameter_groups import in_order
+from dao.learner.training.state import State, copy_into
+
+__all__ = ["restore", "save"]
+
+WEIGHTS = "model"
+BEST = "best"
+NEEDED = ("grown_at", "best", "events", "seconds", "settings")
+
+
+def save(state: State, step: int) -> None:
+    """Write a checkpoint after a step.
+
+    Raises:
+        UserError: a weight is not finite; the checkpoint before stays.
+    """
+    state.log.history.flush()
+    facts = {
+        "step": step,
+        "grown_at": state.grown_at,
+        "best": state.best,
+        "events": state.dendrites.events if state.dendrites else [],
+        "seconds": state.seconds(),
+        "settings": decisive(state.cfg),
+    }
+    weights = {n: p.detach() for n, p in state.trainable().items()}
+    for name, weight in weights.items():  # the checkpoint before is worth more
+        if not torch.isfinite(weight).all():
+            raise state.log.diverged(f"The weight {name}", math.nan, step)
+    tensors = {WEIGHTS: weights, **({BEST: state.best_tensors} if state.best_tensors else {})}
+    # Several ranks are seeded anew at every step, and each has to do with its own GPU alone.
+    random_cuda = torch.cuda.is_available() and not ranks.several()
+    optimizer = {
+        "optimizer": state.optimizer.state_dict(),
+        "weighting": state.weighting.state_dict(),
+        "random": torch.get_rng_state(),
+        "random_cuda": torch.cuda.get_rng_state_all() if random_cuda else [],
+    }
+    files = tuple(state.dendrites.files()) if state.dendrites else ()
+    state.job.folder.save_checkpoint(facts, tensors, optimizer, files)
+
+
+def restore(state: State) -> int:
+    """Return to the latest checkpoint; the number of steps already done.
+
+    Raises:
+        UserError: there is no checkpoint, it is damaged, or it is one of other settings.
+    """
+    folder = state.job.folder
+    place = folder.latest_checkpoint()
+    facts, tensors, saved = load_checkpoint(place, NEEDED)
+    check_settings(completed(facts["settings"]), decisive(state.cfg))
+    if state.dendrites:
+        state.dendrites.replay(facts["events"])
+        folder.put_back(state.dendrites.files())
+    state.grown_at = facts["grown_at"]
+    state.seconds_before = facts["seconds"]
+    state.best, state.best_tensors = facts["best"], tensors.get(BEST, {})
+    trainable = state.trainable()
+    shapes = {name: tuple(parameter.shape) for name, parameter in trainable.items()}
+    check_fit(tensors.get(WEIGHTS, {}), shapes, place / f"{WEIGHTS}.safetensors", ADVICE)
+    copy_into(trainable, tensors[WEIGHTS])
+    _restore_optimizer(state, saved, place)
+    state.log.resume(facts["step"])
+    return int(facts["step"])
+
+
+def _restore_optimizer(state: State, saved: Mapping[str, Any], place: Path) -> None:
+    """A new optimizer with the saved moments; the weighting and the random numbers as saved."""
+    state.renew_optimizer()
+    counted = in_order(state.optimizer.param_groups, state.trainable().items())
+    check_optimizer(saved["optimizer"], counted, place)
+    state.optimizer.load_state_dict(saved["optimizer"])
+    try:
+        state.weighting.load_state_dict(saved["weighting"])
+    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"The weighting in {place} should fit. Found: {reason}.") from None
+    torch.set_rng_state(saved["random"])
+    if saved["random_cuda"] and not ranks.several():
+        torch.cuda.set_rng_state_all(saved["random_cuda"])

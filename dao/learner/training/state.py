@@ -1,0 +1,120 @@
+"""The state of a run between two steps."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dao.errors import UserError
+from dao.learner.batches.batching import collate
+from dao.learner.dendrites.dendrites import DendriteError, Dendrites, target_modules
+from dao.learner.model.packing_check import check_packing
+from dao.learner.processes import ranks
+from dao.learner.scoring.scoring import labels_of
+from dao.learner.training.job import Job
+from dao.learner.training.parameter_groups import own_rates, parameter_groups
+from dao.learner.training.plan import make_plan
+from dao.learner.training.step_log import StepLog
+from dao.learner.weighting.weighting import make_weighting
+
+__all__ = ["State", "copy_into"]
+
+
+class State:
+    """What a step, a validation, a growth and a checkpoint work on.
+
+    Args:
+        job: what is to be fitted; its model is changed in place.
+
+    Attributes:
+        plan: which step trains what, validates and grows.
+        dendrites: grown during training; None where none are asked for.
+        weighting: from losses to gradients.
+        optimizer: for the parameters as they are now.
+        parallel: the model, over several ranks in the wrapper that averages gradients.
+        row_weights: per task what every training row counts in a mean, (rows,).
+        log: the record of the steps.
+        grown_at: steps after which a set of dendrites was added, or would have been.
+        best: `score`, and once there is one, `step` and dendrite `description` of the best model.
+        best_tensors: its weights.
+
+    Raises:
+        UserError: as `make_plan`; the encoder cannot keep packed rows apart.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.model, self.tasks, self.cfg = job.model, job.tasks, job.cfg
+        labels = labels_of(job.tasks, job.train)
+        self.plan = make_plan(job.train.lengths, job.cfg, job.steps, job.validations, labels)
+        if job.line_limit is not None:
+            check_packing(job.model, job.line_limit)
+        self.dendrites = _wrapped(job) if job.cfg.dendrites.grown else None
+        self.weighting = make_weighting(
+            job.cfg,
+            list(job.tasks),
+            shared=job.model.shared_parameters,
+            trainable=lambda: list(self.trainable().values()),
+            device=job.model.device,
+        )
+        self.grown_at: list[int] = []
+        self.best: dict[str, Any] = {"score": -math.inf}
+        self.best_tensors: dict[str, Tensor] = {}
+        targets = job.train.targets
+        self.row_weights = {n: t.row_weights(targets[n]) for n, t in job.tasks.items()}
+        self.renew_optimizer()
+        self.log = StepLog(job, self.plan.total)
+        self.seconds_before = 0.0
+        self._started = time.perf_counter()
+        torch.manual_seed(job.cfg.seed)
+
+    def renew_optimizer(self) -> None:
+        """A new optimizer, and over several ranks a new wrapper, for the parameters as they are."""
+        ranks.check_equal(self.trainable(), DendriteError if self.dendrites else UserError)
+        self.parallel = ranks.parallel(self.model)
+        cfg = self.cfg.train
+        own = own_rates(self.cfg, self.dendrites, self.model.experts)
+        groups = parameter_groups([*self.trainable().values()], own)
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True
+        )
+        if self.dendrites:
+            self.dendrites.set_optimizer(self.optimizer)
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The parameters that train, by name, in the order of the model."""
+        return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+
+    def seconds(self) -> float:
+        """Time spent so far, over all resumptions."""
+        return self.seconds_before + time.perf_counter() - self._started
+
+
+def copy_into(parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]) -> None:
+    """Give every parameter the values of the tensor of its name."""
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(tensors[name])
+
+
+def _wrapped(job: Job) -> Dendrites:
+    cfg, train = job.cfg.dendrites, job.train
+    sample = collate(train, range(min(2, len(train))), job.pad, job.model.device)
+    return Dendrites(
+        job.model,
+        target_modules(job.model, cfg.where),
+        run_dir=job.folder.path,
+        probe=lambda model: model(sample.input_ids, sample.attention_mask),
+        max_dendrites=cfg.sets,
+        patience=cfg.patience,
+        activation=cfg.activation,
+        init_scale=cfg.init_scale,
+        seed=job.cfg.seed,
+        sham=cfg.control == "sham",
+        rank=job.cfg.dendrite_rank,
+    )

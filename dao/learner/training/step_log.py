@@ -1,0 +1,110 @@
+"""What steps leave behind: history.jsonl, skipped.jsonl, and what both come to in the end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from dao.errors import UserError
+from dao.learner.processes import ranks
+from dao.learner.storage.history import History
+from dao.learner.training.job import Job
+
+__all__ = ["StepLog"]
+
+SHOWN = 10  # rows that a message names
+
+
+class StepLog:
+    """The record of a run's steps.
+
+    Args:
+        job: whose steps they are.
+        total: the number of all steps.
+
+    Attributes:
+        history: which writes a row per step.
+        skipped: steps that were left out, over all resumptions.
+        weights: task -> its `first` and its `last` loss weight; a task without any has no entry.
+    """
+
+    def __init__(self, job: Job, total: int) -> None:
+        self._job, self._total = job, total
+        self.history = History(job.model.device, self._write, job.cfg.train.log_every)
+        self.skipped = 0
+        self.weights: dict[str, dict[str, float]] = {}
+
+    @property
+    def skips(self) -> bool:
+        """Whether a step with a value that is not finite is left out, instead of ending the run."""
+        return self._job.cfg.train.nonfinite == "skip"
+
+    def goes_on(
+        self, step: int, epoch: int, values: Mapping[str, Tensor], rows: Sequence[int]
+    ) -> bool:
+        """Whether a step goes on with these values; all ranks get the same answer.
+
+        Where steps may be left out, the values are read at once, and a step that is left out is
+        recorded and told. Elsewhere the next reading of the history sees whether they are finite,
+        and ends the run.
+
+        Args:
+            step: in which they came up.
+            epoch: of the step.
+            values: by what they are, each of one number.
+            rows: which the step trains.
+        """
+        if not self.skips:
+            self.history.watch(step, values, rows)
+            return True
+        read = {what: value.item() for what, value in values.items()}
+        bad = [(what, value) for what, value in read.items() if not math.isfinite(value)]
+        bad = [found for of_rank in ranks.gather(bad) for found in of_rank]
+        if not bad:
+            return True
+        what, value = bad[0]
+        row = {"step": step, "epoch": epoch, "what": what, "value": str(value)}
+        self._job.folder.append("skipped.jsonl", {**row, "rows": self._names(rows)})
+        self._job.progress.note(f"step {step} left out: {what} is {value}")
+        self.skipped += 1
+        return False
+
+    def diverged(self, what: str, found: float, step: int, rows: Sequence[int] = ()) -> UserError:
+        """What a user is told of a number that is not finite."""
+        names, cfg = self._names(rows), self._job.cfg.train
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        where = f", of the rows {', '.join(names[:SHOWN])}{more}" if names else ""
+        look = "Look at these rows, lower" if names else "Lower"
+        skip = "" if self.skips else ", or leave such steps out with train.nonfinite=skip"
+        return UserError(
+            f"{what} should be finite. Found {found} at step {step}{where}. {look} train.lr (now "
+            f"{cfg.lr}), use encoder.precision=fp32{skip}."
+        )
+
+    def resume(self, step: int) -> None:
+        """Drop what was recorded after `step`, and take up what was recorded before."""
+        folder = self._job.folder
+        folder.rewind(step)
+        if not ranks.is_first():  # another rank may read before the first has dropped the rest
+            return
+        for row in folder.rows("history.jsonl"):
+            self._remember(row)
+        self.skipped = folder.count("skipped.jsonl")
+
+    def _names(self, rows: Sequence[int]) -> list[str]:
+        names = self._job.names
+        return [names[row] if names else f"{row}" for row in rows]
+
+    def _write(self, row: dict[str, Any]) -> None:
+        self._job.folder.append("history.jsonl", row)
+        self._remember(row)
+        self._job.progress.step(row, self._total)
+
+    def _remember(self, row: Mapping[str, Any]) -> None:
+        for task, values in row["tasks"].items():
+            weight = values["weight"]  # some aggregators of gradients have none
+            if weight is not None and math.isfinite(weight):
+                self.weights.setdefault(task, {"first": weight})["last"] = weight
