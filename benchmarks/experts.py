@@ -26,6 +26,7 @@ import pandas as pd
 import torch
 import typer
 
+import tasks
 from benchmarks.quality import interval
 from benchmarks.runs import ended, failure, made, train_all
 from dao.errors import UserError
@@ -137,7 +138,7 @@ def _cell(values: Sequence[float], sign: str = "") -> str:
 
 def _plain(cfg: Config) -> dict[str, Figures]:
     """The baselines of the tasks, learned from all training rows, tested on each group of rows."""
-    from train import load_data
+    from dao.learner.pipeline.start import load_data
 
     _, table, tasks = load_data(cfg)
     test = table.rows("test")
@@ -196,6 +197,7 @@ def main(
     runs: Annotated[Path, typer.Option(help="Where the runs go.")] = Path("results/experts/runs"),
 ) -> None:
     """Run what is missing and write the table."""
+    tasks.register()
     with user_errors():
         _main(config, overrides or [], data or [], seeds, jobs, output, runs)
 
@@ -204,7 +206,7 @@ def _main(
     path: Path | None, overrides: list[str], data: list[str], seeds: int, jobs: int, output: Path,
     runs: Path,
 ) -> None:  # fmt: skip
-    from train import load_data
+    from dao.learner.pipeline.start import load_data
 
     console = plain_console()
     shared = [*([f"data.sources={json.dumps(data)}"] if data else []), *overrides]

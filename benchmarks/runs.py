@@ -21,8 +21,10 @@ __all__ = ["ended", "failure", "made", "train_all", "train_quietly"]
 
 def train_quietly(cfg: Config, threads: int) -> None:
     """Train in this process, its output in a log; if it stops, the reason in a file beside it."""
-    import train
+    import tasks
+    from dao.learner.pipeline.start import train
 
+    tasks.register()
     torch.set_num_threads(threads)
     folder = Path(cfg.output)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +35,7 @@ def train_quietly(cfg: Config, threads: int) -> None:
         contextlib.redirect_stderr(stream),
     ):
         try:
-            train.run(cfg, overwrite=True)
+            train(cfg, overwrite=True)
         except Exception as error:  # one run must not take the others with it
             traceback.print_exc(file=stream)
             failure(cfg).write_text(f"{error}\n", encoding="utf-8")

@@ -12,7 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LEARNER = "dao.learner"
-PACKAGE = sorted((ROOT / "dao").glob("*.py"))
+DOORS = {"command.py", "__main__.py"}
+"""Where the console script `dao` starts: they open the learner, and are no part of the plug-in."""
+PACKAGE = sorted(path for path in (ROOT / "dao").glob("*.py") if path.name not in DOORS)
 EVERYTHING = sorted((ROOT / "dao").rglob("*.py"))
 LEARNERS = sorted((ROOT / "dao" / "learner").rglob("*.py"))
 KINDS = "dao.learner.kinds"
@@ -70,6 +72,12 @@ def test_the_plug_in_needs_torch_and_nothing_else(path: Path):
     for name in imports(path.read_text()):
         assert within(name, "torch", "dao", *sys.stdlib_module_names), name
         assert not within(name, LEARNER), name
+
+
+@pytest.mark.parametrize("name", sorted(DOORS))
+def test_a_door_needs_the_standard_library_alone(name: str):
+    for found in imports((ROOT / "dao" / name).read_text()):
+        assert within(found, "dao.command", *sys.stdlib_module_names), found
 
 
 @pytest.mark.parametrize("path", EVERYTHING, ids=ids)
@@ -232,7 +240,7 @@ def test_these_tests_can_fail():
     assert not within("dao.learners", LEARNER)
     assert room("dao.learner.kinds.parts.cells") == "kinds.parts"
     assert room("dao.learner.kindsman") == ""
-    assert len(EVERYTHING) == len(PACKAGE) + len(LEARNERS)
+    assert len(EVERYTHING) == len(PACKAGE) + len(DOORS) + len(LEARNERS)
     assert 0 < len(KIND_FILES) < len(LEARNERS)
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 import typer
 from rich.table import Table
@@ -27,15 +24,12 @@ from dao.learner.encoder.scratch import planned_encoder
 from dao.learner.scoring.assessment import TableLike
 from dao.learner.settings.config import Config
 from dao.learner.settings.sections import Train
-from dao.learner.storage.files import csv_text, write_atomically
 from dao.learner.storage.record import RunFolder
 
 OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 
 __all__ = [
-    "beside_input",
     "print_plan",
-    "print_predictions",
     "print_results",
     "show",
     "show_tables",
@@ -52,6 +46,8 @@ def user_errors() -> Iterator[None]:
     console = plain_console(stderr=True, soft_wrap=True)
     try:
         yield
+    except BrokenPipeError:
+        raise  # who reads the output has enough of it; typer ends the process
     except (UserError, DendriteError, OSError, SafetensorError, RuntimeError, MemoryError) as error:
         message = _explain(error)
         if message is None:
@@ -151,51 +147,3 @@ def show_tables(
         console.print(table)
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
-
-
-def print_predictions(
-    table: pd.DataFrame, notes: Sequence[str], output: Path | None, *, piped: bool = False
-) -> None:
-    """A CSV file; without one a JSON line per row, or CSV where stdout is `piped` to a program.
-
-    Notes go to stderr, so that stdout holds the predictions alone.
-    """
-    for note in notes:
-        print(printable(note), file=sys.stderr)
-    if output:
-        write_atomically(output, csv_text(table))
-        print(f"{len(table)} predictions in {output}")
-    elif piped:
-        sys.stdout.write(csv_text(table))
-    else:
-        for row in table.to_dict("records"):
-            print(json.dumps(row, ensure_ascii=False, default=str))
-
-
-def beside_input(rows: pd.DataFrame, found: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Predictions appended to the rows of the input, and a note on each that had to be renamed.
-
-    Args:
-        rows: of the input, all columns in their order.
-        found: one row of predictions per row, in the same order.
-
-    Returns:
-        A prediction whose name is taken by a column of the input is called NAME_2, NAME_3, ...
-
-    Example:
-        >>> table, notes = beside_input(pd.DataFrame({"cls": ["up"]}), pd.DataFrame({"cls": ["-"]}))
-        >>> list(table), notes
-        (['cls', 'cls_2'], ['`cls` is a column of the input: the predictions are in `cls_2`'])
-    """
-    taken = {*rows.columns, *found.columns}
-    names = {
-        name: next(new for i in itertools.count(2) if (new := f"{name}_{i}") not in taken)
-        for name in found.columns
-        if name in rows
-    }
-    notes = [
-        f"`{name}` is a column of the input: the predictions are in `{new}`"
-        for name, new in names.items()
-    ]
-    found = found.rename(columns=names).set_axis(rows.index)
-    return pd.concat([rows, found], axis="columns"), notes

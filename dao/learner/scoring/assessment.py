@@ -21,10 +21,13 @@ MAX_SLICES = 12
 class TableLike(Protocol):
     """What the learner needs of a table; `dao.learner.data.reading.table.Table` is one."""
 
-    frame: pd.DataFrame
-    """Columns id, text, split, and one per task, None where it has no target."""
-    report: dict[str, Any]
-    """What was read, dropped and split, with a `fingerprint` of the rows; JSON-able."""
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Columns id, text, split, and one per task, None where it has no target."""
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What was read, dropped and split, with a `fingerprint` of the rows; JSON-able."""
 
     def rows(self, split: str) -> pd.DataFrame:
         """The rows of train, validation or test, in order."""
