@@ -40,7 +40,7 @@ from benchmarks.encoders import encoder_settings, spec_of
 from benchmarks.report import cell, grid, hardware, spread
 from benchmarks.timing import Stopwatch
 from dao.errors import UserError
-from dao.learner.console.command import user_errors
+from dao.learner.console.errors import user_errors
 from dao.learner.console.report import markdown
 from dao.learner.dendrites import dendritic
 from dao.learner.dendrites.controls import arm_encoder

@@ -30,7 +30,7 @@ import tasks
 from benchmarks.quality import interval
 from benchmarks.runs import ended, failure, made, train_all
 from dao.errors import UserError
-from dao.learner.console.command import user_errors
+from dao.learner.console.errors import user_errors
 from dao.learner.console.terminal import plain_console
 from dao.learner.experiment.findings.comparable import check_same_test
 from dao.learner.experiment.findings.runs import read_run

@@ -45,7 +45,7 @@ from benchmarks.rules import RULES, Rule
 from benchmarks.timing import peak_bytes, quartiles
 from benchmarks.weighting_model import Arm, Model, Options
 from dao.errors import UserError
-from dao.learner.console.command import user_errors
+from dao.learner.console.errors import user_errors
 from dao.learner.console.report import markdown
 from dao.learner.inference.predictor import pick_device
 

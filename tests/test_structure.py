@@ -99,6 +99,8 @@ def floor(of: str) -> int:
 
 def wrong_arrows(path: str, source: str) -> set[str]:
     """Modules of the learner that a file imports from its own floor, another room, or above."""
+    if path == "dao/learner/__init__.py":
+        return set()  # the front door gives out what rooms have, when it is asked for
     own = room(path.removesuffix(".py").replace("/", "."))
     named = {name for name in imports(source) if within(name, LEARNER) and name != LEARNER}
     return {name for name in named if room(name) != own and not floor(room(name)) < floor(own)}

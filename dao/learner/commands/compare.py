@@ -25,7 +25,7 @@ def compare_runs(run_a: Path, run_b: Path, style: str | None) -> None:
     Raises:
         typer.Exit: bad input, said in one line.
     """
-    from dao.learner.console.command import user_errors
+    from dao.learner.console.errors import user_errors
 
     with user_errors():
         from dao.learner.experiment.report.comparison_report import print_comparison

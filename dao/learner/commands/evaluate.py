@@ -81,7 +81,7 @@ def _start(given: Mapping[str, Any]) -> None:
     check_texts(given["text"], given["text_pair"])
     columns, encoder = sort_out(given["overrides"] or [], given["run"])
     _check_usage(given, columns)
-    from dao.learner.console.command import user_errors
+    from dao.learner.console.errors import user_errors
 
     with user_errors():
         folder = finished(given["run"], encoder)

@@ -29,7 +29,7 @@ def export(
     columns, encoder = sort_out(overrides or [], run)
     if columns:
         raise typer.BadParameter(f"only {ENCODER}FOLDER can be set: {columns[0]}")
-    from dao.learner.console.command import user_errors
+    from dao.learner.console.errors import user_errors
 
     with user_errors():
         write_model(finished(run, encoder), output, device)

@@ -59,7 +59,7 @@ def sort_out(overrides: Sequence[str], run: Path) -> tuple[list[str], str]:
 
 
 def _tasks(run: Path) -> list[str]:
-    from dao.learner.console.command import user_errors
+    from dao.learner.console.errors import user_errors
     from dao.learner.storage.record import RunFolder
 
     with user_errors():

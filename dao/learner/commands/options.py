@@ -22,7 +22,7 @@ Overrides = Annotated[
 Tasks = Annotated[
     str | None,
     typer.Option(
-        help="Columns to learn, such as cls,reg or topic,stars:ordinal; a kind that is not given "
+        help="Columns to learn, such as topic,stars:ordinal; a kind that is not given "
         "is proposed from the data."
     ),
 ]

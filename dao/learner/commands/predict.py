@@ -46,7 +46,7 @@ def predict(
         raise typer.BadParameter("--output goes with --input.")
     check_texts(text, text_pair)
     columns, encoder = sort_out(overrides or [], run)
-    from dao.learner.console.command import user_errors
+    from dao.learner.console.errors import user_errors
 
     with user_errors():
         folder = finished(run, encoder)

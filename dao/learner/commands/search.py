@@ -57,7 +57,7 @@ def run_grid(given: Mapping[str, Any], command: Sequence[str]) -> None:
     for name in ("seeds", "arms", "backend", "only"):
         if given[name] is not None:
             raise typer.BadParameter(f"--{name} needs --factorial.")
-    from dao.learner.console.command import user_errors
+    from dao.learner.console.errors import user_errors
     from dao.learner.experiment.grid.search import read_grid, run_search
     from dao.learner.pipeline.start import checked_data
     from dao.learner.processes.ranks import joined

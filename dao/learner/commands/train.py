@@ -64,7 +64,7 @@ def _train_one(given: Mapping[str, Any]) -> None:
     overwrite, dry_run = given["overwrite"], given["dry_run"]
     if resume and (any(settings) or overwrite or dry_run):
         raise typer.BadParameter("--resume takes its settings from the run; give it alone.")
-    from dao.learner.console.command import user_errors
+    from dao.learner.console.errors import user_errors
     from dao.learner.processes.ranks import joined
 
     with user_errors(), joined():

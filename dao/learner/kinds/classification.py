@@ -7,12 +7,6 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from pydantic import Field, field_validator
-from sklearn.metrics import (
-    accuracy_score,
-    confusion_matrix,
-    f1_score,
-    precision_recall_fscore_support,
-)
 from torch import Tensor
 from torch.nn import functional
 
@@ -327,6 +321,13 @@ class Classification(Task):
         The averages run over the classes that occur among predictions or targets, as
         scikit-learn's do; row i, column j of the confusion matrix counts class i called j.
         """
+        from sklearn.metrics import (
+            accuracy_score,
+            confusion_matrix,
+            f1_score,
+            precision_recall_fscore_support,
+        )
+
         indices = list(range(self.outputs))
         figures = precision_recall_fscore_support(
             actual, predicted, labels=indices, zero_division=0

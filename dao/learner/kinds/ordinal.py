@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from pydantic import field_validator
-from sklearn.metrics import accuracy_score, cohen_kappa_score, confusion_matrix
 from torch import Tensor
 from torch.nn import functional
 
@@ -198,6 +197,8 @@ class Ordinal(Task):
 
         Kappa is None where predictions and targets are all one level, which leaves it undefined.
         """
+        from sklearn.metrics import accuracy_score, cohen_kappa_score, confusion_matrix
+
         places = list(range(len(self.levels)))
         varied = len({*predicted.tolist(), *actual.tolist()}) > 1
         kappa = (

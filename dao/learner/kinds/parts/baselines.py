@@ -1,18 +1,19 @@
 """Plain models on TF-IDF features: what a fine-tuned encoder has to beat."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.sparse import csr_matrix
-from sklearn.base import BaseEstimator
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.metrics import f1_score, make_scorer
-from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
 
 from dao.learner.kinds.parts.text import normalised, word_pattern
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+    from sklearn.base import BaseEstimator
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
 __all__ = ["classify", "features", "regress"]
 
@@ -36,6 +37,8 @@ def features(train: tuple[str, ...]) -> tuple[TfidfVectorizer, csr_matrix]:
     Texts without spaces, as in Chinese, use runs of one to three characters instead; data too
     small for any term to occur twice keeps every term.
     """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     spaces = sum(text.count(" ") for text in train) / max(1, sum(map(len, train)))
     words: dict[str, Any] = {"ngram_range": (1, 2), "token_pattern": word_pattern()}
     unit: dict[str, Any] = words if spaces > 0.02 else {"analyzer": "char", "ngram_range": (1, 3)}
@@ -90,6 +93,10 @@ def regress(train: Sequence[str], scores: np.ndarray, other: Sequence[str]) -> n
 def _classifier(
     texts: tuple[str, ...], classes: tuple[int, ...], balanced: bool, chosen: tuple[str, int]
 ) -> tuple[TfidfVectorizer, BaseEstimator]:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import f1_score, make_scorer
+    from sklearn.model_selection import GridSearchCV, StratifiedKFold
+
     _, counts = np.unique(classes, return_counts=True)
     vectorizer, seen = features(texts)
     model = LogisticRegression(max_iter=1000, class_weight="balanced" if balanced else None)
@@ -106,6 +113,9 @@ def _classifier(
 def _regressor(
     texts: tuple[str, ...], scores: tuple[float, ...]
 ) -> tuple[TfidfVectorizer, BaseEstimator]:
+    from sklearn.linear_model import Ridge
+    from sklearn.model_selection import GridSearchCV, KFold
+
     vectorizer, seen = features(texts)
     model = Ridge(solver="sparse_cg", random_state=0)
     if len(scores) >= FOLDS:

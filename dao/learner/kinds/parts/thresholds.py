@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import precision_recall_curve
 
 __all__ = ["Marks", "Scores", "best_threshold"]
 
@@ -23,6 +22,8 @@ def best_threshold(positive: Marks, scores: Scores) -> float:
         >>> best_threshold(np.array([True, False, True, False]), np.array([0.4, 0.2, 0.3, 0.1]))
         0.3
     """
+    from sklearn.metrics import precision_recall_curve
+
     precision, recall, thresholds = precision_recall_curve(positive, scores)
     both = precision + recall
     values = np.divide(2 * precision * recall, both, out=np.zeros_like(both), where=both > 0)[:-1]
