@@ -126,7 +126,7 @@ class Model:
         return upload(self.folder, repo_id, private=private, token=token)
 
     def _checked(self, text: Text, number: int) -> str:
-        parts = (text,) if isinstance(text, str) else tuple(text)
+        parts = tuple(text) if isinstance(text, tuple | list) else (text,)
         wanted = 2 if self.pairs else 1
         if len(parts) != wanted or not all(isinstance(p, str) and p.strip() for p in parts):
             raise UserError(
