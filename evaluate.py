@@ -11,9 +11,9 @@ python evaluate.py compare RUN_A RUN_B
 
 from __future__ import annotations
 
-from dao.command import without_torchvision
+from dao.command import without
 
-without_torchvision()
+without("torchvision")
 
 import typer
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from dao.command import without_torchvision
+from dao.command import without
 
-without_torchvision()
+without("torchvision")
 
 import typer
 

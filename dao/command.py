@@ -6,16 +6,19 @@ The extra `learner` brings the packages of the commands; `pip install dao` alone
 import importlib
 import sys
 
-__all__ = ["main", "without_torchvision"]
+__all__ = ["main", "without"]
 
 
-def without_torchvision() -> None:
-    """Declare torchvision absent in this process, which works with texts alone.
+def without(package: str) -> None:
+    """Declare a package absent that this process does not need, and others would import.
 
-    perforatedai requires torchvision; its import takes seconds, and transformers would import it.
     A process that has imported it keeps it.
+
+    Args:
+        package: its name. torchvision, which transformers imports where perforatedai has brought
+            it, takes seconds, and texts do not need it.
     """
-    sys.modules.setdefault("torchvision", None)  # type: ignore[arg-type]
+    sys.modules.setdefault(package, None)  # type: ignore[arg-type]
 
 
 def main() -> None:
@@ -24,7 +27,7 @@ def main() -> None:
     Raises:
         SystemExit: with the exit code; 1 where a package of the learner is missing.
     """
-    without_torchvision()
+    without("torchvision")
     try:
         importlib.import_module("dao.learner.commands.app").main()
     except ModuleNotFoundError as error:

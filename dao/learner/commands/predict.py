@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dao.command import without
 from dao.learner.commands import options as o
 from dao.learner.commands.finished import columns_of, finished, sort_out
 
@@ -50,6 +51,8 @@ def predict(
 
     with user_errors():
         folder = finished(run, encoder)
+        if folder.config().encoder.quantize == "none":
+            without("bitsandbytes")  # peft would import it, for seconds
         if source:
             predict_file(folder, source, columns, output, device, engine or "eager")
         else:
