@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import dao
+
 ROOT = Path(__file__).parents[1]
 LEARNER = "dao.learner"
 DOORS = {"command.py", "__main__.py"}
@@ -282,5 +284,12 @@ def test_the_wheel_holds_dao_and_nothing_else(tmp_path: Path):
     names = zipfile.ZipFile(built).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"dao"}
     assert "dao/py.typed" in names
+    (entry,) = [name for name in names if name.endswith(".dist-info/entry_points.txt")]
+    with zipfile.ZipFile(built) as wheel_file:
+        assert "dao = dao.command:main" in wheel_file.read(entry).decode()
+        (metadata,) = [name for name in names if name.endswith(".dist-info/METADATA")]
+        told = wheel_file.read(metadata).decode()
+    assert f"Version: {dao.__version__}" in told
+    assert "Project-URL: Paper" in told
     assert "dao/learner/model/model.py" in names
     assert "dao/learner/experiment/report/report.py" in names
