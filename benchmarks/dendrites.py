@@ -41,7 +41,7 @@ from benchmarks.report import cell, hardware, spread
 from benchmarks.timing import Stopwatch
 from dao.errors import UserError
 from dao.learner.basics.tables import titled
-from dao.learner.console.command import user_errors
+from dao.learner.console.errors import user_errors
 from dao.learner.console.report import markdown
 from dao.learner.dendrites import dendritic
 from dao.learner.dendrites.controls import arm_encoder

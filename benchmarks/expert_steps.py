@@ -30,7 +30,7 @@ from benchmarks.encoders import encoder_settings, spec_of
 from benchmarks.report import cell, hardware, spread
 from benchmarks.timing import Stopwatch
 from dao.learner.basics.tables import titled
-from dao.learner.console.command import user_errors
+from dao.learner.console.errors import user_errors
 from dao.learner.console.report import WIDE
 from dao.learner.console.terminal import plain_console
 from dao.learner.dendrites.controls import arm_encoder

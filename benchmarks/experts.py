@@ -25,10 +25,11 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
+import tasks
 from benchmarks.quality import cell
 from benchmarks.runs import ended, failure, made, train_all
 from dao.errors import UserError
-from dao.learner.console.command import user_errors
+from dao.learner.console.errors import user_errors
 from dao.learner.console.terminal import plain_console
 from dao.learner.experiment.findings.comparable import check_same_test
 from dao.learner.experiment.findings.runs import read_run
@@ -130,7 +131,7 @@ def _difference(
 
 def _plain(cfg: Config) -> dict[str, Figures]:
     """The baselines of the tasks, learned from all training rows, tested on each group of rows."""
-    from train import load_data
+    from dao.learner.pipeline.start import load_data
 
     _, table, tasks = load_data(cfg)
     test = table.rows("test")
@@ -189,6 +190,7 @@ def main(
     runs: Annotated[Path, typer.Option(help="Where the runs go.")] = Path("results/experts/runs"),
 ) -> None:
     """Run what is missing and write the table."""
+    tasks.register()
     with user_errors():
         _main(config, overrides or [], data or [], seeds, jobs, output, runs)
 
@@ -197,7 +199,7 @@ def _main(
     path: Path | None, overrides: list[str], data: list[str], seeds: int, jobs: int, output: Path,
     runs: Path,
 ) -> None:  # fmt: skip
-    from train import load_data
+    from dao.learner.pipeline.start import load_data
 
     console = plain_console()
     shared = [*([f"data.sources={json.dumps(data)}"] if data else []), *overrides]

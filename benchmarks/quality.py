@@ -29,7 +29,7 @@ import typer
 
 from benchmarks.runs import ended, failure, made, train_all
 from dao.errors import UserError
-from dao.learner.console.command import user_errors
+from dao.learner.console.errors import user_errors
 from dao.learner.console.terminal import plain_console
 from dao.learner.experiment.arms import PAPER
 from dao.learner.experiment.findings.comparable import check_same_test

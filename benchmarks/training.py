@@ -38,7 +38,7 @@ from benchmarks.report import hardware, lines, speeds, tables
 from benchmarks.timing import Arm, interleave, matmul_peak, peak_mib
 from benchmarks.work import Options, Work, prepare
 from dao.errors import UserError
-from dao.learner.console.command import user_errors
+from dao.learner.console.errors import user_errors
 from dao.learner.console.report import WIDE, markdown
 from dao.learner.console.terminal import plain_console
 from dao.learner.encoder.load import precision

@@ -47,7 +47,7 @@ from benchmarks.weighting_model import Arm, Model, Options
 from dao.errors import UserError
 from dao.learner.basics.tables import titled
 from dao.learner.basics.turns import in_turns
-from dao.learner.console.command import user_errors
+from dao.learner.console.errors import user_errors
 from dao.learner.console.report import markdown
 from dao.learner.inference.predictor import pick_device
 

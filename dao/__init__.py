@@ -20,28 +20,34 @@
 2.0
 """
 
-from dao.data_weights import (
-    balanced_thresholds,
-    class_balanced_weights,
-    label_density_weights,
-    weighted_loss,
-)
-from dao.distributed import keep_alive
+import importlib
+from typing import TYPE_CHECKING
+
 from dao.errors import UserError
-from dao.importance import (
-    adapter_norm,
-    frobenius_norm,
-    gradient_norm,
-    inverse_norm_weights,
-    task_gradients,
-)
-from dao.loss import DAOLoss
-from dao.records import TaskRecord
+
+if TYPE_CHECKING:
+    from dao.data_weights import (
+        balanced_thresholds,
+        class_balanced_weights,
+        label_density_weights,
+        weighted_loss,
+    )
+    from dao.distributed import keep_alive
+    from dao.importance import (
+        adapter_norm,
+        frobenius_norm,
+        gradient_norm,
+        inverse_norm_weights,
+        task_gradients,
+    )
+    from dao.loss import DAOLoss
+    from dao.records import TaskRecord
 
 __all__ = [
     "DAOLoss",
     "TaskRecord",
     "UserError",
+    "__version__",
     "adapter_norm",
     "balanced_thresholds",
     "class_balanced_weights",
@@ -53,3 +59,38 @@ __all__ = [
     "task_gradients",
     "weighted_loss",
 ]
+
+__version__ = "0.1.0"
+
+# Each is imported when it is first asked for, so that `dao --help` need not wait for torch.
+_MODULES = {
+    "data_weights": (
+        "balanced_thresholds",
+        "class_balanced_weights",
+        "label_density_weights",
+        "weighted_loss",
+    ),
+    "distributed": ("keep_alive",),
+    "importance": (
+        "adapter_norm",
+        "frobenius_norm",
+        "gradient_norm",
+        "inverse_norm_weights",
+        "task_gradients",
+    ),
+    "loss": ("DAOLoss",),
+    "records": ("TaskRecord",),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -21,7 +21,7 @@ from pyarrow import parquet
 from dao.errors import UserError
 from dao.learner.data.load import Columns, fit, load
 from dao.learner.data.reading.formats import FORMATS
-from dao.learner.data.unseen import read_texts
+from dao.learner.data.texts import read_texts
 from dao.learner.kinds import KINDS
 from dao.learner.kinds.declared import task_settings
 from dao.learner.settings.config import Config, load_config
@@ -141,7 +141,8 @@ def test_the_data_reader_answers_with_a_table_or_one_line(file: tuple[str, bytes
         path.write_bytes(content)
         columns = Columns(targets={name: settings.column for name, settings in tasks.items()})
         try:
-            read_texts(str(path), columns)
+            texts = read_texts(str(path), columns)
+            assert sum(len(some) for _, some in texts.parts(3)) == texts.number
         except UserError as error:
             one_line(error)
         try:

@@ -1,9 +1,21 @@
-"""The laboratory's engine: encoder, heads, dendrites, training, records (extra `learner`)."""
+"""The multi-task learner: one encoder, a head for each column of your table (extra `learner`).
+
+`load` brings a finished run back as a model:
+
+    from dao.learner import load
+
+    model = load("results/my/a+b/seed=0")
+    model.predict(["Net loss narrowed in the third quarter"])
+"""
 
 import logging
 import sys
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    from dao.learner.inference.load import Model, load
+
+__all__ = ["Model", "load"]
 
 # Schema of both operators that torchvision describes whether or not its compiled part is there.
 NMS = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
@@ -23,6 +35,8 @@ def _settle_torchvision() -> None:
         except RuntimeError as error:
             if "operator torchvision::nms does not exist" not in str(error):
                 raise
+            import torch
+
             for name in ("nms", "qnms"):
                 torch.library.define(f"torchvision::{name}", NMS)
             import torchvision  # noqa: F401
@@ -35,3 +49,12 @@ _settle_torchvision()
 
 # On a CPU with AVX512-BF16 its import recommends a package whose kernels come from the hub.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    # Imported when it is asked for: it needs transformers, and most of the learner does not.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from dao.learner.inference import load as module
+
+    return getattr(module, name)

@@ -19,8 +19,8 @@ from dao.learner.data.reading import progress
 from dao.learner.encoder.find import locate
 from dao.learner.encoder.load import load_tokenizer
 from dao.learner.inference.predictor import Predictor
+from dao.learner.pipeline.start import load_data
 from dao.learner.settings.config import load_config
-from train import load_data
 
 WORDS = "profit loss sales costs net rose fell sharply slightly the company of in said".split()
 

@@ -93,7 +93,7 @@ def stored_lists(rows: list[dict[str, Any]], folder: Path) -> Iterator[Path]:
 
 
 def test_lists_of_labels_are_the_labels_of_cells(kinds_csv: Path, tmp_path: Path):
-    from train import load_data
+    from dao.learner.pipeline.start import load_data
 
     def loaded(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         given = {"tasks": ",".join(KINDS), "data.sources": [str(path)]}

@@ -31,13 +31,15 @@ def test_every_config_trains(train, path: Path, tiny_csv: Path, tmp_path: Path):
     assert (tmp_path / "run" / "metrics.json").exists()
 
 
-MEASURED = ("training", "weighting", "dendrites", "experts", "expert_steps")
+MEASURED = ("training", "weighting", "dendrites", "experts", "expert_steps", "prediction")
 
 
 def commands() -> list[str]:
     blocks = re.findall(r"```(?:bash|console)\n(.*?)```", README, re.DOTALL)
     joined = "\n".join(blocks).replace("\\\n", " ")
-    return [line for line in joined.splitlines() if line.startswith(("python ", "torchrun "))]
+    return [
+        line for line in joined.splitlines() if line.startswith(("python ", "torchrun ", "dao "))
+    ]
 
 
 def test_the_readme_has_commands():
@@ -76,6 +78,7 @@ def readers_folder(
     monkeypatch.chdir(tmp_path)
 
 
+DRY = ("train", "experiment", "search")
 LONG = {"--benchmark", "--export", "--quantize"}
 
 
@@ -86,6 +89,14 @@ LONG = {"--benchmark", "--export", "--quantize"}
 )
 def test_every_command_of_the_readme_works(command: str):
     """As written; training as --dry-run, and the run to resume is one that is finished."""
+    if command.startswith("dao "):
+        from dao.learner.commands.app import app
+
+        arguments = shlex.split(command, comments=True)[1:]
+        dry = ["--dry-run"] if arguments[0] in DRY and "--dry-run" not in arguments else []
+        result = CliRunner().invoke(app, [*arguments, *dry])
+        assert result.exit_code == 0, result.output
+        return
     program, *arguments = words = shlex.split(command, comments=True)[1:]
     if command.startswith("torchrun "):
         from torch.distributed.run import get_args_parser

@@ -145,7 +145,7 @@ def test_a_terminal_gets_a_line_per_row(full_run: Path, tmp_path: Path, monkeypa
 
     new = tmp_path / "new.csv"
     new.write_text(NEW)
-    monkeypatch.setattr("evaluate.sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     main(full_run, source=new)
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["id"] for row in found] == ["007", "b", "a"]

@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-import train as command
 from dao.learner.experiment.grid.factorial import factorial_cells
 from dao.learner.experiment.grid.runner import conclude
+from dao.learner.pipeline.start import train
 from dao.learner.settings.config import load_config
+from train import app
 
 ROOT = Path(__file__).parents[2]
 PAPER = ("reg", "cls", "base", "dao", "dao-paper")
@@ -23,7 +24,7 @@ def experiment(preset: str, arms: tuple[str, ...], output: Path, *overrides: str
     settings = [f"output={output}", "encoder.max_length=32", "train.lr=0.01", *overrides]
     shared = load_config(ROOT / "configs" / preset, settings)
     for cell in factorial_cells(shared, 1, arms=arms):
-        command.run(cell.cfg)
+        train(cell.cfg)
     conclude(output, arms)
     return output
 
@@ -95,7 +96,7 @@ def test_without_the_weights_it_says_what_to_download(
     monkeypatch.setattr("dao.learner.encoder.load.AutoTokenizer.from_pretrained", offline)
     config = str(ROOT / "configs" / "perforated-phi2.yaml")
     arguments = ["--config", config, "--data", str(tiny_csv), "--output", str(tmp_path / "run")]
-    result = CliRunner().invoke(command.app, [*arguments, *more])
+    result = CliRunner().invoke(app, [*arguments, *more])
     assert result.exit_code == 1
     (line,) = [one for one in result.stderr.splitlines() if one.startswith("error:")]
     assert "from huggingface.co/microsoft/phi-2 elsewhere and give it with --encoder FOLDER" in line
@@ -112,7 +113,7 @@ def test_giant_killer_without_a_hub_makes_its_own_encoder(
         *("--output", str(tmp_path / "run"), f"cache={tmp_path / 'cache'}", "train.epochs=1"),
         *(f"encoder.scratch.{setting}" for setting in small),
     ]
-    result = CliRunner().invoke(command.app, arguments, catch_exceptions=False)
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     told = " ".join(result.stderr.split())
     assert "1 epoch of masked language modelling on the training texts" in told
@@ -182,7 +183,7 @@ def test_arms_are_chosen_on_the_command_line(tiny_phi: Path, tiny_csv: Path, tmp
         *("--arms", "base, dao-paper", "--seeds", "1", "--encoder", str(tiny_phi)),
         *("--data", str(tiny_csv), "--output", str(tmp_path / "out"), "encoder.lora.last_layers=1"),
     ]
-    result = CliRunner().invoke(command.app, arguments)
+    result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "2 of 2 runs to do" in result.stdout
     assert "# dao-paper: tasks=[cls,reg] weighting=dao" in result.stdout

@@ -18,8 +18,8 @@ from dao.learner.experiment.findings.runs import experiment, read_arm, read_run,
 from dao.learner.experiment.grid.factorial import check_not_other, factorial_cells
 from dao.learner.experiment.pictures.training_figures import validation_panels
 from dao.learner.experiment.report.provenance import provenance_tables
+from dao.learner.pipeline.start import load_table
 from dao.learner.settings.config import load_config
-from train import load_table
 
 TRACKED = Path(__file__).parents[2] / "results" / "factorial-finance"
 RUNS = sorted(TRACKED.glob("*/seed=*"))

@@ -10,7 +10,8 @@ from dao.errors import UserError
 from dao.learner.basics.pairs import join, split
 from dao.learner.data.load import Table, load, notes
 from dao.learner.data.reading.table import Columns
-from dao.learner.data.unseen import load_unseen, read_texts
+from dao.learner.data.texts import read_texts
+from dao.learner.data.unseen import load_unseen
 from dao.learner.kinds.parts.text import normalised, word_pattern
 from dao.learner.settings.config import load_config
 
@@ -110,8 +111,8 @@ def test_new_pairs_are_read_as_those_of_training(tmp_path: Path):
     table = load_unseen([source], columns, tasks=tasks)
     assert [split(text) for text in table.frame["text"]][2] == ("it rains", "the street is wet")
     assert table.report["pairs"] == ["premise", "hypothesis"]
-    frame, texts = read_texts(source, columns)
-    assert list(frame) == ["premise", "hypothesis", "label", "split"]
+    ((rows, texts),) = read_texts(source, columns).parts()
+    assert list(rows) == ["premise", "hypothesis", "label", "split"]
     assert texts == table.frame["text"].tolist()
     empty = write(tmp_path, [*ROWS, ("", "", "no", "test")])
     with pytest.raises(UserError, match=r"`premise` and `hypothesis` .*none in row 6"):

@@ -11,7 +11,8 @@ from dao.errors import UserError
 from dao.learner.data.load import load
 from dao.learner.data.reading.sources import read
 from dao.learner.data.reading.table import Columns
-from dao.learner.data.unseen import load_unseen, read_texts
+from dao.learner.data.texts import read_texts
+from dao.learner.data.unseen import load_unseen
 from dao.learner.kinds.classification import Classification
 from dao.learner.kinds.declared import task_settings
 from dao.learner.settings.config import load_config

@@ -11,7 +11,8 @@ from dao.learner.data.load import load
 from dao.learner.data.reading.sources import read
 from dao.learner.data.reading.standard import parse_prose
 from dao.learner.data.reading.table import Columns
-from dao.learner.data.unseen import load_unseen, overlap, read_texts
+from dao.learner.data.texts import read_texts
+from dao.learner.data.unseen import load_unseen, overlap
 from dao.learner.kinds.classification import Classification
 from dao.learner.kinds.declared import task_settings
 from dao.learner.kinds.regression import Regression
@@ -91,7 +92,8 @@ def test_overlap_counts_known_texts(csv):
 
 
 def test_texts_in_order(csv):
-    assert read_texts(csv("body\n b \nnan\n"), Columns(text="body"))[1] == ["b", "nan"]
+    (part,) = read_texts(csv("body\n b \nnan\n"), Columns(text="body")).parts()
+    assert part[1] == ["b", "nan"]
 
 
 @pytest.mark.parametrize("cell", [math.nan, None, " "])

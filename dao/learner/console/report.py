@@ -255,6 +255,13 @@ def model_card(cfg: Config, metrics: Mapping[str, Any]) -> str:
         f"{shares}{pairs}"
         f"`{part}/` is {what}, `heads.safetensors` the task heads"
         f"{', `dendrites.safetensors` the dendrites' if kept else ''}. "
-        f"`evaluate.py` loads them together"
-        f"{'' if cfg.routed else f'; the {part} alone is the model without dendrites'}.\n"
+        f"`dao.learner.load` loads them together"
+        f"{'' if cfg.routed else f'; the {part} alone is the model without dendrites'}.\n\n"
+        f"```python\nfrom dao.learner import load\n\nmodel = load(PATH_OR_HUB_ID)\n"
+        f"model.predict([{_example(cfg)}])\n```\n"
     )
+
+
+def _example(cfg: Config) -> str:
+    """An input of the model, as Python writes it."""
+    return '("a text", "its pair")' if cfg.data.pairs else '"a text"'

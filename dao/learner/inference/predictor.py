@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import TYPE_CHECKING, Any, Generic
 
-import pandas as pd
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -30,11 +29,27 @@ from dao.learner.settings.encoder_section import Lora
 from dao.learner.storage.files import read_tensors
 from dao.learner.storage.record import RunFolder
 
-__all__ = ["DENDRITES", "Predictor", "pick_device", "predictor_of", "reload"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["DENDRITES", "CutTexts", "Predictor", "pick_device", "predictor_of", "reload"]
 
 DENDRITES = "dendrites.safetensors"
 
 Model = TypeVar("Model", bound=Engine, default=MultiTaskModel)
+
+
+@dataclass
+class CutTexts:
+    """How many of the texts that a predictor was given were longer than its limit.
+
+    Attributes:
+        texts: given so far.
+        cut: how many of them were cut.
+    """
+
+    texts: int = 0
+    cut: int = 0
 
 
 @dataclass(frozen=True)
@@ -42,8 +57,9 @@ class Predictor(Generic[Model]):
     """Texts in, outputs per task out; texts are cut at `limit` tokens.
 
     With a `cache`, the token ids of all texts are kept on disk. `most` is the number of tokens
-    that the encoder takes, and `embeddings` the number of token ids, where that is known. `note`
-    is told how many texts were cut. With `pairs`, every text is a pair (`basics.pairs`).
+    that the encoder takes, and `embeddings` the number of token ids, where that is known.
+    `counted` keeps count of the texts that were cut. With `pairs`, every text is a pair
+    (`basics.pairs`).
     """
 
     model: Model
@@ -52,7 +68,7 @@ class Predictor(Generic[Model]):
     cache: TokenCache | None = None
     most: int | None = None
     embeddings: int | None = None
-    note: Callable[[str], None] | None = None
+    counted: CutTexts | None = None
     pairs: bool = False
 
     @property
@@ -76,23 +92,30 @@ class Predictor(Generic[Model]):
         make = tokenize if self.cache is None else self.cache.tokenize
         tokens = make(texts, self.tokenizer, self.limit, pairs=self.pairs)
         check_ids(tokens, self.tokenizer, self.embeddings)
-        line = cut_line({"": tokens.cut}, {"": len(texts)}, self.limit, self.most)
-        if self.note and line:
-            self.note(line)
+        if self.counted is not None:
+            self.counted.texts += len(texts)
+            self.counted.cut += tokens.cut
         return tokens
+
+    def cut_lines(self) -> list[str]:
+        """A line on the texts that were cut so far, where any was."""
+        if self.counted is None:
+            return []
+        counted = self.counted
+        line = cut_line({"": counted.cut}, {"": counted.texts}, self.limit, self.most)
+        return [line] if line else []
 
     def text_columns(self, texts: Sequence[str]) -> dict[str, Sequence[Any]]:
         """Columns of a table for people: `text`, and of pairs `text_pair` as well."""
         return {**columns(texts)} if self.pairs else {"text": texts}
 
-    def table(self, texts: Sequence[str], tasks: Mapping[str, Task]) -> pd.DataFrame:
-        """A row per text: the text, then what each task makes of it."""
+    def answers(self, texts: Sequence[str], tasks: Mapping[str, Task]) -> dict[str, list[Any]]:
+        """What each task makes of every text: column of predictions.csv -> a value per text."""
         outputs = self(texts)
-        found = self.text_columns(texts)
+        found: dict[str, list[Any]] = {}
         for name, task in tasks.items():
             found |= task.predict(outputs[name])
-        found |= self.expert_columns(outputs)
-        return pd.DataFrame(found)
+        return found | self.expert_columns(outputs)
 
     def expert_columns(self, outputs: Mapping[str, Tensor]) -> dict[str, list[Any]]:
         """Columns with the experts' weights in `outputs`; none where the model mixes none."""

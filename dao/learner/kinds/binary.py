@@ -9,15 +9,6 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from pydantic import field_validator
-from sklearn.metrics import (
-    accuracy_score,
-    average_precision_score,
-    confusion_matrix,
-    f1_score,
-    precision_score,
-    recall_score,
-    roc_auc_score,
-)
 from torch import Tensor
 from torch.nn import functional
 
@@ -248,6 +239,14 @@ class Binary(Task, Thresholded):
 
         Without any positive row, precision, recall and F1 are None: a recall of nothing is not 0.
         """
+        from sklearn.metrics import (
+            accuracy_score,
+            confusion_matrix,
+            f1_score,
+            precision_score,
+            recall_score,
+        )
+
         scores: dict[str, float | None] = {
             key: float(of(actual, predicted, zero_division=0)) if actual.any() else None
             for key, of in (
@@ -313,6 +312,8 @@ class Binary(Task, Thresholded):
         return {name: self._scored(p, test[1], from_) for name, (p, from_) in rows.items()}
 
     def _scored(self, positive: Array, targets: Tensor, threshold: float | None) -> dict[str, Any]:
+        from sklearn.metrics import average_precision_score, roc_auc_score
+
         found = self.measure(self._called(positive, threshold), targets)
         if not found["n"]:
             return found

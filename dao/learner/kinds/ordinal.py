@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from pydantic import field_validator
-from sklearn.metrics import accuracy_score, cohen_kappa_score, confusion_matrix
 from torch import Tensor
 from torch.nn import functional
 
@@ -189,6 +188,8 @@ class Ordinal(Task):
         Kappa is None where targets are all one level: it is undefined if the predictions are that
         level too, and else 0 whatever they are.
         """
+        from sklearn.metrics import accuracy_score, cohen_kappa_score, confusion_matrix
+
         places = list(range(len(self.levels)))
         varied = len(set(actual.tolist())) > 1
         kappa = (

@@ -7,8 +7,6 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from pydantic import Field
-from scipy.stats import spearmanr
-from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 from torch import Tensor
 from torch.nn import functional
 
@@ -215,6 +213,8 @@ class Regression(Task):
         Where a constant leaves a correlation undefined it is 0; where all targets are equal, or
         there is only one, R2 is None.
         """
+        from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
+
         varied = np.ptp(actual) > 0
         return {
             "mse": float(mean_squared_error(actual, predicted)),
@@ -267,6 +267,8 @@ def _density_weights(scores: Array, gamma: float) -> dict[str, Any]:
 
 def _spearman(predicted: Array, actual: Array) -> float:
     """Rank correlation; 0 where a constant leaves it undefined."""
+    from scipy.stats import spearmanr
+
     if _constant(predicted) or _constant(actual):
         return 0.0
     return float(spearmanr(predicted, actual).statistic)

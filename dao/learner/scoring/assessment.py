@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import pandas as pd
 from torch import Tensor
 
 from dao.errors import UserError
 from dao.learner.basics.spreadsheets import predicted_columns
 from dao.learner.kinds import Task
 from dao.learner.scoring.scoring import baselines, breakdown, measure
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["TableLike", "assess", "slice_columns"]
 
@@ -21,10 +23,13 @@ MAX_SLICES = 12
 class TableLike(Protocol):
     """What the learner needs of a table; `dao.learner.data.reading.table.Table` is one."""
 
-    frame: pd.DataFrame
-    """Columns id, text, split, and one per task, None where it has no target."""
-    report: dict[str, Any]
-    """What was read, dropped and split, with a `fingerprint` of the rows; JSON-able."""
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Columns id, text, split, and one per task, None where it has no target."""
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What was read, dropped and split, with a `fingerprint` of the rows; JSON-able."""
 
     def rows(self, split: str) -> pd.DataFrame:
         """The rows of train, validation or test, in order."""
@@ -52,6 +57,8 @@ def assess(
     Returns:
         `splits`, `baselines`, `best_reachable` and `slices` of this one split.
     """
+    import pandas as pd
+
     targets = _targets(rows, tasks)
     plain = {}
     if learnt is not None:
@@ -102,6 +109,8 @@ def _own(column: str) -> bool:
 
 
 def _few(values: pd.Series) -> bool:
+    import pandas as pd
+
     scalar = values.map(pd.api.types.is_scalar).all()
     return bool(scalar) and 2 <= values.nunique() <= MAX_SLICES
 

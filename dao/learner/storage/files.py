@@ -13,8 +13,8 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -22,6 +22,9 @@ from torch import Tensor
 
 from dao.errors import UserError
 from dao.learner.basics.spreadsheets import harmless
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "PARTIAL",
@@ -184,6 +187,7 @@ def csv_text(table: pd.DataFrame) -> str:
     Text is written as `dao.learner.basics.spreadsheets.guarded` has it.
 
     Example:
+        >>> import pandas as pd
         >>> csv_text(pd.DataFrame({"text": ["=1+1", "-4", "up"]}))
         "text\n'=1+1\n-4\nup\n"
     """

@@ -7,7 +7,7 @@ stays a NaN.
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from dao.learner.basics.spreadsheets import is_guarded, unguarded
@@ -15,7 +15,15 @@ from dao.learner.basics.wording import short
 from dao.learner.data.reading.progress import ticking
 from dao.learner.data.reading.table import Columns
 
-__all__ = ["FORMATS", "Rows", "as_columns", "other_separator"]
+__all__ = [
+    "FORMATS",
+    "Rows",
+    "as_columns",
+    "json_records",
+    "kept_columns",
+    "other_separator",
+    "separated",
+]
 
 Rows = dict[str, list[Any]]
 
@@ -25,37 +33,65 @@ csv.field_size_limit(2**31 - 1)
 
 def _separated(separator: str) -> Callable[[bytes, Columns], Rows]:
     def parse(content: bytes, columns: Columns) -> Rows:
-        # Not pandas: it makes one missing value of an empty cell and "nan", and pads short rows.
-        # Strict, because a quote that nobody closes would otherwise swallow all rows behind it.
         stream = io.StringIO(_text(content, columns.encoding), newline="")
-        reader = csv.reader(stream, delimiter=separator, strict=True)
-        try:
-            return _columns(reader, separator)
-        except csv.Error as error:
-            raise ValueError(f"{error}, up to line {reader.line_num}") from None
+        table = separated(stream, separator)
+        header = next(table)
+        cells: list[list[Any]] = [[] for _ in header]
+        for row in ticking(table, "reading"):
+            for column, cell in zip(cells, row, strict=False):
+                column.append(cell)
+        kept = kept_columns(header, list(map(any, cells)))
+        return {header[place]: cells[place] for place in kept}
 
     return parse
 
 
-def _columns(reader: Any, separator: str) -> Rows:  # noqa: ANN401  (csv's type has no public name)
-    header: list[str] = next((row for row in reader if row), [])
-    _refuse_twice([name for name in header if name.strip()], header)
-    clean = unguarded if is_guarded(header) else str
-    columns: list[list[Any]] = [[] for _ in header]
-    for row in ticking(reader, "reading"):
-        # A separator at the end of a line makes an empty cell without a column.
-        if row and (len(row) < len(header) or any(row[len(header) :])):
-            raise ValueError(
-                f"{len(row)} cells in line {reader.line_num} under {len(header)} column names"
-                f"{other_separator(header, separator)}"
-            )
-        for column, cell in zip(columns, row, strict=False):
-            column.append(clean(cell))
-    pairs = list(zip(map(clean, header), columns, strict=True))
+def separated(lines: Iterable[str], separator: str) -> Iterator[list[str]]:
+    """The names of the columns of a CSV or TSV file, then each row of cells, one at a time.
+
+    A row may have empty cells beyond its columns.
+
+    Raises:
+        ValueError: The lines are no such file.
+    """
+    # Not pandas: it makes one missing value of an empty cell and "nan", and pads short rows.
+    # Strict, because a quote that nobody closes would otherwise swallow all rows behind it.
+    reader = csv.reader(lines, delimiter=separator, strict=True)
+    try:
+        header: list[str] = next((row for row in reader if row), [])
+        _refuse_twice([name for name in header if name.strip()], header)
+        clean = unguarded if is_guarded(header) else str
+        yield list(map(clean, header))
+        for row in reader:
+            # A separator at the end of a line makes an empty cell without a column.
+            if row and (len(row) < len(header) or any(row[len(header) :])):
+                raise ValueError(
+                    f"{len(row)} cells in line {reader.line_num} under {len(header)} column names"
+                    f"{other_separator(header, separator)}"
+                )
+            if row:
+                yield list(map(clean, row))
+    except csv.Error as error:
+        raise ValueError(f"{error}, up to line {reader.line_num}") from None
+
+
+def kept_columns(header: Sequence[str], filled: Sequence[bool]) -> list[int]:
+    """The places of the columns of a CSV that are read.
+
+    Of several columns of one name, those without name and cells are left out.
+
+    Args:
+        header: Their names.
+        filled: Whether each has a cell that is not empty.
+
+    Raises:
+        ValueError: Two of one name remain.
+    """
+    places = list(range(len(header)))
     if len(set(header)) < len(header):
-        pairs = [(name, cells) for name, cells in pairs if name.strip() or any(cells)]
-        _refuse_twice([name for name, _ in pairs], header)
-    return dict(pairs)
+        places = [place for place in places if header[place].strip() or filled[place]]
+        _refuse_twice([header[place] for place in places], header)
+    return places
 
 
 def _refuse_twice(names: Sequence[str], header: Sequence[str]) -> None:
@@ -116,17 +152,24 @@ def _json(content: bytes, columns: Columns) -> Rows:
 
 
 def _json_lines(content: bytes, columns: Columns) -> Rows:
-    records = []
     lines = _decoded(content, columns.encoding).split("\n")
-    for number, line in enumerate(ticking(lines, "reading"), start=1):
+    return as_columns(list(json_records(ticking(lines, "reading"))))
+
+
+def json_records(lines: Iterable[str]) -> Iterator[Any]:
+    """The value on each line of a JSONL file; lines without any are passed over.
+
+    Raises:
+        ValueError: A line is no JSON.
+    """
+    for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
-                records.append(_loads(line))
+                yield _loads(line)
             except json.JSONDecodeError as error:
                 raise ValueError(f"line {number}: {error.msg}") from None
             except ValueError as error:
                 raise ValueError(f"line {number}: {error}") from None
-    return as_columns(records)
 
 
 def _loads(text: str) -> Any:  # noqa: ANN401
@@ -150,10 +193,15 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def as_columns(records: list[Any]) -> Rows:
-    """Turn a list of rows, each a mapping, into columns; what a row lacks is None."""
+def as_columns(records: list[Any], first: int = 1) -> Rows:
+    """Turn a list of rows, each a mapping, into columns; what a row lacks is None.
+
+    Args:
+        records: The rows.
+        first: The number of the first, for messages.
+    """
     names: dict[str, None] = {}
-    for number, record in enumerate(records, start=1):
+    for number, record in enumerate(records, start=first):
         if not isinstance(record, dict):
             raise ValueError(f"row {number} is no object with named values")
         names.update(dict.fromkeys(record))

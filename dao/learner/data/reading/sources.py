@@ -19,7 +19,7 @@ from dao.learner.data.reading.table import Columns
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["SEPARATED", "Raw", "read"]
+__all__ = ["SEPARATED", "Raw", "check_file", "invalid", "is_hub_name", "parse", "read"]
 
 SEPARATED = (".csv", ".tsv")
 HUB_NAME = re.compile(r"[\w-]+(/[\w.-]+)?(:[\w.-]+)?")
@@ -54,13 +54,13 @@ def read(source: str, columns: Columns) -> Raw:
         UserError: The source is missing, empty, unreadable or of an unknown format.
     """
     path = Path(source)
-    hub = _is_hub_name(source) and not path.exists()
+    hub = is_hub_name(source) and not path.exists()
     if hub:
         rows = _hub(source, columns.split)
         digest = hashlib.sha256(json.dumps(rows, default=str).encode()).hexdigest()
     else:
         content = _content(path)
-        rows = _parse(path, content, columns)
+        rows = parse(path, content, columns)
         digest = hashlib.sha256(content).hexdigest()
     frame = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in rows.items()})
     if frame.empty:
@@ -68,12 +68,18 @@ def read(source: str, columns: Columns) -> Raw:
     return Raw(source, frame, digest, hub)
 
 
-def _is_hub_name(source: str) -> bool:
+def is_hub_name(source: str) -> bool:
+    """Whether a source is written as a hub data set is."""
     # The suffix tells owner/name-1.0 from folder/data.csv.
     return Path(source).suffix.lower() not in FORMATS and bool(HUB_NAME.fullmatch(source))
 
 
-def _content(path: Path) -> bytes:
+def check_file(path: Path) -> None:
+    """Refuse what is no file of a known format.
+
+    Raises:
+        UserError: It is missing, a folder or of an unknown format.
+    """
     if path.is_dir():
         raise UserError(f"{path} should be a file. Found a folder. Name one of the files in it.")
     if not path.is_file():
@@ -84,6 +90,10 @@ def _content(path: Path) -> bytes:
     if path.suffix.lower() not in FORMATS:
         found = path.suffix or "no suffix"
         raise UserError(f"{path} should end in one of {', '.join(FORMATS)}. Found {found}.")
+
+
+def _content(path: Path) -> bytes:
+    check_file(path)
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -93,7 +103,17 @@ def _content(path: Path) -> bytes:
     return content
 
 
-def _parse(path: Path, content: bytes, columns: Columns) -> Rows:
+def parse(path: Path, content: bytes, columns: Columns) -> Rows:
+    """The columns of a file.
+
+    Args:
+        path: Its name, whose ending says the format.
+        content: What is in it.
+        columns: How it is read.
+
+    Raises:
+        UserError: It is not what its ending says.
+    """
     suffix = path.suffix.lower()
     try:
         return FORMATS[suffix](content, columns)
@@ -101,8 +121,13 @@ def _parse(path: Path, content: bytes, columns: Columns) -> Rows:
         hint = _first_line(suffix, content, columns)
         raise UserError(not_decoded(path, error) + (hint and f" {hint}")) from None
     except (ValueError, OSError) as error:  # what the parsers raise
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} should be valid {suffix[1:].upper()}. Found: {reason}.") from None
+        raise invalid(path, error) from None
+
+
+def invalid(path: Path, error: Exception) -> UserError:
+    """The error for a file that is not what its ending says."""
+    reason = " ".join(str(error).split())
+    return UserError(f"{path} should be valid {path.suffix[1:].upper()}. Found: {reason}.")
 
 
 def _first_line(suffix: str, content: bytes, columns: Columns) -> str:

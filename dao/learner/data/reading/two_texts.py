@@ -11,7 +11,11 @@ __all__ = ["joined"]
 
 
 def joined(
-    ones: Sequence[str | None], others: Sequence[str | None], columns: Columns, source: str
+    ones: Sequence[str | None],
+    others: Sequence[str | None],
+    columns: Columns,
+    source: str,
+    first: int = 1,
 ) -> list[str | None]:
     """Every row's two texts in one string, None where both are empty.
 
@@ -20,13 +24,14 @@ def joined(
         others: texts of the column `columns.second`.
         columns: The user's names.
         source: where the texts are from, for messages.
+        first: number of the first row, for messages.
 
     Raises:
         UserError: One text of a row is empty and the other is not, or a text holds the character
             that stands between the two.
     """
     found: list[str | None] = []
-    for row, (one, other) in enumerate(zip(ones, others, strict=True), start=1):
+    for row, (one, other) in enumerate(zip(ones, others, strict=True), start=first):
         if one is None or other is None:
             if one is not None or other is not None:
                 raise _half(row, columns.texts if one is None else columns.texts[::-1], source)

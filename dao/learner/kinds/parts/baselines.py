@@ -1,18 +1,19 @@
 """Plain models on TF-IDF features: what a fine-tuned encoder has to beat."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.sparse import csr_matrix
-from sklearn.base import BaseEstimator
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.metrics import cohen_kappa_score, f1_score, make_scorer
-from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
 
 from dao.learner.kinds.parts.text import normalised, word_pattern
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+    from sklearn.base import BaseEstimator
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
 __all__ = ["LINEAR", "classify", "features", "regress"]
 
@@ -25,10 +26,8 @@ SCORERS = {
     "f1": "f1",
     "roc_auc": "roc_auc",
     "pr_auc": "average_precision",
-    # Every fold has rows of every class, so places of classes are places of levels.
-    "qwk": make_scorer(cohen_kappa_score, weights="quadratic"),
 }
-"""What selects a model -> what scikit-learn takes for it."""
+"""What selects a model -> what scikit-learn calls it."""
 
 
 @lru_cache(maxsize=4)
@@ -40,6 +39,8 @@ def features(train: tuple[str, ...]) -> tuple[TfidfVectorizer, csr_matrix]:
     Texts without spaces, as in Chinese, use runs of one to three characters instead; data too
     small for any term to occur twice keeps every term.
     """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     spaces = sum(text.count(" ") for text in train) / max(1, sum(map(len, train)))
     words: dict[str, Any] = {"ngram_range": (1, 2), "token_pattern": word_pattern()}
     unit: dict[str, Any] = words if spaces > 0.02 else {"analyzer": "char", "ngram_range": (1, 3)}
@@ -70,7 +71,8 @@ def classify(
         other: n texts to classify.
         outputs: number of classes.
         balanced: whether the loss weighs classes by how rare they are.
-        select_by: what C is chosen by: a key of `SCORERS`, or rare_f1, the F1 of one class.
+        select_by: what C is chosen by: a key of `SCORERS`; qwk, the quadratic weighted kappa; or
+            rare_f1, the F1 of one class.
         positive: index of that class.
     """
     found = np.zeros((len(other), outputs))
@@ -94,22 +96,37 @@ def regress(train: Sequence[str], scores: np.ndarray, other: Sequence[str]) -> n
 def _classifier(
     texts: tuple[str, ...], classes: tuple[int, ...], balanced: bool, chosen: tuple[str, int]
 ) -> tuple[TfidfVectorizer, BaseEstimator]:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV, StratifiedKFold
+
     _, counts = np.unique(classes, return_counts=True)
     vectorizer, seen = features(texts)
     model = LogisticRegression(max_iter=1000, class_weight="balanced" if balanced else None)
     folds = min(FOLDS, int(counts.min()))
     if folds > 1:
         splitter = StratifiedKFold(folds, shuffle=True, random_state=0)
-        rare = make_scorer(f1_score, labels=[chosen[1]], average="macro", zero_division=0)
-        scoring = rare if chosen[0] == "rare_f1" else SCORERS[chosen[0]]
-        model = GridSearchCV(model, {"C": [1.0, 4.0, 16.0]}, cv=splitter, scoring=scoring)
+        scorer = _scorer(*chosen)
+        model = GridSearchCV(model, {"C": [1.0, 4.0, 16.0]}, cv=splitter, scoring=scorer)
     return vectorizer, model.fit(seen, np.asarray(classes))
+
+
+def _scorer(select_by: str, positive: int) -> Any:  # noqa: ANN401  (a name, or scikit-learn's own)
+    from sklearn.metrics import cohen_kappa_score, f1_score, make_scorer
+
+    if select_by == "rare_f1":
+        return make_scorer(f1_score, labels=[positive], average="macro", zero_division=0)
+    if select_by == "qwk":  # every fold has rows of every class: places of classes are levels'
+        return make_scorer(cohen_kappa_score, weights="quadratic")
+    return SCORERS[select_by]
 
 
 @lru_cache(maxsize=256)
 def _regressor(
     texts: tuple[str, ...], scores: tuple[float, ...]
 ) -> tuple[TfidfVectorizer, BaseEstimator]:
+    from sklearn.linear_model import Ridge
+    from sklearn.model_selection import GridSearchCV, KFold
+
     vectorizer, seen = features(texts)
     model = Ridge(solver="sparse_cg", random_state=0)
     if len(scores) >= FOLDS:

@@ -6,12 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from numpy.typing import NDArray
-from sklearn.metrics import (
-    accuracy_score,
-    confusion_matrix,
-    f1_score,
-    precision_recall_fscore_support,
-)
 
 __all__ = ["class_figures"]
 
@@ -29,6 +23,13 @@ def class_figures(
         actual: The same of the targets.
         classes: Names.
     """
+    from sklearn.metrics import (
+        accuracy_score,
+        confusion_matrix,
+        f1_score,
+        precision_recall_fscore_support,
+    )
+
     indices = list(range(len(classes)))
     figures = precision_recall_fscore_support(actual, predicted, labels=indices, zero_division=0)
     names = ("precision", "recall", "f1", "support")

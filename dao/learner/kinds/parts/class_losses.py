@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 from torch.nn import functional
 
@@ -78,6 +77,8 @@ def class_weights(
         >>> class_weights("balanced", {"a": 3, "b": 1})
         [0.6666666666666666, 2.0]
     """
+    from sklearn.utils.class_weight import compute_class_weight
+
     if rule == "none":
         return None
     if rule == "effective":

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from dao.errors import UserError
 
@@ -68,6 +67,8 @@ def ranking(
         average precision, sum of (R_i - R_(i-1)) P_i over the thresholds; None where the rows have
         none of the class, or no other.
     """
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
     found: dict[str, dict[str, float | None]] = {}
     for index, name in enumerate(classes):
         positive = actual == index

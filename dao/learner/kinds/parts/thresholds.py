@@ -9,7 +9,6 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import precision_recall_curve
 from torch import Tensor
 
 __all__ = ["Marks", "Scores", "Thresholded", "best_threshold", "probabilities"]
@@ -29,6 +28,8 @@ def best_threshold(positive: Marks, scores: Scores) -> float:
         >>> best_threshold(np.array([True, False, True, False]), np.array([0.4, 0.2, 0.3, 0.1]))
         0.3
     """
+    from sklearn.metrics import precision_recall_curve
+
     precision, recall, thresholds = precision_recall_curve(positive, scores)
     both = precision + recall
     values = np.divide(2 * precision * recall, both, out=np.zeros_like(both), where=both > 0)[:-1]

@@ -1,0 +1,148 @@
+"""`dao predict`: what a finished run makes of texts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dao.command import without
+from dao.learner.commands import options as o
+from dao.learner.commands.finished import columns_of, finished, sort_out
+
+if TYPE_CHECKING:
+    from dao.learner.data.texts import Texts
+    from dao.learner.inference.elsewhere import RunElsewhere
+    from dao.learner.inference.engines import EngineName
+    from dao.learner.inference.load import Model
+
+__all__ = ["check_texts", "predict", "predict_file", "predict_texts"]
+
+Columns = dict[str, Sequence[Any]]
+
+
+def predict(
+    run: o.Run,
+    overrides: o.NewColumns = None,
+    text: o.Text = None,
+    text_pair: o.TextPair = None,
+    source: o.Source = None,
+    output: Annotated[
+        Path | None, typer.Option(help="CSV of --input with the predictions, else printed.")
+    ] = None,
+    engine: o.EngineOption = None,
+    device: o.RunDevice = None,
+) -> None:
+    """Predict every text of a file of any size, or single texts.
+
+    The columns and the order of the file stay, and the predictions follow them. Without --output
+    a terminal shows a JSON line per row, and a pipe gets CSV.
+    """
+    if bool(text) == bool(source):
+        raise typer.BadParameter("give either --text or --input.")
+    if output and not source:
+        raise typer.BadParameter("--output goes with --input.")
+    check_texts(text, text_pair)
+    columns, encoder = sort_out(overrides or [], run)
+    from dao.learner.console.errors import user_errors
+
+    with user_errors():
+        folder = finished(run, encoder)
+        if folder.config().encoder.quantize == "none":
+            without("bitsandbytes")  # peft would import it, for seconds
+        if source:
+            predict_file(folder, source, columns, output, device, engine or "eager")
+        else:
+            predict_texts(folder, text or [], text_pair, device, engine or "eager")
+
+
+def check_texts(text: Sequence[str] | None, text_pair: Sequence[str] | None) -> None:
+    """Refuse empty texts, and second texts without first ones.
+
+    Raises:
+        typer.BadParameter: so it is.
+    """
+    if len(text_pair or []) not in (0, len(text or [])):
+        raise typer.BadParameter("--text-pair goes with --text, once for each.")
+    if any(not typed.strip() for typed in (*(text or []), *(text_pair or []))):
+        raise typer.BadParameter("--text and --text-pair should not be empty.")
+
+
+def predict_texts(
+    folder: RunElsewhere,
+    text: Sequence[str],
+    text_pair: Sequence[str] | None,
+    device: str | None,
+    engine: EngineName,
+) -> None:
+    """Print a JSON line per text, its answers behind it; notes go to stderr.
+
+    Raises:
+        UserError: the run takes pairs and there are none, or the reverse; as `opened`.
+    """
+    from dao.learner.basics.pairs import typed
+    from dao.learner.console.predictions import print_lines
+    from dao.learner.inference.load import opened
+
+    texts = typed(text, text_pair, folder.config().data.text)
+    model = opened(folder, device, engine)
+    found: Columns = {**model.predictor.text_columns(texts), **model.answers(texts)}
+    _tell(model.notes())
+    print_lines([found])
+
+
+def predict_file(
+    folder: RunElsewhere,
+    source: Path,
+    overrides: Sequence[str],
+    output: Path | None,
+    device: str | None,
+    engine: EngineName,
+) -> None:
+    """Predict every row of a file, some rows at a time; notes and progress go to stderr.
+
+    Raises:
+        UserError: the file cannot be used or has a row without text, found before anything is
+            predicted; the output cannot be written; as `opened`.
+    """
+    from dao.learner.console import predictions
+    from dao.learner.data.texts import read_texts
+    from dao.learner.inference.load import opened
+    from dao.learner.storage.record import check_writable
+
+    if output:
+        check_writable(output)
+    texts = read_texts(str(source), columns_of(folder, overrides))
+    model = opened(folder, device, engine)
+    parts = predictions.told_progress(_predicted(model, texts), texts.number)
+    if output:
+        predictions.write_table(parts, output)
+        print(f"{texts.number} predictions in {output}")
+    elif sys.stdout.isatty():
+        predictions.print_lines(parts)
+    else:
+        predictions.write_csv(parts, sys.stdout)
+    _tell(model.notes())
+
+
+def _predicted(model: Model, texts: Texts) -> Iterator[Columns]:
+    """The columns of the file, then the answers, some rows at a time."""
+    from dao.learner.console.predictions import beside
+
+    names: dict[str, str] = {}
+    for rows, some in texts.parts():
+        found = model.answers(some)
+        if not names:
+            names, notes = beside(texts.names, list(found))
+            _tell(notes)
+        yield {**rows, **{names[name]: values for name, values in found.items()}}
+
+
+def _tell(lines: Sequence[str]) -> None:
+    from dao.learner.console.terminal import printable
+
+    for line in lines:
+        print(printable(line), file=sys.stderr)

@@ -1,0 +1,83 @@
+"""Where a run starts: its settings to data and tasks, to a run folder, to the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dao.learner.console.report import RichProgress
+from dao.learner.data.load import Columns, Table, ceilings, fit, load, notes
+from dao.learner.kinds import Task
+from dao.learner.kinds.told import notes_of_tasks
+from dao.learner.pipeline import run as learner
+from dao.learner.pipeline.preflight import check
+from dao.learner.processes import ranks
+from dao.learner.settings.config import Config
+
+__all__ = ["Loaded", "checked_data", "load_data", "load_table", "train"]
+
+Loaded = tuple[Config, Table, dict[str, Task]]
+"""The settings with every task's kind, the table, and the tasks fitted to its training rows."""
+
+
+def load_table(cfg: Config) -> Table:
+    """Read the data that the settings name.
+
+    Raises:
+        UserError: they name none and none are registered, or the data cannot be used.
+    """
+    return load(
+        cfg.data.sources,
+        Columns.named(cfg.data, cfg.columns, cfg.words_column),
+        tasks=cfg.tasks,
+        split_tasks=cfg.split_tasks,
+        split_seed=cfg.data.split_seed,
+        fractions=cfg.data.fractions,
+        where=cfg.data.where,
+        synthetic=cfg.data.synthetic.model_dump(),
+    )
+
+
+def load_data(cfg: Config) -> Loaded:
+    """Read the data, settle the kind of every task, and fit the tasks to the training rows."""
+    table = load_table(cfg)
+    return cfg.with_tasks(table.tasks), table, fit(table)
+
+
+def checked_data(*, ask_hub: bool = True) -> Callable[[Config], Loaded]:
+    """What `load_data` gives, or the error for which a run of these settings would be refused.
+
+    Runs that read the same data share them.
+    """
+    known: dict[str, Loaded] = {}
+
+    def read(cfg: Config) -> Loaded:
+        key = cfg.model_dump_json(include={"tasks", "split_tasks", "data"})
+        if key not in known:
+            known[key] = load_data(cfg)
+        decided, table, tasks = known[key]
+        cfg = cfg.with_tasks(decided.tasks)
+        check(cfg, table, tasks, ask_hub=ask_hub)
+        return cfg, table, tasks
+
+    return read
+
+
+def train(cfg: Config, *, resume: Path | None = None, overwrite: bool = False) -> dict[str, Any]:
+    """Train one model in a new run folder, or continue in an interrupted one; its metrics."""
+    cfg, table, tasks = load_data(cfg) if resume else checked_data()(cfg)
+    best = {split: ceilings(table, tasks, split) for split in ("validation", "test")}
+    folder = ranks.run_folder(resume or cfg.folder)
+    lines = notes(table.report) + notes_of_tasks(tasks)
+    shown = RichProgress(lines) if ranks.is_first() else ranks.Silence()
+    with folder.locked(), shown as progress:
+        if resume:
+            folder.check_resumable()
+        else:
+            folder.create(cfg, overwrite=overwrite)
+        ranks.barrier()
+        try:
+            return learner.run(cfg, table, tasks, best, folder, progress, resume=resume is not None)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(folder.how_to_continue()) from None
