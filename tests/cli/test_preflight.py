@@ -84,7 +84,10 @@ def test_a_grid_looks_at_every_combination(train, tmp_path: Path, monkeypatch):
 
 def test_a_folder_with_other_files_is_refused_by_a_dry_run(train, tmp_path: Path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    line = refused(train(tmp_path), f"Found other files at {tmp_path}.")
+    trained = train(tmp_path)  # which tells of the data before it claims the folder
+    line = trained.stderr.splitlines()[-1]
+    assert trained.exit_code == 1
+    assert f"Found other files at {tmp_path}." in line
     assert refused(train(tmp_path, "--dry-run"), "should be new") == line
     assert refused(train(tmp_path, "--dry-run", "--overwrite"), "should be new") == line
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
