@@ -9,8 +9,6 @@ python evaluate.py RUN --export model.onnx
 python evaluate.py compare RUN_A RUN_B
 """
 
-from __future__ import annotations
-
 from dao.command import without
 
 without("torchvision")

@@ -5,8 +5,6 @@ python train.py --tasks cls,reg --factorial --seeds 5
 python train.py --tasks cls --grid train.lr=1e-4,1e-3 --grid train.epochs=2,4
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -131,7 +131,8 @@ def test_compare_takes_two_runs_and_no_magic_word(full_run: Path, tmp_path: Path
     assert found.stdout == magic.stdout
     assert run("compare", full_run).exit_code == 2
     folder = run("evaluate", "compare", full_run, other)
-    assert folder.exit_code == 2  # a folder named compare is a run like any other
+    assert folder.exit_code == 1  # a folder named compare is a run like any other
+    assert "Found none in compare" in line(folder)
 
 
 def test_train_takes_the_settings_of_train(tiny_csv: Path, tiny_phi: Path, tmp_path: Path):
