@@ -85,13 +85,7 @@ def load(
     parsers = {name: kind.parser(every[name]) for name, kind in kinds.items()}
     frame, dropped = assemble(kept, columns, parsers)
     dropped["dropped"] |= others
-    for task in every:
-        if frame[task].isna().all():
-            raise nothing([task], columns)
-    if columns.rules > 1:
-        for name, settings in every.items():
-            if settings.shared_values:
-                refuse_no_classes(frame, columns, name)
+    _refuse_useless(frame, columns, every)
     frame, made = make_splits(
         frame, kinds, split_seed, fractions, names=columns.targets, rules=columns.rules
     )
@@ -105,7 +99,29 @@ def load(
         report["pairs"] = list(columns.texts)
     if recodings:
         report["cut"] = {n: _about(tasks[n], found.about, raw) for n, found in recodings.items()}
-    report["kinds"] = {
+    report["kinds"] = _kinds(tasks, proposed)
+    if not sources:
+        report["expected_limits"] = _limits(synthetic, tasks)
+    table = Table(frame, columns, report, tasks, recodings)
+    check(table)
+    return table
+
+
+def _refuse_useless(
+    frame: pd.DataFrame, columns: Columns, tasks: Mapping[str, TaskSettings]
+) -> None:
+    for name, settings in tasks.items():
+        if frame[name].isna().all():
+            raise nothing([name], columns)
+        if columns.rules > 1 and settings.shared_values:
+            refuse_no_classes(frame, columns, name)
+
+
+def _kinds(
+    tasks: Mapping[str, TaskSettings], proposed: Mapping[str, str]
+) -> dict[str, dict[str, str]]:
+    """What the report says of the kind of each task."""
+    return {
         name: {
             "column": settings.column,
             "kind": settings.kind,
@@ -113,11 +129,6 @@ def load(
         }
         for name, settings in tasks.items()
     }
-    if not sources:
-        report["expected_limits"] = _limits(synthetic, tasks)
-    table = Table(frame, columns, report, tasks, recodings)
-    check(table)
-    return table
 
 
 def fit(table: Table) -> dict[str, Task]:
