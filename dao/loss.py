@@ -163,8 +163,9 @@ class DAOLoss(nn.Module):
         task's gradient is exactly zero (the bare rule would then stop all other tasks).
         """
         return cls(
-            tasks, params=params, total="one", ema=0.0, refresh_every=1, absent="renormalize"
-        )
+            tasks, params=params, source="params", total="one", ema=0.0, refresh_every=1,
+            absent="renormalize",
+        )  # fmt: skip
 
     def tap(self, z: Tensor) -> Tensor:
         """Remembers the shared representation for ``"rep"`` and returns it unchanged.

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-import train
 from benchmarks import expert_steps
 from benchmarks.experts import _plain, app, document, figures_of
+from dao.learner.pipeline.start import train
 from dao.learner.settings.config import load_config
 
 HEADLINE = {"cls": [["accuracy", "↑"]]}
@@ -75,7 +75,7 @@ def test_the_command_runs_and_goes_on_where_it_stopped(
 ):
     def here(todo, *_):  # without a process for it, which takes longer than the runs
         for cell in todo:
-            train.run(cell.cfg, overwrite=True)
+            train(cell.cfg, overwrite=True)
 
     monkeypatch.setattr("benchmarks.experts.train_all", here)
     rows = pd.read_csv(tiny_csv)

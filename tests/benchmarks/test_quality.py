@@ -3,7 +3,6 @@ import math
 import pytest
 from typer.testing import CliRunner
 
-import train
 from benchmarks.quality import (
     ARMS,
     app,
@@ -14,6 +13,7 @@ from benchmarks.quality import (
 from benchmarks.runs import ended, train_all
 from dao.learner.console.terminal import plain_console
 from dao.learner.experiment.grid.factorial import Cell
+from dao.learner.pipeline.start import train
 from dao.learner.settings.config import load_config
 
 
@@ -93,7 +93,7 @@ def test_an_unknown_row_is_one_line(tmp_path):
 def test_the_command_runs_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
     def here(todo, *_):  # without a process for each, which takes longer than the runs
         for cell in todo:
-            train.run(cell.cfg, overwrite=True)
+            train(cell.cfg, overwrite=True)
 
     monkeypatch.setattr("benchmarks.quality.train_all", here)
     tiny = ["train.epochs=1", "data.synthetic.rows=200", "encoder.lora.last_layers=1"]

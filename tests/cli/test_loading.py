@@ -177,7 +177,7 @@ def test_perforatedai_gets_no_file_that_was_put_into_a_checkpoint(
     flags = ("--dendrites", "train.batch_size=10", "train.epochs=1", "train.checkpoint_every=1",
              "train.validations_per_epoch=4")  # fmt: skip
     scores = iter((0.5, 0.4, 0.3, 0.2))
-    monkeypatch.setattr("dao.learner.training.loop.selection_score", lambda *_: next(scores))
+    monkeypatch.setattr("dao.learner.training.validation.selection_score", lambda *_: next(scores))
     with monkeypatch.context() as patch:
         patch.setattr(RichProgress, "step", stop)
         assert train(tmp_path / "run", "--tasks", "reg", *flags).exit_code == 130

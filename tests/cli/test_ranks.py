@@ -108,8 +108,9 @@ def test_dendrites_at_their_own_rate_stay_equal_on_two_ranks(pair: Pair, train, 
     result = pair("compare_every_step", tmp_path / "two", *settings)
     assert result.returncode == 0, result.stderr
     assert train(tmp_path / "one", *settings).exit_code == 0
-    # Five times the rate, five times the rounding.
-    assert_equal_but_for_rounding(tmp_path / "one", tmp_path / "two", bound=5e-5)
+    # At five times the rate Adam lets rounding grow, by 4e-5 to 2e-4 depending on the processor.
+    # A rank with another rate would be off by some .05 after these steps.
+    assert_equal_but_for_rounding(tmp_path / "one", tmp_path / "two", bound=1e-3)
 
 
 def test_one_rank_speaks(two: Path):

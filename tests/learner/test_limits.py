@@ -18,7 +18,7 @@ from dao.learner.encoder.limits import (
     most_tokens,
     token_limit,
 )
-from dao.learner.inference.predictor import predictor_of
+from dao.learner.inference.predictor import CutTexts, predictor_of
 from dao.learner.model.model import build
 from dao.learner.pipeline.preflight import check
 from dao.learner.settings.config import load_config
@@ -88,17 +88,17 @@ def test_a_text_to_predict_is_refused_as_well(folder: Path, added):
 
 
 def test_texts_that_are_cut_are_noted(folder: Path):
-    notes: list[str] = []
+    counted = CutTexts()
     model, tokenizer, _ = build(Encoder(name=str(folder)), {"cls": 2}, torch.device("cpu"), 0)
     made = predictor_of(model, tokenizer, 3)
-    predictor = type(made)(model, tokenizer, 3, None, made.most, made.embeddings, notes.append)
+    predictor = type(made)(model, tokenizer, 3, None, made.most, made.embeddings, counted)
     predictor(["profit rose", "profit rose " * 9])
-    assert notes == [
+    assert predictor.cut_lines() == [
         "1 of 2 texts was cut at 3 tokens; to use more of each, train with encoder.max_length "
         "above 3 (this encoder takes at most 64)"
     ]
     predictor(["profit rose"])
-    assert len(notes) == 1
+    assert (counted.texts, counted.cut) == (3, 1)
 
 
 def test_the_most_that_an_encoder_takes(tiny_bert: Path):

@@ -10,7 +10,7 @@ from dao.learner.batches.batching import Examples
 from dao.learner.experts import stages
 from dao.learner.kinds.regression import Regression
 from dao.learner.settings.config import load_config
-from dao.learner.training.job import DOMAIN, Job
+from dao.learner.training.job import ROW_EXPERT, Job
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def job() -> Job:
          "experts.domain_epochs=2", "experts.router_warmup_steps=7"],
     )  # fmt: skip
     domains = torch.tensor([0, 0, 1, 0, 1, 0, 1, 0, 1, 0])
-    targets = {"reg": torch.linspace(0, 1, 10), DOMAIN: domains}
+    targets = {"reg": torch.linspace(0, 1, 10), ROW_EXPERT: domains}
     rows = Examples([[3, 4, row] for row in range(10)], targets)
     folder = SimpleNamespace(stage=lambda name: f"stages/{name}")
     tasks = {"reg": Regression("reg", "reg")}

@@ -15,8 +15,8 @@ from dao.learner.data.texts import read_texts
 from dao.learner.data.unseen import load_unseen
 from dao.learner.kinds.classification import Classification
 from dao.learner.kinds.declared import task_settings
+from dao.learner.pipeline.start import load_table
 from dao.learner.settings.config import load_config
-from train import load_table
 
 ROWS = {"text": ["Profit, rose", 'He said "no"'], "label": ["up", ""], "score": ["0.5", "nan"]}
 

@@ -26,13 +26,16 @@ class Tokens(Sequence[Sequence[int]]):
     Args:
         array: of type large_list<int32>, without nulls, and no slice of another.
         cut: how many of the texts were longer than the limit.
+
+    Attributes:
+        values: the ids of all rows, one row after another, read-only.
     """
 
     def __init__(self, array: pa.LargeListArray, cut: int = 0) -> None:
         self.array = array
         self.cut = cut
-        self._values: npt.NDArray[np.int32] = array.values.to_numpy()
-        self._offsets: npt.NDArray[np.int64] = array.offsets.to_numpy()
+        self.values: npt.NDArray[np.int32] = _numbers(array.values, np.int32)
+        self._offsets: npt.NDArray[np.int64] = _numbers(array.offsets, np.int64)
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
@@ -42,7 +45,7 @@ class Tokens(Sequence[Sequence[int]]):
         found = range(len(self))[index]
         if isinstance(found, range):
             return [self[row] for row in found]
-        return self._values[self._offsets[found] : self._offsets[found + 1]]
+        return self.values[self._offsets[found] : self._offsets[found + 1]]
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -82,8 +85,23 @@ def tokenize(
             last = now
         values.append(np.fromiter((i for row in rows for i in row), np.int32, lengths[-1].sum()))
     offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
-    flat = pa.array(np.concatenate(values))
-    return Tokens(pa.LargeListArray.from_arrays(pa.array(offsets), flat), cut)
+    flat = _arrow(np.concatenate(values), pa.int32())
+    return Tokens(pa.LargeListArray.from_arrays(_arrow(offsets, pa.int64()), flat), cut)
+
+
+def _numbers(array: pa.Array, kind: type[np.integer[Any]]) -> npt.NDArray[Any]:
+    """What an array without nulls holds, without a copy; `to_numpy` would import pandas as well."""
+    _, data = array.buffers()
+    if data is None:  # of an empty array
+        return np.empty(0, kind)
+    found = np.frombuffer(data, kind, len(array), array.offset * np.dtype(kind).itemsize)
+    found.flags.writeable = False
+    return found
+
+
+def _arrow(values: npt.NDArray[Any], kind: pa.DataType) -> pa.Array:
+    """The numbers without a copy; `pa.array` would import pandas, which takes long."""
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
 
 
 def _cut(

@@ -52,7 +52,10 @@ def predict(
     with user_errors():
         folder = finished(run, encoder)
         if folder.config().encoder.quantize == "none":
-            without("bitsandbytes")  # peft would import it, for seconds
+            # peft and transformers would import them, for seconds; the eager model needs neither.
+            without("bitsandbytes")
+            if (engine or "eager") == "eager":
+                without("scipy")
         if source:
             predict_file(folder, source, columns, output, device, engine or "eager")
         else:

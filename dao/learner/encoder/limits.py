@@ -110,7 +110,7 @@ def check_ids(tokens: Tokens, tokenizer: PreTrainedTokenizerBase, number: int | 
     Raises:
         UserError: naming the tokens.
     """
-    ids = tokens.array.values.to_numpy()
+    ids = tokens.values
     if number is not None and ids.max(initial=0) >= number:
         raise _beyond(tokenizer, np.unique(ids[ids >= number]).tolist(), number)
 
