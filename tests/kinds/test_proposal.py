@@ -53,6 +53,36 @@ COMMA = (
 )
 
 
+DRESSED = r"`x` should hold plain numbers, .* the task t\. Found '{}': .*, or give --tasks t:class"
+
+
+@pytest.mark.parametrize(
+    ("cells", "found"),
+    [
+        (["$1,000", "$20", "$3.50"], r"\$1,000"),
+        (["1,000.00", "20", "950.50"], r"1,000\.00"),
+        (["1,000", "2,500", "12,345"], "1,000"),
+        (["20%", "5 %", "-3,5%"], "20%"),
+        (["1.059,92", "59,92", "7"], r"1\.059,92"),
+        (["1 000", "2\u00a0500", "3'000"], "1 000"),
+        (["€ 5", "7 £", "9", "11"], "€ 5"),
+        ([f"{i}%" for i in range(40)], "0%"),
+    ],
+)  # fmt: skip
+def test_numbers_that_are_not_written_plainly_are_no_classes(cells, found):
+    with pytest.raises(UserError, match=DRESSED.format(found)) as caught:
+        propose("t", "x", cells)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [["$", "$$", "$$$"], ["10%", "few", "many", "all"], ["a 1,000", "b", "c"], ["1-2%", "3", "x"]],
+)
+def test_words_that_hold_a_unit_or_a_comma_are_still_classes(cells):
+    assert propose("t", "x", cells).kind == "classification"
+
+
 @pytest.mark.parametrize(
     ("cells", "message"),
     [
@@ -67,6 +97,7 @@ COMMA = (
         ([["a"], [["b"]]], r"`x` should be labels .*Found \[\['b'\]\]"),
         (["3,5", "7,0", "2,5", "3,5"], COMMA),
         (["7,25", "1", "2", "3,5"], COMMA),
+        (["1,234", "3,5", "7,25"], COMMA),
         ([f"{i},{i * 37}" for i in range(40)], r"decimal point.* Found '0,0'\."),
         (["nan;a", "b;nan", "a;b", "a"], r"`x` should be labels .*Found 'nan;a'"),
     ],

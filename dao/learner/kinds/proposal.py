@@ -11,6 +11,7 @@ from dao.errors import UserError
 from dao.learner.basics.wording import count, listed, shown
 from dao.learner.kinds.multilabel import split_labels
 from dao.learner.kinds.parts.cells import natural, parse_name, parse_number
+from dao.learner.kinds.parts.written import dressed_number
 
 __all__ = ["RULE", "Proposal", "propose"]
 
@@ -69,6 +70,7 @@ def propose(name: str, column: str, cells: Sequence[object]) -> Proposal:
         return Proposal("binary", {}, f"two values, {values[0]} and {values[1]}")
     if (numbers := _numbers(values)) is not None:
         return _of_numbers(numbers)
+    _refuse_dressed(name, column, words)
     _refuse_decimal_commas(name, column, words)
     if separator := _separator(words):
         _parsed(name, column, words, lambda word: split_labels(word, separator))
@@ -115,6 +117,16 @@ def _of_numbers(numbers: Sequence[float]) -> Proposal:
     if whole and different and len(numbers) <= LEVELS and high - low == len(numbers) - 1:
         return Proposal("ordinal", {}, f"consecutive integers {low:g} to {high:g}")
     return Proposal("regression", {}, f"{len(numbers)} numbers from {low:g} to {high:g}")
+
+
+def _refuse_dressed(name: str, column: str, words: Sequence[str]) -> None:
+    """Refuse prices, percentages and grouped digits: as classes they would be of no use."""
+    if found := dressed_number(words):
+        raise UserError(
+            f"`{column}` should hold plain numbers, such as 1234.5, for the task {name}. Found "
+            f"{shown(found)}: most cells look like numbers, some of them written with $ or % or a "
+            f"thousands separator. Write plain numbers, or give --tasks {name}:classification."
+        )
 
 
 def _refuse_decimal_commas(name: str, column: str, words: Sequence[str]) -> None:
