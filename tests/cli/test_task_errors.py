@@ -150,7 +150,8 @@ CASES = {
     "labels that all texts have": Case(
         "tags:multilabel",
         "`tags` should have labels that some training texts have and others have not. Found up in "
-        "100 rows. Name the column of tags with tags.column=COLUMN, or set tags.separator.",
+        "100 rows. Name the column of tags with tags.column=COLUMN, or, where cells are text and "
+        "no lists, set tags.separator.",
         changed=all_alike(tags=["up"]),
     ),
     "numbers that do not vary": Case(

@@ -25,10 +25,15 @@ from dao.learner.settings.config import load_config
         ([1, 2, 3, 2], "ordinal", {}, "consecutive integers 1 to 3"),
         (["-1", "0", " 1.0 "], "ordinal", {}, "consecutive integers -1 to 1"),
         (list(range(12)), "ordinal", {}, "consecutive integers 0 to 11"),
-        (list(range(13)), "regression", {}, "13 numbers from 0 to 12"),
+        ([*range(13), 5], "regression", {}, "13 numbers from 0 to 12"),
+        ([7 * i for i in range(13)], "regression", {}, "13 numbers from 0 to 84"),
         ([1, 2, 4], "regression", {}, "3 numbers from 1 to 4"),
         ([1, 2, 2.5], "regression", {}, "3 numbers from 1 to 2.5"),
-        (["1", "01", "3"], "regression", {}, "3 numbers from 1 to 3"),  # 2 is not among them
+        (["1", "1.00000001", "3"], "regression", {}, "3 numbers from 1 to 3"),
+        (["01067", "10115", "01067"] * 5 + ["04109"], "classification", {},
+         "3 codes: 01067 begins with 0, as no number does"),
+        (["01", "02", "03"], "ordinal", {}, "consecutive integers 1 to 3"),
+        (["0.5", "0", "0.25"], "regression", {}, "3 numbers from 0 to 0.5"),
         (["up", "down", "flat"], "classification", {}, "3 words, down, flat, up"),
         (["1", "2", "many"], "classification", {}, "3 words, 1, 2, many"),
         (["1", "2", "1_000"], "classification", {}, "3 words, 1, 2, 1_000"),  # no number to parse
@@ -41,6 +46,8 @@ from dao.learner.settings.config import load_config
          "3 labels with ',' between them"),
         ([["a"], ["b", "a"]], "multilabel", {}, "lists of labels"),
         ([("a",), np.array(["b"])], "multilabel", {}, "lists of labels"),
+        ([[1, 0], [0]], "multilabel", {}, "lists of labels"),
+        ([[1, 2], [2, 3]], "multilabel", {}, "lists of labels"),
     ],
 )  # fmt: skip
 def test_proposals_by_hand(cells, kind, options, reason):
@@ -99,6 +106,16 @@ def test_words_that_hold_a_unit_or_a_comma_are_still_classes(cells):
         (["7,25", "1", "2", "3,5"], COMMA),
         (["1,234", "3,5", "7,25"], COMMA),
         ([f"{i},{i * 37}" for i in range(40)], r"decimal point.* Found '0,0'\."),
+        ([f"0{i}99" for i in range(10, 30)],
+         r"20 different values in 20 rows, such as '01099': texts or identifiers"),
+        (list(range(500, 540)), r"Found 40 rows with a whole number each from 500 to 539, none .*"
+         r": identifiers\. .*--tasks t:regression"),
+        ([i for i in range(100) if i % 5], r"from 1 to 99, none of them twice: identifiers"),
+        ([1_700_000_000_000 + 987_654_321 * i for i in range(40)], r"times in milliseconds since"),
+        ([1_700_000_000 + 987_654 * i for i in range(40)], r"times in seconds since 1970\."),
+        ([[0.76, 0.29], [0.5, 0.5]], r"Found \[0\.76, 0\.29\]: lists of numbers are no labels\."),
+        ([["a"], np.array([0.5])], r"Found \[.*0\.5.*\]: lists of numbers are no labels\."),
+        ([[1, 0, 1], [0, 0, 1]], r"Found \[1, 0, 1\]: a 0 or 1 for each label\. Write the names"),
         (["nan;a", "b;nan", "a;b", "a"], r"`x` should be labels .*Found 'nan;a'"),
     ],
 )  # fmt: skip

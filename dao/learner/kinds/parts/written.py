@@ -1,4 +1,4 @@
-"""Words that a person reads as a number, and Python does not: with $ or %, or with grouped digits."""
+"""Words that a person reads as numbers and Python does not: with $ or %, or grouped digits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["dressed_number"]
 
 UNIT = r"[$€£¥%]"
 GROUPED = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}"
-GROUPED += r"|\d{1,3}(?:[ '’\u00a0\u202f]\d{3})+(?:[.,]\d+)?"
+GROUPED += r"|\d{1,3}(?:[ '\u2019\u00a0\u202f]\d{3})+(?:[.,]\d+)?"
 PLAIN = r"\d+(?:[.,]\d+)?|[.,]\d+"
 SIGN = r"[-+\u2212]?"
 WITH_UNIT = re.compile(
