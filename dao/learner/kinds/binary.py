@@ -40,8 +40,8 @@ class BinarySettings(TaskSettings):
 
     kind: Literal["binary"] = "binary"
     positive: str = ""
-    """The class that is meant; empty: the positive one of 1/0, 1/-1, yes/no, true/false, y/n and t/f,
-    or else the one with fewer training rows."""
+    """The class that is meant; empty: the positive one of 1/0, 1/-1, yes/no, true/false, y/n or
+    t/f, or else the one with fewer training rows."""
     class_weights: Literal["none", "balanced"] = "none"
     """`balanced`: rows of a class count by the inverse of its size."""
     select_by: Literal["pr_auc", "roc_auc", "f1", "accuracy"] = "pr_auc"
