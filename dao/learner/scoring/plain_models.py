@@ -7,7 +7,7 @@ from typing import Any
 
 from dao.learner.basics.numbers import number
 from dao.learner.kinds.parts.figures import Figure
-from dao.learner.kinds.recorded import headlines
+from dao.learner.kinds.recorded import headlines, part_name
 
 __all__ = ["MOST", "best_plain", "better_ones", "worse_than_plain"]
 
@@ -99,4 +99,5 @@ def worse_than_plain(metrics: Mapping[str, Any], split: str) -> list[str]:
     if len(told) > MOST:
         lines = [line for _, line in sorted(told, key=lambda pair: not pair[0])][:MOST]
         lines.append(f"and {len(told) - MOST} more of {total} figures")
-    return [f"{metrics['arm']} is worse than a plain model on {split}: {'; '.join(lines)}"]
+    part = part_name(metrics, split)
+    return [f"{metrics['arm']} is worse than a plain model on {part}: {'; '.join(lines)}"]

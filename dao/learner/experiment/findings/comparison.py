@@ -176,7 +176,7 @@ def _scored(run: Run) -> dict[str, tuple[str, str | None, float]]:
 
 
 def _of_rows(run: Run, tasks: Sequence[str]) -> dict[str, str]:
-    """What a reader sees of the figures that are means over rows, also where no table shows them."""
+    """What a reader sees of the means over rows, also where no table shows them."""
     found = {}
     for name in tasks:
         task = run.tasks[name]
