@@ -217,7 +217,22 @@ def test_weights_of_many_tasks_are_told_by_their_ends():
 def test_sampling_of_many_tasks_is_told_by_its_ends():
     tasks = {f"t{i}": {"rows": i, "rows_per_epoch": float(i)} for i in range(1, 41)}
     line = sampling_line({"setting": "equal", "epoch_rows": 40, "tasks": tasks})
-    assert line.endswith("has from t1 1 (of 1 labelled) to t40 40 (of 40 labelled)")
+    assert line.endswith(
+        "an epoch of 40 rows has at least 1 with a label of t1 (of 1 labelled) and at most 40 with "
+        "a label of t40 (of 40 labelled); of the other tasks it has numbers in between"
+    )
+    alike = {f"t{i}": {"rows": 9, "rows_per_epoch": 9.0} for i in range(7)}
+    line = sampling_line({"setting": "equal", "epoch_rows": 9, "tasks": alike})
+    assert line.endswith("an epoch of 9 rows has 9 with a label of each of the 7 tasks")
+
+
+def test_six_tasks_are_told_in_full():
+    tasks = {f"t{i}": {"rows": i, "rows_per_epoch": float(i)} for i in range(1, 7)}
+    line = sampling_line({"setting": "equal", "epoch_rows": 6, "tasks": tasks})
+    assert all(f"t{i} {i} (of {i} labelled)" in line for i in range(1, 7))
+    six = metrics_of({f"t{i}": "binary" for i in range(6)})
+    (line,) = [line for line in summary(six) if line.startswith("loss weights")]
+    assert line.count("→") == 7  # of the heading, and six
 
 
 def test_the_card_of_many_tasks_names_their_main_figures():

@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 WIDE = 200  # columns of a table that goes to a file
-FEW = 4  # tasks whose loss weights fit into a line
+FEW = 6  # tasks whose loss weights fit into a line
 UNWRAPPED = 2000  # columns of a table in Markdown, where a wrapped cell would be a second row
 
 
