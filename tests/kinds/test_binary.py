@@ -187,6 +187,9 @@ def test_weights_of_the_training_rows(fitted):
         (["a", "b", "c"], "tr tr va", {},
          r"every class in .* Found 'c' only in the validation split \(1 row\)\. .*:classif"),
         (["a", "b", "c"], "tr tr te", {}, r"Found 'c' only in the test split"),
+        (["Yes", "yes", "no", "NO"], "", {},
+         r"Found 4: NO, Yes, no, yes\. Correct the column, or write alike what differs only in "
+         r"capital letters, or give another kind"),
         (["a", "b"], "", {"positive": "c"}, r"`t\.positive` should be a or b\. Found 'c'\."),
     ],
 )  # fmt: skip

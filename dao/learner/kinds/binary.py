@@ -157,6 +157,8 @@ class Binary(Task, Thresholded):
         found = natural(list(counts))
         if len(found) != 2:
             advice = f"give another kind with --tasks {name}:classification"
+            if len({label.casefold() for label in found}) == 2:
+                advice = f"write alike what differs only in capital letters, or {advice}"
             if len(found) < 2:
                 advice = f"name another with {name}.column=COLUMN"
             raise UserError(
