@@ -32,6 +32,8 @@ from dao.learner.settings.config import load_config
         (["1", "1.00000001", "3"], "regression", {}, "3 numbers from 1 to 3"),
         (["01067", "10115", "01067"] * 5 + ["04109"], "classification", {},
          "3 codes: 01067 begins with 0, as no number does"),
+        (["01067", "01068", "01069"], "classification", {},
+         "3 codes: 01067 begins with 0, as no number does"),
         (["01", "02", "03"], "ordinal", {}, "consecutive integers 1 to 3"),
         (["0.5", "0", "0.25"], "regression", {}, "3 numbers from 0 to 0.5"),
         (["up", "down", "flat"], "classification", {}, "3 words, down, flat, up"),

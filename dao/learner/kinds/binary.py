@@ -21,10 +21,10 @@ from dao.learner.kinds.base import (
     Task,
     TaskSettings,
 )
+from dao.learner.kinds.guessing.positive import positive_class
 from dao.learner.kinds.parts import baselines
 from dao.learner.kinds.parts.cells import named, natural, parse_name, parse_number
 from dao.learner.kinds.parts.figures import Figure
-from dao.learner.kinds.parts.positive import positive_class
 from dao.learner.kinds.parts.targets import refuse_unseen
 from dao.learner.kinds.parts.thresholds import Thresholded, best_threshold, probabilities
 

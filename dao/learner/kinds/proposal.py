@@ -8,9 +8,7 @@ from typing import Any, NamedTuple
 
 from dao.errors import UserError
 from dao.learner.basics.wording import count, listed, shown
-from dao.learner.kinds.multilabel import split_labels
-from dao.learner.kinds.parts.cells import natural, parse_name
-from dao.learner.kinds.parts.no_targets import (
+from dao.learner.kinds.guessing.no_targets import (
     LISTS,
     numbers_of,
     refuse_decimal_commas,
@@ -19,6 +17,8 @@ from dao.learner.kinds.parts.no_targets import (
     refuse_numbers_in_lists,
     refuse_times,
 )
+from dao.learner.kinds.multilabel import split_labels
+from dao.learner.kinds.parts.cells import natural, parse_name
 
 __all__ = ["RULE", "Proposal", "propose"]
 
@@ -110,9 +110,11 @@ def _of_numbers(name: str, column: str, words: Sequence[str], numbers: Sequence[
     low, high = min(numbers), max(numbers)
     whole = all(number.is_integer() for number in numbers)
     different = len(set(numbers)) == len(numbers)  # 1 and 01 are two names of one number
-    if whole and different and len(numbers) <= LEVELS and high - low == len(numbers) - 1:
+    code = max((word for word in words if CODE.fullmatch(word)), key=len, default="")
+    near = whole and different and len(numbers) <= LEVELS and high - low == len(numbers) - 1
+    if near and len(code) <= len("01"):  # 01 to 12 may be levels, 01067 to 01069 hardly
         return Proposal("ordinal", {}, f"consecutive integers {low:g} to {high:g}")
-    if code := next((word for word in words if CODE.fullmatch(word)), None):
+    if code:
         _refuse_too_many(name, column, words)
         reason = f"{len(numbers)} codes: {code} begins with 0, as no number does"
         return Proposal("classification", {}, reason)

@@ -8,8 +8,8 @@ import numpy as np
 
 from dao.errors import UserError
 from dao.learner.basics.wording import count, shown
+from dao.learner.kinds.guessing.written import dressed_number
 from dao.learner.kinds.parts.cells import parse_number
-from dao.learner.kinds.parts.written import dressed_number
 
 __all__ = [
     "LISTS",
