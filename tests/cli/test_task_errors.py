@@ -127,7 +127,7 @@ CASES = {
     "the text under another name": Case(
         "stars",
         "`stars.column` should not be a column of the text. Found 'body', which the model reads. "
-        "Leave stars out of `tasks`, or name another column of the text with data.text=COLUMN",
+        "Leave stars out of `tasks`, or name another column of the text with data.text=COLUMN.",
         ("data.text=body", "stars.column=body"),
     ),
     "a weight of 0": Case(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from dao.learner.basics.wording import listed
-from dao.learner.kinds.base import TaskSettings
 from dao.learner.settings.dendrites_section import DendriteSettings
 from dao.learner.settings.encoder_section import Encoder
 from dao.learner.settings.experts_section import ExpertSettings
@@ -18,7 +17,6 @@ __all__ = [
     "check_budget",
     "check_domain",
     "check_experts",
-    "check_no_text",
     "check_prefix_cache",
     "check_sampling",
     "check_select_weights",
@@ -94,25 +92,6 @@ def check_select_weights(weights: Mapping[str, float]) -> None:
             raise ValueError(
                 f"`train.select_weights.{task}` should be above 0. Found {weight:g}. Give a weight "
                 f"such as 0.1, or leave the setting out, which counts {task} with a weight of 1"
-            )
-
-
-def check_no_text(tasks: Mapping[str, TaskSettings], text: Sequence[str]) -> None:
-    """Refuse a task that would learn a text from itself.
-
-    Args:
-        tasks: settings by name.
-        text: columns of the text.
-
-    Raises:
-        ValueError: naming the task and the column.
-    """
-    for task, settings in tasks.items():
-        if settings.column in text:
-            raise ValueError(
-                f"`{task}.column` should not be a column of the text. Found {settings.column!r}, "
-                f"which the model reads. Leave {task} out of `tasks`, or name another column of "
-                f"the text with data.text=COLUMN"
             )
 
 

@@ -35,7 +35,6 @@ from dao.learner.settings.checks import (
     check_budget,
     check_domain,
     check_experts,
-    check_no_text,
     check_prefix_cache,
     check_sampling,
     check_select_weights,
@@ -130,7 +129,6 @@ class Config(Settings):
         by_task = {"dao.priors": self.dao.priors, "train.select_weights": train.select_weights}
         check_tasks_named(by_task, self.tasks)
         check_select_weights(train.select_weights)
-        check_no_text(self.tasks, self.data.text)
         check_sampling(train.sampling)
         check_domain(self.columns.get(DOMAIN), self.data.domain, self.experts)
         check_tuning(encoder, self.dendrites)
