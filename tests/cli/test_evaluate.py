@@ -96,7 +96,7 @@ def test_new_data_may_call_its_columns_otherwise(full_run: Path, tiny_csv: Path,
     named = ("data.text=headline", "data.cls=sentiment")
     result = evaluate(full_run, *named, "--data", new)
     assert result.exit_code == 0, result.output
-    assert "test (cls n=120, reg n=120)" in result.stdout
+    assert "new.csv (cls n=120, reg n=120)" in result.stdout
     output = tmp_path / "out.csv"
     assert evaluate(full_run, *named, "--input", new, "--output", output).exit_code == 0
     assert len(table(output)) == 150
