@@ -76,7 +76,7 @@ def test_a_dry_run_proposes_the_kinds_and_shows_them(train, kinds_csv: Path, tmp
     tasks = yaml.safe_load(written)["tasks"]
     assert {name: task["kind"] for name, task in tasks.items()} == KINDS
     assert tasks["tags"]["separator"] == ";"
-    kinds = json.loads(data)["kinds"]
+    kinds = json.loads(data.splitlines()[0])["kinds"]
     assert {name: kinds[name]["kind"] for name in KINDS} == KINDS
     assert kinds["stars"]["reason"] == "consecutive integers 1 to 3"
     assert not (tmp_path / "run").exists()

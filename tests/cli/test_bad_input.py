@@ -710,7 +710,8 @@ CASES = [
         "data.csv",
         GOOD,
         ("dao.priors={mood: 1}",),
-        "`dao.priors` names ['mood'], which is not among `tasks`",
+        "`dao.priors` names ['mood'], which is not among `tasks`. These are cls, reg. Name one of "
+        "them",
     ),
     (
         "nul in a name",

@@ -20,5 +20,13 @@ def test_a_dry_run_shows_the_kinds_and_what_training_would_say(
     assert "urgent: yes is the positive class, no the other" in lines
     assert any(line.startswith("labels of  train  validation  test") for line in lines)
     assert any("--tasks label:binary,stars:ordinal,urgent:binary sets them" in x for x in lines)
+    told = [line.split()[0] for line in lines[-5:]]
+    assert told == [
+        "task",
+        "label",
+        "stars",
+        "urgent",
+        "kinds",
+    ]  # what is to be looked at comes last
     assert yaml.safe_load(result.stdout)["tasks"]["stars"]["kind"] == "ordinal"
     assert not (tmp_path / "run").exists()

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -82,7 +83,8 @@ def test_new_data_are_measured_with_baselines_and_overlap_told(
     new.write_text("text,label\n" + "\n".join(",".join(r.split(",")[1:3]) for r in rows[91:131]))
     result = evaluate(full_run, "--data", new)
     assert result.exit_code == 0, result.output
-    assert "test (cls n=32)" in result.stdout
+    assert "new.csv (cls n=32)" in result.stdout
+    assert not re.search(r"\btest\b", result.stdout.replace("no test", ""))
     assert "majority class" in result.stdout
     assert "8 of these rows were in the training data" in result.stdout
 
@@ -94,7 +96,7 @@ def test_new_data_may_call_its_columns_otherwise(full_run: Path, tiny_csv: Path,
     named = ("data.text=headline", "data.cls=sentiment")
     result = evaluate(full_run, *named, "--data", new)
     assert result.exit_code == 0, result.output
-    assert "test (cls n=120, reg n=120)" in result.stdout
+    assert "new.csv (cls n=120, reg n=120)" in result.stdout
     output = tmp_path / "out.csv"
     assert evaluate(full_run, *named, "--input", new, "--output", output).exit_code == 0
     assert len(table(output)) == 150
@@ -368,7 +370,7 @@ def test_changed_data_are_noticed(full_run: Path, tmp_path: Path, tiny_csv: Path
     one_line(evaluate(tmp_path / "run"), "changed since")
     new = evaluate(tmp_path / "run", "--data", tiny_csv)
     assert new.exit_code == 0
-    assert "test (cls n=120, reg n=120)" in new.stdout
+    assert f"{tiny_csv.name} (cls n=120, reg n=120)" in new.stdout
     assert "no baselines" in new.stdout
     assert "changed since" in new.stdout
     assert "majority class" not in new.stdout

@@ -169,7 +169,7 @@ def test_new_data_get_their_classes_from_their_scores(paper, tmp_path, capsys, a
     new.write_text("text,score,label\nprofit rose,0.9,x\nprofit fell,-0.9,x\nup,0.3,x\ndown,,x\n")
     result = CliRunner().invoke(app, [str(paper / arm / "seed=0"), "--data", str(new)])
     assert result.exit_code == 0, result.output
-    assert f"test ({figures})" in result.stdout
+    assert f"new.csv ({figures})" in result.stdout
     empty = tmp_path / "empty.csv"
     empty.write_text("text,label\nprofit rose,low\n")
     result = CliRunner().invoke(app, [str(paper / arm / "seed=0"), "--data", str(empty)])

@@ -118,6 +118,30 @@ CASES = {
         "`tasks` should not take the name of a setting. Found 'train'. Choose another name and "
         "give its column with NAME.column=train",
     ),
+    "the text": Case(
+        "area,text",
+        "`tasks` should name what is learned from the text. Found 'text', the column of the text "
+        "itself. Leave it out. Where the text is in another column, name that with "
+        "data.text=COLUMN, and call this task otherwise",
+    ),
+    "the text under another name": Case(
+        "stars",
+        "`stars.column` should not be a column of the text. Found 'body', which the model reads. "
+        "Leave stars out of `tasks`, or name another column of the text with data.text=COLUMN.",
+        ("data.text=body", "stars.column=body"),
+    ),
+    "a weight of 0": Case(
+        "area,stars",
+        "`train.select_weights.stars` should be above 0. Found 0. Give a weight such as 0.1, or "
+        "leave the setting out, which counts stars with a weight of 1",
+        ("train.select_weights.stars=0",),
+    ),
+    "a weight of no task": Case(
+        "area,stars",
+        "`train.select_weights` names ['foo'], which is not among `tasks`. These are area, stars. "
+        "Name one of them",
+        ("train.select_weights.foo=2",),
+    ),
     "names with one column of predictions": Case(
         "area,area_p_loss",
         "`tasks` should have names whose columns of predictions differ. Found area and "
@@ -150,7 +174,8 @@ CASES = {
     "labels that all texts have": Case(
         "tags:multilabel",
         "`tags` should have labels that some training texts have and others have not. Found up in "
-        "100 rows. Name the column of tags with tags.column=COLUMN, or set tags.separator.",
+        "100 rows. Name the column of tags with tags.column=COLUMN, or, where cells are text and "
+        "no lists, set tags.separator.",
         changed=all_alike(tags=["up"]),
     ),
     "numbers that do not vary": Case(

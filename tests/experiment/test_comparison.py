@@ -132,12 +132,29 @@ def test_what_is_printed(folders, capsys: pytest.CaptureFixture[str]):
     print_comparison(*folders, "markdown")
     printed = capsys.readouterr().out
     assert "A: cls+reg-dao, seeds 0, 1, 2, 5" in printed
-    assert "higher (better)" in printed
+    assert "A is higher (better)" in printed
     assert "no significant difference" in printed
     assert "- settings that differ (A / B): weighting dao / equal" in printed
     assert "cannot go below 2 / 2^n" in printed
     print_comparison(*folders, "json")
     assert json.loads(capsys.readouterr().out) == compare(*folders)
+
+
+def test_a_setting_by_task_is_told_once(tmp_path: Path, make_run):
+    a = make_run(tmp_path / "a", 0)
+    b = make_run(tmp_path / "b", 0, set=["train.select_weights.reg=2.0"])
+    assert compare(a, b)["settings"] == {"train.select_weights.reg": [None, 2.0]}
+    assert compare(b, a)["settings"] == {"train.select_weights.reg": [2.0, None]}
+
+
+def test_rows_are_called_as_the_figures_are(tmp_path: Path, make_run):
+    a = make_run(tmp_path / "a", 0, right=30, error=0.5)
+    b = make_run(tmp_path / "b", 0, right=20, error=0.25, set=["reg.show=[r2]"])
+    found = compare(a, b)
+    assert [test["label"] for test in found["per_example"]] == ["cls Accuracy ↑", "reg MSE ↓"]
+    rows = comparison_tables(found)[-1]
+    assert list(rows.columns[0].cells) == ["cls Accuracy ↑", "reg MSE ↓"]
+    assert {str(cell)[:5] for cell in rows.columns[-1].cells} == {"A is "}
 
 
 def test_single_runs_have_no_table_over_seeds(tmp_path: Path, make_run):

@@ -44,14 +44,14 @@ def test_the_report_begins_with_the_arms_that_a_plain_model_beats(experiment):
     assert lead[:2] == [f"- {BASE}", f"- {GROWN}"]
     assert lead[-2:] == [f"- {SHARE}", f"- {WARNING}"]
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert page.index(f"<li>{BASE}</li>") < page.index("effects and contrasts tested")
+    assert page.index(f"<li>{BASE}</li>") < page.index("The one contrast tested")
     assert "sham is worse" not in page
 
 
 def test_the_terminal_says_the_same(experiment, capsys):
     print_report(*experiment)
     shown = capsys.readouterr().out
-    assert shown.index(BASE) < shown.index(GROWN) < shown.index("effects and contrasts tested")
+    assert shown.index(BASE) < shown.index(GROWN) < shown.index("The one contrast tested")
     assert SHARE in shown
     assert WARNING in shown
     assert "sham: share" not in shown

@@ -474,6 +474,9 @@ def test_the_seeds_that_are_told_are_those_that_were_tested():
     # Of the five, two are not finished in one of the arms.
     findings = {"metrics": METRICS, "seeds": [0, 1, 2, 3, 4], "effects": effects, "arms": {}}
     assert " over 3 seeds, none is significant" in sentences(findings)[0]
+    one = {**findings, "effects": findings["effects"][:1]}
+    assert sentences(one)[0].startswith("The one contrast tested on Selection score over 3 seeds "
+                                        "is not significant at 5 % ")  # fmt: skip
     effects[0]["n"] = 5
     assert " over 3 to 5 seeds, none is significant" in sentences(findings)[0]
 

@@ -152,7 +152,13 @@ def test_without_negatives_there_is_no_order_to_measure(task):
         (["spam", "ham", "ham"], {}, ["ham", "spam"]),  # the rarer one
         (["ham", "spam", "spam"], {}, ["spam", "ham"]),
         (["b", "a"], {}, ["a", "b"]),  # of equals the later name
-        (["yes", "true", "true"], {}, ["true", "yes"]),  # both say so: the rarer one
+        (["yes", "true", "true"], {}, ["true", "yes"]),  # no opposites: the rarer one
+        (["x", "y", "y"], {}, ["y", "x"]),  # y is no yes here
+        (["r", "t", "t"], {}, ["t", "r"]),
+        (["1", "2", "1"], {}, ["1", "2"]),
+        (["N", "Y", "Y"], {}, ["N", "Y"]),
+        (["t", "f", "t"], {}, ["f", "t"]),
+        ([-1, 1, 1], {}, ["-1", "1"]),
         (["1", "0", "0"], {"positive": "0"}, ["1", "0"]),
         (["1", "0", "0"], {"positive": 0.0}, ["1", "0"]),  # as cells are read
     ],
@@ -181,6 +187,9 @@ def test_weights_of_the_training_rows(fitted):
         (["a", "b", "c"], "tr tr va", {},
          r"every class in .* Found 'c' only in the validation split \(1 row\)\. .*:classif"),
         (["a", "b", "c"], "tr tr te", {}, r"Found 'c' only in the test split"),
+        (["Yes", "yes", "no", "NO"], "", {},
+         r"Found 4: NO, Yes, no, yes\. Correct the column, or write alike what differs only in "
+         r"capital letters, or give another kind"),
         (["a", "b"], "", {"positive": "c"}, r"`t\.positive` should be a or b\. Found 'c'\."),
     ],
 )  # fmt: skip

@@ -15,7 +15,6 @@ from dao.learner.kinds.declared import (
     ARMS,
     INPUTS,
     SUFFIXES,
-    TABLE,
     Undecided,
     check_names,
     declarations,
@@ -139,7 +138,7 @@ def test_options_that_no_file_can_hold(value):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        *((name, "a setting") for name in ("seed", "encoder", "sources", *TABLE)),
+        *((name, "a setting") for name in ("seed", "encoder", "sources", "id", "split")),
         *((name, "an arm of the experiment") for name in ARMS if name not in Config.model_fields),
         *((name, "an input of the model") for name in INPUTS),
         *((name, "a method that torch has") for name in ("keys", "items", "type", "to", "half")),
@@ -152,7 +151,12 @@ def test_names_that_something_else_has(names, message):
     assert f"Found '{names}'. Choose another name and give its column" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", [*TABLE, *INPUTS, "keys", "training", "forward"])
+def test_the_text_is_no_task():
+    with pytest.raises(UserError, match=r"Found 'text', the column of the text itself\."):
+        load_config(flags={"tasks": "reg,text"})
+
+
+@pytest.mark.parametrize("name", ["id", "split", *INPUTS, "keys", "training", "forward"])
 def test_names_are_refused_whoever_asks(name):
     with pytest.raises(ValueError, match="should not take the name of"):
         check_names([name], [])

@@ -8,7 +8,9 @@ import torch
 from sklearn.metrics import cohen_kappa_score
 
 from dao.errors import UserError
+from dao.learner.console.result_tables import figures_across
 from dao.learner.kinds.ordinal import Ordinal
+from dao.learner.scoring.scoring import breakdown
 
 FIVE = ["1", "2", "3", "4", "5"]
 
@@ -120,6 +122,17 @@ def test_kappa_against_scikit_learn(task):
 )  # fmt: skip
 def test_kappa_where_little_varies(task, predicted, actual, kappa):
     assert task.compare(np.array(predicted), np.array(actual))["qwk"] == kappa
+
+
+def test_kappa_of_a_group_with_one_level_is_undefined(task):
+    outputs = torch.tensor([[9.0, -9, -9, -9], [9, 9, -9, -9], [9, 9, 9, -9], [9, -9, -9, -9]])
+    targets = {"stars": task.encode([2, 2, 1, 3])}
+    columns = {"region": ["north", "north", "south", "south"]}
+    found = breakdown({"stars": task}, {"stars": outputs}, targets, columns)["region"]
+    assert found["north"]["stars"]["qwk"] is None
+    assert found["south"]["stars"]["qwk"] is not None
+    (table,) = figures_across("t", {"stars": [("qwk", "↑")]}, found)
+    assert [str(next(column.cells)) for column in table.columns][1] == ""
 
 
 def test_levels_of_numbers_ascend(fitted):

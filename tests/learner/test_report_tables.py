@@ -188,14 +188,15 @@ def test_markdown_keeps_a_row_per_task_and_says_what_the_mark_means():
     assert "better than this model" in markdown(table).splitlines()[-1]
 
 
-@pytest.mark.parametrize(("kinds", "entries"), [(FORTY, 6), ({"a": "binary"}, 5)])
+@pytest.mark.parametrize(("kinds", "entries"), [(FORTY, 3), ({"a": "binary"}, 2)])
 def test_what_a_plain_model_beats_is_told_and_then_counted(kinds: dict, entries: int):
     (line,) = worse_than_plain(metrics_of(kinds), "test")
     assert line.count("(TF-IDF 0.7500)") == entries
-    # 0.5, 0.4, 0.6, 0.45 and 0.7 of six are below 0.75.
-    assert line.endswith("and 194 more of the 240 figures shown") is (kinds is FORTY)
+    # F1 and PR-AUC; precision and recall say nothing alone.
+    assert line.endswith("and 77 more of 80 figures") is (kinds is FORTY)
+    assert " recall " not in line
     if kinds is FORTY:
-        assert line.count(" f1 0.5000") == 6
+        assert line.count(" f1 0.5000") == 3
 
 
 def test_the_best_plain_model_needs_a_figure():
@@ -216,7 +217,22 @@ def test_weights_of_many_tasks_are_told_by_their_ends():
 def test_sampling_of_many_tasks_is_told_by_its_ends():
     tasks = {f"t{i}": {"rows": i, "rows_per_epoch": float(i)} for i in range(1, 41)}
     line = sampling_line({"setting": "equal", "epoch_rows": 40, "tasks": tasks})
-    assert line.endswith("has from t1 1 (of 1 labelled) to t40 40 (of 40 labelled)")
+    assert line.endswith(
+        "an epoch of 40 rows has at least 1 with a label of t1 (of 1 labelled) and at most 40 with "
+        "a label of t40 (of 40 labelled); of the other tasks it has numbers in between"
+    )
+    alike = {f"t{i}": {"rows": 9, "rows_per_epoch": 9.0} for i in range(7)}
+    line = sampling_line({"setting": "equal", "epoch_rows": 9, "tasks": alike})
+    assert line.endswith("an epoch of 9 rows has 9 with a label of each of the 7 tasks")
+
+
+def test_six_tasks_are_told_in_full():
+    tasks = {f"t{i}": {"rows": i, "rows_per_epoch": float(i)} for i in range(1, 7)}
+    line = sampling_line({"setting": "equal", "epoch_rows": 6, "tasks": tasks})
+    assert all(f"t{i} {i} (of {i} labelled)" in line for i in range(1, 7))
+    six = metrics_of({f"t{i}": "binary" for i in range(6)})
+    (line,) = [line for line in summary(six) if line.startswith("loss weights")]
+    assert line.count("→") == 7  # of the heading, and six
 
 
 def test_the_card_of_many_tasks_names_their_main_figures():

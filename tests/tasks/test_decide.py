@@ -137,6 +137,23 @@ def test_what_does_not_suit_is_one_line(five, asked, given, message):
     assert "\n" not in str(caught.value)
 
 
+def test_all_columns_that_cannot_be_tasks_are_named_at_once(csv, asked):
+    prices = [f"${i}" for i in range(60)]
+    path = csv(rows("price,row,mood", prices, list(range(60)), MOODS))
+    with pytest.raises(
+        UserError, match=r"^2 tasks cannot .* \(1\) `price` .* \(2\) `row` "
+    ) as caught:
+        read(path, asked(price={}, row={}, mood={}))
+    assert "mood" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    path = csv(rows("mood,stars", MOODS, STARS))
+    table = read(path, asked(mood={"kind": "ordinal"}, stars={"kind": "binary"}))
+    with pytest.raises(
+        UserError, match=r"^2 tasks .*`mood` should hold numbers.*Found 4: 1, 2, 3, 4"
+    ):
+        fit(table)
+
+
 @pytest.mark.parametrize(
     ("kind", "cells", "message"),
     [

@@ -34,6 +34,16 @@ def test_more_tasks_are_rows_of_a_table():
     assert len(notes(report_of([f"t{i}" for i in range(40)]))) == 3 + 40
 
 
+def test_classes_that_differ_only_in_case_are_said():
+    report = report_of(["mark", "other"])
+    report["targets"]["mark"] = {"NO": 3, "Yes": 4, "no": 5, "yes": 6, "maybe": 1}
+    found = [line for line in notes(report) if "capital" in line]
+    assert found == [
+        "mark: NO and no, Yes and yes differ only in capital letters and are learned apart; where "
+        "they mean the same, write them alike in the data"
+    ]
+
+
 def test_what_holds_of_many_tasks_is_said_once():
     tasks = {f"t{i}": Binary(f"t{i}", "x", ["no", "yes"]) for i in range(40)}
     tasks["stars"] = Ordinal("stars", "stars", ["1", "2", "3"])

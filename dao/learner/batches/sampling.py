@@ -21,7 +21,7 @@ Labels = Mapping[str, npt.ArrayLike]
 """Per task a (rows,) mask of the rows that have a label of it."""
 
 GOLDEN = 0.6180339887498949  # its multiples, without their whole part, spread evenly over [0, 1)
-FEW = 4  # tasks whose rows fit into a line
+FEW = 6  # tasks whose rows fit into a line
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,15 +152,17 @@ def sampling_line(counts: Mapping[str, Any]) -> str:
         >>> sampling_line(sampling_counts({"a": [1, 1, 1, 0], "b": [0, 0, 0, 1]}, "equal"))
         'sampling equal: an epoch of 4 rows has a 2 (of 3 labelled), b 2 (of 1 labelled)'
     """
-    parts, tasks = [], counts["tasks"]
-    few = len(tasks) <= FEW
-    if not few:
+    tasks = counts["tasks"]
+    drawn = {t: f"{own['rows_per_epoch']:,.1f}".removesuffix(".0") for t, own in tasks.items()}
+    if len(tasks) <= FEW:
+        has = ", ".join(f"{t} {drawn[t]} (of {own['rows']:,} labelled)" for t, own in tasks.items())
+    elif len(set(drawn.values())) == 1:
+        has = f"{next(iter(drawn.values()))} with a label of each of the {len(tasks)} tasks"
+    else:
         ordered = sorted(tasks, key=lambda task: tasks[task]["rows_per_epoch"])
-        tasks = {task: tasks[task] for task in (ordered[0], ordered[-1])}
-    for task, found in tasks.items():
-        drawn = f"{found['rows_per_epoch']:,.1f}".removesuffix(".0")
-        parts.append(f"{task} {drawn} (of {found['rows']:,} labelled)")
-    return (
-        f"sampling {counts['setting']}: an epoch of {counts['epoch_rows']:,} rows has "
-        f"{', '.join(parts) if few else f'from {parts[0]} to {parts[1]}'}"
-    )
+        few, many = (
+            f"{drawn[t]} with a label of {t} (of {tasks[t]['rows']:,} labelled)"
+            for t in (ordered[0], ordered[-1])
+        )
+        has = f"at least {few} and at most {many}; of the other tasks it has numbers in between"
+    return f"sampling {counts['setting']}: an epoch of {counts['epoch_rows']:,} rows has {has}"

@@ -80,6 +80,8 @@ def print_report(
     found = _measured(folder, model, table, trained, new=bool(data))
     for part, content in found.items():
         metrics[part] = {**({} if data else metrics[part]), "test": content}
+    if data:  # "test" would be taken for the test rows of the run
+        metrics["measured_on"] = [Path(source).name for source in data]
     if cfg.routed:
         tasks = {name: task for name, task in model.tasks.items() if name in table.frame}
         routed = routing_figures(model.predictor, tasks, table.rows("test"))

@@ -13,6 +13,7 @@ from dao.learner.batches.sampling import sampling_counts, sampling_line
 from dao.learner.console.report import WIDE, markdown, summary
 from dao.learner.console.result_tables import results_tables, routing_tables, slices_tables
 from dao.learner.console.terminal import as_markdown, plain_console
+from dao.learner.data.report import kind_notes
 from dao.learner.encoder.scratch import planned_encoder
 from dao.learner.scoring.assessment import TableLike
 from dao.learner.settings.config import Config
@@ -31,7 +32,8 @@ __all__ = [
 def print_plan(cfg: Config, table: TableLike, notes: Sequence[str] = ()) -> None:
     """What `--dry-run` shows of a run that `preflight.check` lets pass.
 
-    That is the effective settings, the folder, the encoder and the data. A folder that holds a run
+    That is the effective settings, the folder, the encoder and the data, and at last the kinds that
+    were proposed, which a person has to look at. A folder that holds a run
     is told and not refused, so that the settings beside a run can be looked at.
 
     Args:
@@ -57,9 +59,10 @@ def print_plan(cfg: Config, table: TableLike, notes: Sequence[str] = ()) -> None
     console.print(f"# optimizer step: {_step(cfg.train)}", highlight=False)
     labels: dict[str, Any] = {task: table.rows("train")[task].notna() for task in cfg.tasks}
     line = sampling_line(sampling_counts(labels, cfg.train.sampling))
-    for note in [line, *notes]:
-        console.print(f"# {note}", highlight=False)
     console.print(f"# data: {json.dumps(table.report, ensure_ascii=False)}", highlight=False)
+    kinds = kind_notes(table.report.get("kinds", {}))
+    for note in [line, *(note for note in notes if note not in kinds), *kinds]:
+        console.print(f"# {note}", highlight=False)
 
 
 def _step(cfg: Train) -> str:

@@ -23,6 +23,7 @@ from dao.learner.console.terminal import as_markdown, plain_console
 from dao.learner.dendrites.share import share_lines
 from dao.learner.encoder.find import hub_id
 from dao.learner.kinds import KINDS
+from dao.learner.kinds.recorded import part_name
 from dao.learner.scoring.plain_models import worse_than_plain
 from dao.learner.settings.config import Config
 
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 WIDE = 200  # columns of a table that goes to a file
-FEW = 4  # tasks whose loss weights fit into a line
+FEW = 6  # tasks whose loss weights fit into a line
 UNWRAPPED = 2000  # columns of a table in Markdown, where a wrapped cell would be a second row
 
 
@@ -97,15 +98,16 @@ def routing_lines(metrics: Mapping[str, Any], split: str) -> list[str]:
     routing = metrics.get("routing", {}).get(split)
     if not routing:
         return []
+    shown_as = part_name(metrics, split)
     used = ", ".join(f"{name} {share:.3f}" for name, share in routing["usage"].items())
     if routing["accuracy"] is None:
-        return [f"{split}: mean weight of the experts {used}; no known domain to compare with"]
+        return [f"{shown_as}: mean weight of the experts {used}; no known domain to compare with"]
     parts = [
         f"{name} {row['accuracy']:.3f} of {row['n']}" for name, row in routing["domains"].items()
     ]
     mix = ", ".join(f"{name} {row['share']:.3f}" for name, row in routing["domains"].items())
     return [
-        f"{split}: the router is right in {routing['accuracy']:.3f} of {routing['n']} rows "
+        f"{shown_as}: the router is right in {routing['accuracy']:.3f} of {routing['n']} rows "
         f"({', '.join(parts)}); mean weight of the experts {used}; share of the domains {mix}"
     ]
 

@@ -17,7 +17,7 @@ from dao.learner.basics.tables import figure_cells, titled
 from dao.learner.basics.wording import listed
 from dao.learner.console.terminal import styled
 from dao.learner.kinds import Task
-from dao.learner.kinds.recorded import headlines
+from dao.learner.kinds.recorded import headlines, part_name
 from dao.learner.scoring.plain_models import best_plain
 
 __all__ = [
@@ -74,8 +74,9 @@ def results_tables(metrics: Mapping[str, Any], split: str) -> list[Table]:
     )
     # Many tasks make a long name, which would leave little room for the figures.
     few = len(metrics["splits"][split]) <= TOGETHER
+    shown_as = part_name(metrics, split)
     part = _Split(
-        split,
+        shown_as,
         f"{metrics['arm']} ({this})" if few else this,
         metrics["splits"][split],
         metrics["baselines"].get(split, {}),
@@ -84,14 +85,14 @@ def results_tables(metrics: Mapping[str, Any], split: str) -> list[Table]:
     headline = {t: shown for t, shown in headlines(metrics).items() if t in part.figures}
     if few:
         counts = ", ".join(f"{task} n={values['n']}" for task, values in part.figures.items())
-        return [_full(part, f"{split} ({counts})", headline, prefixed=True)]
+        return [_full(part, f"{shown_as} ({counts})", headline, prefixed=True)]
     tables = []
     for kind, names in _groups(metrics, headline):
         if len(names) > ALIKE:
             tables.append(_by_task(part, kind, {n: headline[n] for n in names}, metrics))
             continue
         for name in names:
-            title = f"{split}: {name} ({kind}, n={part.figures[name]['n']})"
+            title = f"{shown_as}: {name} ({kind}, n={part.figures[name]['n']})"
             tables.append(_full(part, title, {name: headline[name]}, prefixed=False))
     return tables
 
@@ -198,7 +199,7 @@ def slices_tables(metrics: Mapping[str, Any], split: str) -> list[Table]:
     slices = metrics.get("slices", {}).get(split)
     if not slices:
         return []
-    headline = main_columns(metrics)
+    headline, split = main_columns(metrics), part_name(metrics, split)
     if len(headline) <= TOGETHER:
         rows = {f"{c} = {v}": row for c, groups in slices.items() for v, row in groups.items()}
         return [_grouped(f"{split}, by column", headline, rows)]
@@ -217,8 +218,9 @@ def left_out_slices(metrics: Mapping[str, Any], split: str) -> list[str]:
     left_out = slices if tasks > SLICED else slices[COLUMNS:] if tasks > TOGETHER else []
     if not left_out:
         return []
+    part = part_name(metrics, split)
     return [
-        f"{split}, by {listed(left_out)}: the figures of the {tasks} tasks are under `slices` in "
+        f"{part}, by {listed(left_out)}: the figures of the {tasks} tasks are under `slices` in "
         f"metrics.json, and in what evaluate.py prints with --format json"
     ]
 
@@ -229,7 +231,9 @@ def routing_tables(metrics: Mapping[str, Any], split: str) -> list[Table]:
     if not routing:
         return []
     variants = {name: routing[name] for name in ("soft", "hard")}
-    return variants_tables(f"{split}, by routing", main_columns(metrics), variants)
+    return variants_tables(
+        f"{part_name(metrics, split)}, by routing", main_columns(metrics), variants
+    )
 
 
 def variants_tables(

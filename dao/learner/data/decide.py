@@ -9,9 +9,10 @@ from dao.learner.data.reading.absent import Missing
 from dao.learner.data.reading.sources import Raw
 from dao.learner.data.reading.standard import parse_split, parse_text
 from dao.learner.data.reading.table import Columns
+from dao.learner.data.refusals import each
 from dao.learner.kinds import TaskSettings
 from dao.learner.kinds.declared import Undecided, task_settings
-from dao.learner.kinds.proposal import propose
+from dao.learner.kinds.proposal import Proposal, propose
 
 __all__ = ["decided"]
 
@@ -25,26 +26,31 @@ def decided(
     column, on all rows.
 
     Raises:
-        UserError: The cells of a column suggest no kind; an option is not one of the kind's.
+        UserError: The cells of a column suggest no kind; an option is not one of the kind's; all
+            such tasks are named.
     """
-    found, proposed = dict(tasks), {}
-    for name, settings in tasks.items():
-        if not isinstance(settings, Undecided):
-            continue
+
+    def settle(name: str, settings: Undecided) -> tuple[TaskSettings, str]:
         cells = [cell for part in raw for cell in _training(part, columns, settings.column)]
         proposal = propose(name, settings.column, cells)
-        given = {
-            key: value for key, value in settings.model_dump().items() if value not in ("", ())
-        }
-        try:
-            found[name] = task_settings(name, {**proposal.options, **given, "kind": proposal.kind})
-        except ValueError as error:
-            raise UserError(
-                f"{error}. The kind was proposed for {proposal.reason}; say which one it is with "
-                f"--tasks {name}:KIND."
-            ) from None
-        proposed[name] = proposal.reason
-    return found, proposed
+        return _with_kind(name, settings, proposal), proposal.reason
+
+    undecided = {n: own for n, own in tasks.items() if isinstance(own, Undecided)}
+    settled = each(undecided, settle)
+    found = {**tasks, **{name: settings for name, (settings, _) in settled.items()}}
+    return found, {name: reason for name, (_, reason) in settled.items()}
+
+
+def _with_kind(name: str, settings: Undecided, proposal: Proposal) -> TaskSettings:
+    """The settings of a task with the kind that was proposed."""
+    given = {key: value for key, value in settings.model_dump().items() if value not in ("", ())}
+    try:
+        return task_settings(name, {**proposal.options, **given, "kind": proposal.kind})
+    except ValueError as error:
+        raise UserError(
+            f"{error}. The kind was proposed for {proposal.reason}; say which one it is with "
+            f"--tasks {name}:KIND."
+        ) from None
 
 
 def _training(part: Raw, columns: Columns, column: str) -> list[Any]:

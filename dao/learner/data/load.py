@@ -19,6 +19,7 @@ from dao.learner.data.reading.standard import (
     without_other_splits,
 )
 from dao.learner.data.reading.table import Columns, Table
+from dao.learner.data.refusals import each
 from dao.learner.data.report import GIVEN, described, digest, notes
 from dao.learner.data.splits import FRACTIONS, group_key, make_splits
 from dao.learner.kinds import KINDS, Task, TaskSettings
@@ -135,18 +136,17 @@ def fit(table: Table) -> dict[str, Task]:
     """The tasks of a table as its training rows have them.
 
     Raises:
-        UserError: They teach nothing, or other rows hold what they never show.
+        UserError: They teach nothing, or other rows hold what they never show; all such tasks are
+            named.
     """
-    return {
-        name: KINDS[settings.kind].fit(
-            name,
-            settings,
-            {split: table.values(name, split) for split in SPLITS},
-            table.recodings.get(name),
-            table.report["duplicates"]["rows removed from train"],
-        )
-        for name, settings in table.tasks.items()
-    }
+
+    def fitted(name: str, settings: TaskSettings) -> Task:
+        values = {split: table.values(name, split) for split in SPLITS}
+        removed = table.report["duplicates"]["rows removed from train"]
+        kind = KINDS[settings.kind]
+        return kind.fit(name, settings, values, table.recodings.get(name), removed)
+
+    return each(table.tasks, fitted)
 
 
 def assemble(

@@ -20,7 +20,7 @@ GIVEN = "given"
 MOST = 12  # classes that are listed
 FEW = 2  # tasks up to which each has lines of its own
 
-__all__ = ["GIVEN", "described", "digest", "notes"]
+__all__ = ["GIVEN", "described", "digest", "kind_notes", "notes"]
 
 
 def described(
@@ -79,7 +79,7 @@ def notes(report: Mapping[str, Any]) -> list[str]:
     lines = [f"{part['source']}: {count(part['rows'])}" for part in report["sources"]]
     if "pairs" in report:
         lines.append(f"every row is a pair of texts: {' and '.join(report['pairs'])}")
-    lines += _kinds(report.get("kinds", {}))
+    lines += kind_notes(report.get("kinds", {}))
     lines.append(f"rows: {_per_split(report['rows'])}")
     lines += _labels(report["labelled"], report["targets"])
     lines += [line for task, about in report.get("cut", {}).items() for line in _cut(task, about)]
@@ -97,7 +97,7 @@ def notes(report: Mapping[str, Any]) -> list[str]:
     return lines + _noise(report.get("expected_limits", {}), report.get("kinds", {}))
 
 
-def _kinds(kinds: Mapping[str, Mapping[str, str]]) -> list[str]:
+def kind_notes(kinds: Mapping[str, Mapping[str, str]]) -> list[str]:
     """A table of the tasks, where the kind of one was proposed, and how to say another."""
     if all(about["reason"] == GIVEN for about in kinds.values()):
         return []

@@ -21,6 +21,7 @@ from dao.learner.kinds.base import (
     Task,
     TaskSettings,
 )
+from dao.learner.kinds.guessing.positive import positive_class
 from dao.learner.kinds.parts import baselines
 from dao.learner.kinds.parts.cells import named, natural, parse_name, parse_number
 from dao.learner.kinds.parts.figures import Figure
@@ -28,8 +29,6 @@ from dao.learner.kinds.parts.targets import refuse_unseen
 from dao.learner.kinds.parts.thresholds import Thresholded, best_threshold, probabilities
 
 __all__ = ["Binary", "BinarySettings"]
-
-POSITIVE = ("1", "yes", "true", "y", "t")
 
 
 class BinarySettings(TaskSettings):
@@ -41,7 +40,8 @@ class BinarySettings(TaskSettings):
 
     kind: Literal["binary"] = "binary"
     positive: str = ""
-    """The class that is meant; empty: 1, yes or true, or else the one with fewer training rows."""
+    """The class that is meant; empty: the positive one of 1/0, 1/-1, yes/no, true/false, y/n or
+    t/f, or else the one with fewer training rows."""
     class_weights: Literal["none", "balanced"] = "none"
     """`balanced`: rows of a class count by the inverse of its size."""
     select_by: Literal["pr_auc", "roc_auc", "f1", "accuracy"] = "pr_auc"
@@ -157,6 +157,8 @@ class Binary(Task, Thresholded):
         found = natural(list(counts))
         if len(found) != 2:
             advice = f"give another kind with --tasks {name}:classification"
+            if len({label.casefold() for label in found}) == 2:
+                advice = f"write alike what differs only in capital letters, or {advice}"
             if len(found) < 2:
                 advice = f"name another with {name}.column=COLUMN"
             raise UserError(
@@ -166,7 +168,7 @@ class Binary(Task, Thresholded):
             )
         advice = f"Correct or remove these rows, or use --tasks {name}:classification."
         refuse_unseen(column, "class", found, values, removed, advice)
-        positive = settings.positive or _positive(found, counts)
+        positive = settings.positive or positive_class(found, counts)
         if positive not in found:
             raise UserError(
                 f"`{name}.positive` should be {found[0]} or {found[1]}. Found {positive!r}. "
@@ -337,11 +339,3 @@ def _threshold(positive: Array, targets: Tensor) -> float:
     if not 0 < marks.sum() < len(marks):
         return 0.5
     return best_threshold(marks, positive[known])
-
-
-def _positive(classes: Sequence[str], counts: Mapping[str, int]) -> str:
-    """The class whose name says so, or else the one with fewer rows; of equals the later name."""
-    said = [label for label in classes if label.lower() in POSITIVE]
-    if len(said) == 1:
-        return said[0]
-    return min(reversed(classes), key=lambda label: counts[label])

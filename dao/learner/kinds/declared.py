@@ -218,6 +218,12 @@ def check_names(names: Sequence[str], taken: Sequence[str]) -> None:
                 f"begin with a letter. Found {shown(name)}. Choose such a name and give its column "
                 f"with NAME.column=COLUMN"
             )
+        if name == "text":
+            raise ValueError(
+                "`tasks` should name what is learned from the text. Found 'text', the column of "
+                "the text itself. Leave it out. Where the text is in another column, name that "
+                "with data.text=COLUMN, and call this task otherwise"
+            )
         owner = _owner(name, taken)
         if owner:
             raise ValueError(

@@ -165,7 +165,8 @@ class Multilabel(Task):
             raise UserError(
                 f"`{column}` should have labels that some training texts have and others have not. "
                 f"Found {listed(natural(list(counts))) or 'no label'} in {count(rows)}. Name the "
-                f"column of {name} with {name}.column=COLUMN, or set {name}.separator."
+                f"column of {name} with {name}.column=COLUMN, or, where cells are text and no "
+                f"lists, set {name}.separator."
             )
         for label in counts:
             if settings.separator in label:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from dao.errors import UserError
 from dao.learner.basics.wording import count, listed, shown
+from dao.learner.kinds.guessing.no_targets import (
+    LISTS,
+    numbers_of,
+    refuse_decimal_commas,
+    refuse_dressed,
+    refuse_identifiers,
+    refuse_numbers_in_lists,
+    refuse_times,
+)
 from dao.learner.kinds.multilabel import split_labels
-from dao.learner.kinds.parts.cells import natural, parse_name, parse_number
+from dao.learner.kinds.parts.cells import natural, parse_name
 
 __all__ = ["RULE", "Proposal", "propose"]
 
@@ -19,12 +27,14 @@ LEVELS = 12
 """Consecutive integers up to which they are levels rather than numbers."""
 OFTEN = 0.02
 """Share of the cells that have to hold a separator."""
+CODE = re.compile(r"-?0\d+")
 ALIKE = 0.5
 """Share of distinct words from which on they are no classes."""
 
 RULE = (
     "lists, or words with a separator: multilabel; two values: binary; other words: "
-    f"classification; 3 to {LEVELS} consecutive integers: ordinal; other numbers: regression"
+    f"classification; 3 to {LEVELS} consecutive integers: ordinal; "
+    "codes that begin with 0: classification; other numbers: regression"
 )
 
 
@@ -54,7 +64,8 @@ def propose(name: str, column: str, cells: Sequence[object]) -> Proposal:
         >>> propose("tags", "tags", ["a;b", "b", "a", "a;b;c"])[:2]
         ('multilabel', {'separator': ';'})
     """
-    if any(isinstance(cell, list | tuple | set | np.ndarray) for cell in cells):
+    if any(isinstance(cell, LISTS) for cell in cells):
+        refuse_numbers_in_lists(name, column, cells)
         _parsed(name, column, cells, split_labels)
         return Proposal("multilabel", {}, "lists of labels")
     words = [word for word in _parsed(name, column, cells, parse_name) if word is not None]
@@ -67,21 +78,16 @@ def propose(name: str, column: str, cells: Sequence[object]) -> Proposal:
         )
     if len(values) == 2:
         return Proposal("binary", {}, f"two values, {values[0]} and {values[1]}")
-    if (numbers := _numbers(values)) is not None:
-        return _of_numbers(numbers)
-    _refuse_decimal_commas(name, column, words)
+    if (numbers := numbers_of(values)) is not None:
+        return _of_numbers(name, column, words, numbers)
+    refuse_dressed(name, column, words)
+    refuse_decimal_commas(name, column, words)
     if separator := _separator(words):
         _parsed(name, column, words, lambda word: split_labels(word, separator))
         parts = {part.strip() for word in words for part in word.split(separator)} - {""}
         reason = f"{len(parts)} labels with {separator!r} between them"
         return Proposal("multilabel", {"separator": separator}, reason)
-    if len(values) > ALIKE * len(words) and len(values) > LEVELS:
-        raise UserError(
-            f"`{column}` should hold classes, levels, labels or numbers for the task {name}. Found "
-            f"{len(values)} different values in {count(len(words))}, such as {shown(values[0])}: "
-            f"texts or identifiers. Name another column with {name}.column=COLUMN, or say what "
-            f"they are with --tasks {name}:classification."
-        )
+    _refuse_too_many(name, column, words)
     return Proposal("classification", {}, f"{len(values)} words, {listed(values, 4)}")
 
 
@@ -100,32 +106,33 @@ def _parsed(
     return found
 
 
-def _numbers(values: Sequence[str]) -> list[float] | None:
-    """The values as regression reads them; None where one is no number."""
-    try:
-        return [number for value in values if (number := parse_number(value)) is not None]
-    except ValueError:
-        return None
-
-
-def _of_numbers(numbers: Sequence[float]) -> Proposal:
+def _of_numbers(name: str, column: str, words: Sequence[str], numbers: Sequence[float]) -> Proposal:
     low, high = min(numbers), max(numbers)
     whole = all(number.is_integer() for number in numbers)
     different = len(set(numbers)) == len(numbers)  # 1 and 01 are two names of one number
-    if whole and different and len(numbers) <= LEVELS and high - low == len(numbers) - 1:
+    code = max((word for word in words if CODE.fullmatch(word)), key=len, default="")
+    near = whole and different and len(numbers) <= LEVELS and high - low == len(numbers) - 1
+    if near and len(code) <= len("01"):  # 01 to 12 may be levels, 01067 to 01069 hardly
         return Proposal("ordinal", {}, f"consecutive integers {low:g} to {high:g}")
+    if code:
+        _refuse_too_many(name, column, words)
+        reason = f"{len(numbers)} codes: {code} begins with 0, as no number does"
+        return Proposal("classification", {}, reason)
+    if whole and len(numbers) > LEVELS:
+        refuse_identifiers(name, column, numbers, len(words))
+        refuse_times(name, column, numbers)
     return Proposal("regression", {}, f"{len(numbers)} numbers from {low:g} to {high:g}")
 
 
-def _refuse_decimal_commas(name: str, column: str, words: Sequence[str]) -> None:
-    """Refuse numbers with commas: `3,5` may be one number or two labels."""
-    parts = [part for word in words for part in word.split(",")]
-    if _numbers(parts) is not None:
-        found = next(word for word in words if "," in word)
+def _refuse_too_many(name: str, column: str, words: Sequence[str]) -> None:
+    """Refuse words of which most are different."""
+    values = natural(list(set(words)))
+    if len(values) > ALIKE * len(words) and len(values) > LEVELS:
         raise UserError(
-            f"`{column}` should hold numbers with a decimal point for the task {name}. Found "
-            f"{shown(found)}. Write 3.5 for 3,5; or, if these are labels, say so with --tasks "
-            f"{name}:multilabel {name}.separator=,."
+            f"`{column}` should hold classes, levels, labels or numbers for the task {name}. Found "
+            f"{len(values)} different values in {count(len(words))}, such as {shown(values[0])}: "
+            f"texts or identifiers. Name another column with {name}.column=COLUMN, or say what "
+            f"they are with --tasks {name}:classification."
         )
 
 

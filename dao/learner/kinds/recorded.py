@@ -12,7 +12,7 @@ from dao.learner.kinds.declared import BUILT_IN
 from dao.learner.kinds.parts.figures import Figure, bounded, weighted_mean
 from dao.learner.kinds.regression import Regression
 
-__all__ = ["Recorded", "headlines", "recorded_tasks", "restored_tasks", "selection"]
+__all__ = ["Recorded", "headlines", "part_name", "recorded_tasks", "restored_tasks", "selection"]
 
 
 class Recorded(NamedTuple):
@@ -98,6 +98,16 @@ def headlines(metrics: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
         name: [(f.key, f.arrow) for f in map(Figure.from_dict, about["figures"])]
         for name, about in metrics["tasks"].items()
     }
+
+
+def part_name(metrics: Mapping[str, Any], split: str) -> str:
+    """What a reader sees of a part of the data: the split, or the files that were measured on.
+
+    Example:
+        >>> part_name({}, "test"), part_name({"measured_on": ["new.csv"]}, "test")
+        ('test', 'new.csv')
+    """
+    return " and ".join(metrics.get("measured_on", [])) or split
 
 
 def selection(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dao.errors import UserError
 from dao.learner.console.report import RichProgress
 from dao.learner.data.load import Columns, Table, ceilings, fit, load, notes
 from dao.learner.kinds import Task
@@ -55,6 +56,7 @@ def checked_data(*, ask_hub: bool = True) -> Callable[[Config], Loaded]:
     def read(cfg: Config) -> Loaded:
         key = cfg.model_dump_json(include={"tasks", "split_tasks", "data"})
         if key not in known:
+            _check_no_text(cfg)
             known[key] = load_data(cfg)
         decided, table, tasks = known[key]
         cfg = cfg.with_tasks(decided.tasks)
@@ -62,6 +64,21 @@ def checked_data(*, ask_hub: bool = True) -> Callable[[Config], Loaded]:
         return cfg, table, tasks
 
     return read
+
+
+def _check_no_text(cfg: Config) -> None:
+    """Refuse a task that would learn a text from itself.
+
+    Raises:
+        UserError: naming the task and the column.
+    """
+    for task, settings in cfg.tasks.items():
+        if settings.column in cfg.data.text:
+            raise UserError(
+                f"`{task}.column` should not be a column of the text. Found {settings.column!r}, "
+                f"which the model reads. Leave {task} out of `tasks`, or name another column of "
+                f"the text with data.text=COLUMN."
+            )
 
 
 def train(cfg: Config, *, resume: Path | None = None, overwrite: bool = False) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from dao.learner.basics.wording import listed
 from dao.learner.settings.dendrites_section import DendriteSettings
 from dao.learner.settings.encoder_section import Encoder
 from dao.learner.settings.experts_section import ExpertSettings
@@ -18,6 +19,7 @@ __all__ = [
     "check_experts",
     "check_prefix_cache",
     "check_sampling",
+    "check_select_weights",
     "check_tasks_named",
     "check_tuning",
     "check_weighting",
@@ -73,7 +75,24 @@ def check_tasks_named(by_key: Mapping[str, Mapping[str, float]], tasks: Iterable
     """
     for key, values in by_key.items():
         if unknown := sorted(set(values) - set(tasks)):
-            raise ValueError(f"`{key}` names {unknown}, which is not among `tasks`")
+            raise ValueError(
+                f"`{key}` names {unknown}, which is not among `tasks`. These are "
+                f"{listed(list(tasks))}. Name one of them"
+            )
+
+
+def check_select_weights(weights: Mapping[str, float]) -> None:
+    """Refuse a task whose score would count nothing, or against the model.
+
+    Raises:
+        ValueError: naming the task and its weight.
+    """
+    for task, weight in weights.items():
+        if not weight > 0:
+            raise ValueError(
+                f"`train.select_weights.{task}` should be above 0. Found {weight:g}. Give a weight "
+                f"such as 0.1, or leave the setting out, which counts {task} with a weight of 1"
+            )
 
 
 def check_prefix_cache(encoder: Encoder, train: Train) -> None:

@@ -37,6 +37,7 @@ from dao.learner.settings.checks import (
     check_experts,
     check_prefix_cache,
     check_sampling,
+    check_select_weights,
     check_tasks_named,
     check_tuning,
     check_weighting,
@@ -127,8 +128,7 @@ class Config(Settings):
         check_weighting(self.weighting, list(self.tasks), train.accumulate)
         by_task = {"dao.priors": self.dao.priors, "train.select_weights": train.select_weights}
         check_tasks_named(by_task, self.tasks)
-        if any(weight <= 0 for weight in train.select_weights.values()):
-            raise ValueError("`train.select_weights` should be above 0. Leave a task out for 1")
+        check_select_weights(train.select_weights)
         check_sampling(train.sampling)
         check_domain(self.columns.get(DOMAIN), self.data.domain, self.experts)
         check_tuning(encoder, self.dendrites)

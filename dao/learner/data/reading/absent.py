@@ -2,12 +2,12 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pandas as pd
 
 from dao.errors import UserError
-from dao.learner.basics.wording import count, shown
+from dao.learner.basics.wording import count, listed, shown
 from dao.learner.data.reading.filters import one_of
 from dao.learner.data.reading.table import Columns
 
@@ -66,12 +66,32 @@ def doubts(task: str, targets: Mapping[str, float]) -> list[str]:
         for name, rows in targets.items()
         if name.lower() in DOUBTFUL
     ]
+    lines += _only_in_case(task, targets)
     if len(targets) > MANY and _decimals(list(targets)):
         lines.append(
             f"{task}: its {len(targets)} classes are numbers with decimals; if they are scores, "
             f"learn them with --tasks {task}:regression"
         )
     return lines
+
+
+def _only_in_case(task: str, names: Iterable[str]) -> list[str]:
+    """Which names are one but for capital letters.
+
+    Example:
+        >>> _only_in_case("mark", ["NO", "Yes", "no", "yes"])[0][:58]
+        'mark: NO and no, Yes and yes differ only in capital letter'
+    """
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(name.casefold(), []).append(name)
+    found = [" and ".join(group) for group in alike.values() if len(group) > 1]
+    if not found:
+        return []
+    return [
+        f"{task}: {listed(found)} differ only in capital letters and are learned apart; where they "
+        f"mean the same, write them alike in the data"
+    ]
 
 
 def refuse_no_classes(frame: pd.DataFrame, columns: Columns, task: str) -> None:

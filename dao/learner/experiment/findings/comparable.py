@@ -104,8 +104,13 @@ def check_same_test(runs: Sequence[Run]) -> None:
 
 
 def differing(a: Run, b: Run, ignored: Sequence[str]) -> dict[str, list[Any]]:
-    """The settings in which two runs differ, with both values."""
-    both = {key: [a.settings.get(key), b.settings.get(key)] for key in a.settings | b.settings}
+    """The settings in which two runs differ, with both values.
+
+    A setting with a value per task that holds none is told of by those that the other run has.
+    """
+    every = a.settings | b.settings
+    above = {key for key in every if any(other.startswith(f"{key}.") for other in every)}
+    both = {k: [a.settings.get(k), b.settings.get(k)] for k in every if k not in above}
     return {key: pair for key, pair in both.items() if pair[0] != pair[1] and key not in ignored}
 
 

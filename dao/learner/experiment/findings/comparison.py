@@ -22,6 +22,7 @@ from dao.learner.experiment.findings.contrasts import (
 )
 from dao.learner.experiment.findings.runs import Run, read_arm, read_run
 from dao.learner.experiment.findings.verdicts import METHOD, METHOD_ROWS, over_rows, over_seeds
+from dao.learner.kinds import KINDS
 
 __all__ = ["compare"]
 
@@ -82,7 +83,11 @@ def compare(a: Path, b: Path) -> dict[str, Any]:
         for name, runs in zip(names, (first, second), strict=True)
     }
     effects = over_seeds([contrast], figures, metrics) if left.several else []
-    rows = [{**test, "a": "A", "b": "B"} for test in over_rows([(first, second)])]
+    labels = _of_rows(first[0], shared)
+    rows = [
+        {**test, "a": "A", "b": "B", "label": labels[test["metric"]]}
+        for test in over_rows([(first, second)])
+    ]
     seed = ["seed"] if left.several else []
     return {
         "a": _described(left, metrics),
@@ -168,6 +173,16 @@ def _scored(run: Run) -> dict[str, tuple[str, str | None, float]]:
         )
         for name, task in run.tasks.items()
     }
+
+
+def _of_rows(run: Run, tasks: Sequence[str]) -> dict[str, str]:
+    """What a reader sees of the means over rows, also where no table shows them."""
+    found = {}
+    for name in tasks:
+        task = run.tasks[name]
+        figure = next(f for f in KINDS[task.kind].own_figures if f.key == task.row_figure)
+        found[f"{name}.{figure.key}"] = f"{name} {figure.label} {figure.arrow}"
+    return found
 
 
 def _positives(a: Run, b: Run, tasks: Sequence[str]) -> list[str]:

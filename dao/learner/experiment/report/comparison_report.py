@@ -13,6 +13,7 @@ from dao.learner.basics.tables import titled
 from dao.learner.console.command import show_tables
 from dao.learner.console.result_tables import TOGETHER
 from dao.learner.experiment.findings.comparison import compare
+from dao.learner.experiment.findings.verdicts import NO_DIFFERENCE, NOT_TESTED
 from dao.learner.experiment.report.tables import column
 
 __all__ = ["comparison_lines", "comparison_tables", "print_comparison"]
@@ -50,14 +51,14 @@ def comparison_tables(found: Mapping[str, Any]) -> list[Table]:
             shown = _with_intervals(test["mean"], test["t95"], test["bca95"])
             ps = map(_p, (test["p_t"], test["p_holm"], test["p_permutation"]))
             numbers = [str(test["n"]), *shown, *ps, *aligned([test["detectable"]])]
-            tables[-1].add_row(labels[test["metric"]], *numbers, test["verdict"])
+            tables[-1].add_row(labels[test["metric"]], *numbers, _verdict(test["verdict"]))
     heads = ["A - B", "test", "n", "mean", "95 %", "p", "p Holm", "verdict"]
     tables.append(titled("over test rows, paired", heads, WORDS))
     for test in found["per_example"]:
-        about_test = [labels.get(test["metric"], test["metric"]), test["test"], str(test["n"])]
+        about_test = [test["label"], test["test"], str(test["n"])]
         shown = _with_intervals(test["estimate"], test["interval95"])
         ps = map(_p, (test["p"], test["p_holm"]))
-        tables[-1].add_row(*about_test, *shown, *ps, test["verdict"])
+        tables[-1].add_row(*about_test, *shown, *ps, _verdict(test["verdict"]))
     return tables
 
 
@@ -72,6 +73,11 @@ def comparison_lines(found: Mapping[str, Any]) -> list[str]:
     apart = [f"{key} {a} / {b}" for key, (a, b) in found["settings"].items()]
     lines.append(f"settings that differ (A / B): {'; '.join(apart) or 'none'}")
     return [*lines, *found["notes"], *found["method"]]
+
+
+def _verdict(words: str) -> str:
+    """Of which side a verdict is, where it says more than that none was found."""
+    return words if words in (NO_DIFFERENCE, NOT_TESTED) else f"A is {words}"
 
 
 def _with_intervals(estimate: float | None, *intervals: Sequence[float] | None) -> list[str]:

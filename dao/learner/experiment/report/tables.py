@@ -11,7 +11,6 @@ from dao.learner.experiment.arms import ARMS, label
 from dao.learner.experiment.findings.contrasts import CHECK, PRIMARY, main_figures
 from dao.learner.experiment.findings.verdicts import NO_DIFFERENCE
 from dao.learner.experiment.report.page import PageTable
-from dao.learner.scoring.plain_models import MOST
 
 __all__ = [
     "NOTHING",
@@ -35,6 +34,7 @@ __all__ = [
 NOTHING, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 CONTROLS = ("dendrites - sham", "dendrites - capacity")  # what an effect of dendrites has to pass
 MAIN = ("DAO", "dendrites", "interaction")
+SENTENCES = 6  # main figures that have one each
 LONG = 60  # rows from which on a table is shown in the page only when asked for
 
 
@@ -88,11 +88,12 @@ def sentences(findings: Mapping[str, Any]) -> list[str]:
     least, most = min(e["n"] for e in tested), max(e["n"] for e in tested)
     seeds = f"{least} to {most} seeds" if least < most else _count(most, "seed")
     found = [e for e in tested if e.get("significant")]
-    first = (
-        f"Of {len(tested)} effects and contrasts tested on {names} over {seeds}, "
-        f"{len(found) or 'none'} {'are' if len(found) > 1 else 'is'} significant at 5 % after "
-        f"Holm's correction{'' if found else f': {NO_DIFFERENCE}'}."
-    )
+    of = f"Of {len(tested)} effects and contrasts tested on {names} over {seeds}, "
+    of += f"{len(found) or 'none'} {'are' if len(found) > 1 else 'is'}"
+    if len(tested) == 1:
+        of = f"The one contrast tested on {names} over {seeds} is{'' if found else ' not'}"
+    none = "" if found else f": {NO_DIFFERENCE}"
+    first = f"{of} significant at 5 % after Holm's correction{none}."
     grown = {e["metric"] for e in found if e["name"] == "dendrites"}
     main = {effect["name"] for effect in tested} & {*MAIN} or {effect["name"] for effect in tested}
     shown = [
@@ -121,7 +122,7 @@ def beside(findings: Mapping[str, Any]) -> list[str]:
     Of many tasks it is one sentence.
     """
     lines, shown = [], mains(findings)
-    if len(shown) > MOST:
+    if len(shown) > SENTENCES:
         return [
             f"The table of arms has the main figures of {len(shown)} tasks beside plain models."
         ]
