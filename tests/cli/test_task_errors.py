@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.cli.conftest import FIVE, KINDS, TEXTS, Train, in_cells, kinds_rows
+from tests.cli.conftest import FIVE, KINDS, NAMED, TEXTS, Train, in_cells, kinds_rows
 
 Row = dict[str, Any]
 COLUMNS = f"Found: id, {', '.join(TEXTS)}, {', '.join(KINDS)}, split."
@@ -192,7 +192,7 @@ def refused(result: Result, said: str) -> None:
 def test_one_line_says_it_and_no_folder_is_left(train: Train, tmp_path: Path, name: str):
     case = CASES[name]
     file = in_cells([case.changed(row) for row in kinds_rows()], tmp_path / "data.csv")
-    result = train(tmp_path / "run", "--tasks", case.tasks, *case.more, data=file)
+    result = train(tmp_path / "run", "--tasks", case.tasks, *NAMED, *case.more, data=file)
     refused(result, case.said.replace("FILE", str(file)))
     assert [path.name for path in tmp_path.iterdir()] == ["data.csv"]
 
@@ -201,12 +201,12 @@ def test_one_line_says_it_and_no_folder_is_left(train: Train, tmp_path: Path, na
 def run(train: Train, kinds_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("errors") / "run"
     short = ("train.epochs=1", "train.validations_per_epoch=1")
-    assert train(folder, *FIVE, *short, data=kinds_csv).exit_code == 0
+    assert train(folder, *FIVE, *NAMED, *short, data=kinds_csv).exit_code == 0
     return folder
 
 
 NEW = {
-    "urgent": ("perhaps", "`urgent` should be no or yes. Found 'perhaps' in row 2. Correct it."),
+    "urgent": ("perhaps", "`urgent` should be one of no, yes. Found 'perhaps' in row 2."),
     "area": (
         "staff",
         "`area` should be one of costs, loss, profit, sales. Found 'staff' in row 2.",
