@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dao.command import without
+from dao.command import uncollected, without
 from dao.learner.commands import options as o
 from dao.learner.commands.finished import columns_of, finished, sort_out
 
@@ -47,7 +47,8 @@ def predict(
         raise typer.BadParameter("--output goes with --input.")
     check_texts(text, text_pair)
     columns, encoder = sort_out(overrides or [], run)
-    from dao.learner.console.errors import user_errors
+    with uncollected():
+        from dao.learner.console.errors import user_errors
 
     with user_errors():
         folder = finished(run, encoder)
@@ -88,10 +89,9 @@ def predict_texts(
     """
     from dao.learner.basics.pairs import typed
     from dao.learner.console.predictions import print_lines
-    from dao.learner.inference.load import opened
 
     texts = typed(text, text_pair, folder.config().data.text)
-    model = opened(folder, device, engine)
+    model = _loaded(folder, device, engine)
     found: Columns = {**model.predictor.text_columns(texts), **model.answers(texts)}
     _tell(model.notes())
     print_lines([found])
@@ -113,13 +113,12 @@ def predict_file(
     """
     from dao.learner.console import predictions
     from dao.learner.data.texts import read_texts
-    from dao.learner.inference.load import opened
     from dao.learner.storage.record import check_writable
 
     if output:
         check_writable(output)
     texts = read_texts(str(source), columns_of(folder, overrides))
-    model = opened(folder, device, engine)
+    model = _loaded(folder, device, engine)
     parts = predictions.told_progress(_predicted(model, texts), texts.number)
     if output:
         predictions.write_table(parts, output)
@@ -129,6 +128,13 @@ def predict_file(
     else:
         predictions.write_csv(parts, sys.stdout)
     _tell(model.notes())
+
+
+def _loaded(folder: RunElsewhere, device: str | None, engine: EngineName) -> Model:
+    with uncollected():
+        from dao.learner.inference.load import opened
+
+        return opened(folder, device, engine)
 
 
 def _predicted(model: Model, texts: Texts) -> Iterator[Columns]:
