@@ -166,8 +166,8 @@ def weights_note(weights: Mapping[str, float | None]) -> str:
     Example:
         >>> weights_note({"topic": 1.25, "churn": 0.75})
         'topic x1.25 churn x0.75'
-        >>> weights_note(dict(zip("abcde", [1.0, 0.5, 2.0, 1.0, 0.5])))
-        '5 weights, b x0.5 to c x2'
+        >>> weights_note(dict(zip("abcdefg", [1.0, 0.5, 2.0, 1.0, 0.5, 1.0, 1.0])))
+        '7 weights, b x0.5 to c x2'
     """
     known = {task: weight for task, weight in weights.items() if weight is not None}
     if len(known) <= FEW:
