@@ -308,7 +308,7 @@ class DAOLoss(nn.Module):
                 self.state.tell("frozen", {"": frozen(plan.source)})
             measured, compared, present = [], [], []  # what is due stays due
         self.state.take_turns(plan, {t: batch.values[t] for t in present}, self.accumulate)
-        _, step = self.state.tick(present)
+        step = self.state.tick(present)
         norms = self._measure(plan, batch.only(measured)) if measured else {}
         if compared and (shared := self._places.params.trainable()):
             part = batch.only(compared)

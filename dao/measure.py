@@ -41,8 +41,9 @@ class Batch(NamedTuple):
 
     def only(self, tasks: Sequence[str]) -> "Batch":
         """The part that concerns some tasks, in the order of the whole."""
-        live = {task: loss for task, loss in self.live.items() if task in tasks}
-        ranks = {task: count for task, count in self.ranks.items() if task in tasks}
+        wanted = set(tasks)
+        live = {task: loss for task, loss in self.live.items() if task in wanted}
+        ranks = {task: count for task, count in self.ranks.items() if task in wanted}
         return Batch(live, ranks, self.values)
 
 
@@ -79,9 +80,10 @@ def survey(
             f"The loss `{meta[0]}` should be a real, dense number. Found meta, a device without "
             "numbers. Move the model to a device first."
         )
-    numbers = [loss.detach().double() for loss in losses.values()]
+    numbers = [loss.detach() for loss in losses.values()]
     # One synchronisation for all losses: 0 * NaN is NaN, so a NaN has to stay out of the graph.
-    values = torch.stack([n.to(numbers[0].device) for n in numbers]).tolist() if numbers else []
+    stacked = [number.to(numbers[0].device) for number in numbers]
+    values = torch.stack(stacked).double().tolist() if numbers else []
     found = dict(zip(losses, values, strict=True))
     finite = {task: value for task, value in found.items() if math.isfinite(value)}
     rows = [[t in finite, finite.get(t, 0.0), t in found and t not in finite] for t in tasks]

@@ -177,15 +177,16 @@ class RunningNorms(nn.Module):
 
     def turns_of(self, present: Sequence[str]) -> dict[str, int]:
         """Training calls so far that had each of these tasks."""
+        wanted = set(present)
         turns = zip(self.tasks, self.turns.tolist(), strict=True)
-        return {task: count for task, count in turns if task in present}
+        return {task: count for task, count in turns if task in wanted}
 
-    def tick(self, present: Sequence[str]) -> tuple[dict[str, int], int]:
-        """Counts one training call; returns those before it, of each present task and in all."""
-        turns, step = self.turns_of(present), int(self.step)
-        self.turns += torch.tensor([task in present for task in self.tasks]).to(self.turns)
+    def tick(self, present: Sequence[str]) -> int:
+        """Counts one training call; returns how many there were before it."""
+        step, there = int(self.step), set(present)
+        self.turns += torch.tensor([task in there for task in self.tasks]).to(self.turns)
         self.step += 1
-        return turns, step
+        return step
 
     def put_in_force(self, *, everything: bool) -> None:
         """Lets weights follow what was measured: all, or those of tasks without a value yet."""
