@@ -31,6 +31,7 @@ from transformers import BertForSequenceClassification, TextClassificationPipeli
 from benchmarks.lengths import drawn
 from benchmarks.timing import Stopwatch
 from dao.errors import UserError
+from dao.learner.basics.tables import titled
 from dao.learner.console.errors import user_errors
 from dao.learner.console.terminal import plain_console
 from dao.learner.inference.backends.merging import merge
@@ -180,9 +181,8 @@ def _timed(model: Model, work: Callable[[], None]) -> float:
 
 
 def _table(found: dict[str, Any]) -> Table:
-    table = Table(title=f"{found['rows']:,} rows, {found['precision']}")
-    for name in ("", "rows/s, median", "slowest", "fastest"):
-        table.add_column(name, justify="left" if not name else "right")
+    heads = ("", "rows/s, median", "slowest", "fastest")
+    table = titled(f"{found['rows']:,} rows, {found['precision']}", heads)
     for name, seconds in found["seconds"].items():
         rates = sorted(found["rows"] / second for second in seconds)
         label = f"dao, {found['engine']}" if name == "dao" else f"pipeline, {found['batch_size']}"

@@ -10,10 +10,11 @@ import torch
 from dao.learner.kinds.regression import Regression
 from dao.learner.pipeline import fit, measure, run
 from dao.learner.pipeline.fit import Trained
+from dao.learner.pipeline.prepare import Inputs
 from dao.learner.pipeline.recording import predictions, training_facts
 from dao.learner.training.loop import Fitted
 
-GIVEN = (SimpleNamespace(), None, {}, {}, None, None)
+GIVEN = Inputs(SimpleNamespace(), None, {}, {}, None, None)
 
 
 def fitted(**more: Any) -> Fitted:
@@ -36,13 +37,13 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_run_is_prepared_fitted_saved_measured_and_recorded(parts):
-    assert run.run(*GIVEN) == {"by": "record"}
+    assert run.run(GIVEN) == {"by": "record"}
     assert parts == ["prepare", "fit", "save_model", "measure", "record"]
 
 
 def test_other_ranks_end_with_the_fit(parts, monkeypatch):
     monkeypatch.setattr(run.ranks, "is_first", lambda: False)
-    assert run.run(*GIVEN) == {}
+    assert run.run(GIVEN) == {}
     assert parts == ["prepare", "fit"]
 
 

@@ -39,7 +39,7 @@ def search(
     given = locals()
     if not grid:
         raise typer.BadParameter("a search needs at least one --grid KEY=VALUE,VALUE.")
-    run_grid({**given, **dict.fromkeys(("seeds", "arms", "backend", "only"))}, TRAIN)
+    run_grid(given, TRAIN)
 
 
 def run_grid(given: Mapping[str, Any], command: Sequence[str]) -> None:
@@ -54,9 +54,6 @@ def run_grid(given: Mapping[str, Any], command: Sequence[str]) -> None:
         typer.Exit: bad input or failed runs, said in one line.
     """
     settings = o.settings_of(given)
-    for name in ("seeds", "arms", "backend", "only"):
-        if given[name] is not None:
-            raise typer.BadParameter(f"--{name} needs --factorial.")
     from dao.learner.console.errors import user_errors
     from dao.learner.experiment.grid.search import read_grid, run_search
     from dao.learner.pipeline.start import checked_data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 
 from dao.learner.settings.config import Config
@@ -26,6 +27,14 @@ class RunElsewhere(RunFolder):
 
     def config(self, overrides: Iterable[str] = ()) -> Config:
         """The settings of the run, with the encoder's other place."""
+        return self._read(overrides) if overrides else self._settings
+
+    @cached_property
+    def _settings(self) -> Config:
+        """They are asked for again and again, and those of a finished run stay as they are."""
+        return self._read(())
+
+    def _read(self, overrides: Iterable[str]) -> Config:
         elsewhere = [f"encoder.name={json.dumps(self.encoder)}"] if self.encoder else []
         return super().config([*elsewhere, *overrides])
 

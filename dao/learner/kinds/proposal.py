@@ -10,13 +10,13 @@ from dao.errors import UserError
 from dao.learner.basics.wording import count, listed, shown
 from dao.learner.kinds.guessing.no_targets import (
     LISTS,
-    numbers_of,
     refuse_decimal_commas,
     refuse_dressed,
     refuse_identifiers,
     refuse_numbers_in_lists,
     refuse_times,
 )
+from dao.learner.kinds.guessing.written import numbers_of
 from dao.learner.kinds.multilabel import split_labels
 from dao.learner.kinds.parts.cells import natural, parse_name
 

@@ -16,6 +16,7 @@ from dao.learner.encoder.scratch import Found, find_encoder
 from dao.learner.experts.domains import with_domains
 from dao.learner.inference.predictor import Predictor, predictor_of
 from dao.learner.kinds import Task
+from dao.learner.kinds.base import SPLITS
 from dao.learner.model.model import build
 from dao.learner.model.prefix import cache_prefix
 from dao.learner.pipeline.machine import Machine, settle
@@ -29,8 +30,6 @@ from dao.learner.storage.writing import RunRecord
 from dao.learner.training.loop import Job, Progress
 
 __all__ = ["Inputs", "Prepared", "prepare"]
-
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)

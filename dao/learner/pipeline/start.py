@@ -11,8 +11,9 @@ from dao.learner.console.report import RichProgress
 from dao.learner.data.load import Columns, Table, ceilings, fit, load, notes
 from dao.learner.kinds import Task
 from dao.learner.kinds.told import notes_of_tasks
-from dao.learner.pipeline import run as learner
 from dao.learner.pipeline.preflight import check
+from dao.learner.pipeline.prepare import Inputs
+from dao.learner.pipeline.run import run
 from dao.learner.processes import ranks
 from dao.learner.settings.config import Config
 
@@ -95,6 +96,6 @@ def train(cfg: Config, *, resume: Path | None = None, overwrite: bool = False) -
             folder.create(cfg, overwrite=overwrite)
         ranks.barrier()
         try:
-            return learner.run(cfg, table, tasks, best, folder, progress, resume=resume is not None)
+            return run(Inputs(cfg, table, tasks, best, folder, progress, resume is not None))
         except KeyboardInterrupt:
             raise KeyboardInterrupt(folder.how_to_continue()) from None

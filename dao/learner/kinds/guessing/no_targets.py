@@ -8,12 +8,10 @@ import numpy as np
 
 from dao.errors import UserError
 from dao.learner.basics.wording import count, shown
-from dao.learner.kinds.guessing.written import dressed_number
-from dao.learner.kinds.parts.cells import parse_number
+from dao.learner.kinds.guessing.written import dressed_number, numbers_of
 
 __all__ = [
     "LISTS",
-    "numbers_of",
     "refuse_decimal_commas",
     "refuse_dressed",
     "refuse_identifiers",
@@ -24,14 +22,6 @@ __all__ = [
 LISTS = (list, tuple, set, np.ndarray)
 YEARS = (946_684_800, 4_102_444_800)
 """Seconds from 1970 to the beginning of the years 2000 and 2100."""
-
-
-def numbers_of(values: Sequence[str]) -> list[float] | None:
-    """The values as regression reads them; None where one is no number."""
-    try:
-        return [number for value in values if (number := parse_number(value)) is not None]
-    except ValueError:
-        return None
 
 
 def refuse_numbers_in_lists(name: str, column: str, cells: Sequence[object]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from dao.learner.kinds.parts.cells import parse_number
 
-__all__ = ["dressed_number"]
+__all__ = ["dressed_number", "numbers_of"]
 
 UNIT = r"[$€£¥%]"
 GROUPED = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}"
@@ -38,12 +38,13 @@ def dressed_number(words: Sequence[str]) -> str | None:
     commas = [word for word in words if WITH_COMMA.fullmatch(word) and word not in dressed]
     if not dressed or (commas and not certain):
         return None
-    numbers = len(dressed) + len(commas) + sum(map(_plain, words))
+    numbers = len(dressed) + len(commas) + sum(bool(numbers_of([word])) for word in words)
     return dressed[0] if 2 * numbers > len(words) else None
 
 
-def _plain(word: str) -> bool:
+def numbers_of(values: Sequence[str]) -> list[float] | None:
+    """The values as regression reads them; None where one is no number."""
     try:
-        return parse_number(word) is not None
+        return [number for value in values if (number := parse_number(value)) is not None]
     except ValueError:
-        return False
+        return None
