@@ -727,7 +727,7 @@ CASES = [
         ("--encoder", "/nowhere/at/all"),
         "`encoder.name` should be a folder or a hub id (owner/name). Found "
         "'/nowhere/at/all', which is no folder here. Correct the path: --encoder FOLDER of "
-        "train.py, encoder.name=FOLDER of evaluate.py.",
+        "dao train, encoder.name=FOLDER of dao evaluate.",
     ),
     (
         "encoder name",
@@ -735,8 +735,8 @@ CASES = [
         GOOD,
         ("--encoder", "a/b/c"),
         "`encoder.name` should be a folder or a hub id (owner/name). Found 'a/b/c', "
-        "which is no folder here. Correct the path: --encoder FOLDER of train.py, "
-        "encoder.name=FOLDER of evaluate.py.",
+        "which is no folder here. Correct the path: --encoder FOLDER of dao train, "
+        "encoder.name=FOLDER of dao evaluate.",
     ),
 ]
 

@@ -342,7 +342,7 @@ def test_experts_merge_into_one_plain_adapter(run: Path, tiny_phi: Path, tmp_pat
     assert result.exit_code == 0, result.output
     assert f"merged, {rule}, forum" in result.stdout
     assert "routed, soft, all" in result.stdout
-    assert "for use with peft (evaluate.py takes runs)" in " ".join(result.stdout.split())
+    assert "for use with peft (dao evaluate takes runs)" in " ".join(result.stdout.split())
     files = {"adapter_config.json", "adapter_model.safetensors", "heads.safetensors"}
     assert {path.name for path in place.iterdir()} == files
     news, forum, merged = map(updates, (run / "experts/news", run / "experts/forum", place))
@@ -446,7 +446,7 @@ def test_the_factorial_has_no_experts():
 
     result = CliRunner().invoke(app, ["--factorial", "--tasks", "cls,reg", "--experts", "c,d"])
     assert result.exit_code == 1
-    assert "--factorial has no arms with experts" in " ".join(result.stderr.split())
+    assert "An experiment has no arms with experts" in " ".join(result.stderr.split())
 
 
 def test_what_was_frozen_and_moved_is_a_bug(

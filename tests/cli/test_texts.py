@@ -65,7 +65,7 @@ def test_an_encoder_that_has_moved_is_named_and_found(moved: Path, full_run: Pat
     refused = evaluate(moved, "--text", "profit rose")
     assert refused.exit_code == 1
     assert "'/gone/encoder'" in refused.stderr
-    assert "encoder.name=FOLDER of evaluate.py" in refused.stderr
+    assert "encoder.name=FOLDER of dao evaluate" in refused.stderr
     result = evaluate(moved, "--text", "profit rose", f"encoder.name={tiny_phi}")
     assert result.exit_code == 0, result.output
     assert result.stdout == evaluate(full_run, "--text", "profit rose").stdout

@@ -245,7 +245,7 @@ def test_ctrl_c_saves_and_says_how_to_resume(train, tmp_path: Path, monkeypatch)
         pressing(patch, step=3, times=1)
         result = train(folder, *TINY)
     assert result.exit_code == 130
-    assert last_line(result) == f"stopped; python train.py --resume {folder} continues"
+    assert last_line(result) == f"stopped; dao train --resume {folder} continues"
     assert (folder / "checkpoints" / "latest").read_text() == "step=000003"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert resumed(folder).exit_code == 0

@@ -25,7 +25,7 @@ def test_a_folder_is_kept_by_its_full_path(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_folder_that_is_gone_names_the_flags():
-    with pytest.raises(UserError, match=r"--encoder FOLDER of train\.py, encoder\.name=FOLDER of"):
+    with pytest.raises(UserError, match=r"--encoder FOLDER of dao train, encoder\.name=FOLDER of"):
         locate("/gone/plain")
 
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from dao.errors import UserError
+from dao.learner.basics.program import command
 
 __all__ = ["absolute", "check_folder"]
 
@@ -31,14 +32,14 @@ def check_folder(name: str) -> None:
         raise UserError(
             f"`encoder.name` should be a whole model. Found in {name} an adapter of "
             f"{base or 'a model that it does not name'}. Give --encoder {base or 'MODEL'}; the "
-            f"adapter itself is used by evaluate.py RUN, with the run that it belongs to."
+            f"adapter itself is used by {command('predict')} RUN, with the run that it belongs to."
         )
     if (folder / "config.yaml").is_file():
         whole = folder / "encoder"
         instead = str(whole) if whole.is_dir() else "MODEL, of which the run trained an adapter"
         raise UserError(
             f"`encoder.name` should be a whole model. Found the run folder {name}. Give --encoder "
-            f"{instead}; the run itself is used by evaluate.py {name}."
+            f"{instead}; the run itself is used by {command('evaluate')} {name}."
         )
 
 

@@ -11,6 +11,7 @@ from rich.text import Text
 from safetensors import SafetensorError
 
 from dao.errors import UserError
+from dao.learner.basics.program import command
 from dao.learner.console.terminal import plain_console, printable, styled
 from dao.learner.dendrites.perforated import DendriteError
 
@@ -38,7 +39,7 @@ def user_errors() -> Iterator[None]:
         console.print(line, highlight=False)
         raise typer.Exit(1) from None
     except KeyboardInterrupt as stop:
-        how = str(stop) or "train.py --resume continues a run that has a checkpoint"
+        how = str(stop) or f"{command('train')} --resume continues a run that has a checkpoint"
         console.print(f"stopped; {how}", highlight=False)
         raise typer.Exit(130) from None
 

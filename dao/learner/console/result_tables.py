@@ -221,7 +221,7 @@ def left_out_slices(metrics: Mapping[str, Any], split: str) -> list[str]:
     part = part_name(metrics, split)
     return [
         f"{part}, by {listed(left_out)}: the figures of the {tasks} tasks are under `slices` in "
-        f"metrics.json, and in what evaluate.py prints with --format json"
+        f"metrics.json, and in the report with --format json"
     ]
 
 

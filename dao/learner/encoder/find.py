@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dao.errors import UserError
 from dao.learner.basics.folders import check_folder
+from dao.learner.basics.program import command
 
 __all__ = ["Location", "hub_id", "locate"]
 
@@ -42,8 +43,8 @@ def locate(name: str) -> Location:
     if name.startswith(("/", ".", "~")) or name.count("/") > 1:
         raise UserError(
             f"`encoder.name` should be a folder or a hub id (owner/name). Found {name!r}, which is "
-            f"no folder here. Correct the path: --encoder FOLDER of train.py, encoder.name=FOLDER "
-            f"of evaluate.py."
+            f"no folder here. Correct the path: --encoder FOLDER of {command('train')}, "
+            f"encoder.name=FOLDER of {command('evaluate')}."
         )
     if name not in (EMBEDDED, EMBEDDED_HUB_ID):
         return Location(name, name, "hub")

@@ -20,6 +20,7 @@ from transformers.activations import FastGELUActivation, NewGELUActivation
 from transformers.utils import logging
 
 from dao.errors import UserError
+from dao.learner.basics.program import command
 from dao.learner.encoder.find import Location
 from dao.learner.settings.encoder_section import Encoder
 
@@ -174,7 +175,7 @@ def _from_pretrained(factory: Any, location: Location, **options: Any) -> Any:  
             advice = (
                 f" Where the hub cannot be reached, download the model's folder (config.json, "
                 f"tokenizer, *.safetensors) from huggingface.co/{location.name} elsewhere and give "
-                f"it with --encoder FOLDER (evaluate.py: encoder.name=FOLDER)."
+                f"it with --encoder FOLDER ({command('evaluate')}: encoder.name=FOLDER)."
             )
         raise UserError(
             f"`encoder.name` should be a text model in a folder or on the hub. "

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from dao.errors import UserError
+from dao.learner.basics.program import command
 from dao.learner.encoder.find import hub_id
 from dao.learner.encoder.gated import GatedLinear
 from dao.learner.encoder.scratch import made_encoder
@@ -152,7 +153,7 @@ def merge_and_measure(
     closest = ", the closest to the sum that its narrowest layer allows" if short else ""
     done = (
         f"{output}: a plain peft adapter of rank {rank}{closest}, by {rule} of {given}; heads "
-        f"beside it, for use with peft (evaluate.py takes runs)"
+        f"beside it, for use with peft ({command('evaluate')} takes runs)"
     )
     return {f"routed, {routing}": routed, f"merged, {rule}": merged}, [done]
 

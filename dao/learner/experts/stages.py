@@ -123,7 +123,7 @@ def check_one_process() -> None:
     """
     if ranks.several():
         raise UserError(
-            "`experts` should train in one process. Found several. Start train.py without torchrun."
+            "`experts` should train in one process. Found several. Start it without torchrun."
         )
 
 

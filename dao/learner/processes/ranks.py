@@ -24,6 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dao.distributed import keep_alive, world_size
 from dao.errors import UserError
+from dao.learner.basics.program import command, on_several_processes
 from dao.learner.storage.writing import OwnedRecord, RunRecord, SilentRecord
 
 __all__ = [
@@ -72,7 +73,7 @@ def joined() -> Iterator[None]:
     if missing:
         raise UserError(
             f"Several processes should be started by torchrun. Found WORLD_SIZE above 1 without "
-            f"{', '.join(missing)}. Run: torchrun --nproc-per-node N train.py ..."
+            f"{', '.join(missing)}. Run: {on_several_processes('train')} ..."
         )
     # torchrun keeps this store outside of the ranks, so it outlives each of them.
     store, rank, size = next(rendezvous("env://"))
@@ -149,7 +150,7 @@ def local_device(name: str) -> str:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not several():
         raise UserError(
             "This command should run as one process. Found WORLD_SIZE above 1. Start it without a "
-            "launcher; train.py alone runs on several."
+            f"launcher; {command('train')} alone runs on several."
         )
     if several() and name.startswith("cuda:"):
         raise UserError(

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel
 
 from dao.errors import UserError
+from dao.learner.basics.program import command
 from dao.learner.basics.words import Typed, read_value, read_yaml
 from dao.learner.kinds.declared import declarations
 
@@ -98,8 +99,9 @@ def in_words(error: Mapping[str, Any], model: type[BaseModel]) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(key, list(_keys(model)), n=1)
-        hint = f" Did you mean `{near[0]}`?" if near else " `train.py --dry-run` prints them all."
-        return f"`{key}` is not a setting.{hint}"
+        all_of_them = f"`{command('train')} --dry-run` prints them all."
+        hint = f"Did you mean `{near[0]}`?" if near else all_of_them
+        return f"`{key}` is not a setting. {hint}"
     message = error["msg"].removeprefix("Value error, ")
     return f"`{key}`: {message}. Found {error['input']!r}" if key else message
 

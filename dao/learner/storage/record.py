@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from dao.errors import UserError
+from dao.learner.basics.program import command
 from dao.learner.settings.config import Config, load_config
 from dao.learner.storage import checkpoint
 from dao.learner.storage.files import digest
@@ -80,7 +81,7 @@ class RunFolder:
             return f"the run in {self.path} is finished"
         if not self._can_continue:
             return f"no checkpoint yet: start it again, with --output {self.path} --overwrite"
-        return f"python train.py --resume {shlex.quote(str(self.path))} continues"
+        return f"{command('train')} --resume {shlex.quote(str(self.path))} continues"
 
     def check_same_data(self, report: Mapping[str, Any]) -> None:
         """Refuse data other than those the run began with; `report` has their fingerprint."""
@@ -96,7 +97,7 @@ class RunFolder:
         if not self.finished:
             raise UserError(
                 f"A run to evaluate should be finished. The one in {self.path} is not: continue it "
-                f"with train.py --resume, or start it again."
+                f"with {command('train')} --resume, or start it again."
             )
         self.read("metrics.json")
 
@@ -130,7 +131,7 @@ class RunFolder:
         if not path.is_file():
             raise UserError(
                 f"A run folder should hold config.yaml. Found none in {self.path}. "
-                f"Give the folder that train.py wrote."
+                f"Give the folder of a run."
             )
         return load_config(path, overrides, before={"data.rules": 1, "dao.rules": 1})
 

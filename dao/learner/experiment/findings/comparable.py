@@ -9,6 +9,7 @@ from typing import Any
 
 from dao.errors import UserError
 from dao.learner.basics.folders import absolute
+from dao.learner.basics.program import command
 from dao.learner.experiment.arms import KNOWN, PAPER, PLACES, SETS_APART
 from dao.learner.experiment.findings.runs import Run, flat
 
@@ -218,7 +219,7 @@ def _first_difference(a: object, b: object) -> tuple[str, str]:
 def _other_test(task: str, found: str) -> UserError:
     return UserError(
         f"The test rows of {task} should be the same in runs that are compared. Found {found}. "
-        f"Measure both on one file with evaluate.py RUN --data, or train them on the same data."
+        f"Measure both by {command('evaluate')} RUN --data FILE, or train them on the same data."
     )
 
 

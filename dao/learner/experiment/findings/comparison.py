@@ -112,7 +112,7 @@ def _side(path: Path) -> _Side:
     if not runs:
         raise UserError(
             f"A folder to compare should be a finished run, or hold some as seed=N. Found neither "
-            f"in {path}. Give a folder that train.py wrote, or the one above it."
+            f"in {path}. Give the folder of a run, or the one above it."
         )
     check_same_settings(runs)
     return _Side(path, runs, several=True, unfinished=unfinished)

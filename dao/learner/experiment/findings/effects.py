@@ -48,7 +48,7 @@ def findings(folder: Path, design: Sequence[str] | None = None) -> dict[str, Any
     arms are not there is left out; `notes` says all of this.
 
     Args:
-        folder: holds ARM/seed=N, each a run folder of train.py; `arms.KNOWN` are known.
+        folder: holds ARM/seed=N, each the folder of a run; `arms.KNOWN` are known.
         design: arms that should be there, by default those of an experiment on these tasks; others
             that are there take part as well.
 

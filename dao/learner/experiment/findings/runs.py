@@ -226,7 +226,7 @@ def experiment(folder: Path) -> tuple[dict[str, list[Run]], dict[str, list[int]]
     if not any(runs for runs, _ in found.values()):
         raise UserError(
             f"An experiment should hold finished runs as ARM/seed=N. Found none in {folder}. "
-            f"Give the folder that train.py --factorial wrote."
+            f"Give the folder that an experiment wrote."
         )
     return {n: runs for n, (runs, _) in found.items()}, {n: rest for n, (_, rest) in found.items()}
 

@@ -50,22 +50,22 @@ def check_shared(shared: Config, given: Collection[str]) -> None:
     for key in VARIED:
         if key in given or values[key] != defaults[key]:
             raise UserError(
-                f"With --factorial, `{key}` should be left to the arms and seeds, which set it. "
+                f"In an experiment, `{key}` should be left to the arms and seeds, which set it. "
                 f"Found {values[key]!r} for all runs. Leave it out."
             )
     if shared.experts.names:
         raise UserError(
-            "--factorial has no arms with experts. Found `experts.names`. Run python -m "
-            "benchmarks.experts, which compares them with one LoRA of their size."
+            "An experiment has no arms with experts. Found `experts.names`. The repository's "
+            "`python -m benchmarks.experts` compares them with one LoRA of their size."
         )
     if shared.dendrites.patience is not None:
         raise UserError(
-            "With --factorial, dendrites should grow at fixed points, so that all arms restart "
+            "In an experiment, dendrites should grow at fixed points, so that all arms restart "
             "after the same steps. Found `dendrites.patience`. Give dendrites.grow_at instead."
         )
     if shared.train.early_stopping is not None:
         raise UserError(
-            "With --factorial, all arms should train for as many steps. Found "
+            "In an experiment, all arms should train for as many steps. Found "
             "`train.early_stopping`, with which each would stop by itself. Leave it out."
         )
 

@@ -33,7 +33,7 @@ class RunJob:
         name: of the run, for people.
         folder: the run folder.
         lock: a file whose lock means that someone is at work in `folder`.
-        command: what trains, with the arguments of train.py to follow.
+        command: what trains, with the arguments of `dao train` to follow.
         settings: the content of config.yaml.
         threads: for the arithmetic of one run.
         gpus: that it takes.
@@ -103,7 +103,7 @@ def _finished(job: RunJob) -> bool:
 
 
 def _process(job: RunJob, lock: int, stop: threading.Event) -> int:
-    """Start train.py and wait; its exit code, negative for the signal that killed it."""
+    """Start the training and wait; its exit code, negative for the signal that killed it."""
     command = [*job.command, *_arguments(job)]
     threads = str(job.threads)
     with (job.place / job.log).open("a", encoding="utf-8", errors="replace") as log:

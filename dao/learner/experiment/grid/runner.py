@@ -1,6 +1,6 @@
 """The experiment: arms x seeds, each run as a process of its own, then the findings.
 
-`train.py --factorial` in one function. A run is done when its metrics.json exists, so the command
+`dao experiment` in one function. A run is done when its metrics.json exists, so the command
 can be stopped and given again, here or elsewhere: what is missing runs.
 """
 
@@ -103,7 +103,7 @@ def run_factorial(
     Args:
         settings: that all runs have; YAML file, overrides and flags, as `load_config` takes them.
         options: of the experiment.
-        command: what trains; it is given the arguments of train.py.
+        command: what trains; it is given the arguments of `dao train`.
         read_data: the table of a run, or the error for which it would be refused, before there
             are dozens.
         dry_run: only show what would be done.
@@ -171,7 +171,7 @@ def check_one_process() -> None:
     """
     if ranks.several():
         raise UserError(
-            "--factorial and --grid should run as one process, which starts one for each run. "
+            "An experiment or a search should run as one process, which starts one for each run. "
             "Found several. Start it without a launcher; --jobs N makes N runs at a time."
         )
 

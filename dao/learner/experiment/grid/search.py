@@ -152,7 +152,7 @@ def run_search(
         settings: that all runs have; YAML file, overrides and flags.
         grid: as `read_grid` gives it.
         jobs: runs at a time.
-        command: what trains; it is given the arguments of train.py.
+        command: what trains; it is given the arguments of `dao train`.
         read_data: the table of a run, or the error for which it would be refused.
         dry_run: only show what would be done.
 

@@ -1,4 +1,4 @@
-"""What `evaluate.py compare` prints."""
+"""What `dao compare` prints."""
 
 from __future__ import annotations
 

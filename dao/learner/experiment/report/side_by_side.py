@@ -12,6 +12,7 @@ import torch
 from rich.table import Table
 
 from dao.errors import UserError
+from dao.learner.basics.program import command
 from dao.learner.basics.tables import figure_cells, titled
 from dao.learner.batches.batching import sorted_batches
 from dao.learner.console.command import show_tables
@@ -146,8 +147,8 @@ def beside_lines(found: Mapping[str, Any]) -> Sequence[str]:
         f"{found['texts']} texts in batches of {BATCH}, latency of {found['single_texts']} single "
         f"texts, both in turns; token ids to outputs; {found['threads']} threads",
         *found["notes"],
-        "whether figures differ beyond chance: evaluate.py compare A B, for two runs over the test "
-        "rows, for two folders with runs in seed=N also over seeds",
+        f"whether figures differ beyond chance: {command('compare')} A B, for two runs over the "
+        f"test rows, for two folders with runs in seed=N also over seeds",
     ]
 
 
