@@ -52,7 +52,7 @@ def main() -> None:
             raise
         sys.exit(
             f"error: The command dao needs the packages of the learner. Found no `{error.name}`. "
-            f"Run: pip install 'dao[learner]'"
+            f'Run: pip install "dao[learner]"'
         )
     finally:
         gc.freeze()  # the process ends: no last search for garbage, which takes half a second

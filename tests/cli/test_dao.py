@@ -59,7 +59,7 @@ def test_without_the_learners_packages_one_line_says_what_to_install(missing: st
     (said,) = done.stderr.splitlines()
     assert said == (
         f"error: The command dao needs the packages of the learner. Found no `{missing}`. "
-        f"Run: pip install 'dao[learner]'"
+        f'Run: pip install "dao[learner]"'
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dao.learner.basics.program import command, on_several_processes
+from dao.learner.basics.program import command, install, on_several_processes
 
 ROOT = Path(__file__).parents[2]
 UNKNOWN = ("--dry-run", "no.such.setting.at.all=1")
@@ -48,3 +48,13 @@ def test_a_message_names_the_program_that_was_started(start: list[str], told: st
     assert done.stderr.split() == (
         f"error: `no` is not a setting. `{told} --dry-run` prints them all.".split()
     )
+
+
+def test_the_repository_installs_its_extras_with_the_tested_versions():
+    assert install("onnx") == 'pip install -c constraints.txt -e ".[onnx]"'
+
+
+def test_an_installed_package_has_its_extras_by_name(tmp_path: Path):
+    (tmp_path / "dao").mkdir()
+    (tmp_path / "pyproject.toml").touch()  # of another project, above its copy of the package
+    assert install("learner,dendrites", tmp_path) == 'pip install "dao[learner,dendrites]"'

@@ -1,11 +1,11 @@
-"""What a person types to start a command, with the scripts of the repository or with `dao`."""
+"""What a person types, in the repository or with the installed package: a command, an extra."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-__all__ = ["command", "on_several_processes"]
+__all__ = ["command", "install", "on_several_processes"]
 
 ROOT = Path(__file__).resolve().parents[3]
 """The folder that holds the package `dao`: the repository, or site-packages."""
@@ -43,6 +43,22 @@ def on_several_processes(name: str) -> str:
     """
     started = SCRIPTS[name] if _is_script(sys.argv[0]) else f"-m dao {name}"
     return f"torchrun --nproc-per-node N {started}"
+
+
+def install(extras: str, root: Path = ROOT) -> str:
+    """The words that install extras: of the repository with its tested versions, else by name.
+
+    Args:
+        extras: their names, with commas between them.
+        root: the folder that holds the package `dao`.
+
+    Example:
+        >>> install("onnx", Path("/site-packages"))
+        'pip install "dao[onnx]"'
+    """
+    if all((root / name).is_file() for name in ("pyproject.toml", "constraints.txt")):
+        return f'pip install -c constraints.txt -e ".[{extras}]"'
+    return f'pip install "dao[{extras}]"'
 
 
 def _is_script(started: str) -> bool:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from dao.errors import UserError
+from dao.learner.basics.program import install
 from dao.learner.dendrites.dendritic import LowRank, has_lora
 from dao.learner.processes.ranks import first_rank_first
 from dao.learner.storage.files import share
@@ -120,7 +121,7 @@ def load_package() -> Package:
     except ImportError as error:
         raise UserError(
             f"Dendrites need perforatedai 3.2.9. Found: {error}. "
-            f'Run: pip install -c constraints.txt -e ".[learner,dendrites]"'
+            f"Run: {install('learner,dendrites')}"
         ) from None
     return Package(globals_perforatedai, utils_perforatedai, modules_perforatedai)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dao import TaskRecord
 from dao.errors import UserError
 from dao.importance import task_gradients
+from dao.learner.basics.program import install
 from dao.learner.settings.weighting_spec import Spec
 from dao.learner.weighting.weighting import (
     Losses,
@@ -289,7 +290,7 @@ def _aggregator(spec: Spec, tasks: int) -> nn.Module:
     except ImportError:
         raise UserError(
             "`weighting` = torchjd:... needs torchjd. Found it not installed. "
-            'Install the extra: pip install -e ".[baselines]".'
+            f"Install the extra: {install('baselines')}"
         ) from None
     if spec.aggregator not in AGGREGATORS:
         raise UserError(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dao.errors import UserError
+from dao.learner.basics.program import install
 from dao.learner.settings.weighting_spec import Spec
 from dao.learner.weighting.weighting import (
     Losses,
@@ -69,7 +70,7 @@ def _of_torchjd(name: str, arguments: Callable[[Spec, int], Sequence[Any]]) -> _
         except ImportError:
             raise UserError(
                 f"`weighting` = {spec.name} needs torchjd. Found it not installed. "
-                f'Install the extra: pip install -e ".[baselines]".'
+                f"Install the extra: {install('baselines')}"
             ) from None
         made: nn.Module = getattr(scalarization, name)(*arguments(spec, tasks))
         return made

@@ -13,6 +13,7 @@ from typing import Any
 from joblib import Parallel, delayed
 
 from dao.errors import UserError
+from dao.learner.basics.program import install
 from dao.learner.experiment.grid.job import Outcome, RunJob, run_job
 
 __all__ = ["check_room", "on_ray", "on_this_machine"]
@@ -115,8 +116,7 @@ def _ray() -> Any:  # noqa: ANN401
         import ray
     except ImportError:
         raise UserError(
-            "--backend ray should find Ray. Found it not installed. "
-            "Run: pip install -c constraints.txt -e '.[cluster]'"
+            f"--backend ray should find Ray. Found it not installed. Run: {install('cluster')}"
         ) from None
     return ray
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dao.errors import UserError
+from dao.learner.basics.program import install
 from dao.learner.model.model import MultiTaskModel
 
 __all__ = ["OnnxEngine", "check_onnx", "export", "export_and_run", "quantize"]
@@ -70,7 +71,7 @@ def check_onnx(device: torch.device) -> None:
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise UserError(
             f"ONNX should have the packages {', '.join(PACKAGES)}. Found no {missing[0]}. "
-            f'Install the extra: pip install -c constraints.txt -e ".[onnx]"'
+            f"Install the extra: {install('onnx')}"
         )
     if device.type != "cpu":
         raise UserError(
