@@ -4,12 +4,15 @@ import importlib
 import re
 import shlex
 import shutil
+import tomllib
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from typer.testing import CliRunner
 
+import dao
 from dao.learner.kinds import KINDS
 from dao.learner.settings.config import load_config
 
@@ -168,3 +171,16 @@ def test_the_readme_gives_the_two_set_up_commands():
         'pip install -c constraints.txt -e ".[dev]" && pytest',
     ):
         assert command in README
+
+
+def test_what_to_cite_is_what_the_package_says_of_itself():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert cited["title"] == project["name"]
+    assert cited["version"] == dao.__version__
+    assert cited["abstract"] == project["description"]
+    assert cited["license"] == project["license"]
+    assert cited["authors"] == project["authors"]
+    assert cited["authors"][0]["name"] in (ROOT / "LICENSE").read_text()
+    assert cited["references"][0]["url"] == project["urls"]["Paper"]
+    assert project["urls"]["Paper"] in README
