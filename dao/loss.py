@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from dao.checks import check_data_weights, check_options, check_some, scalar_losses, task_names
 from dao.distributed import world_size
 from dao.importance import inverse_norm_weights
-from dao.measure import Batch, depends, parameter_norms, representation_norms, survey
+from dao.measure import LiveLosses, depends, parameter_norms, representation_norms, survey
 from dao.notices import PLACES, beyond_the_bound, constant, frozen
 from dao.records import CallRecord, TaskRecord, numbers, record_of, weighted_sum
-from dao.schedule import Plan, chosen, in_turn, make_plan
+from dao.schedule import MeasuringPlan, chosen, in_turn, measuring_plan
 from dao.shared import Parameters, Places, exporting
 from dao.state import RunningNorms
 
@@ -149,7 +149,7 @@ class DAOLoss(nn.Module):
         priors = {} if priors is None else priors
         check_options(self.tasks, priors, vars(self))
         self._places = Places(source, params, module, compares=calibrate_every > 0)
-        self._plan: Plan | None = None  # settled by the first training call
+        self._plan: MeasuringPlan | None = None  # settled by the first training call
         prior = [float(priors.get(task, 1.0)) for task in self.tasks]
         self.state = RunningNorms(self.tasks, ema=ema ** (1 / accumulate), prior=prior)
         self.measured = False
@@ -267,13 +267,13 @@ class DAOLoss(nn.Module):
 
     def _choose(
         self, losses: Mapping[str, Tensor | None], data_weights: Mapping[str, Tensor | float]
-    ) -> tuple[Batch, dict[str, Tensor]]:
+    ) -> tuple[LiveLosses, dict[str, Tensor]]:
         """The losses that count and their weights; in training, after learning from them."""
         self.state.ensure()
         given = scalar_losses(losses, self.tasks)
         if not self._learning():
             check_some(given, self.tasks)
-            return Batch(given, dict.fromkeys(given, 1), {}), self._lambda(list(given))
+            return LiveLosses(given, dict.fromkeys(given, 1), {}), self._lambda(list(given))
         self.state.tell("constant", constant(given))
         lone = self.check_finite == "measured" and world_size() == 1
         trusted = lone and not self.is_due(given)
@@ -286,19 +286,19 @@ class DAOLoss(nn.Module):
         self._record = record_of(self.state, batch, lam, data_weights)
         return batch, lam
 
-    def _planned(self) -> Plan:
+    def _planned(self) -> MeasuringPlan:
         """Where and how often norms are measured."""
         given = (self.source, len(self.tasks), self.refresh_every)
-        return self._plan or make_plan(*given, tapped=self._places.tapped.seen)
+        return self._plan or measuring_plan(*given, tapped=self._places.tapped.seen)
 
-    def _due(self, plan: Plan, present: list[str]) -> tuple[list[str], list[str]]:
+    def _due(self, plan: MeasuringPlan, present: list[str]) -> tuple[list[str], list[str]]:
         """Of the tasks of a call: whose norm is due, and which are compared."""
         turns = self.state.turns_of(present)
         steps = {task: turn // self.accumulate for task, turn in turns.items()}
         turn = in_turn(self.state.credit_of(present)) if plan.gap else []
         return chosen(plan, steps, turn, self.calibrate_every)
 
-    def _learn(self, batch: Batch) -> Batch:
+    def _learn(self, batch: LiveLosses) -> LiveLosses:
         """Measures the tasks whose time it is, moves the state, and drops broken gradients."""
         present = list(batch.ranks)
         plan = self._plan = self._planned()
@@ -324,7 +324,7 @@ class DAOLoss(nn.Module):
         self._places.tapped.forget()
         return batch.only([task for task in batch.ranks if task not in broken])
 
-    def _measure(self, plan: Plan, batch: Batch) -> dict[str, Tensor]:
+    def _measure(self, plan: MeasuringPlan, batch: LiveLosses) -> dict[str, Tensor]:
         if plan.source == "rep":
             z = self._places.tapped.z
             return representation_norms(batch.live, batch.ranks, z, self.rep_norm)

@@ -21,13 +21,13 @@ from dao.errors import UserError
 from dao.half import half_gradients, holds_half
 from dao.importance import task_gradients
 
-__all__ = ["Batch", "depends", "parameter_norms", "representation_norms", "survey"]
+__all__ = ["LiveLosses", "depends", "parameter_norms", "representation_norms", "survey"]
 
 _FSDP1 = "torch.distributed.fsdp._runtime_utils"
 
 
-class Batch(NamedTuple):
-    """The losses that count.
+class LiveLosses(NamedTuple):
+    """The losses of a call that count.
 
     Attributes:
         live: The losses of this rank.
@@ -39,17 +39,17 @@ class Batch(NamedTuple):
     ranks: dict[str, int]
     values: dict[str, Tensor]
 
-    def only(self, tasks: Sequence[str]) -> "Batch":
+    def only(self, tasks: Sequence[str]) -> "LiveLosses":
         """The part that concerns some tasks, in the order of the whole."""
         wanted = set(tasks)
         live = {task: loss for task, loss in self.live.items() if task in wanted}
         ranks = {task: count for task, count in self.ranks.items() if task in wanted}
-        return Batch(live, ranks, self.values)
+        return LiveLosses(live, ranks, self.values)
 
 
 def survey(
     losses: Mapping[str, Tensor], tasks: Sequence[str], *, trusted: bool = False
-) -> tuple[Batch, list[str]]:
+) -> tuple[LiveLosses, list[str]]:
     """Sorts out which losses count: they require grad and are finite.
 
     Args:
@@ -74,7 +74,7 @@ def survey(
     losses = {task: loss for task, loss in losses.items() if loss.requires_grad}
     if trusted:
         known = {task: loss.detach().double() for task, loss in losses.items()}
-        return Batch(losses, dict.fromkeys(losses, 1), known), []
+        return LiveLosses(losses, dict.fromkeys(losses, 1), known), []
     if meta := [task for task, loss in losses.items() if loss.is_meta]:
         raise UserError(
             f"The loss `{meta[0]}` should be a real, dense number. Found meta, a device without "
@@ -93,7 +93,7 @@ def survey(
     counts = {task: int(n) for task, n in zip(tasks, having, strict=True) if n}
     means = {t: mean for t, mean in zip(tasks, average, strict=True) if t in counts}
     broken = [task for task, n in zip(tasks, odd, strict=True) if n]
-    return Batch({task: losses[task] for task in finite}, counts, means), broken
+    return LiveLosses({task: losses[task] for task in finite}, counts, means), broken
 
 
 def parameter_norms(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from dao.measure import Batch
+from dao.measure import LiveLosses
 from dao.state import RunningNorms
 
 __all__ = ["CallRecord", "TaskRecord", "numbers", "record_of", "scaled", "weighted_sum"]
@@ -77,7 +77,7 @@ def numbers(rows: Mapping[str, TaskRecord]) -> dict[str, dict[str, float]]:
 
 def record_of(
     state: RunningNorms,
-    batch: Batch,
+    batch: LiveLosses,
     weights: Mapping[str, Tensor],
     data_weights: Mapping[str, Tensor | float],
 ) -> CallRecord:

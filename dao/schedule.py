@@ -8,7 +8,17 @@ free.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-__all__ = ["FIRST", "OFTEN", "Plan", "chosen", "credits", "due", "in_turn", "make_plan", "spent"]
+__all__ = [
+    "FIRST",
+    "OFTEN",
+    "MeasuringPlan",
+    "chosen",
+    "credits",
+    "due",
+    "in_turn",
+    "measuring_plan",
+    "spent",
+]
 
 EVERY = 50
 """Steps between measurements of all tasks."""
@@ -30,7 +40,7 @@ GAP_BETWEEN = 50
 over `params`."""
 
 
-class Plan(NamedTuple):
+class MeasuringPlan(NamedTuple):
     """Where and how often to measure.
 
     Attributes:
@@ -50,7 +60,9 @@ class Plan(NamedTuple):
         return self.every == 0
 
 
-def make_plan(source: str, tasks: int, refresh_every: int | None, *, tapped: bool) -> Plan:
+def measuring_plan(
+    source: str, tasks: int, refresh_every: int | None, *, tapped: bool
+) -> MeasuringPlan:
     """What the options come to.
 
     Args:
@@ -60,23 +72,23 @@ def make_plan(source: str, tasks: int, refresh_every: int | None, *, tapped: boo
         tapped: Whether the representation of the first training batch was tapped.
 
     Example:
-        >>> make_plan("auto", 2, None, tapped=True)
-        Plan(source='params', every=50, gap=0)
-        >>> make_plan("auto", 32, None, tapped=False)
-        Plan(source='params', every=0, gap=25)
-        >>> make_plan("auto", 32, None, tapped=True)
-        Plan(source='rep', every=10, gap=50)
-        >>> make_plan("auto", 32, 100, tapped=True)
-        Plan(source='params', every=100, gap=0)
+        >>> measuring_plan("auto", 2, None, tapped=True)
+        MeasuringPlan(source='params', every=50, gap=0)
+        >>> measuring_plan("auto", 32, None, tapped=False)
+        MeasuringPlan(source='params', every=0, gap=25)
+        >>> measuring_plan("auto", 32, None, tapped=True)
+        MeasuringPlan(source='rep', every=10, gap=50)
+        >>> measuring_plan("auto", 32, 100, tapped=True)
+        MeasuringPlan(source='params', every=100, gap=0)
     """
     place = "params" if source == "auto" else source
     if refresh_every is not None:
-        return Plan(place, refresh_every, 0)
+        return MeasuringPlan(place, refresh_every, 0)
     if tasks <= FEW:
-        return Plan(place, EVERY, 0)
+        return MeasuringPlan(place, EVERY, 0)
     if source == "auto" and tapped:
-        return Plan("rep", OFTEN, GAP_BETWEEN)
-    return Plan("rep", OFTEN, 0) if place == "rep" else Plan(place, 0, GAP)
+        return MeasuringPlan("rep", OFTEN, GAP_BETWEEN)
+    return MeasuringPlan("rep", OFTEN, 0) if place == "rep" else MeasuringPlan(place, 0, GAP)
 
 
 def due(step: int, every: int) -> bool:
@@ -99,7 +111,7 @@ def due(step: int, every: int) -> bool:
 
 
 def chosen(
-    plan: Plan, steps: Mapping[str, int], turn: Sequence[str], calibrate_every: int
+    plan: MeasuringPlan, steps: Mapping[str, int], turn: Sequence[str], calibrate_every: int
 ) -> tuple[list[str], list[str]]:
     """Which tasks to measure, and which of those to compare.
 
@@ -110,9 +122,9 @@ def chosen(
         calibrate_every: As given to :class:`dao.DAOLoss`.
 
     Example:
-        >>> chosen(Plan("rep", 10, 50), {"a": 20, "b": 3, "c": 3}, ["c"], 0)
+        >>> chosen(MeasuringPlan("rep", 10, 50), {"a": 20, "b": 3, "c": 3}, ["c"], 0)
         (['a', 'c'], ['c'])
-        >>> chosen(Plan("params", 0, 20), {"a": 20, "b": 3, "c": 3}, ["c"], 0)
+        >>> chosen(MeasuringPlan("params", 0, 20), {"a": 20, "b": 3, "c": 3}, ["c"], 0)
         (['c'], [])
     """
     compared = {t for t, step in steps.items() if calibrate_every and step % calibrate_every == 0}

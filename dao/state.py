@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dao.errors import UserError
 from dao.notices import PLACES, Seen, broken, far_from_mean, one_by_one, silent, warn
-from dao.schedule import Plan, credits, spent
+from dao.schedule import MeasuringPlan, credits, spent
 
 __all__ = ["RunningNorms"]
 
@@ -75,7 +75,7 @@ class RunningNorms(nn.Module):
     def __init__(self, tasks: Sequence[str], *, ema: float, prior: Sequence[float]) -> None:
         super().__init__()
         self.tasks = list(tasks)
-        self._places = {task: place for place, task in enumerate(tasks)}
+        self._index = {task: place for place, task in enumerate(tasks)}
         self.ema = ema
         self.doubt = 0
         self._prior = tuple(prior)
@@ -173,7 +173,7 @@ class RunningNorms(nn.Module):
 
     def positions(self, tasks: Iterable[str]) -> list[int]:
         """Where these tasks stand in every buffer."""
-        return [self._places[task] for task in tasks]
+        return [self._index[task] for task in tasks]
 
     def turns_of(self, present: Sequence[str]) -> dict[str, int]:
         """Training calls so far that had each of these tasks."""
@@ -210,7 +210,9 @@ class RunningNorms(nn.Module):
         kept = dict(zip(self.tasks, self.credit.tolist(), strict=True))
         return credits(self.turns_of(self.tasks), kept, present)
 
-    def take_turns(self, plan: Plan, values: Mapping[str, Tensor], accumulate: int) -> None:
+    def take_turns(
+        self, plan: MeasuringPlan, values: Mapping[str, Tensor], accumulate: int
+    ) -> None:
         """Books the turns of a call; the last one of a task's optimizer step pays. Before `tick`.
 
         Args:

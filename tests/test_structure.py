@@ -211,8 +211,8 @@ def public_classes(sources: Mapping[str, str]) -> dict[str, list[str]]:
     return found
 
 
-def test_no_two_public_classes_of_the_learner_have_one_name():
-    found = public_classes({ids(path): path.read_text() for path in LEARNERS})
+def test_no_two_public_classes_have_one_name():
+    found = public_classes({ids(path): path.read_text() for path in EVERYTHING})
     assert {name: paths for name, paths in found.items() if len(paths) > 1} == {}
     assert len(found) > 100
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from dao import DAOLoss, adapter_norm
-from dao.schedule import FIRST, GAP, Plan, make_plan
+from dao.schedule import FIRST, GAP, MeasuringPlan, measuring_plan
 
 
 def names(count):
@@ -90,7 +90,9 @@ def test_backward_passes_stay_the_same_for_any_number_of_tasks(count, tapped):
             balance(losses).backward()
     gap = 50 if tapped else 25
     assert model.passes - steps == min(count, 8) + (steps - 1) // gap
-    assert balance._plan == (Plan("rep", 10, 50) if tapped else Plan("params", 0, 25))
+    assert balance._plan == (
+        MeasuringPlan("rep", 10, 50) if tapped else MeasuringPlan("params", 0, 25)
+    )
     # At the representation at 0, 1, 4, and each tenth step, besides the comparison at 50.
     if tapped:
         assert set(balance.state.count.tolist()) == {9}
@@ -101,7 +103,7 @@ def test_backward_passes_stay_the_same_for_any_number_of_tasks(count, tapped):
 def test_any_batches_keep_the_budget_and_the_promise(presence):
     count, steps, choice = 12, 3000, random.Random(0)
     balance = DAOLoss(names(count), params=[torch.ones(1, requires_grad=True)])
-    state, plan = balance.state, Plan("params", 0, GAP)
+    state, plan = balance.state, MeasuringPlan("params", 0, GAP)
     since, turns, times = dict.fromkeys(names(count), 0), 0, dict.fromkeys(names(count), 0)
     for step in range(steps):
         present = {
@@ -319,24 +321,24 @@ def test_whether_it_was_tapped_is_settled_by_the_first_training_call():
         balance.weights(model.losses())  # step 4, where norms are due
     balance.reset()
     run(model, balance, range(2), tapped=False)
-    assert balance._plan == Plan("params", 0, GAP)
+    assert balance._plan == MeasuringPlan("params", 0, GAP)
 
 
 @pytest.mark.parametrize(
     ("source", "tasks", "every", "expected"),
     [
-        ("auto", 3, None, Plan("params", 50, 0)),
-        ("auto", 4, None, Plan("rep", 10, 50)),
-        ("auto", 4, 50, Plan("params", 50, 0)),
-        ("params", 4, None, Plan("params", 0, 25)),
-        ("last", 4, None, Plan("last", 0, 25)),
-        ("rep", 3, None, Plan("rep", 50, 0)),
-        ("rep", 4, None, Plan("rep", 10, 0)),
-        ("rep", 4, 50, Plan("rep", 50, 0)),
+        ("auto", 3, None, MeasuringPlan("params", 50, 0)),
+        ("auto", 4, None, MeasuringPlan("rep", 10, 50)),
+        ("auto", 4, 50, MeasuringPlan("params", 50, 0)),
+        ("params", 4, None, MeasuringPlan("params", 0, 25)),
+        ("last", 4, None, MeasuringPlan("last", 0, 25)),
+        ("rep", 3, None, MeasuringPlan("rep", 50, 0)),
+        ("rep", 4, None, MeasuringPlan("rep", 10, 0)),
+        ("rep", 4, 50, MeasuringPlan("rep", 50, 0)),
     ],
 )
 def test_plans(source, tasks, every, expected):
-    assert make_plan(source, tasks, every, tapped=True) == expected
+    assert measuring_plan(source, tasks, every, tapped=True) == expected
 
 
 def test_the_notice_comes_only_where_a_task_has_to_wait():
