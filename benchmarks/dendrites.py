@@ -45,7 +45,7 @@ from dao.learner.console.errors import user_errors
 from dao.learner.console.report import markdown
 from dao.learner.dendrites import dendritic
 from dao.learner.dendrites.controls import arm_encoder
-from dao.learner.dendrites.dendrites import Dendrites, target_modules
+from dao.learner.dendrites.dendrites import Dendrites, GrowthOptions, target_modules
 from dao.learner.encoder.find import locate
 from dao.learner.encoder.load import load_config_of
 from dao.learner.inference.backends.merging import merge
@@ -120,10 +120,9 @@ class Work:
         dendrites = Dendrites(
             model,
             target_modules(model, where),
+            GrowthOptions(max_dendrites=max(count, 1), rank=self._settings(where).dendrite_rank),
             run_dir=self.folder / "run",
             probe=self.infer,
-            max_dendrites=max(count, 1),
-            rank=self._settings(where).dendrite_rank,
         )
         for score in range(1, count + 1):
             dendrites.set_optimizer(optimizer(model))

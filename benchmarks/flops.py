@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from dao.learner.dendrites.controls import meta_base
 from dao.learner.encoder.find import locate
+from dao.learner.encoder.load import meta_base
 from dao.learner.encoder.lora import add_lora
 from dao.learner.settings.encoder_section import Encoder
 

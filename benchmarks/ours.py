@@ -13,10 +13,10 @@ from benchmarks.timing import Stopwatch
 from benchmarks.work import OUTPUTS, Work, task_losses
 from dao import DAOLoss
 from dao.learner.batches.batching import Batch, collate, epoch_batches
-from dao.learner.dendrites.controls import meta_base
-from dao.learner.dendrites.dendrites import Dendrites, target_modules
+from dao.learner.dendrites.dendrites import Dendrites, GrowthOptions, target_modules
 from dao.learner.encoder.find import locate
 from dao.learner.encoder.layers import layer_list
+from dao.learner.encoder.load import meta_base
 from dao.learner.model.model import build
 from dao.learner.model.prefix import cache_prefix
 from dao.learner.model.saving import load_weights
@@ -152,6 +152,7 @@ def _grow(model: nn.Module, batch: Batch, folder: Path) -> None:
     dendrites = Dendrites(
         model,
         target_modules(model),
+        GrowthOptions(),
         run_dir=folder,
         probe=lambda m: m(batch.input_ids, batch.attention_mask),
     )

@@ -15,10 +15,9 @@ from benchmarks import lengths
 from benchmarks.encoders import encoder_settings, spec_of
 from dao.learner.batches.batching import Examples
 from dao.learner.batches.tokens import pad_id
-from dao.learner.dendrites.controls import meta_base
 from dao.learner.encoder.find import locate
 from dao.learner.encoder.limits import token_limit
-from dao.learner.encoder.load import load_tokenizer
+from dao.learner.encoder.load import load_tokenizer, meta_base
 from dao.learner.encoder.lora import add_lora
 from dao.learner.encoder.pooling import pooling_of
 from dao.learner.model.model import MultiTaskModel

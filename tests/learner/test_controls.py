@@ -7,7 +7,12 @@ from torch import nn
 from dao.errors import UserError
 from dao.learner.dendrites import dendritic
 from dao.learner.dendrites.controls import added_parameters, arm_encoder
-from dao.learner.dendrites.dendrites import DendriteError, Dendrites, target_modules
+from dao.learner.dendrites.dendrites import (
+    DendriteError,
+    Dendrites,
+    GrowthOptions,
+    target_modules,
+)
 from dao.learner.dendrites.targets import LOW_RANK
 from dao.learner.model.model import build
 from dao.learner.settings.config import load_config
@@ -47,10 +52,9 @@ def grown(model, folder, sets=1, sham=False):
     dendrites = Dendrites(
         model,
         target_modules(model, "heads"),
+        GrowthOptions(max_dendrites=sets, sham=sham),
         run_dir=folder,
         probe=lambda m: m(torch.ones(2, 6)),
-        max_dendrites=sets,
-        sham=sham,
     )
     for step in range(sets):
         dendrites.set_optimizer(torch.optim.SGD(model.parameters(), lr=0.1))
@@ -123,11 +127,9 @@ def test_a_low_rank_sham_keeps_every_bit_of_the_folded_model(tiny_phi, tmp_path,
     dendrites = Dendrites(
         model,
         targets,
+        GrowthOptions(max_dendrites=2, sham=True, rank=rank),
         run_dir=tmp_path,
         probe=lambda m: m(ids, torch.ones_like(ids)),
-        max_dendrites=2,
-        sham=True,
-        rank=rank,
     )
     for score in (0.1, 0.2):
         dendrites.set_optimizer(torch.optim.SGD(model.parameters(), lr=0.1))

@@ -21,7 +21,12 @@ from torch.nn.functional import cross_entropy, mse_loss
 from transformers import BertConfig, BertModel, BitsAndBytesConfig, PhiConfig, PhiModel
 
 from dao.errors import UserError
-from dao.learner.dendrites.dendrites import DendriteError, Dendrites, target_modules
+from dao.learner.dendrites.dendrites import (
+    DendriteError,
+    Dendrites,
+    GrowthOptions,
+    target_modules,
+)
 from dao.learner.dendrites.dendritic import attach, load
 from dao.learner.dendrites.perforated import configure, guarded, load_package
 from dao.learner.model.model import build
@@ -88,8 +93,9 @@ def phi_folder(request):
 
 def dendrites(model, run_dir, where="lora_B+heads", **options):
     probe = options.pop("probe", lambda m: m(torch.full((2, 4), 2)))
-    options = {"init_scale": 0.05, "rank": RANK if where == LOW_RANK else None} | options
-    return Dendrites(model, target_modules(model, where), run_dir=run_dir, probe=probe, **options)
+    given = {"init_scale": 0.05, "rank": RANK if where == LOW_RANK else None} | options
+    targets = target_modules(model, where)
+    return Dendrites(model, targets, GrowthOptions(**given), run_dir=run_dir, probe=probe)
 
 
 def trainable(model):
@@ -192,7 +198,7 @@ def test_presets_that_match_nothing(where, message):
 )
 def test_unfit_targets_are_refused(target, message, tmp_path):
     with pytest.raises(UserError, match=message):
-        Dendrites(tiny_phi(), [target], run_dir=tmp_path, probe=lambda m: None)
+        Dendrites(tiny_phi(), [target], GrowthOptions(), run_dir=tmp_path, probe=lambda m: None)
 
 
 @pytest.mark.parametrize(
@@ -205,8 +211,9 @@ def test_unfit_targets_are_refused(target, message, tmp_path):
     ],
 )
 def test_low_rank_dendrites_belong_on_lora_layers(target, found, tmp_path):
+    options = GrowthOptions(rank=RANK)
     with pytest.raises(UserError, match=rf"linear layer with LoRA.* {found}"):
-        Dendrites(tiny_phi(), [target], run_dir=tmp_path, probe=lambda m: None, rank=RANK)
+        Dendrites(tiny_phi(), [target], options, run_dir=tmp_path, probe=lambda m: None)
 
 
 def test_targets_that_do_not_run_are_refused(tmp_path):
@@ -336,7 +343,8 @@ def test_low_rank_dendrites_keep_the_fold_and_the_type(
     model, plain = fresh(), fresh()
     targets = target_modules(model, LOW_RANK)
     assert targets == target_modules(fresh(), LOW_RANK)
-    growing = Dendrites(model, targets, run_dir=tmp_path, probe=answer, max_dendrites=count, rank=8)
+    options = GrowthOptions(max_dendrites=count, rank=8)
+    growing = Dendrites(model, targets, options, run_dir=tmp_path, probe=answer)
     seen = []
     layer = model.get_submodule(targets[0])
     layer.register_forward_hook(lambda _, args, out: seen.append((args[0].dtype, out.dtype)))
@@ -727,7 +735,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from dao.learner.dendrites.dendrites import Dendrites
+from dao.learner.dendrites.dendrites import Dendrites, GrowthOptions
 
 dist.init_process_group("gloo")
 torch.manual_seed(0)
@@ -735,9 +743,9 @@ model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
 growing = Dendrites(
     model,
     ["0", "2"],
+    GrowthOptions(max_dendrites=2),
     run_dir=Path(sys.argv[1]),
     probe=lambda m: m(torch.ones(1, 4)),
-    max_dendrites=2,
 )
 torch.manual_seed(dist.get_rank())
 x = torch.randn(16, 4)

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from peft.tuners.lora import LoraLayer
 from torch import nn
-from transformers import AutoModel
 
-from dao.errors import UserError
 from dao.learner.dendrites.targets import LOW_RANK, target_modules
-from dao.learner.encoder.find import Location, locate
-from dao.learner.encoder.limits import check_pairs, check_vocabulary, embeddings, token_limit
-from dao.learner.encoder.load import load_config_of, load_tokenizer
-from dao.learner.encoder.lora import add_lora, lora_config
-from dao.learner.encoder.pooling import attends_causally
+from dao.learner.encoder.find import locate
+from dao.learner.encoder.load import meta_base
+from dao.learner.encoder.lora import add_lora
 from dao.learner.model.model import MultiTaskModel
 from dao.learner.model.router import Router, router_width
 from dao.learner.settings.config import Config
 from dao.learner.settings.encoder_section import Encoder
 
-__all__ = ["added_parameters", "arm_encoder", "check_encoder", "meta_base"]
+__all__ = ["added_parameters", "arm_encoder"]
 
 
 def arm_encoder(cfg: Config, outputs: Mapping[str, int]) -> Encoder:
@@ -102,52 +98,3 @@ def added_parameters(targets: Iterable[Any], sets: int, rank: int | None = None)
         own = pair if rank else sum(p.numel() for p in layer.parameters())
         total += sets * (own + layer.out_features) + layer.out_features * sets * (sets - 1) // 2
     return total
-
-
-def check_encoder(
-    cfg: Encoder, *, ask_hub: bool = True, texts: Sequence[str] = (), pairs: bool = False
-) -> None:
-    """Refuse settings that do not fit the named encoder, before its weights are read.
-
-    Skips an encoder that is or may be made from scratch and, without `ask_hub`, one on the hub.
-
-    Raises:
-        UserError: there is no such model; as `lora_config`; `first` as the pooling of a causal
-            model, whose first token sees nothing else of the text; or a token of the `texts` that
-            the model has no embedding for; for texts that are `pairs`, as `check_pairs`.
-    """
-    if cfg.scratch.when == "always":
-        return
-    location = locate(cfg.name)
-    if location.origin == "hub" and (cfg.scratch.when == "offline" or not ask_hub):
-        return
-    try:
-        base = meta_base(location)
-    except UserError:
-        raise
-    except Exception:
-        return  # a foreign configuration can break any constructor; loading says what is wrong
-    if cfg.pooling == "first" and attends_causally(base):
-        raise UserError(
-            f"`encoder.pooling` should be last or mean with a model that reads from left to right. "
-            f"Found first, and the first token of {base.config.model_type} sees no other."
-        )
-    if cfg.tune == "lora":
-        lora_config(base, cfg.lora)
-    tokenizer = load_tokenizer(location)
-    limit = token_limit(cfg.max_length, tokenizer, base)
-    if pairs:
-        check_pairs(tokenizer, base, texts, limit)
-    check_vocabulary(tokenizer, embeddings(base), texts, limit, pairs=pairs)
-
-
-def meta_base(location: Location) -> Any:  # noqa: ANN401
-    """An encoder without its weights, for its names and shapes.
-
-    Raises:
-        UserError: there is no such model.
-    """
-    config = load_config_of(location)
-    with torch.device("meta"):
-        model: Any = AutoModel.from_config(config, trust_remote_code=False)
-    return model.get_encoder() if model.config.is_encoder_decoder else model

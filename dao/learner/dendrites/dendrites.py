@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from dao.learner.dendrites.session import GrowthOptions, Session
 from dao.learner.dendrites.targets import target_modules
 from dao.learner.dendrites.wrapped import check_unchanged, dendrite_parameters, twin_tensors
 
-__all__ = ["DendriteError", "Dendrites", "Growth", "target_modules"]
+__all__ = ["DendriteError", "Dendrites", "Growth", "GrowthOptions", "target_modules"]
 
 
 @dataclass(frozen=True)
@@ -57,27 +57,17 @@ class Dendrites:
 
     Args:
         model: on its device; not a data-parallel wrapper. Changed in place.
-        targets: paths of trainable linear layers, or with `rank`, of linear layers with LoRA; as
-            from `target_modules`.
+        targets: paths of trainable linear layers, or with `options.rank`, of linear layers with
+            LoRA; as from `target_modules`.
+        options: how and when dendrites are made.
         run_dir: perforatedai writes into its folder `PAI`. One left by an earlier run is removed,
             because its settings would be read back; a resumed run gets its files from `replay`
             and its checkpoint.
         probe: runs one forward pass of the model that reaches every target.
-        max_dendrites: sets to add.
-        patience: None, or validations without a new best before a set is added.
-        tries: attempts per set; only with `patience`.
-        activation: of the dendrites.
-        init_scale: standard deviation of new dendrites' weights.
-        seed: of new dendrites' weights; the global generator is never used or moved.
-        sham: a control: all as with dendrites, but none is ever trained, so that every gate stays
-            at zero and the model computes what it would without. `report` and `twin_state` count
-            no parameters and hold no dendrites then.
-        rank: None, and a dendrite is a layer like its target; or its target is a layer with LoRA,
-            and it a `LowRank` of this rank, so that frozen weights are never copied.
 
     Raises:
-        UserError: perforatedai is missing; or a target is frozen, no linear layer (with `rank`,
-            none with LoRA) or not run by `probe`.
+        UserError: perforatedai is missing; or a target is frozen, no linear layer (with
+            `options.rank`, none with LoRA) or not run by `probe`.
         DendriteError: perforatedai did not wrap a target.
     """
 
@@ -85,37 +75,21 @@ class Dendrites:
         self,
         model: nn.Module,
         targets: Sequence[str],
+        options: GrowthOptions,
         *,
         run_dir: Path,
         probe: Callable[[nn.Module], object],
-        max_dendrites: int = 1,
-        patience: int | None = None,
-        tries: int = 1,
-        activation: Literal["sigmoid", "relu", "tanh"] = "sigmoid",
-        init_scale: float = 0.01,
-        seed: int = 0,
-        sham: bool = False,
-        rank: int | None = None,
     ) -> None:
         self.model = model
         self._targets = tuple(targets)
-        self._options = GrowthOptions(
-            max_dendrites=max_dendrites,
-            patience=patience,
-            tries=tries,
-            activation=activation,
-            init_scale=init_scale,
-            seed=seed,
-            sham=sham,
-            rank=rank,
-        )
+        self._options = options
         self._calls: list[dict[str, Any]] = []
         self._grown_at: list[int] = []
         self._sets: list[int] = []  # which of the sets ever added are in the model
         self._done = False
         self._optimizer: torch.optim.Optimizer | None = None
         self._gradients = GradientRecord(targets)
-        self._session = Session(model, targets, run_dir, probe, self._options)
+        self._session = Session(model, targets, run_dir, probe, options)
 
     def set_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         """Name the optimizer in use: at the start, after a restructuring and after `replay`.

@@ -32,16 +32,30 @@ ZERO = 1e-9  # perforatedai takes a score of exactly 0 for "no score yet"
 
 @dataclass(frozen=True)
 class GrowthOptions:
-    """How and when dendrites are made: the arguments of `Dendrites` of the same names."""
+    """How and when dendrites are made.
 
-    max_dendrites: int
-    patience: int | None
-    tries: int
-    activation: Literal["sigmoid", "relu", "tanh"]
-    init_scale: float
-    seed: int
-    sham: bool
-    rank: int | None
+    Attributes:
+        max_dendrites: sets to add.
+        patience: None, or validations without a new best before a set is added.
+        tries: attempts per set; only with `patience`.
+        activation: of the dendrites.
+        init_scale: standard deviation of new dendrites' weights.
+        seed: of new dendrites' weights; the global generator is never used or moved.
+        sham: a control: all is as with dendrites, but none is ever trained, so that every gate
+            stays at zero and the model computes what it would without them. `Dendrites.report`
+            then counts no parameters, and `Dendrites.twin_state` holds no dendrites.
+        rank: None, and a dendrite is a layer like its target; or the rank of every dendrite, a
+            `LowRank` beside a target with LoRA, so that frozen weights are never copied.
+    """
+
+    max_dendrites: int = 1
+    patience: int | None = None
+    tries: int = 1
+    activation: Literal["sigmoid", "relu", "tanh"] = "sigmoid"
+    init_scale: float = 0.01
+    seed: int = 0
+    sham: bool = False
+    rank: int | None = None
 
 
 class Session:

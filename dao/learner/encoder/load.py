@@ -30,6 +30,7 @@ __all__ = [
     "load_base",
     "load_config_of",
     "load_tokenizer",
+    "meta_base",
     "pack_nf4",
     "precision",
     "quantization",
@@ -60,6 +61,18 @@ def load_config_of(location: Location) -> PreTrainedConfig:
     """The configuration in the encoder's own files."""
     config: PreTrainedConfig = _from_pretrained(AutoConfig, location)
     return config
+
+
+def meta_base(location: Location) -> Any:  # noqa: ANN401
+    """An encoder without its weights, for its names and shapes.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    config = load_config_of(location)
+    with torch.device("meta"):
+        model: Any = AutoModel.from_config(config, trust_remote_code=False)
+    return model.get_encoder() if model.config.is_encoder_decoder else model
 
 
 def load_tokenizer(location: Location) -> PreTrainedTokenizerBase:

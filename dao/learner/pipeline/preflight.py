@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dao.errors import UserError
-from dao.learner.dendrites.controls import check_encoder, meta_base
 from dao.learner.encoder.find import locate
-from dao.learner.encoder.lora import add_lora
+from dao.learner.encoder.limits import check_pairs, check_vocabulary, embeddings, token_limit
+from dao.learner.encoder.load import load_tokenizer, meta_base
+from dao.learner.encoder.lora import add_lora, lora_config
+from dao.learner.encoder.pooling import attends_causally
 from dao.learner.experts.domains import check_labels, domain_codes
 from dao.learner.experts.stages import check_one_process
 from dao.learner.inference.predictor import pick_device
@@ -52,42 +55,69 @@ def check(
     if cfg.train.batch_tokens is None and not cfg.experts.names:
         make_plan([1] * len(table.rows("train")), cfg)
     texts = table.frame["text"].tolist()
-    check_encoder(cfg.encoder, ask_hub=ask_hub, texts=texts, pairs=cfg.data.pairs)
-    _check_model(cfg, tasks, ask_hub=ask_hub)
+    base = _base(cfg.encoder, ask_hub=ask_hub)
+    if base is not None:
+        _check_encoder(cfg.encoder, base, texts, pairs=cfg.data.pairs)
+        _check_model(cfg, base, tasks)
 
 
-def _check_model(cfg: Config, tasks: Mapping[str, Task], *, ask_hub: bool) -> None:
-    """Refuse an encoder of known layers that cannot have what the settings ask for.
+def _base(cfg: Encoder, *, ask_hub: bool) -> Any:  # noqa: ANN401
+    """The encoder without its weights; None for one of unknown layers.
 
-    Nothing is said of one that `check_encoder` says nothing of.
+    That is one that is or may be made from scratch and, without `ask_hub`, one on the hub.
     """
-    if not (cfg.train.packing or cfg.encoder.prefix_cache):
-        return
-    model = _model(cfg.encoder, {name: task.outputs for name, task in tasks.items()}, ask_hub)
-    if model is None:
-        return
-    if cfg.train.packing:
-        check_positions(model)
-    if cfg.encoder.prefix_cache:
-        frozen_layers(model.base)
-
-
-def _model(cfg: Encoder, outputs: Mapping[str, int], ask_hub: bool) -> MultiTaskModel | None:
-    """The model without its weights; None where its layers are not known yet."""
     if cfg.scratch.when == "always":
         return None
     location = locate(cfg.name)
     if location.origin == "hub" and (cfg.scratch.when == "offline" or not ask_hub):
         return None
     try:
-        base = meta_base(location)
-        encoder = add_lora(base, cfg.lora) if cfg.tune == "lora" else base
-        with torch.device("meta"):
-            return MultiTaskModel(encoder, outputs, "mean", torch.float32)
+        return meta_base(location)
     except UserError:
         raise
     except Exception:
         return None  # a foreign configuration can break any constructor; loading says what is wrong
+
+
+def _check_encoder(cfg: Encoder, base: Any, texts: Sequence[str], *, pairs: bool) -> None:  # noqa: ANN401
+    """Refuse settings that do not fit the encoder, and texts that it cannot read.
+
+    Raises:
+        UserError: as `lora_config`; `first` as the pooling of a causal model, whose first token
+            sees nothing else of the text; a token of the `texts` that the model has no embedding
+            for; for texts that are `pairs`, as `check_pairs`.
+    """
+    if cfg.pooling == "first" and attends_causally(base):
+        raise UserError(
+            f"`encoder.pooling` should be last or mean with a model that reads from left to right. "
+            f"Found first, and the first token of {base.config.model_type} sees no other."
+        )
+    if cfg.tune == "lora":
+        lora_config(base, cfg.lora)
+    tokenizer = load_tokenizer(locate(cfg.name))
+    limit = token_limit(cfg.max_length, tokenizer, base)
+    if pairs:
+        check_pairs(tokenizer, base, texts, limit)
+    check_vocabulary(tokenizer, embeddings(base), texts, limit, pairs=pairs)
+
+
+def _check_model(cfg: Config, base: Any, tasks: Mapping[str, Task]) -> None:  # noqa: ANN401
+    """Refuse packed rows or a cache of first layers that a model on this encoder cannot have."""
+    if not (cfg.train.packing or cfg.encoder.prefix_cache):
+        return
+    try:
+        encoder = add_lora(base, cfg.encoder.lora) if cfg.encoder.tune == "lora" else base
+        outputs = {name: task.outputs for name, task in tasks.items()}
+        with torch.device("meta"):
+            model = MultiTaskModel(encoder, outputs, "mean", torch.float32)
+    except UserError:
+        raise
+    except Exception:
+        return  # a foreign model can break any constructor; loading says what is wrong
+    if cfg.train.packing:
+        check_positions(model)
+    if cfg.encoder.prefix_cache:
+        frozen_layers(model.base)
 
 
 def slices(cfg: Config, table: TableLike, tasks: Mapping[str, Task]) -> tuple[str, ...]:

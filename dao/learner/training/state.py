@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dao.errors import UserError
 from dao.learner.batches.batching import collate
-from dao.learner.dendrites.dendrites import DendriteError, Dendrites, target_modules
+from dao.learner.dendrites.dendrites import DendriteError, Dendrites, GrowthOptions, target_modules
 from dao.learner.model.packing_check import check_packing
 from dao.learner.processes import ranks
 from dao.learner.scoring.scoring import labels_of
@@ -105,11 +105,7 @@ def copy_into(parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tens
 def _wrapped(job: Job) -> Dendrites:
     cfg, train = job.cfg.dendrites, job.train
     sample = collate(train, range(min(2, len(train))), job.pad, job.model.device)
-    return Dendrites(
-        job.model,
-        target_modules(job.model, cfg.where),
-        run_dir=job.folder.path,
-        probe=lambda model: model(sample.input_ids, sample.attention_mask),
+    options = GrowthOptions(
         max_dendrites=cfg.sets,
         patience=cfg.patience,
         activation=cfg.activation,
@@ -117,4 +113,11 @@ def _wrapped(job: Job) -> Dendrites:
         seed=job.cfg.seed,
         sham=cfg.control == "sham",
         rank=job.cfg.dendrite_rank,
+    )
+    return Dendrites(
+        job.model,
+        target_modules(job.model, cfg.where),
+        options,
+        run_dir=job.folder.path,
+        probe=lambda model: model(sample.input_ids, sample.attention_mask),
     )
