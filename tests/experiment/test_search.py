@@ -50,7 +50,9 @@ def test_kinds_that_are_proposed_stay_as_they_were_when_the_grid_is_given_again(
     """The runs have settings with the kind, which the command has not."""
     (tmp_path / "fake.py").write_text(FAKE)
     shown = []
-    monkeypatch.setattr("dao.learner.experiment.grid.search.print_results", shown.append)
+    monkeypatch.setattr(
+        "dao.learner.experiment.grid.search.print_results", lambda *told: shown.append(told)
+    )
     read = []
 
     def decide(cfg: Config):

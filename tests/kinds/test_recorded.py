@@ -10,7 +10,13 @@ from dao.learner.kinds.classification import Classification
 from dao.learner.kinds.multilabel import Multilabel
 from dao.learner.kinds.ordinal import Ordinal
 from dao.learner.kinds.parts.figures import Figure, bounded, weighted_mean
-from dao.learner.kinds.recorded import headlines, recorded_tasks, restored_tasks, selection
+from dao.learner.kinds.recorded import (
+    described,
+    headlines,
+    recorded_tasks,
+    restored_tasks,
+    selection,
+)
 from dao.learner.kinds.regression import Regression
 from dao.learner.scoring.scoring import selection_score
 
@@ -20,7 +26,7 @@ TASKS = {
     "tags": Multilabel("tags", "tags", ["a", "b"], select_by="subset_accuracy"),
     "price": Regression("price", "eur"),
 }
-METRICS = json.loads(json.dumps({"tasks": {n: task.described() for n, task in TASKS.items()}}))
+METRICS = json.loads(json.dumps(described(TASKS)))
 
 
 def test_records_of_a_run():

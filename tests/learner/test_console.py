@@ -79,7 +79,7 @@ def test_markdown_keeps_one_line_per_row_and_no_cell_is_markup():
     table.add_column("n")
     table.add_row("up|down\nleft", "[x](y)")
     table.add_row("_a_ b_c $1$ <b>", "*3*")
-    lines = [" ".join(line.split()) for line in markdown(table).splitlines() if line.strip()]
+    lines = [" ".join(line.split()) for line in markdown([table]).splitlines() if line.strip()]
     assert [line for line in lines if line.startswith("| ")] == [
         r"| x\`y | n |",
         r"| up\|down left | \[x\](y) |",

@@ -9,9 +9,11 @@ from dao.learner.console.report import _results, markdown, summary, weights_note
 from dao.learner.console.result_tables import (
     figures_across,
     left_out_slices,
+    main_columns,
     results_tables,
     routing_tables,
     slices_tables,
+    tables_of,
 )
 from dao.learner.console.terminal import plain_console
 from dao.learner.kinds import KINDS
@@ -181,11 +183,29 @@ def test_routing_of_many_tasks_has_a_row_per_task():
     assert routing_tables(metrics_of(FORTY), "test") == []
 
 
+def test_the_tables_of_a_run_are_those_of_every_split_but_validation():
+    metrics = metrics_of(dict(list(MIXED.items())[:2]))
+    metrics["splits"]["validation"] = metrics["splits"]["test"]
+    titles = ["test (urgent n=40, topic n=40)", "test, by column"]
+    assert [table.title for table in tables_of(metrics)] == titles
+    assert [table.title for table in tables_of(metrics, parts=False)] == titles[:1]
+
+
+def test_of_more_than_two_tasks_the_main_figure_of_each_is_told():
+    about = {"tasks": metrics_of(MIXED)["tasks"]}
+    main = {"urgent": "f1", "topic": "accuracy", "stars": "qwk", "price": "mse"}
+    assert {n: [k for k, _ in shown] for n, shown in main_columns(about).items()} == {
+        name: [key] for name, key in main.items()
+    }
+    del about["tasks"]["stars"], about["tasks"]["price"]
+    assert [key for key, _ in main_columns(about)["topic"]] == ["accuracy", "macro_f1"]
+
+
 def test_markdown_keeps_a_row_per_task_and_says_what_the_mark_means():
     (table,) = results_tables(metrics_of(FORTY), "test")
-    lines = [line for line in markdown(table).splitlines() if line.startswith("| is_merger")]
+    lines = [line for line in markdown([table]).splitlines() if line.startswith("| is_merger")]
     assert len(lines) == 40
-    assert "better than this model" in markdown(table).splitlines()[-1]
+    assert "better than this model" in markdown([table]).splitlines()[-1]
 
 
 @pytest.mark.parametrize(("kinds", "entries"), [(FORTY, 3), ({"a": "binary"}, 2)])

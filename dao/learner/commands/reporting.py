@@ -16,7 +16,7 @@ from dao.learner.console.report import summary
 from dao.learner.console.result_tables import (
     TOGETHER,
     figures_across,
-    main_of_tasks,
+    main_columns,
     variants_tables,
 )
 from dao.learner.data.load import Columns, Table, ceilings
@@ -32,6 +32,7 @@ from dao.learner.inference.speed import compare_engines
 from dao.learner.inference.speed_report import engines_lines, engines_table
 from dao.learner.inference.threshold_report import FILES, sweep_run, sweep_table
 from dao.learner.kinds import Task
+from dao.learner.kinds.recorded import described
 from dao.learner.pipeline.start import load_table
 from dao.learner.scoring.assessment import assess, slice_columns
 from dao.learner.scoring.threshold import sweep_lines
@@ -162,7 +163,8 @@ def print_merged(
     found, lines = merge_and_measure(
         folder, model.predictor, model.tasks, rows, rule, weights, output
     )
-    show_tables(found, variants_tables("test", main_of_tasks(model.tasks), found), lines, style)
+    headline = main_columns(described(model.tasks))
+    show_tables(found, variants_tables("test", headline, found), lines, style)
 
 
 def print_sweep(folder: RunElsewhere, load: Load, place: Path, style: str) -> None:
@@ -204,7 +206,7 @@ def _make_folder(place: Path) -> None:
 
 def _engines(result: Mapping[str, Any], tasks: Mapping[str, Task]) -> list[Shown]:
     """Speed and figures of each engine; of many tasks the main figures, in a table of their own."""
-    headline = main_of_tasks(tasks)
+    headline = main_columns(described(tasks))
     if len(headline) <= TOGETHER:
         return [engines_table(result, headline)]
     figures = {row["engine"]: row["figures"] for row in result["rows"] if "reason" not in row}

@@ -86,9 +86,9 @@ def _run(settings: o.Settings, resume: Path | None, overwrite: bool) -> None:
     from dao.learner.storage.record import RunFolder
 
     cfg = RunFolder(resume).config() if resume else load_config(*settings)
-    train(cfg, resume=resume, overwrite=overwrite)
+    metrics = train(cfg, resume=resume, overwrite=overwrite)
     if is_first():
-        print_results(RunFolder(resume or cfg.folder))
+        print_results(metrics, resume or cfg.folder)
 
 
 def _show_plan(settings: o.Settings) -> None:

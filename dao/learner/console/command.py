@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from dao.learner.batches.sampling import sampling_counts, sampling_line
 from dao.learner.console.report import WIDE, markdown, summary
-from dao.learner.console.result_tables import results_tables, routing_tables, slices_tables
+from dao.learner.console.result_tables import tables_of
 from dao.learner.console.terminal import as_markdown, plain_console
 from dao.learner.data.report import kind_notes
 from dao.learner.encoder.scratch import planned_encoder
@@ -73,19 +74,19 @@ def _step(cfg: Train) -> str:
     return f"{cfg.accumulate} x {each}"
 
 
-def print_results(folder: RunFolder) -> None:
-    """The report of a finished run."""
-    metrics = folder.read("metrics.json")
-    show(metrics, [*summary(metrics), f"run folder: {folder.path}"])
+def print_results(metrics: Mapping[str, Any], folder: Path) -> None:
+    """The report of a finished run.
+
+    Args:
+        metrics: The content of its metrics.json.
+        folder: The run folder, which is named.
+    """
+    show(metrics, [*summary(metrics), f"run folder: {folder}"])
 
 
 def show(metrics: Mapping[str, Any], lines: Sequence[str], style: str = "terminal") -> None:
     """Print figures as `terminal` tables, `markdown` or `json`."""
-    tables = []
-    for split in (s for s in metrics["splits"] if s != "validation"):
-        tables += results_tables(metrics, split)
-        tables += [*slices_tables(metrics, split), *routing_tables(metrics, split)]
-    show_tables(metrics, tables, lines, style)
+    show_tables(metrics, tables_of(metrics), lines, style)
 
 
 def show_tables(
@@ -96,7 +97,7 @@ def show_tables(
         print(json.dumps(content, indent=2, ensure_ascii=False))
         return
     if style == "markdown":
-        print("\n".join([*map(markdown, tables), *(f"- {as_markdown(line)}" for line in lines)]))
+        print("\n".join([markdown(tables), *(f"- {as_markdown(line)}" for line in lines)]))
         return
     console = plain_console(width=None if sys.stdout.isatty() else WIDE)
     for table in tables:

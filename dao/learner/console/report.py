@@ -17,7 +17,8 @@ from dao.learner.console.result_tables import (
     TOGETHER,
     left_out_slices,
     main_columns,
-    results_tables,
+    tables_of,
+    tested,
 )
 from dao.learner.console.terminal import as_markdown, plain_console
 from dao.learner.dendrites.share import share_lines
@@ -114,8 +115,8 @@ def routing_lines(metrics: Mapping[str, Any], split: str) -> list[str]:
 
 def summary(metrics: Mapping[str, Any]) -> list[str]:
     """A few lines about a run: better plain models, loss weights, dendrites, router and steps."""
-    lines = [line for split in _tested(metrics) for line in worse_than_plain(metrics, split)]
-    lines += [line for split in _tested(metrics) for line in left_out_slices(metrics, split)]
+    lines = [line for split in tested(metrics) for line in worse_than_plain(metrics, split)]
+    lines += [line for split in tested(metrics) for line in left_out_slices(metrics, split)]
     lines += _moves(metrics["loss_weights"])
     dendrites = metrics["dendrites"]
     if dendrites:
@@ -182,11 +183,12 @@ def _stopped(training: Mapping[str, Any]) -> str:
     return f" (stopped early; {early['of_steps']} were planned)" if early else ""
 
 
-def _tested(metrics: Mapping[str, Any]) -> list[str]:
-    return [split for split in metrics["splits"] if split != "validation"]
+def markdown(tables: Iterable[Table]) -> str:
+    """The same tables as Markdown, one below the other."""
+    return "\n".join(map(_markdown, tables))
 
 
-def markdown(table: Table) -> str:
+def _markdown(table: Table) -> str:
     """The same table as Markdown; a cell is one line and shows its text as it is.
 
     A caption is a paragraph below the table.
@@ -244,7 +246,7 @@ def model_card(cfg: Config, metrics: Mapping[str, Any]) -> str:
         model_name=cfg.arm,
         eval_results=results,
     )
-    table = "\n".join(markdown(table) for table in results_tables(metrics, "test"))
+    tables = markdown(tables_of(metrics, parts=False))
     kept = metrics["dendrites"] and metrics["dendrites"]["dendrites_kept"]
     worse = "".join(f"**{line}.**\n\n" for line in worse_than_plain(metrics, "test"))
     shares = "".join(
@@ -253,7 +255,7 @@ def model_card(cfg: Config, metrics: Mapping[str, Any]) -> str:
     pairs = " and ".join(f"`{name}`" for name in cfg.data.text)
     pairs = f"Every input is a pair of texts: {pairs}.\n\n" if cfg.data.pairs else ""
     return (
-        f"---\n{data.to_yaml()}\n---\n\n# {cfg.arm}, seed {cfg.seed}\n\n{worse}{table}\n"
+        f"---\n{data.to_yaml()}\n---\n\n# {cfg.arm}, seed {cfg.seed}\n\n{worse}{tables}\n"
         f"{shares}{pairs}"
         f"`{part}/` is {what}, `heads.safetensors` the task heads"
         f"{', `dendrites.safetensors` the dendrites' if kept else ''}. "

@@ -16,7 +16,6 @@ from dao.learner.basics.numbers import aligned
 from dao.learner.basics.tables import figure_cells, titled
 from dao.learner.basics.wording import listed
 from dao.learner.console.terminal import styled
-from dao.learner.kinds import Task
 from dao.learner.kinds.recorded import headlines, part_name
 from dao.learner.scoring.plain_models import best_plain
 
@@ -25,10 +24,11 @@ __all__ = [
     "figures_across",
     "left_out_slices",
     "main_columns",
-    "main_of_tasks",
     "results_tables",
     "routing_tables",
     "slices_tables",
+    "tables_of",
+    "tested",
     "variants_tables",
 ]
 
@@ -59,6 +59,27 @@ class _Split(NamedTuple):
     figures: Mapping[str, Any]
     plain: Mapping[str, Any]
     reachable: Mapping[str, Any]
+
+
+def tested(metrics: Mapping[str, Any]) -> list[str]:
+    """The splits whose figures are told: all but validation, on which the model was selected."""
+    return [split for split in metrics["splits"] if split != "validation"]
+
+
+def tables_of(metrics: Mapping[str, Any], *, parts: bool = True) -> list[Table]:
+    """The tables of a run, for a terminal or as Markdown.
+
+    Args:
+        metrics: The content of metrics.json.
+        parts: Whether figures of parts of the rows are shown as well: by the values of other
+            columns, and by routing.
+    """
+    tables = []
+    for split in tested(metrics):
+        tables += results_tables(metrics, split)
+        if parts:
+            tables += [*slices_tables(metrics, split), *routing_tables(metrics, split)]
+    return tables
 
 
 def results_tables(metrics: Mapping[str, Any], split: str) -> list[Table]:
@@ -109,26 +130,20 @@ def _groups(metrics: Mapping[str, Any], headline: Headline) -> list[tuple[str, l
 def _main(metrics: Mapping[str, Any], task: str) -> tuple[str, str]:
     """The main figure of a task with its arrow; the first shown where the main one is not."""
     main = metrics["tasks"][task]["main_figure"] if "tasks" in metrics else ""
-    return _first(headlines(metrics)[task], main)
-
-
-def _first(shown: Sequence[tuple[str, str]], main: str) -> tuple[str, str]:
+    shown = headlines(metrics)[task]
     return next((pair for pair in shown if pair[0] == main), shown[0])
 
 
 def main_columns(metrics: Mapping[str, Any]) -> Headline:
-    """Of one or two tasks all figures; of more, the main figure of each."""
+    """Of one or two tasks all figures; of more, the main figure of each.
+
+    Args:
+        metrics: The content of metrics.json, or the part that `described` gives.
+    """
     headline = headlines(metrics)
     if len(headline) <= TOGETHER:
         return headline
     return {task: [_main(metrics, task)] for task in headline}
-
-
-def main_of_tasks(tasks: Mapping[str, Task]) -> Headline:
-    """As `main_columns`, of the tasks themselves."""
-    if len(tasks) <= TOGETHER:
-        return {name: task.headline for name, task in tasks.items()}
-    return {name: [_first(task.headline, task.main_figure)] for name, task in tasks.items()}
 
 
 def _full(part: _Split, title: str, headline: Headline, *, prefixed: bool) -> Table:

@@ -12,7 +12,15 @@ from dao.learner.kinds.declared import BUILT_IN
 from dao.learner.kinds.parts.figures import Figure, bounded, weighted_mean
 from dao.learner.kinds.regression import Regression
 
-__all__ = ["Recorded", "headlines", "part_name", "recorded_tasks", "restored_tasks", "selection"]
+__all__ = [
+    "Recorded",
+    "described",
+    "headlines",
+    "part_name",
+    "recorded_tasks",
+    "restored_tasks",
+    "selection",
+]
 
 
 class Recorded(NamedTuple):
@@ -88,6 +96,11 @@ def _early(settings: TaskSettings, shown: list[tuple[str, str]]) -> Recorded:
     main = selects_by if selects_by in ("rare_f1", "accuracy") else kind.row_figure
     rows = kind.row_figure, kind.row_better
     return Recorded(kind.kind, settings.column, figures, selects_by, main, *rows, kind.view)
+
+
+def described(tasks: Mapping[str, Task]) -> dict[str, dict[str, Any]]:
+    """The part of metrics.json that is about the tasks alone."""
+    return {"tasks": {name: task.described() for name, task in tasks.items()}}
 
 
 def headlines(metrics: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:

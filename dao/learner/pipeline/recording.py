@@ -13,6 +13,7 @@ from dao.learner.encoder.find import hub_id
 from dao.learner.encoder.scratch import BASE, forget_start
 from dao.learner.inference.predictor import DENDRITES
 from dao.learner.kinds import Task
+from dao.learner.kinds.recorded import described
 from dao.learner.model.saving import save_weights
 from dao.learner.pipeline.fit import Trained
 from dao.learner.pipeline.machine import forget_machine
@@ -74,7 +75,7 @@ def _metrics(prepared: Prepared, trained: Trained, measured: Measured) -> dict[s
         "name": cfg.data_name,
         "arm": cfg.arm,
         "seed": cfg.seed,
-        "tasks": {name: task.described() for name, task in measured.tasks.items()},
+        **described(measured.tasks),
         **measured.figures,
         "loss_weights": trained.fitted.weights,
         "dendrites": measured.dendrites,

@@ -222,7 +222,7 @@ def _conclude(combinations: Sequence[Cell], grid: Mapping[str, Any], folder: Pat
     write_atomically(folder / FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     lines = [f"best on validation: {best.arm}; test figures are shown of it alone"]
     show_tables(content, [table], lines, "terminal")
-    print_results(RunFolder(best.cfg.folder))
+    print_results(RunFolder(best.cfg.folder).read("metrics.json"), best.cfg.folder)
 
 
 def _score(cell: Cell) -> float:
