@@ -1,5 +1,7 @@
 """Numbers and cells in sentences."""
 
+from dao.learner.basics.limits import LISTED
+
 __all__ = ["count", "listed", "short", "shown"]
 
 
@@ -35,7 +37,7 @@ def short(name: object) -> str:
     return text if len(text) <= 40 else f"{text[:40]}…"
 
 
-def listed(names: list[str], most: int = 12) -> str:
+def listed(names: list[str], most: int = LISTED) -> str:
     """Names in a message, with the number of those left out where there are many.
 
     Example:

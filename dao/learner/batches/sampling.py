@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from dao.learner.basics.limits import IN_A_LINE
 from dao.learner.batches.packing import Numbers
 from dao.learner.settings.sampling_spec import parse_sampling
 
@@ -21,7 +22,6 @@ Labels = Mapping[str, npt.ArrayLike]
 """Per task a (rows,) mask of the rows that have a label of it."""
 
 GOLDEN = 0.6180339887498949  # its multiples, without their whole part, spread evenly over [0, 1)
-FEW = 6  # tasks whose rows fit into a line
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +154,7 @@ def sampling_line(counts: Mapping[str, Any]) -> str:
     """
     tasks = counts["tasks"]
     drawn = {t: f"{own['rows_per_epoch']:,.1f}".removesuffix(".0") for t, own in tasks.items()}
-    if len(tasks) <= FEW:
+    if len(tasks) <= IN_A_LINE:
         has = ", ".join(f"{t} {drawn[t]} (of {own['rows']:,} labelled)" for t, own in tasks.items())
     elif len(set(drawn.values())) == 1:
         has = f"{next(iter(drawn.values()))} with a label of each of the {len(tasks)} tasks"

@@ -11,10 +11,10 @@ import pandas as pd
 from rich.table import Table as Shown
 
 from dao.errors import UserError
+from dao.learner.basics.limits import TOGETHER
 from dao.learner.console.command import show, show_tables
 from dao.learner.console.report import summary
 from dao.learner.console.result_tables import (
-    TOGETHER,
     figures_across,
     main_columns,
     variants_tables,

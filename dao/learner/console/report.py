@@ -12,9 +12,9 @@ from huggingface_hub import EvalResult, ModelCardData
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from dao.learner.basics.limits import IN_A_LINE, TOGETHER
 from dao.learner.basics.numbers import number
 from dao.learner.console.result_tables import (
-    TOGETHER,
     left_out_slices,
     main_columns,
     tables_of,
@@ -38,7 +38,6 @@ __all__ = [
 ]
 
 WIDE = 200  # columns of a table that goes to a file
-FEW = 6  # tasks whose loss weights fit into a line
 UNWRAPPED = 2000  # columns of a table in Markdown, where a wrapped cell would be a second row
 
 
@@ -150,7 +149,7 @@ def summary(metrics: Mapping[str, Any]) -> list[str]:
 def _moves(weights: Mapping[str, Mapping[str, float]]) -> list[str]:
     """First and last loss weights; of many tasks only the two with the extreme last weights."""
     ends = sorted(weights, key=lambda task: weights[task]["last"])
-    few = len(ends) <= FEW
+    few = len(ends) <= IN_A_LINE
     shown = list(weights) if few else [ends[0], ends[-1]]
     moves = ", ".join(
         f"{task} {number(weights[task]['first'], decimals=3)} → "
@@ -171,7 +170,7 @@ def weights_note(weights: Mapping[str, float | None]) -> str:
         '7 weights, b x0.5 to c x2'
     """
     known = {task: weight for task, weight in weights.items() if weight is not None}
-    if len(known) <= FEW:
+    if len(known) <= IN_A_LINE:
         return " ".join(f"{task} x{weight:.3g}" for task, weight in known.items())
     low, high = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
     return f"{len(known)} weights, {low} x{known[low]:.3g} to {high} x{known[high]:.3g}"

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from rich.table import Table
 from rich.text import Text
 
+from dao.learner.basics.limits import ACROSS, IN_A_LINE, TOGETHER
 from dao.learner.basics.numbers import aligned
 from dao.learner.basics.tables import figure_cells, titled
 from dao.learner.basics.wording import listed
@@ -20,7 +21,6 @@ from dao.learner.kinds.recorded import headlines, part_name
 from dao.learner.scoring.plain_models import best_plain
 
 __all__ = [
-    "TOGETHER",
     "figures_across",
     "left_out_slices",
     "main_columns",
@@ -32,16 +32,12 @@ __all__ = [
     "variants_tables",
 ]
 
-TOGETHER = 2
-"""Tasks up to which all figures share a table."""
 ALIKE = 4
 """Tasks of one kind above which each is a row of one table."""
 SLICED = 12
 """Tasks up to which figures by the values of a column are shown."""
 COLUMNS = 4
 """Columns by whose values the figures of more than `TOGETHER` tasks are shown."""
-ACROSS = 6
-"""Groups of rows that stand beside each other in a table."""
 BEST = "best reachable (noise of known size)"
 
 Headline = Mapping[str, Sequence[tuple[str, str]]]
@@ -193,7 +189,7 @@ def _by_task(part: _Split, kind: str, headline: Headline, metrics: Mapping[str, 
     for place, name in enumerate(names):
         table.add_row(name, *(column[place] for _, column in columns))
     if known:
-        who = listed(list(dict.fromkeys(name for name, _ in known.values())), most=6)
+        who = listed(list(dict.fromkeys(name for name, _ in known.values())), most=IN_A_LINE)
         table.caption = f"plain: the best of {who}; * better than this model"
         table.caption_justify = "left"
     return table

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from dao.learner.basics.limits import LISTED, TOGETHER
 from dao.learner.basics.numbers import told_apart
 from dao.learner.basics.wording import count
 from dao.learner.data.reading.absent import doubts
@@ -17,8 +18,6 @@ from dao.learner.kinds.base import SPLITS
 from dao.learner.kinds.proposal import RULE
 
 GIVEN = "given"
-MOST = 12  # classes that are listed
-FEW = 2  # tasks up to which each has lines of its own
 
 __all__ = ["GIVEN", "described", "digest", "kind_notes", "notes"]
 
@@ -113,7 +112,7 @@ def _labels(
     labelled: Mapping[str, Mapping[str, int]], targets: Mapping[str, Mapping[str, float]]
 ) -> list[str]:
     """How many labels each task has, and which; of more than a few tasks as a table."""
-    if len(labelled) <= FEW:
+    if len(labelled) <= TOGETHER:
         lines = [f"labelled for {task}: {_per_split(rows)}" for task, rows in labelled.items()]
         return lines + [f"{task} in train: {_named(found)}" for task, found in targets.items()]
     head = ("labels of", *next(iter(labelled.values())), "in train")
@@ -139,11 +138,12 @@ def _cut(task: str, about: Mapping[str, Any]) -> list[str]:
 
 
 def _named(targets: Mapping[str, float]) -> str:
-    first = dict(list(targets.items())[:MOST])
+    first = dict(list(targets.items())[:LISTED])
     scores = told_apart([value for value in first.values() if isinstance(value, float)])
     values = scores or map(str, first.values())
     shown = [f"{name} {value}" for name, value in zip(first, values, strict=True)]
-    return ", ".join(shown) + (f", and {len(targets) - MOST} more" if len(targets) > MOST else "")
+    more = len(targets) - len(first)
+    return ", ".join([*shown, f"and {more} more"] if more else shown)
 
 
 def _per_split(rows: Mapping[str, int]) -> str:

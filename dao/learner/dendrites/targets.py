@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dao.errors import UserError
+from dao.learner.basics.limits import EXAMPLES
 from dao.learner.dendrites.dendritic import has_lora
 
 __all__ = ["LOW_RANK", "check_targets", "output_shapes", "target_modules"]
@@ -48,7 +49,7 @@ def target_modules(model: nn.Module, where: str = "lora_B+heads") -> list[str]:
             raise UserError(
                 f"`dendrites.where` = {where!r} should find trainable linear layers"
                 f"{f' under {part!r}' if part else ''}. Found {len(linear)} linear layers, "
-                f"{len(trainable)} of them trainable: {', '.join(trainable[:3]) or 'none'}. "
+                f"{len(trainable)} of them trainable: {', '.join(trainable[:EXAMPLES]) or 'none'}. "
                 f"Choose another of {', '.join(PRESETS)}."
             )
     return [n for n in trainable if any(_matches(n, part) for part in PRESETS[where])]

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from dao.errors import UserError
+from dao.learner.basics.wording import listed
 from dao.learner.batches.token_types import separator, type_separator
 from dao.learner.batches.tokens import Tokens, pad_id, tokenize
 from dao.learner.encoder.pooling import numbers_positions
@@ -23,7 +24,8 @@ __all__ = [
     "token_limit",
 ]
 
-NAMED = 5  # tokens that a message lists
+TOKENS_NAMED = 5
+"""Unknown tokens that an error lists."""
 
 
 def token_limit(wanted: int, tokenizer: PreTrainedTokenizerBase, base: PreTrainedModel) -> int:
@@ -116,11 +118,10 @@ def check_ids(tokens: Tokens, tokenizer: PreTrainedTokenizerBase, number: int | 
 
 
 def _beyond(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], number: int) -> UserError:
-    named = ", ".join(f"{tokenizer.convert_ids_to_tokens(i)!r} ({i})" for i in ids[:NAMED])
-    more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
+    tokens = [f"{tokenizer.convert_ids_to_tokens(i)!r} ({i})" for i in ids]
     return UserError(
         f"The encoder should have an embedding for every token id of the texts. Found {number} "
-        f"embeddings, so ids up to {number - 1}, and the tokens {named}{more}. Use the tokenizer "
-        f"that the encoder was trained with, or add embeddings with "
+        f"embeddings, so ids up to {number - 1}, and the tokens {listed(tokens, TOKENS_NAMED)}. "
+        f"Use the tokenizer that the encoder was trained with, or add embeddings with "
         f"model.resize_token_embeddings(len(tokenizer)), train them and save the folder again."
     )

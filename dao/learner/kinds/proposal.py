@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from dao.errors import UserError
+from dao.learner.basics.limits import EXAMPLES
 from dao.learner.basics.wording import count, listed, shown
 from dao.learner.kinds.guessing.no_targets import (
     LISTS,
@@ -88,7 +89,7 @@ def propose(name: str, column: str, cells: Sequence[object]) -> Proposal:
         reason = f"{len(parts)} labels with {separator!r} between them"
         return Proposal("multilabel", {"separator": separator}, reason)
     _refuse_too_many(name, column, words)
-    return Proposal("classification", {}, f"{len(values)} words, {listed(values, 4)}")
+    return Proposal("classification", {}, f"{len(values)} words, {listed(values, EXAMPLES)}")
 
 
 def _parsed(

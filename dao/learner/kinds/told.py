@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from dao.learner.basics.limits import IN_A_LINE
 from dao.learner.basics.wording import listed
 from dao.learner.kinds.base import Task
 
 __all__ = ["notes_of_tasks"]
 
-NAMED = 6  # tasks that a line names
 PLACE = "\0"
 
 
@@ -28,4 +28,4 @@ def notes_of_tasks(tasks: Mapping[str, Task]) -> list[str]:
         word = re.compile(rf"(?<![\w-]){re.escape(name)}(?![\w-])")
         for line in task.notes():
             names.setdefault(word.sub(PLACE, line), []).append(name)
-    return [line.replace(PLACE, listed(found, most=NAMED)) for line, found in names.items()]
+    return [line.replace(PLACE, listed(found, most=IN_A_LINE)) for line, found in names.items()]

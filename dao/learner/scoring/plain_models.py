@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dao.learner.basics.limits import FIGURES_TOLD
 from dao.learner.basics.numbers import number
 from dao.learner.kinds.parts.figures import Figure
 from dao.learner.kinds.recorded import headlines, part_name
 
-__all__ = ["MOST", "best_plain", "better_ones", "worse_than_plain"]
-
-MOST = 3
-"""Figures that a sentence tells; it counts the others."""
+__all__ = ["best_plain", "better_ones", "worse_than_plain"]
 
 
 def better_ones(value: float, plain: Mapping[str, float], better: str) -> dict[str, float]:
@@ -71,7 +69,7 @@ def worse_than_plain(metrics: Mapping[str, Any], split: str) -> list[str]:
 
     Figures are compared that say something alone: those that experiments test, and the main one of
     each task. A model that always names a class has a recall of 1, which is no merit. Where more
-    than `MOST` of them are beaten, main figures come first and the rest are counted.
+    than `FIGURES_TOLD` of them are beaten, main figures come first and the rest are counted.
 
     Args:
         metrics: the content of metrics.json.
@@ -96,8 +94,8 @@ def worse_than_plain(metrics: Mapping[str, Any], split: str) -> list[str]:
     if not told:
         return []
     lines = [line for _, line in told]
-    if len(told) > MOST:
-        lines = [line for _, line in sorted(told, key=lambda pair: not pair[0])][:MOST]
-        lines.append(f"and {len(told) - MOST} more of {total} figures")
+    if len(told) > FIGURES_TOLD:
+        lines = [line for _, line in sorted(told, key=lambda pair: not pair[0])][:FIGURES_TOLD]
+        lines.append(f"and {len(told) - FIGURES_TOLD} more of {total} figures")
     part = part_name(metrics, split)
     return [f"{metrics['arm']} is worse than a plain model on {part}: {'; '.join(lines)}"]

@@ -9,13 +9,15 @@ from typing import Any
 from torch import Tensor
 
 from dao.errors import UserError
+from dao.learner.basics.wording import listed
 from dao.learner.processes import ranks
 from dao.learner.storage.history import History
 from dao.learner.training.job import Job
 
 __all__ = ["StepLog"]
 
-SHOWN = 10  # rows that a message names
+ROWS_NAMED = 10
+"""Rows of a step that an error lists."""
 
 
 class StepLog:
@@ -75,8 +77,7 @@ class StepLog:
     def diverged(self, what: str, found: float, step: int, rows: Sequence[int] = ()) -> UserError:
         """What a user is told of a number that is not finite."""
         names, cfg = self._names(rows), self._job.cfg.train
-        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        where = f", of the rows {', '.join(names[:SHOWN])}{more}" if names else ""
+        where = f", of the rows {listed(names, ROWS_NAMED)}" if names else ""
         look = "Look at these rows, lower" if names else "Lower"
         skip = "" if self.skips else ", or leave such steps out with train.nonfinite=skip"
         return UserError(

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 import pandas as pd
 
 from dao.errors import UserError
-from dao.learner.basics.wording import shown
+from dao.learner.basics.limits import IN_A_LINE
+from dao.learner.basics.wording import listed, shown
 from dao.learner.data.reading.sources import Raw
 
 __all__ = ["Where", "matching", "one_of"]
@@ -16,7 +17,6 @@ TYPED = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?")  # not 0
 Value = str | float | bool
 Where = Mapping[str, Value | Sequence[Value]]
 """Column -> the value that it should hold, or several of which it should hold one."""
-LISTED = 6  # values that an error names
 
 
 def matching(raw: Sequence[Raw], where: Where) -> tuple[list[Raw], dict[str, int]]:
@@ -92,8 +92,7 @@ def _require(column: str, raw: Sequence[Raw]) -> None:
 def _none_left(column: str, values: Sequence[Value], raw: Sequence[Raw]) -> UserError:
     cells = [cell for part in raw if column in part.frame for cell in part.frame[column].tolist()]
     held = list(dict.fromkeys(map(shown, cells)))
-    listed = ", ".join(held[:LISTED]) + (", ..." if len(held) > LISTED else "")
     return UserError(
         f"`data.where` should leave some rows. Found no {column} that is "
-        f"{' or '.join(map(str, values))}; it holds {listed}. Correct the value."
+        f"{' or '.join(map(str, values))}; it holds {listed(held, IN_A_LINE)}. Correct the value."
     )

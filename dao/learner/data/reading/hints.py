@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dao.learner.basics.limits import EXAMPLES
 from dao.learner.basics.wording import short
 
 __all__ = ["headless", "not_decoded"]
@@ -65,5 +66,5 @@ def headless(columns: Mapping[str, Sequence[Any]]) -> str:
     sentences = any(len(name) > LONG and " " in name.strip() for name in columns)
     if not again and not sentences:
         return ""
-    shown = ", ".join(repr(short(name)) for name in list(columns)[:4])
+    shown = ", ".join(repr(short(name)) for name in list(columns)[:EXAMPLES])
     return f"The first line ({shown}) looks like data: put the columns' names above it."

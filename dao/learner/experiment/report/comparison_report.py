@@ -8,17 +8,16 @@ from typing import Any
 
 from rich.table import Table
 
+from dao.learner.basics.limits import ACROSS, TOGETHER
 from dao.learner.basics.numbers import aligned
 from dao.learner.basics.tables import titled
 from dao.learner.console.command import show_tables
-from dao.learner.console.result_tables import TOGETHER
 from dao.learner.experiment.findings.comparison import compare
 from dao.learner.experiment.findings.verdicts import NO_DIFFERENCE, NOT_TESTED
 from dao.learner.experiment.report.tables import column
 
 __all__ = ["comparison_lines", "comparison_tables", "print_comparison"]
 
-ACROSS = 6  # figures that fit beside each other
 WORDS = ("A - B", "test", "verdict")  # headings of columns that hold text
 
 

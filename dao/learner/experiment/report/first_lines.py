@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dao.learner.basics.limits import FIGURES_TOLD
 from dao.learner.dendrites.share import contribution
 from dao.learner.experiment.arms import label
 from dao.learner.experiment.findings.contrasts import only_tested
 from dao.learner.experiment.report.tables import number
-from dao.learner.scoring.plain_models import MOST, better_ones
+from dao.learner.scoring.plain_models import better_ones
 
 __all__ = ["dendrite_lines", "worse_arms"]
 
@@ -17,11 +18,12 @@ __all__ = ["dendrite_lines", "worse_arms"]
 def worse_arms(findings: Mapping[str, Any]) -> list[str]:
     """A sentence for each arm whose mean over seeds is worse than a plain model's figure.
 
-    It tells tested figures. Of more than `MOST`, main figures come first and the rest are counted.
+    It tells tested figures. Of more than `FIGURES_TOLD`, main figures come first and the rest are
+    counted.
     """
     lines = []
     metrics = list(only_tested(findings["metrics"]).items())
-    if len(metrics) > MOST:
+    if len(metrics) > FIGURES_TOLD:
         metrics.sort(key=lambda pair: not pair[1]["main"])
     for arm, content in findings["arms"].items():
         told = []
@@ -36,8 +38,8 @@ def worse_arms(findings: Mapping[str, Any]) -> list[str]:
             if beaten:
                 by = ", ".join(f"{name} {number(figure)}" for name, figure in beaten.items())
                 told.append(f"{about['label']} {number(value)} ({by})")
-        if len(told) > MOST:
-            told[MOST:] = [f"and {len(told) - MOST} more of {len(metrics)} figures"]
+        if len(told) > FIGURES_TOLD:
+            told[FIGURES_TOLD:] = [f"and {len(told) - FIGURES_TOLD} more of {len(metrics)} figures"]
         if told:
             name = label(arm, findings["tasks"])
             lines.append(f"{name} is worse than a plain model: {'; '.join(told)}.")

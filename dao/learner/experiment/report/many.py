@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dao.learner.console.result_tables import TOGETHER
+from dao.learner.basics.limits import PICTURED, TOGETHER
 from dao.learner.experiment.findings.contrasts import main_figures, only_tested
 from dao.learner.experiment.report.page import PageTable, Part, Text
 from dao.learner.experiment.report.tables import (
@@ -18,10 +18,8 @@ from dao.learner.experiment.report.tables import (
 )
 from dao.learner.scoring.plain_models import best_plain
 
-__all__ = ["MOST", "arms_parts", "effects_parts"]
+__all__ = ["arms_parts", "effects_parts"]
 
-MOST = 6
-"""Tasks up to which each has pictures, and tables of effects, of its own."""
 ALONE, PLAIN, BEST = "one task alone", "best plain model", "best reachable"
 
 
@@ -92,7 +90,7 @@ def effects_parts(findings: Mapping[str, Any]) -> list[Part]:
     parts = _tables(findings, first)
     if summary := _summary(findings, others):
         parts.append(summary)
-    if len(tasks) <= MOST:
+    if len(tasks) <= PICTURED:
         return parts + _tables(findings, others, folded=True)
     return [*parts, Text(
         f"Intervals and p-values of the {len(others)} figures of {len(tasks)} tasks are left out: "

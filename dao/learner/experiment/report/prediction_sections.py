@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from dao.learner.basics.limits import PICTURED
 from dao.learner.experiment.findings.runs import Run, Runs
 from dao.learner.experiment.pictures.figures import Panel
 from dao.learner.experiment.pictures.prediction_figures import (
@@ -15,7 +16,6 @@ from dao.learner.experiment.pictures.prediction_figures import (
     labels_panel,
     score_panel,
 )
-from dao.learner.experiment.report.many import MOST
 from dao.learner.experiment.report.page import PageFigure, PageTable, Section, Text
 from dao.learner.experiment.report.tables import number
 
@@ -50,8 +50,8 @@ def prediction_sections(findings: Mapping[str, Any], runs: Runs) -> list[Section
         tasks = [task for task, own in views.items() if own == view]
         if not tasks:
             continue
-        if len(tasks) > MOST:
-            sections.append(left_out(title, f"more than {MOST} tasks have one"))
+        if len(tasks) > PICTURED:
+            sections.append(left_out(title, f"more than {PICTURED} tasks have one"))
             continue
         panels = [
             panel for task in tasks for panel in _compared(findings["design"], runs, draw, task)
@@ -81,7 +81,7 @@ def _compared(design: Sequence[str], runs: Runs, draw: Draw, task: str) -> list[
 
 def _calibration(runs: Runs, tasks: Sequence[str]) -> Section:
     found: dict[str, dict[str, Reliability]] = {}
-    for task in tasks[:MOST]:
+    for task in tasks[:PICTURED]:
         curves = {
             arm: curve
             for arm in CORNERS
@@ -96,8 +96,8 @@ def _calibration(runs: Runs, tasks: Sequence[str]) -> Section:
         "larger a point, the more rows in its bin. ECE: mean distance from the diagonal, weighted "
         "by rows."
     )
-    if len(tasks) > MOST:
-        caption += f" Of {len(tasks)} tasks the first {MOST} are shown."
+    if len(tasks) > PICTURED:
+        caption += f" Of {len(tasks)} tasks the first {PICTURED} are shown."
     rows = [
         [task, arm, f"{curve.count.sum():,}", number(curve.ece)]
         for task, curves in found.items()

@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from dao.learner.basics.limits import IN_A_LINE, PICTURED
 from dao.learner.basics.wording import listed
 from dao.learner.experiment.arms import ARMS, label
 from dao.learner.experiment.findings.contrasts import only_tested
@@ -24,7 +25,7 @@ from dao.learner.experiment.pictures.training_figures import (
 )
 from dao.learner.experiment.report import tables
 from dao.learner.experiment.report.first_lines import dendrite_lines, worse_arms
-from dao.learner.experiment.report.many import MOST, arms_parts, effects_parts
+from dao.learner.experiment.report.many import arms_parts, effects_parts
 from dao.learner.experiment.report.page import (
     Bullets,
     PageFigure,
@@ -72,7 +73,7 @@ def write_report(folder: Path, findings: Mapping[str, Any]) -> None:
 def _sections(findings: Mapping[str, Any], runs: Runs, gaps: Sequence[str]) -> list[Section]:
     metrics = list(findings["metrics"])
     tasks = findings["tasks"]
-    shown = tables.primary(findings) if len(tasks) > MOST else metrics
+    shown = tables.primary(findings) if len(tasks) > PICTURED else metrics
     design = findings["design"]
     first = [*worse_arms(findings), *tables.sentences(findings), *tables.beside(findings)]
     lead: list[Part] = [Bullets([*first, *dendrite_lines(findings)])]
@@ -86,7 +87,7 @@ def _sections(findings: Mapping[str, Any], runs: Runs, gaps: Sequence[str]) -> l
         _per_example(findings),
         _improvement(findings),
         _training(findings, runs, tasks),
-        *_dao(design, dao_panels(runs, tasks[:MOST]), len(tasks)),
+        *_dao(design, dao_panels(runs, tasks[:PICTURED]), len(tasks)),
         *prediction_sections(findings, runs),
         _costs(findings, runs),
         *([_growth(runs)] if "dendrites" in design else []),
@@ -103,7 +104,7 @@ def _arms_note(design: Sequence[str], tasks: Sequence[str]) -> str:
     """Explanations of the arms whose names do not say what they are."""
     told = [text for arm, text in ARM_NOTES.items() if arm in design]
     alone = [label(arm, tasks) for arm in design if arm in tasks]
-    told += [f"{listed(alone, MOST)}: one task."] if alone else []
+    told += [f"{listed(alone, IN_A_LINE)}: one task."] if alone else []
     return " ".join([*told, ARMS_END])
 
 
@@ -116,7 +117,7 @@ def _relative(findings: Mapping[str, Any]) -> list[Section]:
 def _dao(design: Sequence[str], panels: Sequence[Panel], tasks: int) -> list[Section]:
     if not any("dao" in arm for arm in design):
         return []
-    caption = f"{DAO} Of {tasks} tasks the first {MOST} are shown." if tasks > MOST else DAO
+    caption = f"{DAO} Of {tasks} tasks the first {PICTURED} are shown." if tasks > PICTURED else DAO
     return [figure("What DAO did", "figures/dao.png", panels, caption)]
 
 
@@ -177,7 +178,7 @@ def _per_example(findings: Mapping[str, Any]) -> Section:
 
 def _improvement(findings: Mapping[str, Any]) -> Section:
     mains = tables.mains(findings)
-    shown = [*tables.primary(findings), *(mains if len(mains) <= MOST else [])]
+    shown = [*tables.primary(findings), *(mains if len(mains) <= PICTURED else [])]
     panels = improvement_panels(findings, shown)
     caption = "Paired by seed; bar: mean; whisker: 95 % t interval of the mean difference."
     if not panels:
@@ -189,9 +190,9 @@ def _improvement(findings: Mapping[str, Any]) -> Section:
 def _training(findings: Mapping[str, Any], runs: Runs, tasks: Sequence[str]) -> Section:
     shown = list(only_tested(findings["metrics"]))
     caption = CURVES
-    if len(tasks) > MOST:  # more pictures than a reader would look through
-        caption = f"{CURVES} Of {len(tasks)} tasks the losses of the first {MOST} are shown."
-        tasks, shown = tasks[:MOST], tables.primary(findings)
+    if len(tasks) > PICTURED:  # more pictures than a reader would look through
+        caption = f"{CURVES} Of {len(tasks)} tasks the losses of the first {PICTURED} are shown."
+        tasks, shown = tasks[:PICTURED], tables.primary(findings)
     panels = loss_panels(runs, tasks) + validation_panels(runs, findings, shown)
     return figure("Training and validation", TRAINING, panels, caption)
 

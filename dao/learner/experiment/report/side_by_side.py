@@ -12,11 +12,12 @@ import torch
 from rich.table import Table
 
 from dao.errors import UserError
+from dao.learner.basics.limits import TOGETHER
 from dao.learner.basics.program import command
 from dao.learner.basics.tables import figure_cells, titled
 from dao.learner.batches.batching import sorted_batches
 from dao.learner.console.command import show_tables
-from dao.learner.console.result_tables import TOGETHER, figures_across
+from dao.learner.console.result_tables import figures_across
 from dao.learner.experiment.findings.comparable import check_same_test
 from dao.learner.experiment.findings.runs import read_run
 from dao.learner.inference.predictor import Predictor

@@ -34,7 +34,8 @@ __all__ = [
 NOTHING, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 CONTROLS = ("dendrites - sham", "dendrites - capacity")  # what an effect of dendrites has to pass
 MAIN = ("DAO", "dendrites", "interaction")
-SENTENCES = 6  # main figures that have one each
+SENTENCES = 6
+"""Main figures up to which each is compared with plain models in a sentence of its own."""
 LONG = 60  # rows from which on a table is shown in the page only when asked for
 
 

@@ -17,7 +17,8 @@ from dao.learner.experiment.report.page import PageTable
 __all__ = ["print_report"]
 
 SHOWN = ("effect", "estimate", "95 % t interval", "Holm p", "detectable", "verdict")
-FEW = 3  # tasks whose effects fit into a terminal
+IN_FULL = 3
+"""Tasks up to which the terminal shows the effects on every main figure."""
 
 
 def print_report(folder: Path, findings: Mapping[str, Any]) -> None:
@@ -26,7 +27,7 @@ def print_report(folder: Path, findings: Mapping[str, Any]) -> None:
     Of many tasks, the tables of the main figures are in the report alone.
     """
     mains = tables.mains(findings)
-    shown = [*tables.primary(findings), *(mains if len(mains) <= FEW else [])]
+    shown = [*tables.primary(findings), *(mains if len(mains) <= IN_FULL else [])]
     found = [tables.effects_table(findings, metric) for metric in shown]
     lines = [
         *worse_arms(findings),
