@@ -27,7 +27,7 @@ __all__ = [
 
 ACTIVATIONS = {"relu": torch.relu, "sigmoid": torch.sigmoid, "tanh": torch.tanh}
 
-# State-dict names below the path of a dendritic module.
+# What names of tensors begin with, below the path of a dendritic module, in a state dict.
 PARTS = ("layers.", "top", "skip.")
 
 
@@ -48,7 +48,7 @@ class LowRank(nn.Module):
 
     @classmethod
     def of(cls, layer: Any, rank: int) -> LowRank:  # noqa: ANN401  (peft's)
-        """One of the shape, the device and the trained type of a layer with LoRA."""
+        """A `LowRank` with the shape, device and trained type of `layer`, which has LoRA."""
         like = next(layer.lora_A.parameters()).detach()
         return cls(layer.in_features, layer.out_features, rank, like)
 
@@ -58,7 +58,7 @@ class LowRank(nn.Module):
 
 
 def has_lora(module: nn.Module | None) -> bool:
-    """Whether this is a linear layer that peft has given LoRA matrices."""
+    """Whether a module is a linear layer that peft has given LoRA matrices."""
     pairs = dict(module.named_children()).get("lora_A") if module is not None else None
     matrices = list(pairs.children()) if pairs is not None else []
     return bool(matrices) and all(hasattr(matrix, "in_features") for matrix in matrices)
@@ -73,10 +73,10 @@ class DendriticModule(nn.Module):
         out(x) = main(x) + sum_i top[i] * s_i
         s_i    = act(layers[i](x) + sum_{j<i} skip[i][j] * s_j)
 
-    With `top` at zero the output is that of `main`. Attributes that are not found here are
-    looked up in `main`, because peft reads `lora_A.weight`. Beside low-rank dendrites the output
-    keeps the type of that of `main`, because `main` is then a layer of the encoder, whose next
-    layer may know no other.
+    With `top` at zero the output is that of `main`. Attributes that this module lacks are looked
+    up in `main`, because peft reads `lora_A.weight`. With low-rank dendrites the output has the
+    type of the output of `main`: `main` is then a layer of the encoder, and the encoder's next
+    layer may take this type alone.
 
     Args:
         main: the layer itself; its output has the channels on the last axis.
@@ -108,7 +108,7 @@ class DendriticModule(nn.Module):
         self.keeps_type = any(isinstance(layer, LowRank) for layer in layers)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  (anything that `main` has)
-        """Attributes of this module, or else those of `main`."""
+        """An attribute of this module, or else the one of `main`."""
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -181,16 +181,16 @@ def attach(model: nn.Module, description: Mapping[str, Any]) -> nn.Module:
 def output_shares(model: nn.Module, run: Callable[[], object]) -> dict[str, list[float]]:
     """What each dendrite contributes to the output of its layer, on the data that `run` feeds in.
 
-    The share is the root mean square of what it adds over that of the layer's whole output: 0 for
-    a dendrite whose gate never moved, above 1 where it and the layer itself cancel each other.
-    Padding counts like any token.
+    A dendrite's share is the root mean square of what the dendrite adds, divided by the root mean
+    square of the layer's whole output. The share is 0 where the gate never moved, and above 1 where
+    the dendrite and the layer itself cancel each other. Padding counts like any token.
 
     Args:
         model: with dendrites attached and loaded; in eval mode.
         run: forward passes of the model.
 
     Returns:
-        Module path to a share per dendrite; nothing for a layer that `run` did not reach.
+        Module path to a share per dendrite; a layer that `run` did not reach has no entry.
     """
     paths = _paths(model)
     if not paths:
@@ -218,8 +218,9 @@ def output_shares(model: nn.Module, run: Callable[[], object]) -> dict[str, list
 def load(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Copy tensors into a model that `attach` has prepared.
 
-    Every tensor of a dendrite must be given; plain weights (LoRA, heads), under the names they
-    have without dendrites, are copied where given. Dendrites take over the type of the tensors.
+    `tensors` must have every tensor of a dendrite. Plain weights (LoRA, heads) are copied where
+    `tensors` has them, under the names that they have without dendrites. Dendrites take over the
+    type of the tensors.
 
     Raises:
         UserError: a tensor is unknown, missing or of another shape; nothing was copied then.

@@ -42,7 +42,7 @@ FOLDER = "PAI"
 LAST_WORDS = 1000  # characters of captured output that an error repeats
 
 FIXED: dict[str, Any] = {
-    # No questions and no network.
+    # perforatedai asks no questions and uses no network.
     "silent": True,
     "verbose": False,
     "extra_verbose": False,
@@ -51,9 +51,9 @@ FIXED: dict[str, Any] = {
     "checked_skipped_modules": True,
     "weight_decay_accepted": True,
     "dashboard_events_enabled": False,
-    # The default is a self-test that adds a dendrite at every call and stops after three.
+    # The default, a self-test, adds a dendrite at every call and stops after three.
     "testing_dendrite_capacity": False,
-    # Only best_model.pt is ever read back.
+    # perforatedai reads no file back but best_model.pt.
     "test_saves": False,
     "pai_saves": False,
     "using_safe_tensors": True,
@@ -61,7 +61,7 @@ FIXED: dict[str, Any] = {
     "weight_tying_experimental": False,
     "drawing_pai": True,
     "drawing_extra_graphs": True,
-    # The learning rate belongs to the caller.
+    # The caller sets the learning rate.
     "find_best_lr": False,
     "dont_give_up_unless_learning_rate_lowered": False,
     # Modules are chosen by their path alone.
@@ -79,7 +79,7 @@ FIXED: dict[str, Any] = {
     # With the default, 0, the first validation after the start or a growth cannot be the best.
     "initial_history_after_switches": -1,
     "history_lookback": 1,
-    # Better means better, by however little: the same rule as the caller's own best.
+    # A higher score is better, by however little; so the best is the one that the caller keeps.
     "improvement_threshold": 0.0,
     "improvement_threshold_raw": 0.0,
     "reset_best_score_on_switch": True,
@@ -148,10 +148,16 @@ def configure(package: Package, options: Mapping[str, Any]) -> None:
 def perforate(
     package: Package, model: nn.Module, run_dir: Path, shapes: Mapping[str, tuple[int, int]]
 ) -> None:
-    """Wrap the modules named in `shapes` (axes and width of their outputs), in place.
+    """Wrap modules of a model, in place.
+
+    Args:
+        package: perforatedai.
+        model: whose modules are wrapped.
+        run_dir: in which perforatedai's folder is; one that is there is removed.
+        shapes: path of each module -> number of axes, and width, of its output.
 
     Raises:
-        DendriteError: perforatedai has passed one over.
+        DendriteError: perforatedai has left a module unwrapped.
     """
     shutil.rmtree(run_dir / FOLDER, ignore_errors=True)
     package.utils.perforate_model(
@@ -165,8 +171,8 @@ def perforate(
                 f"Leave it out of the targets."
             )
         module.set_this_output_dimensions([-1] * (axes - 1) + [0])
-        # What the first backward pass would do, which exits the process where it disagrees and
-        # never comes for a layer whose output carries no gradient yet.
+        # The first backward pass would set these up. But it exits the process where shapes differ,
+        # and for a layer whose output carries no gradient yet it never comes.
         values = module.dendrite_module.dendrite_values[0]
         values.setup_arrays([1] * (axes - 1) + [width])
         values.current_d_init[0] = 1
@@ -176,7 +182,7 @@ def perforate(
 def keep_type(module: Any) -> list[RemovableHandle]:  # noqa: ANN401
     """Give the output of a wrapped module the type that the layer alone would give it.
 
-    The gates are in fp32, and so is what perforatedai adds up, whatever the layer computes in.
+    perforatedai's gates are in fp32, and so its sums are in fp32, whatever the layer computes in.
 
     Returns:
         Handles of the hooks, to take them off.
@@ -196,11 +202,12 @@ def keep_type(module: Any) -> list[RemovableHandle]:  # noqa: ANN401
 
 @contextlib.contextmanager
 def low_rank_copies(package: Package, rank: int | None) -> Iterator[None]:
-    """Where perforatedai would copy a layer with LoRA, it gets a `LowRank` of its shape.
+    """Give perforatedai a `LowRank` wherever it would copy a layer with LoRA.
 
-    A dendrite is a copy of a spare copy of the layer, which is made when the layer is wrapped and
-    again at every reload. perforatedai's own `set_create_dendrite` would replace the former alone,
-    and 3.2.9 has no setting for the latter, frozen weights and all.
+    perforatedai makes a spare copy of a layer when it wraps the layer, and again at every reload;
+    a dendrite is a copy of the spare one. Such copies would hold the frozen weights as well.
+    perforatedai's own `set_create_dendrite` replaces only what is copied at the wrapping, and 3.2.9
+    has no setting for reloads.
 
     Args:
         package: perforatedai.
@@ -223,13 +230,13 @@ def low_rank_copies(package: Package, rank: int | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def guarded(run_dir: Path, seed: int) -> Iterator[None]:
-    """Around every call of perforatedai.
+    """Around every call of perforatedai: keep its files, words, questions and numbers to itself.
 
-    Its files land in `run_dir`, because it writes below the working directory only. What it
-    prints is kept for the error message; a debugger, a prompt or an exit becomes a
-    `DendriteError`. Its random numbers come from `seed`, and the caller's generator does not move
-    (it draws on the CPU only). The working directory and the replaced functions belong to the
-    whole process, so no other thread should need them meanwhile.
+    `run_dir` is the working directory meanwhile, because perforatedai writes below the working
+    directory. What it prints is kept for the error message; a debugger, a prompt or an exit becomes
+    a `DendriteError`. perforatedai draws its random numbers on the CPU: they come from `seed`, and
+    the caller's generator stays as it was. The working directory and the replaced functions belong
+    to the whole process, so no other thread should need them meanwhile.
 
     Args:
         run_dir: an existing folder.
@@ -248,13 +255,13 @@ def guarded(run_dir: Path, seed: int) -> Iterator[None]:
 
     saved = pdb.set_trace, builtins.input, sys.exit
     with (
-        first_rank_first(),  # which writes best_model.pt; every rank reads it in the same call
+        first_rank_first(),  # the first rank writes best_model.pt; every rank reads it in this call
         contextlib.chdir(run_dir),
         contextlib.redirect_stdout(words),
         torch.random.fork_rng(devices=[]),
         warnings.catch_warnings(),
     ):
-        warnings.simplefilter("ignore")  # it reads every attribute, deprecated ones too
+        warnings.simplefilter("ignore")  # perforatedai reads every attribute, deprecated ones too
         torch.default_generator.manual_seed(seed)
         pdb.set_trace = builtins.input = sys.exit = refuse
         try:

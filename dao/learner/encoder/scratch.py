@@ -40,11 +40,11 @@ __all__ = [
     "planned_encoder",
 ]
 
-LAYOUT = 3  # to be raised when equal settings and texts come to another folder
-POSITIONS = 512  # at least, as BERT has
+LAYOUT = 3  # raise this number when equal settings and texts make another encoder
+POSITIONS = 512  # an encoder has at least so many, like BERT
 TIMEOUT = 10.0  # seconds for the hub to answer
-BASE = "base"  # in the run folder: what LoRA stands on, and a part of the model
-START = "start"  # in the run folder: what a whole encoder began as, until the run is finished
+BASE = "base"  # in the run folder: the encoder that LoRA adapts, a part of the saved model
+START = "start"  # in an unfinished run folder: a wholly trained encoder as it was at the start
 WEIGHTS = (".safetensors", ".bin")
 
 
@@ -53,9 +53,9 @@ class Found:
     """The encoder that a run really has.
 
     Attributes:
-        encoder: the settings, by which `locate` finds it.
-        location: what a reader is told of it.
-        made: for the record, how it was made; None for one that was not.
+        encoder: the settings with the name by which `locate` finds the encoder.
+        location: where the encoder is, in the words that reports use.
+        made: how the encoder was made from scratch, for the record; None where it was not.
     """
 
     encoder: Encoder
@@ -64,7 +64,7 @@ class Found:
 
 
 def _describe(scratch: Scratch) -> str:
-    """What is made from scratch, in a line."""
+    """The encoder that these settings make, in a line."""
     objective = "masked" if scratch.architecture == "bert" else "causal"
     epochs = scratch.pretrain_epochs
     times = "epoch" if epochs == 1 else "epochs"
@@ -80,7 +80,7 @@ def _describe(scratch: Scratch) -> str:
 
 
 def planned_encoder(encoder: Encoder) -> str:
-    """Which encoder a run would have, in a line; the hub is not asked.
+    """The encoder that a run would have, in a line; the hub is not asked.
 
     Raises:
         UserError: as `locate`.
@@ -105,15 +105,16 @@ def find_encoder(
 ) -> Found:
     """The encoder of the settings, or one made from scratch, as `encoder.scratch.when` says.
 
-    What is made lies in the cache, for other runs to share, and is copied into the run folder, so
-    that the run needs the cache no more. A resumed run keeps what it began with.
+    An encoder that is made stays in the cache, where other runs find it. The run folder gets a
+    copy, so that the run can do without the cache from then on. A resumed run keeps the encoder
+    that it began with.
 
     Args:
         cfg: the run's settings.
         texts: of the training rows.
         run: the run folder.
         device: for language modelling.
-        note: told what is made, and why.
+        note: is given a line on which encoder is made, and why.
         resume: whether the run began before.
 
     Raises:
@@ -152,7 +153,7 @@ def made_encoder(run: Path, cfg: Config) -> str:
 
 
 def forget_start(run: Path) -> None:
-    """Remove what a whole encoder began as, once the run is finished."""
+    """Remove the copy of a wholly trained encoder as it was at the start of a finished run."""
     shutil.rmtree(run / START, ignore_errors=True)
 
 
@@ -166,7 +167,7 @@ def _refuse_random(cfg: Config, reason: str) -> None:
 
 
 def _why_not(named: Location, cfg: Config, kept: Path, resume: bool) -> str | None:
-    """Why the named encoder is not used; None where it is."""
+    """The reason for which the named encoder cannot be used; None where it can."""
     if cfg.encoder.scratch.when == "never" or named.origin != "hub":
         return None
     if resume:
@@ -176,20 +177,20 @@ def _why_not(named: Location, cfg: Config, kept: Path, resume: bool) -> str | No
 
 
 def _out_of_reach(name: str) -> str | None:
-    """Why a hub model is neither on the disk nor to be fetched; None where it is."""
+    """The reason for which a hub model cannot be had; None where disk or hub have it."""
     try:
         folder = Path(snapshot_download(name, local_files_only=True))
         if any(file.suffix in WEIGHTS for file in folder.iterdir()):
             return None
     except HFValidationError:
-        return None  # no name at all; loading it will say so
+        return None  # this is no name of a model; the loader will say so
     except LocalEntryNotFoundError:
         pass
     try:
         HfApi().model_info(name, timeout=TIMEOUT)
     except HfHubHTTPError:
-        return None  # the hub answers; what is wrong with the name, loading it will say
-    except Exception as error:  # the client lets its transport's own errors through
+        return None  # the hub answers, and the loader will say what is wrong with the name
+    except Exception as error:  # errors of the transport are of types that the client does not name
         return " ".join(str(error).split()) or type(error).__name__
     return None
 
@@ -197,9 +198,9 @@ def _out_of_reach(name: str) -> str | None:
 def _made(
     cfg: Config, texts: Sequence[str], device: torch.device, note: Callable[[str], None]
 ) -> Path:
-    """The folder in the cache, made if it is not there."""
+    """The folder of the encoder in the cache; the encoder is made if the cache lacks it."""
     scratch = cfg.encoder.scratch
-    # What is not trained here starts from the run's seed, like everything else that is random.
+    # Without language modelling the weights are random, and so follow the seed of the run.
     seed = scratch.seed if scratch.pretrain_epochs else cfg.seed
     positions = max(POSITIONS, cfg.encoder.max_length)
     spec = scratch.model_dump(mode="json", exclude={"when", "seed"})
@@ -237,7 +238,7 @@ class _Maker:
         scratch = self.scratch
         alone = parts(texts) if self.pairs else texts
         tokenizer = train_tokenizer(alone, scratch.tokenizer, scratch.vocabulary, self.positions)
-        tokenizer.save_pretrained(place)  # before a use of it leaves its traces
+        tokenizer.save_pretrained(place)  # first, because using a tokenizer changes what is saved
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             model = AutoModel.from_config(_shape(scratch, len(tokenizer), self.positions))
@@ -246,7 +247,7 @@ class _Maker:
                 seed=self.seed, limit=self.length, device=self.device, note=self.note,
                 pairs=self.pairs,
             )  # fmt: skip
-        logging.disable_progress_bar()  # of writing the model, which takes no time
+        logging.disable_progress_bar()  # writing the model takes no time
         model.save_pretrained(place)
         facts = {"vocabulary": len(tokenizer), "texts": len(texts), "seed": self.seed}
         content = json.dumps({**facts, "pretraining_losses": losses})

@@ -1,1 +1,1 @@
-"""Files that appear whole or not at all, and the run folder. Start at `record.RunFolder`."""
+"""Files that are written whole or not at all; the run folder. Start at `record.RunFolder`."""

@@ -1,4 +1,4 @@
-"""What a run needs to go on: written whole, named the latest last, refused when damaged."""
+"""Checkpoints: written whole, named the latest at the very end, refused when damaged."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ def save_checkpoint(
     optimizer: Mapping[str, Any],
     files: Iterable[Path] = (),
 ) -> None:
-    """Write a checkpoint and then name it the latest; a kill at any moment leaves one whole.
+    """Write a checkpoint, then name it the latest; a kill at any moment leaves one that is whole.
 
     Args:
         root: folder of all checkpoints.
         state: JSON-able, with `step`.
-        tensors: safetensors files by name.
-        optimizer: what torch saves, readable without running code.
+        tensors: content of each safetensors file, by its name.
+        optimizer: states for torch to save, of types that torch loads without running code.
         files: copied under `files/`, for example perforatedai's own.
 
     Raises:
-        OSError: it could not be written; the one before is then still the latest, and whole.
+        OSError: the checkpoint could not be written; the one before is then still the latest.
     """
     name = f"step={state['step']:06d}"
 
@@ -75,11 +75,11 @@ def save_checkpoint(
     write_atomically(root / LATEST, name)
     for old in root.iterdir():
         if old.name not in (name, LATEST):
-            shutil.rmtree(old, ignore_errors=True)  # only its room is lost if it stays
+            shutil.rmtree(old, ignore_errors=True)  # one that stays takes up room, and that is all
 
 
 def stamped(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A state with the sha256 of what it says, as it is once it was JSON."""
+    """A state as JSON gives it back, with the sha256 of its other entries."""
     content = json.loads(json.dumps({k: v for k, v in state.items() if k != OWN}))
     text = json.dumps(content, sort_keys=True)
     return {**content, OWN: hashlib.sha256(text.encode()).hexdigest()}
@@ -89,7 +89,7 @@ def latest(root: Path) -> Path | None:
     """The newest whole checkpoint below `root`; None where there is none yet.
 
     Raises:
-        UserError: what names it is damaged.
+        UserError: the file that names the latest checkpoint is damaged.
     """
     try:
         name = (root / LATEST).read_text(encoding="utf-8", errors="replace").strip()
@@ -103,7 +103,7 @@ def latest(root: Path) -> Path | None:
 def load_checkpoint(
     folder: Path, needed: Iterable[str] = ()
 ) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """What `save_checkpoint` was given: state, tensors and optimizer. Runs no code in it.
+    """The state, tensors and optimizer that `save_checkpoint` was given; no code is run.
 
     Args:
         folder: the checkpoint.
@@ -120,7 +120,7 @@ def load_checkpoint(
         raise _damaged(folder, error) from None
     if absent or not isinstance(state, dict):
         raise _damaged(folder, f"no {' and no '.join(absent)} in {STATE}")
-    if OWN in state and stamped(state)[OWN] != state[OWN]:  # earlier ones have none
+    if OWN in state and stamped(state)[OWN] != state[OWN]:  # earlier checkpoints have no stamp
         raise _damaged(folder, f"{STATE} changed")
     tensors = {path.stem: read_tensors(path) for path in sorted(folder.glob("*.safetensors"))}
     for group in {**state["tensors"], **tensors}:
@@ -149,8 +149,14 @@ def check_fit(
 ) -> None:
     """Compare tensors with the shapes that a model has for them.
 
+    Args:
+        found: the tensors, by name.
+        wanted: shapes, by the same names.
+        place: the file that the tensors are from.
+        advice: last sentence of the error.
+
     Raises:
-        UserError: one is missing, superfluous or of another shape.
+        UserError: a tensor is missing, superfluous or of another shape.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
     if shapes == dict(wanted):
@@ -166,10 +172,15 @@ def check_fit(
 def check_optimizer(
     saved: Mapping[str, Any], parameters: Mapping[str, nn.Parameter], place: Path
 ) -> None:
-    """See that an optimizer's state is one of these parameters, in order, and finite.
+    """Refuse the state of an optimizer that does not fit these parameters, or is not finite.
+
+    Args:
+        saved: the state.
+        parameters: by name, in the order of the optimizer.
+        place: the checkpoint.
 
     Raises:
-        UserError: it is not; the message names what.
+        UserError: the state does not fit; the message names the parameter.
     """
     names = list(parameters)
     try:
@@ -197,6 +208,6 @@ def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    """Of every file but the state, by its path in the folder."""
+    """SHA-256 of every file but the state, by its path in the folder."""
     files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p != folder / STATE]
     return {str(path.relative_to(folder)): digest(path) for path in files}

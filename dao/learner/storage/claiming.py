@@ -1,4 +1,4 @@
-"""A run folder is claimed: one process at a time, and nothing that is no run is replaced."""
+"""Claiming a run folder: for one process at a time, and never in place of other files."""
 
 from __future__ import annotations
 
@@ -64,13 +64,15 @@ def locked(path: Path) -> Iterator[None]:
 def claim(folder: RunFolder, cfg: Config, *, overwrite: bool) -> None:
     """Claim the folder for a new run and write its settings.
 
-    Only what a run writes is ever removed, and a run that has trained only with `overwrite`.
+    Files that a run writes are removed, and no others. A run that has trained is removed with
+    `overwrite` only.
 
     Raises:
         UserError: as `check_claimable`; or the folder cannot be written.
     """
     check_claimable(folder, overwrite=overwrite)
-    # In this order, a kill in between never leaves a folder that looks finished or foreign.
+    # metrics.json is removed first, and config.yaml replaced last: after a kill in between, the
+    # folder is still that of a run, and of an unfinished one.
     present, last = _names(folder.path), ("config.yaml",)
     for name in (*(present & {"metrics.json"}), *sorted(present - {"metrics.json", *last})):
         remove(folder.path / name)
@@ -79,10 +81,10 @@ def claim(folder: RunFolder, cfg: Config, *, overwrite: bool) -> None:
 
 
 def check_claimable(folder: RunFolder, *, overwrite: bool) -> None:
-    """Refuse a folder that a new run may not have.
+    """Refuse a folder that a new run may not take.
 
     Raises:
-        UserError: it holds files that no run writes; or a run, without `overwrite`.
+        UserError: the folder holds files that no run writes; or a run, without `overwrite`.
     """
     check_own(folder)
     if folder.started and not overwrite:
@@ -102,7 +104,7 @@ def check_own(folder: RunFolder) -> None:
         UserError: it holds such files, or is a file itself.
     """
     present = _names(folder.path)
-    # A kill may have left the first file of all under its other name.
+    # A kill may have left config.yaml, which a run writes first, under its temporary name.
     begun = present == {"config.yaml" + PARTIAL}
     own = {name.removesuffix(PARTIAL) for name in present} <= WRITTEN
     if folder.path.is_file() or not own or (present and not begun and not _is_run(folder)):
@@ -113,7 +115,7 @@ def check_own(folder: RunFolder) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with all it holds; a link goes, and what it leads to stays."""
+    """Remove a file, or a folder with all its content; of a link, only the link."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

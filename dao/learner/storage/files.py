@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: written under another name, synced, renamed."""
+"""Writing files whole or not at all: under a temporary name, synced, then renamed."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ __all__ = [
 ]
 
 PARTIAL = ".partial"
-# Directories of some network file systems cannot be synced, and need not be.
+# Errors by which some network file systems refuse to sync a directory; they need no sync.
 UNSYNCED = (errno.EINVAL, errno.ENOTSUP)
 CHUNK = 1 << 20
-# How torch.save words a write that failed.
+# Words in the error of torch.save when a write has failed.
 TORCH_WRITES = re.compile(r"inline_container|PytorchStreamWriter|Parent directory")
 
 
@@ -54,11 +54,11 @@ def write_atomically(
 
     Args:
         path: of the file.
-        content: text (UTF-8), bytes, or what writes them to the path that it is given.
-        unique: whether several processes may write the file at one time.
+        content: text (UTF-8), bytes, or a function that writes the file to the path it is given.
+        unique: whether several processes may write the file at the same time.
 
     Raises:
-        OSError: it could not be written. The old content is then still there.
+        OSError: the file could not be written. Its old content is then still there.
     """
     kind = f".{uuid.uuid4().hex}{PARTIAL}" if unique else PARTIAL
     temporary = path.with_name(path.name + kind)
@@ -75,12 +75,12 @@ def write_atomically(
 
 
 def replace_folder(path: Path, fill: Callable[[Path], object]) -> None:
-    """Replace a folder by one that `fill` wrote to the path that it is given.
+    """Replace a folder by the one that `fill` writes to the path it is given.
 
-    A kill may leave neither the old nor the new one, but never a part of one under this name.
+    A kill may leave no folder of this name, but never a part of one.
 
     Raises:
-        OSError: it could not be written.
+        OSError: the folder could not be written.
     """
     temporary = path.with_name(path.name + PARTIAL)
     with _removed_on_failure(temporary), _named(path):
@@ -96,15 +96,15 @@ def replace_folder(path: Path, fill: Callable[[Path], object]) -> None:
 
 
 def share(path: Path) -> None:
-    """Give a file, or every file in a folder, the permissions of a new file: those of the umask.
+    """Give a file, or every file in a folder, the permissions that the umask gives a new file.
 
-    Libraries write some files, weights among them, for their owner alone.
+    Libraries write some files, weights among them, so that their owner alone may read them.
 
     Raises:
         OSError: the permissions could not be changed.
     """
     probe = (path if path.is_dir() else path.parent) / f".{uuid.uuid4().hex}{PARTIAL}"
-    # Asked of a file: os.umask() tells the umask by changing it, for all threads.
+    # A new file shows the permissions: os.umask() would change the umask of all threads to tell it.
     descriptor = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
         mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
@@ -120,7 +120,7 @@ def append_line(path: Path, line: str) -> None:
     """Add a line of text to a file.
 
     Raises:
-        OSError: it could not be written; a part of the line may be there.
+        OSError: the line could not be written; a part of it may be in the file.
     """
     with _named(path), open(path, "a", encoding="utf-8") as file:
         file.write(line + "\n")
@@ -130,21 +130,21 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write a safetensors file, whole or not at all.
 
     Raises:
-        OSError: it could not be written.
+        OSError: the file could not be written.
     """
     content = {name: tensor.contiguous() for name, tensor in tensors.items()}
     write_atomically(path, lambda place: save_file(content, place))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """A safetensors file; nothing in it is ever executed.
+    """The tensors of a safetensors file, by name; nothing in the file is executed.
 
     Raises:
-        UserError: it is missing or damaged, or a number in it is not finite.
+        UserError: the file is missing or damaged, or a number in it is not finite.
     """
     try:
         tensors: dict[str, Tensor] = load_file(path)
-    except Exception as error:  # safetensors raises its own type for a damaged file
+    except Exception as error:  # of a type of safetensors where the file is damaged
         reason = " ".join(str(error).split())
         raise UserError(f"The weights {path} cannot be read: {reason}.") from None
     for name, tensor in tensors.items():
@@ -166,10 +166,10 @@ def digest(path: Path) -> str:
 
 
 def sync(path: Path) -> None:
-    """Have a file, or the names in a folder, on the disk.
+    """Wait until a file, or the list of names of a folder, is on the disk.
 
     Raises:
-        OSError: that failed.
+        OSError: the system could not write it.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -194,7 +194,7 @@ def csv_text(table: pd.DataFrame) -> str:
     names = {name: harmless(name) for name in table.columns}
     written = table.map(harmless).rename(columns=names)
     text = str(written.to_csv(index=False))
-    if "\r" in text:  # not quoted by itself, it would end a row
+    if "\r" in text:  # pandas does not quote a cell for it, and a reader would end the row there
         text = str(written.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC))
     return text
 
@@ -210,7 +210,7 @@ def _named(path: Path) -> Iterator[None]:
         raise
     except (SafetensorError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not TORCH_WRITES.search(str(error)):
-            raise  # of what computes the content
+            raise  # the error is one of computing the content
         code = re.search(r"os error (\d+)", str(error))
         number = int(code[1]) if code else errno.EIO
         reason = os.strerror(number) if code else " ".join(str(error).split())

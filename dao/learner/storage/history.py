@@ -1,4 +1,4 @@
-"""The rows of history.jsonl, read back from the device several steps at a time."""
+"""The rows of history.jsonl, whose figures are read from the device for several steps at once."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class NonFiniteError(ArithmeticError):
     """A loss, or the gradient, is NaN or infinite.
 
     Attributes:
-        what: the loss of which task, or the gradient.
-        value: what it is.
-        step: the first step at which a reading found it.
-        rows: numbers of that step's rows.
+        what: the loss of a task, or the gradient, in words.
+        value: NaN or an infinity.
+        step: the first step with such a value.
+        rows: the numbers of that step's rows.
     """
 
     def __init__(self, what: str, value: float, step: int, rows: Sequence[int] = ()) -> None:
@@ -50,14 +50,14 @@ class _Watched:
 
 
 class History:
-    """Collects what steps leave on the device and reads it in one go.
+    """Collects figures that steps leave on the device, and reads those of several steps at once.
 
     Reading makes the host wait for the device, so it happens every few steps only; speed and memory
     are those of all steps between two readings.
 
     Args:
         device: of the model.
-        write: gets each finished row, in order.
+        write: is given each finished row, in order.
         every: steps between readings.
     """
 
@@ -71,7 +71,7 @@ class History:
         self._step_began: float | None = None
 
     def begin(self) -> None:
-        """A step begins."""
+        """Note that a step begins."""
         self._step_began = time.perf_counter()
         if not self._waiting:
             self._began = self._step_began
@@ -79,12 +79,12 @@ class History:
     def watch(
         self, step: int, values: Mapping[str, Tensor | None], rows: Sequence[int] = ()
     ) -> None:
-        """Have the next reading see whether these values of a step on `rows` are finite."""
+        """Let the next reading check that these values of a step on `rows` are finite."""
         known = {what: value.detach() for what, value in values.items() if value is not None}
         self._watched.append(_Watched(step, known, rows))
 
     def drop(self, step: int) -> None:
-        """This step is left out: what was watched of it does not count."""
+        """Forget the watched values of a step that is left out."""
         self._watched = [watched for watched in self._watched if watched.step != step]
         self._step_began = None
 
@@ -96,9 +96,14 @@ class History:
         rows: Sequence[int] = (),
         router: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Take up a step: what the host knows, the total loss, each task's record, its rows.
+        """Take up a step.
 
-        `router` has the figures of a router, where there is one that trains.
+        Args:
+            row: the part of its row that is known without reading from the device.
+            loss: the total loss.
+            tasks: a record per task.
+            rows: numbers of its training rows.
+            router: figures of a router that trains.
         """
         self._waiting.append(_Step(row, loss.detach(), tasks, rows, router or {}))
         self._step_began = None
@@ -109,7 +114,7 @@ class History:
         """Read the watched values.
 
         Raises:
-            NonFiniteError: at the first that is not finite.
+            NonFiniteError: for the first value that is not finite.
         """
         found, self._watched = self._watched, []
         for watched in found:
@@ -121,7 +126,7 @@ class History:
         """Read and write all rows that wait.
 
         Raises:
-            NonFiniteError: at the first watched value, or total, that is not finite.
+            NonFiniteError: for the first watched value, or total loss, that is not finite.
         """
         self.check()
         waiting, self._waiting = self._waiting, []
@@ -136,13 +141,13 @@ class History:
             )
             for step in waiting
         ]
-        # In the middle of a step, that step counts among the next.
+        # A reading in the middle of a step counts this step among the next ones.
         now = self._step_began or time.perf_counter()
         seconds = now - self._began
         speed = round(sum(step.row["tokens"] for step in waiting) / seconds, 1)
         memory = _memory_mib(self._device)
         for step, total, tasks, router in read:
-            if not math.isfinite(total):  # of finite losses, as a mean of logarithms may be
+            if not math.isfinite(total):  # as a mean of logarithms of finite losses may be
                 raise NonFiniteError("The weighted sum", total, step.row["step"], step.rows)
             figures = {"loss": total, "tasks": tasks, **({"router": router} if router else {})}
             figures |= {"tokens_per_s": speed, "memory_mib": memory}

@@ -1,4 +1,4 @@
-"""What the figures of a run depend on beside its settings."""
+"""The versions, the machine and the revision that a run's figures depend on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGES = ("torch", "transformers", "peft", "perforatedai", "bitsandbytes", "sc
 
 
 def provenance(device: torch.device) -> dict[str, Any]:
-    """What the numbers depend on beside the settings: versions, machine, revision."""
+    """Versions of packages, the machine and the revision, for metrics.json."""
     versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
@@ -35,7 +35,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
 
 
 def _git_state(root: Path) -> dict[str, Any] | None:
-    """Commit of the project's own checkout; None for an installed copy."""
+    """Commit and state of the checkout that this package lies in; None for an installed copy."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(root), *arguments]

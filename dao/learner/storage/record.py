@@ -1,4 +1,4 @@
-"""The run folder as anyone may read it: settings, history, checkpoints, results."""
+"""The run folder for its readers: settings, history, checkpoints, results."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = ["THRESHOLDS", "RunFolder", "check_writable"]
 
 THRESHOLDS = "thresholds"  # a folder per task, so that no task's name is that of a file of the run
 
-# Of a finished run: what predictions depend on, by its digest in metrics.json.
+# The files of a finished run that predictions depend on; metrics.json has their digests.
 MODEL = ("adapter", "base", "encoder", "experts", "heads.safetensors", "router.safetensors",
          "dendrites.safetensors", "dendrites.json", "tasks.json")  # fmt: skip
-# A stage is finished when the second is there, which is written last.
+# A stage writes stage.json last: with this file it is finished.
 STAGES, STAGE, STAGE_WEIGHTS = "stages", "stage.json", "weights.safetensors"
 
 
 class RunFolder:
-    """One run's files, to read; `metrics.json` appears last, by rename, and so means "finished".
+    """The files of one run, for reading; a `writing.RunRecord` also writes them.
 
-    Only a `writing.RunRecord` writes.
+    `metrics.json` is written last, and whole: a run that has it is finished.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,27 +42,27 @@ class RunFolder:
 
     @property
     def started(self) -> bool:
-        """Whether a run has trained here; one that failed before may be replaced unasked."""
+        """Whether a run has trained here; a folder in which none has may be replaced unasked."""
         places = (self.path, *(stage.path for stage in self.stages()))
         return any((place / "history.jsonl").is_file() for place in places)
 
     def stage(self, name: str) -> Self:
-        """The folder of a stage of this run, which may not be there yet."""
+        """The folder of a stage of this run; it need not exist yet."""
         return type(self)(self.path / STAGES / name)
 
     def stages(self) -> list[RunFolder]:
-        """The folders of the stages that there are, by name."""
+        """The folders of the stages that exist, in the order of their names."""
         root = self.path / STAGES
         return [RunFolder(path) for path in sorted(root.iterdir())] if root.is_dir() else []
 
     @property
     def has_checkpoint(self) -> bool:
-        """Whether there is something to continue from, here itself."""
+        """Whether this folder itself has a checkpoint to continue from."""
         return checkpoint.latest(self.checkpoints) is not None
 
     @property
     def _can_continue(self) -> bool:
-        """Whether there is something to continue from, here or in a stage."""
+        """Whether the run can be continued: from a checkpoint, or from what a stage has left."""
         stages = self.stages()
         done = any((stage.path / STAGE).is_file() or stage.has_checkpoint for stage in stages)
         return done or self.has_checkpoint
@@ -76,7 +76,7 @@ class RunFolder:
             self.latest_checkpoint()
 
     def how_to_continue(self) -> str:
-        """What to do with a run that was stopped."""
+        """A line that says how to go on with a run that was stopped."""
         if self.finished:
             return f"the run in {self.path} is finished"
         if not self._can_continue:
@@ -84,7 +84,11 @@ class RunFolder:
         return f"{command('train')} --resume {shlex.quote(str(self.path))} continues"
 
     def check_same_data(self, report: Mapping[str, Any]) -> None:
-        """Refuse data other than those the run began with; `report` has their fingerprint."""
+        """Refuse data other than those the run began with.
+
+        Args:
+            report: on the data, with their `fingerprint`.
+        """
         if self.read("data.json", "fingerprint")["fingerprint"] != report["fingerprint"]:
             raise UserError(
                 f"The data of {self.path} should be those the run began with. Found that they "
@@ -109,9 +113,9 @@ class RunFolder:
         return {path.relative_to(self.path).as_posix(): digest(path) for path in files}
 
     def check_unchanged(self) -> None:
-        """Refuse a finished run of which a file is not the one that was tested.
+        """Refuse a finished run of which a file has changed since the test.
 
-        Earlier runs have no digests, and pass.
+        A run of an earlier revision has no digests, and is accepted.
         """
         stated = self.read("metrics.json").get("files")
         if stated is None:
@@ -136,7 +140,15 @@ class RunFolder:
         return load_config(path, overrides, before={"data.rules": 1, "dao.rules": 1})
 
     def read(self, name: str, *needed: str) -> dict[str, Any]:
-        """Read a JSON file of the run, which should have the keys `needed`."""
+        """The content of a JSON file of the run.
+
+        Args:
+            name: of the file.
+            needed: keys that it should have.
+
+        Raises:
+            UserError: the file cannot be read, or lacks a key.
+        """
         try:
             content: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
             if not isinstance(content, dict) or any(key not in content for key in needed):
@@ -158,7 +170,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Where the checkpoints are."""
+        """The folder of the checkpoints."""
         return self.path / "checkpoints"
 
     def latest_checkpoint(self) -> Path:
@@ -182,7 +194,7 @@ def check_writable(path: Path) -> None:
     Raises:
         UserError: the file could not be written.
     """
-    odd = path.exists() and not path.is_file()  # a folder, or a device that would be replaced
+    odd = path.exists() and not path.is_file()  # a folder; or a device, which would be replaced
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK) or odd:
         raise UserError(
             f"The output should be a file in a folder that can be written. Found {path}. "

@@ -1,4 +1,4 @@
-"""The run folder as the run itself has it: one process writes, every other one is silent."""
+"""The run folder for the run itself: one process writes, and every other one is silent."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ LOGS = ("history.jsonl", "validation.jsonl", "skipped.jsonl")
 
 
 class RunRecord(RunFolder, ABC):
-    """A run folder with all that a run does to it.
+    """A run folder with the methods by which a run changes it.
 
-    Every method that changes the folder is abstract here. So a new one has to say what it does on
-    the ranks that should stay silent, before any of them can be made.
+    These methods are abstract here. So whoever adds one has to write both versions of it: for the
+    process that writes, and for the processes that stay silent.
     """
 
     @abstractmethod
@@ -56,9 +56,9 @@ class RunRecord(RunFolder, ABC):
 
     @abstractmethod
     def rewind(self, step: int) -> None:
-        """Drop the rows after `step`: a killed run logged them, and its resumption will again.
+        """Drop the rows of steps after `step`, which the resumed run will log again.
 
-        What the kill left unfinished goes as well.
+        Files that a kill has left unfinished are removed as well.
         """
 
     @abstractmethod
@@ -69,7 +69,7 @@ class RunRecord(RunFolder, ABC):
         optimizer: Mapping[str, Any],
         files: tuple[Path, ...] = (),
     ) -> None:
-        """See `checkpoint.save_checkpoint`; the logs are on the disk before."""
+        """As `checkpoint.save_checkpoint`, once the logs are on the disk."""
 
     @abstractmethod
     def put_back(self, files: Iterable[Path]) -> None:
@@ -81,7 +81,7 @@ class RunRecord(RunFolder, ABC):
 
     @abstractmethod
     def remove_stage_weights(self) -> None:
-        """Delete what a resumption would have needed of the stages; their logs stay."""
+        """Delete the weights of the stages, which only a resumption needs; their logs stay."""
 
 
 @final
@@ -105,9 +105,9 @@ class OwnedRecord(RunRecord):
         append_line(self.path / name, json.dumps(_finite(row), allow_nan=False))
 
     def rewind(self, step: int) -> None:
-        """Drop the rows after `step`: a killed run logged them, and its resumption will again.
+        """Drop the rows of steps after `step`, which the resumed run will log again.
 
-        What the kill left unfinished goes as well.
+        Files that a kill has left unfinished are removed as well.
         """
         for name in LOGS:
             path = self.path / name
@@ -125,7 +125,7 @@ class OwnedRecord(RunRecord):
         optimizer: Mapping[str, Any],
         files: tuple[Path, ...] = (),
     ) -> None:
-        """See `checkpoint.save_checkpoint`; the logs are on the disk before."""
+        """As `checkpoint.save_checkpoint`, once the logs are on the disk."""
         for name in LOGS:
             if (self.path / name).is_file():
                 sync(self.path / name)
@@ -141,30 +141,30 @@ class OwnedRecord(RunRecord):
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def remove_stage_weights(self) -> None:
-        """Delete what a resumption would have needed of the stages; their logs stay."""
+        """Delete the weights of the stages, which only a resumption needs; their logs stay."""
         for stage in self.stages():
             (stage.path / STAGE_WEIGHTS).unlink(missing_ok=True)
 
 
 @final
 class SilentRecord(RunRecord):
-    """The record of every other process: it can be read, and nothing is written."""
+    """The record of every other process, which reads and never writes."""
 
     def locked(self) -> AbstractContextManager[None]:
-        """No lock: it is the first rank's."""
+        """Hold no lock, because the first rank does."""
         return nullcontext()
 
     def create(self, cfg: Config, *, overwrite: bool) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def append(self, name: str, row: Mapping[str, Any]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def rewind(self, step: int) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def save_checkpoint(
         self,
@@ -173,16 +173,16 @@ class SilentRecord(RunRecord):
         optimizer: Mapping[str, Any],
         files: tuple[Path, ...] = (),
     ) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def put_back(self, files: Iterable[Path]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def remove_checkpoints(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def remove_stage_weights(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def _finite(value: Any) -> Any:  # noqa: ANN401

@@ -1,1 +1,1 @@
-"""Steps to a fitted model: the plan, the loop, growth, resume. Start at `loop.fit`."""
+"""Fitting a model: the plan, the loop, growth, resumption. Start at `loop.fit`."""

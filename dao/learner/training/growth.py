@@ -1,4 +1,4 @@
-"""Dendrites during training: when a set is added, and what they came to in the end."""
+"""Dendrites during training: growth after a validation, and the report at the end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,18 @@ __all__ = ["dendrite_report", "grow"]
 
 
 def grow(state: State, score: float, step: int) -> bool:
-    """Report a validation to the dendrites; True if a set was added, or would have been."""
+    """Let dendrites grow after a validation, where it is time.
+
+    Without dendrites, as in the arms `restart` and `capacity`, the run restarts instead.
+
+    Args:
+        state: of the run, changed in place.
+        score: of the validation.
+        step: after which it was made.
+
+    Returns:
+        Whether a set was added, or the run restarted in place of that.
+    """
     if not state.dendrites:
         return step in state.plan.growths and _restart(state, step)
     growth = state.dendrites.validation(score, grow=step in state.plan.growths)
@@ -24,7 +35,7 @@ def grow(state: State, score: float, step: int) -> bool:
 
 
 def _restart(state: State, step: int) -> bool:
-    """What a growth does beside growing: the best weights back, and a new optimizer."""
+    """Do what a growth does beside adding a set: take the best weights, and a new optimizer."""
     copy_into(state.trainable(), state.best_tensors)
     state.renew_optimizer()
     state.grown_at.append(step)
@@ -35,7 +46,8 @@ def dendrite_report(state: State) -> dict[str, Any] | None:
     """The content of dendrites.json; None where no dendrites were asked for.
 
     Raises:
-        DendriteError: none was added, or none received a gradient; or a sham one changed something.
+        DendriteError: no dendrite was added, or none received a gradient; or a sham dendrite
+            changed the output of its layer.
     """
     if state.dendrites is None:
         return None

@@ -1,4 +1,4 @@
-"""What `fit` is given, whom it tells, and what it gives back."""
+"""The arguments of `fit`, the progress that it tells, and its result."""
 
 from __future__ import annotations
 
@@ -16,22 +16,21 @@ from dao.learner.storage.writing import RunRecord
 
 __all__ = ["ROW_EXPERT", "Fitted", "Job", "Progress"]
 
-ROW_EXPERT = (
-    "(domain)"  # no name of a task; beside the tasks' targets: the number of each row's expert
-)
+ROW_EXPERT = "(domain)"
+"""Where targets hold the number of each row's expert; no task can have this name."""
 
 
 class Progress(Protocol):
-    """Told of every step and validation, with the rows that go into the history."""
+    """Is told of every step and validation, by the rows that go into the logs."""
 
     def step(self, row: Mapping[str, Any], total: int) -> None:
-        """After a training step; `total` is the number of all steps."""
+        """Show a training step; `total` is the number of all steps."""
 
     def validation(self, row: Mapping[str, Any]) -> None:
-        """After a validation."""
+        """Show a validation."""
 
     def note(self, text: str) -> None:
-        """What a reader should know before the first step."""
+        """Show a line that a reader should know, mostly before the first step."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +39,14 @@ class Fitted:
 
     Attributes:
         model: the best model by validation, its dendrites taken off.
-        description: the structure of its dendrites, what `dendritic.attach` takes.
-        dendrites: their weights, what `dendritic.load` takes.
-        report: the content of dendrites.json, or None where none were asked for.
+        description: the structure of its dendrites, for `dendritic.attach`.
+        dendrites: the weights of its dendrites, for `dendritic.load`.
+        report: the content of dendrites.json; None where no dendrites were asked for.
         steps: optimizer steps done.
         best_step: the step after which the selected model was measured.
+        restarts: steps after which dendrites were added, or the run restarted without any.
         seconds: time spent in training, validation and growth, over all resumptions.
-        planned: where training stopped early, the steps that all epochs would have had; else None.
+        planned: the steps of all epochs, where training stopped early; else None.
         skipped: steps that were left out, over all resumptions.
         weights: task -> its `first` and its `last` loss weight; a task without any has no entry.
     """
@@ -66,23 +66,23 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be fitted, on what, how, and where the record goes.
+    """The model that is to be fitted, its data and settings, and the folder of the record.
 
     Attributes:
         model: fresh, on its device.
         tasks: by name, in the order of the heads.
         train: rows with a label for at least one task.
-        validation: rows to select by.
+        validation: rows that select the model.
         pad: token id to pad with.
         cfg: the whole run's settings.
-        folder: already created.
-        progress: told of every step and validation.
-        line_limit: pack the rows of a batch into lines of at most this many tokens.
+        folder: the run folder, which exists.
+        progress: is told of every step and validation.
+        line_limit: most tokens of a line into which rows are packed; None: rows are not packed.
         names: of the training rows, for messages.
-        steps: train for exactly so many, whatever `train.epochs` says.
-        validations: so many, instead of `train.validations_per_epoch`.
-        selects: whether the weights that validate best are taken, or the last ones.
-        router: with a model of experts, whether its router trains, by `train.targets[ROW_EXPERT]`.
+        steps: number of steps, in place of `train.epochs`.
+        validations: number of validations, in place of `train.validations_per_epoch`.
+        selects: whether the result is the model that validates best; else it is the last one.
+        router: whether the router of a model with experts trains, by `train.targets[ROW_EXPERT]`.
     """
 
     model: MultiTaskModel

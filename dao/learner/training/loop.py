@@ -1,4 +1,4 @@
-"""fit(): train, validate, grow, keep the best, checkpoint, resume."""
+"""The loop of `fit`: train, validate, grow, keep the best model, save checkpoints, resume."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def fit(job: Job, *, resume: bool = False) -> Fitted:
     """Train the model, select on validation, and leave the record in the run folder.
 
     Args:
-        job: what is to be done.
-        resume: continue after the latest checkpoint; equal to the bit to never having stopped.
-            The number of ranks may have changed, and from three on they add up gradients in no
-            fixed order: then it is equal but for rounding (and for LoRA dropout).
+        job: the model, its data, settings and folder.
+        resume: continue after the latest checkpoint. The result is the same to the bit as without
+            the stop. With another number of ranks, or with three or more, which add up gradients in
+            no fixed order, it is the same but for rounding (and for LoRA dropout).
 
     Raises:
         UserError: a loss or an output is no longer finite; the settings leave no room for growth,
@@ -36,7 +36,7 @@ def fit(job: Job, *, resume: bool = False) -> Fitted:
     with deferred_interrupt() as interrupted:
         try:
             for step, epoch, rows in state.plan.batches(done):
-                if stops_after(state, done):  # here, since a checkpoint may be of that moment
+                if stops_after(state, done):  # asked first: a resumption may begin at the end
                     break
                 train_step(state, step, epoch, rows)
                 if state.plan.ends_epoch(step):
@@ -57,7 +57,7 @@ def fit(job: Job, *, resume: bool = False) -> Fitted:
 def stops_after(state: State, step: int) -> bool:
     """Whether training ends after this step, before all epochs are over.
 
-    All ranks do as the first one does: one that went on alone would wait for the others.
+    All ranks follow the first one: a rank that went on alone would wait for the others.
     """
     plan = state.plan
     if plan.early_stopping is None or step not in plan.validations:
@@ -66,12 +66,17 @@ def stops_after(state: State, step: int) -> bool:
 
 
 def saves_after(state: State, step: int) -> bool:
-    """Whether a checkpoint is due."""
+    """Whether a checkpoint is saved after this step."""
     return step in state.plan.validations or step % state.cfg.train.checkpoint_every == 0
 
 
 def finish(state: State, done: int) -> Fitted:
-    """Put the selected weights into a model without any training scaffold, `done` steps on."""
+    """Put the selected weights into the model, and take its dendrites off.
+
+    Args:
+        state: of the run after its last step.
+        done: number of steps.
+    """
     seconds, report = state.seconds(), dendrite_report(state)
     if state.dendrites:
         if state.cfg.dendrites.graph:

@@ -20,16 +20,17 @@ Rows = tuple[int, ...]
 
 
 def train_step(state: State, step: int, epoch: int, rows: Rows) -> None:
-    """Train the batches of one step, and hand what they leave to the history.
+    """Train the batches of one step, and give its figures to the history.
 
-    Each rank takes its share of every batch; losses, gradients and the row are of them all. A step
-    that is left out changes nothing: neither weights nor the state of the weighting.
+    Each rank takes its share of every batch. Losses, gradients and the row of the history are those
+    of the whole batch. A step that is left out leaves the weights, and the state of the weighting,
+    as they were.
 
     Args:
         state: of the run, changed in place.
-        step: its number, from 1.
-        epoch: its number, from 1.
-        rows: of the training rows, those of this step.
+        step: number of the step, from 1.
+        epoch: number of the epoch, from 1.
+        rows: numbers of the training rows of this step.
     """
     history = state.log.history
     history.begin()
@@ -59,7 +60,7 @@ def train_step(state: State, step: int, epoch: int, rows: Rows) -> None:
 
 
 def batch_losses(state: State, batch: Batch, rows: Rows) -> dict[str, Tensor | None]:
-    """Loss per task of this rank's `batch`; over all ranks their mean is the loss of `rows`."""
+    """The loss of each task on this rank's `batch`; its mean over all ranks is that of `rows`."""
     outputs = state.parallel(
         batch.input_ids,
         batch.attention_mask,
@@ -78,16 +79,24 @@ def _set_rate(state: State, step: int) -> float:
     """Give the optimizer the learning rate of the step."""
     rate = state.cfg.train.lr * state.plan.rate(step, max(state.grown_at, default=None))
     for group in state.optimizer.param_groups:
-        group["lr"] = rate * group.get("times", 1.0)  # earlier checkpoints have none
+        group["lr"] = rate * group.get("times", 1.0)  # a group of an earlier checkpoint lacks it
     return rate
 
 
 def _add_batch(
     state: State, step: int, epoch: int, of: tuple[Rows, Rows], done: StepRecord
 ) -> bool:
-    """Add a batch's gradients to the others' of its step; False if the step is left out.
+    """Add a batch's gradients to those of the other batches of its step.
 
-    `of` has all rows of the step, then those of the batch.
+    Args:
+        state: of the run.
+        step: number of the step.
+        epoch: number of the epoch.
+        of: all rows of the step, and those of the batch.
+        done: the record of the step, which takes the batch up.
+
+    Returns:
+        Whether the step goes on; False where it is left out.
     """
     rows, some = of
     batch, history = _batch(state, some), state.log.history
@@ -98,9 +107,9 @@ def _add_batch(
     if not state.log.goes_on(step, epoch, named, some):
         return False
     if ranks.several():
-        history.check()  # for a task that is left out here the other ranks would wait
+        history.check()  # the others would wait for a rank that leaves a broken loss out
     if state.weighting.is_due(losses):
-        history.flush()  # a measurement waits for the device anyway
+        history.flush()  # here, because a measurement waits for the device anyway
     parts = {} if some == rows else parts_of(state.row_weights, rows, some)
     loss = state.weighting.accumulate(losses, parts)
     if router:  # after the tasks, whose weighting may set gradients instead of adding to them
@@ -112,14 +121,14 @@ def _add_batch(
 
 def _batch(state: State, rows: Rows) -> Batch:
     """This rank's share of the rows."""
-    # A rank for which no row is left computes the first one as well, which counts as nothing.
+    # A rank without a row of its own computes the first row of all, whose weight is then zero.
     own = ranks.share(rows) or rows[:1]
     job = state.job
     return collate(job.train, own, job.pad, state.model.device, job.line_limit)
 
 
 def _router(state: State, batch: Batch, part: float) -> dict[str, Tensor]:
-    """The loss of a router that trains, and what it is made of; nothing where none trains."""
+    """The loss of a router that trains, and its parts; empty where no router trains."""
     if not state.job.router:
         return {}
     assert state.model.experts is not None
@@ -137,13 +146,13 @@ def _clip(state: State, step: int, epoch: int, rows: Rows, done: StepRecord) -> 
 
 
 def _clear_absent(state: State, rows: Rows) -> None:
-    """No gradient in place of zeros for tasks without a label: AdamW then leaves them alone."""
+    """Remove the zero gradients of heads whose task has no label here: AdamW then skips them."""
     for name in state.tasks.keys() - parts_of(state.row_weights, rows, rows).keys():
         state.model.heads[name].zero_grad()
 
 
 def _update(state: State, rows: Rows) -> None:
-    """Move the weights along the gradient, and let weighting and dendrites see the step's end."""
+    """Move the weights along the gradient, and tell weighting and dendrites of the step's end."""
     state.weighting.end_step()
     if state.dendrites:
         state.dendrites.record_gradients()

@@ -17,10 +17,11 @@ OwnRate = tuple[Sequence[nn.Parameter], float]
 
 
 def own_rates(cfg: Config, dendrites: Dendrites | None, router: nn.Module | None) -> list[OwnRate]:
-    """What has a rate of its own: the dendrites now in the model, where `dendrites.lr` is not 1.
+    """The parameters with a rate of their own, and the multiple of the run's rate for each set.
 
-    The router always has. At 1 the dendrites stay in the group of all other parameters: the norm of
-    the gradient then adds up in the order of the model, and checkpoints have one group.
+    These are the router, and the dendrites now in the model where `dendrites.lr` is not 1. At 1 the
+    dendrites stay in the group of all other parameters: the norm of the gradient is then summed in
+    the order of the model, and checkpoints have one group.
     """
     found: list[OwnRate] = []
     if dendrites is not None and cfg.dendrites.lr != 1.0:
@@ -37,10 +38,10 @@ def parameter_groups(
 
     Args:
         parameters: all that train, in the order of the model.
-        apart: a group each; parameters that are none of `parameters` are passed over.
+        apart: parameters for a group each; those that are not among `parameters` are passed over.
 
     Returns:
-        For each group that has any: `params`, and `times`, the multiple of the run's rate.
+        For each group with parameters: `params`, and `times`, the multiple of the run's rate.
 
     Example:
         >>> import torch

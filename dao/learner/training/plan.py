@@ -18,16 +18,28 @@ __all__ = ["Plan", "make_plan"]
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps are numbered from 1; an entry of `validations` or `growths` comes after that step.
+    """The timetable of a run.
 
-    `steps` has those of each epoch; they differ where batches are cut by tokens.
+    A plan follows from the lengths and labels of the rows, the seed and the settings, and is the
+    same for all weightings and dendrites. So every arm sees the same batches at the same learning
+    rate, except for the short warm-up that follows a growth.
 
-    A step is one of the optimizer; it takes `accumulate` batches, and fewer where rows run out.
-    `draws` says which rows an epoch has; without, it has each row once.
-
-    Everything follows from the data's lengths and labels, the seed and the settings, and neither
-    weighting nor dendrites change it: every arm sees the same batches at the same learning rate,
-    except for the short warm-up that follows a growth.
+    Attributes:
+        lengths: tokens of each training row.
+        batch_size: rows of a batch.
+        batch_tokens: most tokens of a batch; None where batches are cut by rows.
+        seed: of the order of rows.
+        steps: optimizer steps of each epoch; they differ where batches are cut by tokens.
+        total: all steps, which are numbered from 1.
+        warmup: steps over which the learning rate rises.
+        validations: steps after which there is a validation.
+        growths: steps after which dendrites grow.
+        schedule: how the learning rate falls, see `rate`.
+        step_size: epochs between two falls of the schedule `step`.
+        gamma: the factor of each of these falls.
+        accumulate: batches of an optimizer step; the last step of an epoch may have fewer.
+        draws: which rows an epoch has; None where it has each row once.
+        early_stopping: validations without a new best after which training ends; None: all epochs.
     """
 
     lengths: tuple[int, ...]
@@ -47,7 +59,7 @@ class Plan:
     early_stopping: int | None = None
 
     def batches(self, done: int = 0) -> Iterator[tuple[int, int, tuple[int, ...]]]:
-        """(step, epoch, rows) for every step after the first `done`."""
+        """Step, epoch and row numbers of every step after the first `done` steps."""
         before = 0
         for epoch, steps in enumerate(self.steps):
             skipped = max(0, done - before)
@@ -62,31 +74,32 @@ class Plan:
             before += steps
 
     def micro_batches(self, rows: Sequence[int]) -> list[tuple[int, ...]]:
-        """The rows of a step as the batches that it takes, one after another."""
+        """The rows of a step, dealt out to the batches of the step."""
         return micro_batches(rows, self.lengths, self.batch_size, self.batch_tokens)
 
     def ends_epoch(self, step: int) -> bool:
-        """Whether an epoch's last batch is trained in this step."""
+        """Whether this step is the last of an epoch."""
         return step in accumulate(self.steps)
 
     def stops_after(self, step: int, best_step: int) -> bool:
-        """Whether training ends, as `early_stopping` validations after the best found none better.
+        """Whether training ends early, after `early_stopping` validations without a new best.
 
-        It follows from the two steps alone, so a resumed run stops where the whole one does.
+        The answer follows from the two steps alone, so a resumed run stops where a run without
+        interruption does.
 
         Args:
-            step: done.
-            best_step: after which the best validation so far was measured.
+            step: the last one that is done.
+            best_step: the step after which the best validation so far was made.
         """
         since = sum(best_step < validation <= step for validation in self.validations)
         return self.early_stopping is not None and since >= self.early_stopping
 
     def rate(self, step: int, grown_at: int | None = None) -> float:
-        """Factor on the learning rate: linear warm-up, then as the schedule has it.
+        """The factor on the learning rate of a step: a linear warm-up, then the schedule.
 
-        With s steps of S done and w of warm-up: `linear` 1 - (s - w) / (S - w), `cosine`
-        (1 + cos(pi (s - w) / (S - w))) / 2 (Loshchilov and Hutter 2017), `step` gamma to the power
-        of the number of times that `step_size` epochs are over, `constant` 1.
+        After s of S steps, w of them warm-up: `linear` is 1 - (s - w) / (S - w), `cosine` is
+        (1 + cos(pi (s - w) / (S - w))) / 2 (Loshchilov and Hutter 2017), `step` is gamma to the
+        power of the number of whole `step_size` epochs that are over, `constant` is 1.
 
         After a growth the optimizer starts anew, so the rate rises again over a third of the
         warm-up, towards the same schedule.
@@ -97,7 +110,7 @@ class Plan:
         return factor
 
     def _falling(self, step: int) -> float:
-        """The schedule without its warm-up; above 1 before the end of that."""
+        """The schedule without its warm-up; above 1 while the warm-up lasts."""
         if self.schedule == "constant":
             return 1.0
         if self.schedule == "step":
@@ -116,9 +129,13 @@ def make_plan(
 ) -> Plan:
     """The timetable for training rows of these lengths.
 
-    With a `limit`, it has exactly so many steps, whatever the number of epochs that takes; with
-    `validations`, so many, evenly spaced, instead of some in each epoch. `labels` says which rows
-    have a label of each task, for `train.sampling`; without, each row comes once per epoch.
+    Args:
+        lengths: tokens of each training row.
+        cfg: settings of the run.
+        limit: number of steps, in as many epochs as they take; None: the steps of `train.epochs`.
+        validations: their number, evenly spaced; None: `train.validations_per_epoch`.
+        labels: which rows have a label of each task, for `train.sampling`; None: each row comes
+            once per epoch.
 
     Raises:
         UserError: two growths, or a growth and the end, fall on the same validation; or a row does
@@ -128,7 +145,7 @@ def make_plan(
     draws = None if labels is None else make_draws(labels, train.sampling, cfg.seed)
     steps = _steps(lengths, cfg, limit, draws)
     total = sum(steps)
-    whole = steps if limit is None else steps[:-1] or steps  # the last one may be cut short
+    whole = steps if limit is None else steps[:-1] or steps  # a limit may cut the last epoch short
     each = len(steps) * min(train.validations_per_epoch, *whole)
     count = min(total, each if validations is None else validations)
     after = tuple(round(total * (i + 1) / count) for i in range(count))
@@ -154,7 +171,7 @@ def make_plan(
 def _steps(
     lengths: Sequence[int], cfg: Config, limit: int | None, draws: Draws | None
 ) -> tuple[int, ...]:
-    """Steps of each epoch; counted where batches are cut by tokens, because rows meet by chance."""
+    """The steps of each epoch. Batches that are cut by tokens have to be made to be counted."""
     size, tokens, accumulate = cfg.train.batch_size, cfg.train.batch_tokens, cfg.train.accumulate
 
     def of(epoch: int) -> int:
@@ -179,7 +196,7 @@ def _growths(cfg: Config, validations: Sequence[int]) -> tuple[int, ...]:
     if not cfg.dendrites.enabled or cfg.dendrites.patience is not None:
         return ()
     total = validations[-1]
-    # Never after the last validation: what grew there would not be trained.
+    # Dendrites that grew after the last validation would have no step left to be trained in.
     early = validations[:-1] or validations
     points = [point * total for point in cfg.dendrites.grow_at]
     growths = tuple(min(early, key=lambda v: abs(v - point)) for point in points)

@@ -1,4 +1,4 @@
-"""Checkpoints: everything the next step depends on, written and taken up again."""
+"""Saving and restoring checkpoints, which hold all that the next step depends on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def save(state: State, step: int) -> None:
     """Write a checkpoint after a step.
 
     Raises:
-        UserError: a weight is not finite; the checkpoint before stays.
+        UserError: a weight is not finite; the checkpoint before this one is kept.
     """
     state.log.history.flush()
     facts = {
@@ -39,11 +39,11 @@ def save(state: State, step: int) -> None:
         "settings": decisive(state.cfg),
     }
     weights = {n: p.detach() for n, p in state.trainable().items()}
-    for name, weight in weights.items():  # the checkpoint before is worth more
+    for name, weight in weights.items():  # with such weights, the run could not go on
         if not torch.isfinite(weight).all():
             raise state.log.diverged(f"The weight {name}", math.nan, step)
     tensors = {WEIGHTS: weights, **({BEST: state.best_tensors} if state.best_tensors else {})}
-    # Several ranks are seeded anew at every step, and each has to do with its own GPU alone.
+    # Several ranks are seeded anew at every step, and so need no state of their generators.
     random_cuda = torch.cuda.is_available() and not ranks.several()
     optimizer = {
         "optimizer": state.optimizer.state_dict(),
@@ -56,10 +56,13 @@ def save(state: State, step: int) -> None:
 
 
 def restore(state: State) -> int:
-    """Return to the latest checkpoint; the number of steps already done.
+    """Bring a run into the state of its latest checkpoint.
+
+    Returns:
+        The number of steps that are done.
 
     Raises:
-        UserError: there is no checkpoint, it is damaged, or it is one of other settings.
+        UserError: there is no checkpoint, or it is damaged, or was saved with other settings.
     """
     folder = state.job.folder
     place = folder.latest_checkpoint()
@@ -81,7 +84,7 @@ def restore(state: State) -> int:
 
 
 def _restore_optimizer(state: State, saved: Mapping[str, Any], place: Path) -> None:
-    """A new optimizer with the saved moments; the weighting and the random numbers as saved."""
+    """Build the optimizer with its saved moments; restore the weighting and random generators."""
     state.renew_optimizer()
     counted = in_order(state.optimizer.param_groups, state.trainable().items())
     check_optimizer(saved["optimizer"], counted, place)

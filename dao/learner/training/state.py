@@ -26,22 +26,23 @@ __all__ = ["State", "copy_into"]
 
 
 class State:
-    """What a step, a validation, a growth and a checkpoint work on.
+    """The state of a run, which steps, validations, growths and resumptions change.
 
     Args:
-        job: what is to be fitted; its model is changed in place.
+        job: the model, its data and settings; the model is changed in place.
 
     Attributes:
         plan: which step trains what, validates and grows.
         dendrites: grown during training; None where none are asked for.
-        weighting: from losses to gradients.
-        optimizer: for the parameters as they are now.
-        parallel: the model, over several ranks in the wrapper that averages gradients.
-        row_weights: per task what every training row counts in a mean, (rows,).
+        weighting: turns losses into gradients.
+        optimizer: of the parameters that train now.
+        parallel: the model; with several ranks, inside the wrapper that averages gradients.
+        row_weights: per task the weight of every training row in a mean, (rows,).
         log: the record of the steps.
-        grown_at: steps after which a set of dendrites was added, or would have been.
-        best: `score`, and once there is one, `step` and dendrite `description` of the best model.
-        best_tensors: its weights.
+        grown_at: steps after which a set of dendrites was added, or the run restarted instead.
+        best: `score` of the best model; once there is one, its `step` and the `description` of its
+            dendrites.
+        best_tensors: the weights of the best model.
 
     Raises:
         UserError: as `make_plan`; the encoder cannot keep packed rows apart.
@@ -74,7 +75,7 @@ class State:
         torch.manual_seed(job.cfg.seed)
 
     def renew_optimizer(self) -> None:
-        """A new optimizer, and over several ranks a new wrapper, for the parameters as they are."""
+        """Build optimizer and, with several ranks, wrapper anew for the parameters of now."""
         ranks.check_equal(self.trainable(), DendriteError if self.dendrites else UserError)
         self.parallel = ranks.parallel(self.model)
         cfg = self.cfg.train
@@ -91,7 +92,7 @@ class State:
         return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
 
     def seconds(self) -> float:
-        """Time spent so far, over all resumptions."""
+        """Seconds spent on the run so far, over all resumptions."""
         return self.seconds_before + time.perf_counter() - self._started
 
 

@@ -1,4 +1,4 @@
-"""One optimizer step of one batch or several: losses, what each counts, what is recorded."""
+"""Losses of the batches of an optimizer step, the part of each batch, and the step's record."""
 
 from __future__ import annotations
 
@@ -21,16 +21,20 @@ RowWeights = Mapping[str, Tensor]
 
 
 def parts_of(row_weights: RowWeights, rows: Sequence[int], some: Sequence[int]) -> dict[str, float]:
-    """Per task that `rows` have a label of, the part of its mean over them that is of `some`.
+    """The part that the rows `some` have in the mean loss of each task over `rows`.
 
-    The mean of a task over all rows is the sum over batches of its mean over each batch times that
-    batch's part. So gradients of batches that share the rows add up to those of the whole, also
-    where rows lack labels or classes have weights.
+    A task's mean over all rows is the sum over batches of the batch's mean times the batch's part.
+    So the gradients of the batches of a step add up to the gradient of the whole step, also where
+    rows lack labels or classes have weights.
 
     Args:
-        row_weights: per task what every row of the table counts in a mean, (rows,); 0 if unknown.
-        rows: of the whole.
-        some: those of them that a batch has.
+        row_weights: per task the weight of every row of the table in a mean, (rows,); 0 for a row
+            without a label.
+        rows: all rows of the step.
+        some: the rows of a batch.
+
+    Returns:
+        Task -> part; a task of which no row has a label has no entry.
 
     Example:
         >>> weights = {"a": torch.tensor([1.0, 3.0, 0.0]), "b": torch.tensor([0.0, 0.0, 1.0])}
@@ -51,7 +55,7 @@ def task_losses(
     batch: Batch,
     row_weights: RowWeights,
 ) -> dict[str, Tensor | None]:
-    """Per task the mean loss over the rows of a batch that have a label; None where none has.
+    """The mean loss of each task over the rows of a batch with a label; None where none has one.
 
     Args:
         tasks: by name.
@@ -61,7 +65,7 @@ def task_losses(
     """
     losses: dict[str, Tensor | None] = {}
     for name, task in tasks.items():
-        # Looked up on the host: a mask on the device would make it wait there.
+        # Rows are looked up on the host, which would have to wait for a mask on the device.
         known = row_weights[name][list(batch.rows)].nonzero()[:, 0]
         known = send(known, batch.input_ids.device)
         found, targets = outputs[name][known], batch.targets[name][known]
@@ -72,14 +76,14 @@ def task_losses(
 def router_losses(
     experts: Experts, cfg: ExpertSettings, domains: Tensor, part: float
 ) -> dict[str, Tensor]:
-    """The weighted loss of a router that trains, and what it is made of, times `part`.
+    """The weighted loss of a router that trains, and its parts, all times `part`.
 
     Args:
-        experts: which have just seen the batch.
+        experts: the experts and the router, after they have seen the batch.
         cfg: the weights of the router's two losses.
         domains: the number of each row's expert, (batch,).
-        part: what the batch counts among the rows of the optimizer step. The divergence of the
-            experts' mean weights from the mix of domains is that of each batch.
+        part: share of the batch in the rows of the optimizer step. The loss of balance compares
+            mean weights of the experts with the mix of domains in each batch by itself.
     """
     found = experts.loss(domains)
     total = cfg.router_weight * found.domain + cfg.balance_weight * found.balance
@@ -88,13 +92,13 @@ def router_losses(
 
 @dataclass
 class StepRecord:
-    """What the batches of one optimizer step did, added up.
+    """The record of an optimizer step, summed over its batches.
 
     Attributes:
-        loss: the weighted sum over all rows.
-        tasks: a record per task: its loss over all rows, the rest as its last batch left it.
+        loss: the weighted sum of losses over all rows.
+        tasks: a record per task: the loss is over all rows, and the rest is of the last batch.
         router: figures of a router that trains.
-        measured: whether norms were taken in any batch.
+        measured: whether gradient norms were measured in any batch.
         broken: tasks whose gradient was measured in a batch and is not finite.
     """
 
@@ -111,13 +115,13 @@ class StepRecord:
         parts: Mapping[str, float],
         router: Mapping[str, Tensor],
     ) -> None:
-        """Take up a batch.
+        """Add a batch.
 
         Args:
             loss: the batch's part of the weighted sum.
-            weighting: which has just been given the batch.
-            parts: what each task's loss counts in the step; a task that is not named, all of it.
-            router: figures, multiplied by the batch's part of the rows.
+            weighting: the weighting, right after its call with this batch.
+            parts: task -> part of the batch in the step; 1 for a task that is not named.
+            router: figures of the router, multiplied by the batch's part of the rows.
         """
         self.loss = self.loss + loss
         for name, record in weighting.last.items():

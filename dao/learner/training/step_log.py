@@ -1,4 +1,4 @@
-"""What steps leave behind: history.jsonl, skipped.jsonl, and what both come to in the end."""
+"""The logs of steps: history.jsonl and skipped.jsonl, and what is summed up of them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class StepLog:
     """The record of a run's steps.
 
     Args:
-        job: whose steps they are.
+        job: of the run.
         total: the number of all steps.
 
     Attributes:
-        history: which writes a row per step.
+        history: writes a row per step.
         skipped: steps that were left out, over all resumptions.
         weights: task -> its `first` and its `last` loss weight; a task without any has no entry.
     """
@@ -50,14 +50,14 @@ class StepLog:
         """Whether a step goes on with these values; all ranks get the same answer.
 
         Where steps may be left out, the values are read at once, and a step that is left out is
-        recorded and told. Elsewhere the next reading of the history sees whether they are finite,
-        and ends the run.
+        recorded and told. Otherwise the next reading of the history checks the values, and ends the
+        run where one is not finite.
 
         Args:
-            step: in which they came up.
-            epoch: of the step.
-            values: by what they are, each of one number.
-            rows: which the step trains.
+            step: number of the step.
+            epoch: number of the epoch.
+            values: losses and norms of the step, a number each, by their names in messages.
+            rows: numbers of the rows that the step trains.
         """
         if not self.skips:
             self.history.watch(step, values, rows)
@@ -75,7 +75,7 @@ class StepLog:
         return False
 
     def diverged(self, what: str, found: float, step: int, rows: Sequence[int] = ()) -> UserError:
-        """What a user is told of a number that is not finite."""
+        """The error that tells a user of a number that is not finite."""
         names, cfg = self._names(rows), self._job.cfg.train
         where = f", of the rows {listed(names, ROWS_NAMED)}" if names else ""
         look = "Look at these rows, lower" if names else "Lower"
@@ -86,10 +86,10 @@ class StepLog:
         )
 
     def resume(self, step: int) -> None:
-        """Drop what was recorded after `step`, and take up what was recorded before."""
+        """Drop what was recorded after `step`, and sum up what was recorded before."""
         folder = self._job.folder
         folder.rewind(step)
-        if not ranks.is_first():  # another rank may read before the first has dropped the rest
+        if not ranks.is_first():  # the first rank may not have dropped its rows yet
             return
         for row in folder.rows("history.jsonl"):
             self._remember(row)
@@ -106,6 +106,6 @@ class StepLog:
 
     def _remember(self, row: Mapping[str, Any]) -> None:
         for task, values in row["tasks"].items():
-            weight = values["weight"]  # some aggregators of gradients have none
+            weight = values["weight"]  # None where gradients are aggregated without weights
             if weight is not None and math.isfinite(weight):
                 self.weights.setdefault(task, {"first": weight})["last"] = weight

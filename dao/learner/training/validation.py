@@ -19,7 +19,7 @@ NO_DENDRITES = {"activation": "sigmoid", "dendrites": {}}
 
 
 def validate(state: State, step: int, epoch: int) -> None:
-    """Measure on validation, keep the model if it is the best so far, grow if it is time.
+    """Measure on validation, keep the model if it is the best so far, and grow where it is time.
 
     Raises:
         UserError: an output is not finite; or no task has a figure to select by.
@@ -48,7 +48,7 @@ def validate(state: State, step: int, epoch: int) -> None:
 
 
 def _keep(state: State, score: float, step: int) -> None:
-    """Take the model as it is for the best one; without selection the score may be a lower one."""
+    """Keep the model as it is now; without selection this may be one with a lower score."""
     description, state.best_tensors = _snapshot(state)
     highest = max(score, state.best["score"])
     state.best = {"score": highest, "step": step, "description": description}

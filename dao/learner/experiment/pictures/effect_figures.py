@@ -1,4 +1,4 @@
-"""Figures of what the arms reached: effects, improvements, and quality against cost."""
+"""Figures that compare arms: effects, improvements, and quality against cost."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _with_unit(about: Mapping[str, Any]) -> str:
 def improvements(
     findings: Mapping[str, Any], metric: str, reference: str = "base"
 ) -> dict[str, tuple[float, Interval | None, int]]:
-    """Paired differences of each arm from the reference, better counted as positive.
+    """Paired differences of each arm from the reference arm; a better arm has a positive one.
 
     Args:
         findings: of the experiment.
@@ -99,7 +99,8 @@ def improvements(
         reference: the arm to subtract.
 
     Returns:
-        By arm: mean, its 95 % t interval (None below two common seeds), number of common seeds.
+        By arm: mean difference, its 95 % t interval (None for fewer than two common seeds), and
+        the number of common seeds.
     """
     sign = 1.0 if findings["metrics"][metric]["better"] == "higher" else -1.0
     values = {a: arm["values"].get(metric, {}) for a, arm in findings["arms"].items()}
@@ -163,7 +164,7 @@ def cost_panels(
     metrics: Sequence[str],
     costs: Mapping[str, Mapping[str, float]],
 ) -> list[Panel]:
-    """Each arm's mean quality against what it costs, one panel per metric and cost.
+    """Each arm's mean quality against its mean cost, one panel per metric and cost.
 
     Args:
         findings: of the experiment.

@@ -1,4 +1,4 @@
-"""Sets of axes, and how they become SVG inside a page or a PNG beside it."""
+"""Panels, each a set of axes, as SVG inside a page or together as a PNG beside the page."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from matplotlib.figure import Figure
 
 __all__ = ["GRID", "INK", "Panel", "arm_style", "columns", "png", "svg", "task_style"]
 
-# Odd on purpose: in a page these two are replaced by the colours of the reader's theme.
+# In a page, the colours of the reader's theme replace these two, which are therefore unusual.
 INK, GRID = "#1b1b1f", "#c4c4c9"
-# Okabe and Ito (2008), distinct to colour-blind readers; marker and dash tell the same again.
+# Colours of Okabe and Ito (2008), which colour-blind readers tell apart. Marker and dash tell arms
+# apart as well.
 ARM_STYLES: Mapping[str, tuple[str, str, str]] = {
     "base": (INK, "o", "-"),
     "dao": ("#0072B2", "s", "-"),
@@ -71,8 +72,8 @@ class Panel:
     """One set of axes.
 
     Args:
-        draw: draws on them, labels included.
-        alt: what they show, for those who do not see it.
+        draw: draws on the axes, labels included.
+        alt: what the panel shows, for readers who cannot see it.
         size: width and height in inches.
     """
 
@@ -82,7 +83,9 @@ class Panel:
 
 
 def arm_style(arm: str) -> dict[str, Any]:
-    """Colour, marker and dash of an arm, as matplotlib's keywords; one task alone goes by name.
+    """Colour, marker and dash of an arm, as matplotlib's keywords.
+
+    An arm of one task alone has a style that follows from the task's name.
 
     Example:
         >>> arm_style("dao")["color"], arm_style("topic") == arm_style("topic")
@@ -95,7 +98,9 @@ def arm_style(arm: str) -> dict[str, Any]:
 
 
 def task_style(index: int) -> dict[str, Any]:
-    """Colour and dash of the task at this place; 32 of them are distinct, by colour the first 8.
+    """Colour and dash of the task at this place.
+
+    The first 8 tasks have colours of their own; 32 tasks have distinct pairs of colour and dash.
 
     Example:
         >>> task_style(0)["color"] == task_style(8)["color"], task_style(8)["linestyle"]
@@ -168,7 +173,7 @@ def _figure(panels: Sequence[Panel], across: int) -> Figure:
 
 
 def _inline(text: str, key: str, panel: Panel) -> str:
-    # Only what is drawn: neither prolog nor metadata, nor a size that would not shrink.
+    # The prolog, the metadata and the fixed size, which would keep the picture from shrinking, go.
     body = text[text.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     box = re.search(r'viewBox="[^"]*"', body)

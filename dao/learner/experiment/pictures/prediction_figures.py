@@ -33,7 +33,7 @@ SHORTENED = 16  # characters of a class name on an axis
 
 
 def confusion_panel(arm: str, runs: Sequence[Run], task: str) -> Panel | None:
-    """Classes called what, all seeds together; None without predictions."""
+    """The confusion matrix of an arm, all seeds together; None without predictions."""
     classes = _classes(runs, task)
     rows = _pooled(runs, [f"{task}_target", task])
     if not classes or rows.empty:
@@ -135,7 +135,7 @@ def _draw_labels(
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often the predicted class is right, by how probable the model called it.
+    """How often the predicted class is right, by the probability that the model gave it.
 
     Attributes:
         confidence: mean probability of the predicted class, per bin that has rows.
@@ -177,7 +177,9 @@ def calibration(runs: Sequence[Run], task: str) -> Reliability | None:
     rows = _pooled(runs, [f"{task}_target", task, *columns])
     if not classes or rows.empty:
         return None
-    called = [classes.index(name) for name in rows[task]]  # not always the most probable
+    # Where a threshold or the order of levels decides, the predicted class may not be the most
+    # probable one.
+    called = [classes.index(name) for name in rows[task]]
     confidence = rows[columns].to_numpy(dtype=float)[range(len(rows)), called]
     return reliability(confidence, (rows[task] == rows[f"{task}_target"]).to_numpy())
 

@@ -1,4 +1,4 @@
-"""Figures of training: losses, validations with the growths, and what DAO did."""
+"""Figures of training: losses, validations, growths of dendrites, and the weights of DAO."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WIDE = (NARROW[0], 3.8)
 
 
 def loss_panels(runs: Runs, tasks: Iterable[str]) -> list[Panel]:
-    """Training loss of each task over the steps: per arm the mean over seeds, and their spread."""
+    """Training loss of each task over the steps: per arm, the mean over seeds and their spread."""
     panels = []
     for task in tasks:
         curves = {arm: _losses(seeds.values(), task) for arm, seeds in runs.items()}
@@ -34,7 +34,7 @@ def loss_panels(runs: Runs, tasks: Iterable[str]) -> list[Panel]:
 def validation_panels(
     runs: Runs, findings: Mapping[str, Any], metrics: Iterable[str]
 ) -> list[Panel]:
-    """A figure of the validation split over the steps: per arm the mean over seeds and spread."""
+    """Each validation figure over the steps: per arm, the mean over seeds and their spread."""
     panels = []
     for metric in metrics:
         about = findings["metrics"][metric]
@@ -50,7 +50,10 @@ def validation_panels(
 
 
 class Point(NamedTuple):
-    """A step with the mean over seeds and their standard deviation, None for one seed alone."""
+    """A point of a curve: a step, and mean and standard deviation of the figure over seeds.
+
+    One seed alone has the deviation None.
+    """
 
     step: float
     mean: float
@@ -77,12 +80,13 @@ def _panel(title: str, curves: Mapping[str, Curve], name: str, runs: Runs) -> Pa
 
 
 def growth_marks(runs: Runs) -> dict[str, list[int]]:
-    """Where sets of dendrites were added, or the control did what a growth does besides.
+    """The steps after which arms grew dendrites, or restarted as arms that grow do.
 
-    Arms with the same steps share an entry, which names them unless they are all of `runs`.
+    Arms with the same steps share an entry. The entry names these arms unless they are all of
+    `runs`.
 
     Returns:
-        What happened, and in which arms, to its steps.
+        What happened, and in which arms -> the steps.
     """
     arms_at: dict[tuple[int, ...], list[str]] = {}
     for arm, seeds in runs.items():
@@ -124,7 +128,7 @@ def _draw_curves(
             banded = True
     for index, (words, steps) in enumerate(marks.items()):
         for step in steps:
-            dashes = (2 + 2 * index, 2)  # arms that grow elsewhere have longer dashes
+            dashes = (2 + 2 * index, 2)  # arms that grow at other steps have longer dashes
             axes.axvline(step, color=INK, linewidth=1, dashes=dashes, label=words)
     axes.locator_params(axis="x", nbins=6, integer=True)
     axes.set_title(title)
@@ -134,7 +138,7 @@ def _draw_curves(
 
 
 def _validated(runs: Iterable[Run], task: str | None, key: str) -> list[Point]:
-    """The first validation of all seeds, their second, and so on: their steps may differ."""
+    """A point per validation: the first of all seeds, then the second; their steps may differ."""
     found: dict[int, list[tuple[float, float]]] = {}
     for run in runs:
         for index, row in enumerate(run.validations):
@@ -158,7 +162,7 @@ def _losses(runs: Iterable[Run], task: str) -> list[Point]:
         for step, loss in rows:
             binned.setdefault((step - 1) // width, []).append(loss)
         for place, losses in binned.items():
-            # The middle of its bin stands for a step.
+            # The middle of the bin stands for its steps.
             middle = place * width + (width + 1) / 2
             found.setdefault(place, []).append((middle, float(np.mean(losses))))
     return [_point(pairs) for _, pairs in sorted(found.items())]
@@ -207,7 +211,7 @@ def _band(runs: Iterable[Run], task: str, field: str) -> Band:
             value = row["tasks"].get(task, {}).get(field)
             if value is not None:
                 found.setdefault(row["step"], []).append(value)
-    every = max(1, len(found) // 200)  # more points than pixels only weigh
+    every = max(1, len(found) // 200)  # further points would make the file larger, unseen
     steps = sorted(found)[::every]
     return [(s, float(np.mean(found[s])), min(found[s]), max(found[s])) for s in steps]
 

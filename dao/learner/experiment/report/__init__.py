@@ -1,1 +1,1 @@
-"""Findings to a page, its Markdown, tables and what the terminal shows."""
+"""Findings to a page, the same page as Markdown, tables, and lines for the terminal."""

@@ -28,7 +28,7 @@ def print_comparison(a: Path, b: Path, style: str) -> None:
 
 
 def comparison_tables(found: Mapping[str, Any]) -> list[Table]:
-    """Test figures of both sides; differences over seeds, where there are several; over rows."""
+    """Tables: test figures of both sides, differences over several seeds, differences over rows."""
     about = found["metrics"]
     labels = {m: column(described) for m, described in about.items()}
     columns = [aligned([found[name]["mean"][metric] for name in "ab"]) for metric in about]
@@ -67,7 +67,7 @@ def _side(name: str, side: Mapping[str, Any]) -> str:
 
 
 def comparison_lines(found: Mapping[str, Any]) -> list[str]:
-    """Where both are, in which settings they differ, and what to keep in mind."""
+    """Lines: the paths of both sides, the settings in which they differ, notes and methods."""
     lines = [f"{name.upper()}: {found[name]['path']}" for name in ("a", "b")]
     apart = [f"{key} {a} / {b}" for key, (a, b) in found["settings"].items()]
     lines.append(f"settings that differ (A / B): {'; '.join(apart) or 'none'}")
@@ -75,7 +75,7 @@ def comparison_lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def _verdict(words: str) -> str:
-    """Of which side a verdict is, where it says more than that none was found."""
+    """A verdict with its side, `A is ...`; a verdict of no difference, or no test, as it is."""
     return words if words in (NO_DIFFERENCE, NOT_TESTED) else f"A is {words}"
 
 

@@ -18,8 +18,8 @@ __all__ = ["dendrite_lines", "worse_arms"]
 def worse_arms(findings: Mapping[str, Any]) -> list[str]:
     """A sentence for each arm whose mean over seeds is worse than a plain model's figure.
 
-    It tells tested figures. Of more than `FIGURES_TOLD`, main figures come first and the rest are
-    counted.
+    A sentence tells the figures that are tested. If they are more than `FIGURES_TOLD`, main figures
+    come first, and the sentence counts the rest.
     """
     lines = []
     metrics = list(only_tested(findings["metrics"]).items())

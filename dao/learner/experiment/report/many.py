@@ -1,4 +1,4 @@
-"""Tables of an experiment on more tasks than fit beside each other: a row per figure of a task."""
+"""Tables of an experiment on many tasks, with a row per figure of a task."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ALONE, PLAIN, BEST = "one task alone", "best plain model", "best reachable"
 
 
 def arms_parts(findings: Mapping[str, Any]) -> list[Part]:
-    """Test figures of every arm: one table, or of many tasks a row per figure of each."""
+    """Tables of the test figures of all arms: a row per arm, or for many tasks a row per figure."""
     metrics = findings["metrics"]
     interval = "mean over seeds [95 % t interval of the mean]"
     if len(findings["tasks"]) <= TOGETHER:
@@ -52,7 +52,7 @@ def arms_parts(findings: Mapping[str, Any]) -> list[Part]:
 def _by_figure(
     findings: Mapping[str, Any], caption: str, metrics: Sequence[str], *, folded: bool = False
 ) -> PageTable:
-    """A row per figure of a task; columns for the arms, one task alone, and the references."""
+    """A row per figure of a task; columns: all arms, the task alone, best plain, best reachable."""
     arms = [arm for arm in findings["arms"] if arm not in findings["tasks"]]
     rows = []
     for metric in metrics:
@@ -81,7 +81,7 @@ def _cell(arm: Mapping[str, Any], metric: str) -> str:
 
 
 def effects_parts(findings: Mapping[str, Any]) -> list[Part]:
-    """Every effect and contrast: a table per figure, which of many tasks stand behind a summary."""
+    """Tables of all effects and contrasts, one per figure; of many tasks a summary comes first."""
     metrics, tasks = list(only_tested(findings["metrics"])), findings["tasks"]
     if len(tasks) <= TOGETHER:
         return _tables(findings, metrics)

@@ -23,7 +23,7 @@ __all__ = [
     "markdown",
 ]
 
-# Nothing may be fetched and nothing may run, whatever the data say.
+# A page fetches nothing and runs nothing, whatever is in the data.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 CSS = """
 :root { color-scheme: light dark; --paper: #ffffff; --ink: #1b1b1f; --soft: #55555c;
@@ -81,7 +81,7 @@ tbody tr:hover { background: var(--band); }
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph of plain words; `quiet` for a remark."""
+    """A paragraph of plain words; a `quiet` one is shown as a remark."""
 
     text: str
     quiet: bool = False
@@ -96,9 +96,14 @@ class Bullets:
 
 @dataclass(frozen=True)
 class PageTable:
-    """Cells of plain text; the first column names the row.
+    """A table with cells of plain text; the first column names the row.
 
-    `words`: none of them are numbers; `folded`: shown in the page only when asked for.
+    Attributes:
+        caption: above the table.
+        head: the heading of each column.
+        rows: the cells of each row.
+        words: whether all cells are words, which stand on the left.
+        folded: whether the page shows the table only when a reader opens it.
     """
 
     caption: str
@@ -110,7 +115,7 @@ class PageTable:
 
 @dataclass(frozen=True)
 class PageFigure:
-    """Panels, drawn into the page and linked from Markdown as the PNG of this path."""
+    """Panels; the page has them drawn in, and the Markdown links to the PNG at `path`."""
 
     path: str
     panels: Sequence[Panel]
@@ -119,7 +124,7 @@ class PageFigure:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG that is there already."""
+    """A picture that exists as a PNG."""
 
     path: str
     content: bytes
@@ -132,14 +137,14 @@ Part = Text | Bullets | PageTable | PageFigure | Picture
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what is below it."""
+    """A heading and the parts below it."""
 
     title: str
     parts: Sequence[Part]
 
 
 def html(title: str, sections: Sequence[Section]) -> str:
-    """The whole as one page: no script, and nothing outside it.
+    """All sections as one page, which has no script and refers to nothing outside.
 
     Args:
         title: heading of the page.
@@ -192,7 +197,8 @@ def _html(part: Part, key: str) -> str:
 
 
 def _html_table(table: PageTable) -> str:
-    # On narrow screens rows are stacked, which takes their roles away: so these are spelt out.
+    # Narrow screens stack the cells of a row, by which browsers forget what is a row or a cell. So
+    # the roles are spelt out.
     head = "".join(f'<th scope="col" role="columnheader">{escape(h)}</th>' for h in table.head)
     rows = []
     for name, *cells in table.rows:
@@ -222,7 +228,7 @@ def _span(cell: str) -> str:
 
 
 def markdown(title: str, sections: Sequence[Section]) -> str:
-    """The same as Markdown, with the figures as PNG files beside it."""
+    """The same sections as Markdown, which links to its figures as PNG files beside it."""
     lines = [f"# {as_markdown(title)}", ""]
     for index, section in enumerate(sections):
         if index:

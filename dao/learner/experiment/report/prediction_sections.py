@@ -1,4 +1,4 @@
-"""The sections of a report that show predictions, by the picture that suits each task."""
+"""The sections of a report that show predictions, each task in the picture of its kind."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["figure", "left_out", "prediction_sections"]
 
 CORNERS = ("base", "dao", "dendrites", "dao+dendrites", "dao-paper")
 BESIDE_BASE = ("dao+dendrites", "dendrites", "dao", "dao-paper")
-"""The arm whose predictions are shown beside those of base: the first that is there."""
+"""Arms of which the first that the experiment has is shown beside base."""
 POOLED = "Test rows of all seeds together"
 Draw = Callable[[str, Sequence[Run], str], Panel | None]
 VIEWS: Mapping[str, tuple[str, str, Draw, str]] = {
@@ -62,7 +62,7 @@ def prediction_sections(findings: Mapping[str, Any], runs: Runs) -> list[Section
 
 
 def figure(title: str, path: str, panels: Sequence[Panel], caption: str) -> Section:
-    """A section of one figure, or the word that it is left out."""
+    """A section of one figure; without panels, a section that says that it is left out."""
     if not panels:
         return left_out(title, "no run has what it needs")
     return Section(title, [PageFigure(path, panels, caption)])

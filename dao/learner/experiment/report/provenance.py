@@ -13,17 +13,17 @@ from dao.learner.experiment.report.tables import NOTHING
 
 __all__ = ["provenance_tables", "without_folders"]
 
-PATH = re.compile(r"(?:file:[\\/]{2}|~[^\\/\s]*|[A-Za-z]:)?[\\/]")  # how an absolute one begins
+PATH = re.compile(r"(?:file:[\\/]{2}|~[^\\/\s]*|[A-Za-z]:)?[\\/]")  # how an absolute path begins
 FOLDER = re.compile(r"(?:(?<=^)|(?<=[\s=,'\"(\[]))(?:~|[A-Za-z]:)?[\\/](?:[^\\/\s]+[\\/])*")
 
 
 def provenance_tables(runs: Runs) -> list[PageTable]:
-    """Settings that all runs share, those in which arms differ, data, versions and revision."""
+    """Tables of data, versions and revision, of settings that differ, and of shared settings."""
     configs = {arm: _settings(next(iter(seeds.values()))) for arm, seeds in runs.items()}
     keys = sorted({key for config in configs.values() for key in config} - set(FREE))
     shared, differing = [], []
     for key in keys:
-        # An arm that lacks a task lacks the options of the task: that is no difference in settings.
+        # An arm without a task has no options of that task, which is no difference in settings.
         of_task = key.startswith("tasks.")
         values = {
             arm: _shown(config.get(key))
@@ -110,6 +110,6 @@ def without_folders(text: str) -> str:
     >>> without_folders("/home/some one/my data/a.csv")
     'a.csv'
     """
-    if PATH.match(text):  # nothing else, so that spaces are part of it
+    if PATH.match(text):  # the whole text is one path, and spaces are part of it
         return re.split(r"[\\/]", text.rstrip("\\/"))[-1]
     return FOLDER.sub("", text)

@@ -1,4 +1,4 @@
-"""The report of an experiment: one page, the same as Markdown, a table and pictures."""
+"""The report of an experiment: a page, the same page as Markdown, a table and pictures."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ GRAPH = "PAI/PAI.png"
 def write_report(folder: Path, findings: Mapping[str, Any]) -> None:
     """Write report.html, report.md, Results.csv and the pictures into the experiment's folder.
 
-    What the findings or the run folders lack is left out, and named.
+    The report names what it leaves out, because the findings or the run folders lack it.
 
     Args:
         folder: of the experiment; its runs are in `ARM/seed=N/`.
-        findings: what `effects.findings` made of them; `best_reachable` and an arm's `latency_ms`
-            may be absent.
+        findings: of the experiment, as from `effects.findings`; `best_reachable` and an arm's
+            `latency_ms` may be absent.
     """
     design = findings.get("design", list(ARMS))
     gaps = tables.missing({**findings, "design": design})
@@ -101,7 +101,7 @@ def _subject(design: Sequence[str]) -> str:
 
 
 def _arms_note(design: Sequence[str], tasks: Sequence[str]) -> str:
-    """Explanations of the arms whose names do not say what they are."""
+    """Explanations of the arms that need one."""
     told = [text for arm, text in ARM_NOTES.items() if arm in design]
     alone = [label(arm, tasks) for arm in design if arm in tasks]
     told += [f"{listed(alone, IN_A_LINE)}: one task."] if alone else []
@@ -221,7 +221,7 @@ def _costs(findings: Mapping[str, Any], runs: Runs) -> Section:
 
 
 def _cost_figures(findings: Mapping[str, Any], runs: Runs) -> dict[str, dict[str, float]]:
-    """Label -> arm -> mean over seeds; only costs that are known."""
+    """Label of each known cost -> arm -> mean over seeds."""
     costs: dict[str, dict[str, float]] = {
         "trained parameters (count)": {},
         "training time (s)": {},
@@ -268,7 +268,7 @@ def _provenance(runs: Runs) -> Section:
 
 
 def _write_pictures(folder: Path, sections: Sequence[Section]) -> None:
-    for old in (IMPROVEMENT, TRAINING, GRAPH):  # of an earlier report with more arms
+    for old in (IMPROVEMENT, TRAINING, GRAPH):  # left by an earlier report, with more arms
         (folder / old).unlink(missing_ok=True)
     for part in (part for section in sections for part in section.parts):
         if isinstance(part, PageFigure | Picture):

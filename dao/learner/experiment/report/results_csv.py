@@ -14,7 +14,7 @@ __all__ = ["results_csv"]
 
 
 def results_csv(findings: Mapping[str, Any], runs: Runs) -> str:
-    """One row per arm and seed; what is unknown is empty."""
+    """A row per arm and seed; the cell of an unknown figure is empty."""
     metrics = list(findings["metrics"])
     latency = any(content.get("latency_ms") for content in findings["arms"].values())
     head = ["arm", "seed", *metrics, "trained_parameters", "dendrite_parameters"]

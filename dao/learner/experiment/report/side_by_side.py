@@ -141,7 +141,7 @@ def beside_tables(found: Mapping[str, Any]) -> list[Table]:
 
 
 def beside_lines(found: Mapping[str, Any]) -> Sequence[str]:
-    """Where both are, and how they were timed."""
+    """Lines: the paths of both runs, how they were timed, and what to look at further."""
     return [
         *(f"{letter.upper()}: {found[letter]['path']}" for letter in "ab"),
         f"a pass of A takes {found['ratio']:.2f} of B's time; {found['rounds']} rounds over "

@@ -32,11 +32,13 @@ __all__ = [
 ]
 
 NOTHING, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
-CONTROLS = ("dendrites - sham", "dendrites - capacity")  # what an effect of dendrites has to pass
+# The contrasts that an effect of dendrites has to be measured by.
+CONTROLS = ("dendrites - sham", "dendrites - capacity")
 MAIN = ("DAO", "dendrites", "interaction")
 SENTENCES = 6
 """Main figures up to which each is compared with plain models in a sentence of its own."""
-LONG = 60  # rows from which on a table is shown in the page only when asked for
+LONG = 60
+"""Rows above which the page shows a table only when a reader opens it."""
 
 
 def number(value: float | None, *, signed: bool = False) -> str:
@@ -51,7 +53,7 @@ def number(value: float | None, *, signed: bool = False) -> str:
 
 
 def column(about: Mapping[str, str]) -> str:
-    """Label of a figure, with an arrow to where it is better."""
+    """The label of a figure, with an arrow up where higher is better, else down."""
     return f"{about['label']} {'↑' if about['better'] == 'higher' else '↓'}"
 
 
@@ -78,7 +80,7 @@ def mains(findings: Mapping[str, Any]) -> list[str]:
 
 
 def sentences(findings: Mapping[str, Any]) -> list[str]:
-    """What the numbers allow to say, a sentence each, and no more."""
+    """Sentences on the primary tests: how many are significant, then the effects to be told."""
     metrics = primary(findings)
     effects = [e for e in findings["effects"] if e["metric"] in metrics]
     tested = [e for e in effects if e.get("p_holm") is not None and e.get("family") != CHECK]
@@ -118,9 +120,9 @@ def _sentence(effect: Mapping[str, Any], findings: Mapping[str, Any]) -> str:
 
 
 def beside(findings: Mapping[str, Any]) -> list[str]:
-    """The base arm next to the plain models, a sentence for the main figure of each task.
+    """Sentences on the base arm beside plain models, one for the main figure of each task.
 
-    Of many tasks it is one sentence.
+    Of more than `SENTENCES` tasks, one sentence says where these figures are.
     """
     lines, shown = [], mains(findings)
     if len(shown) > SENTENCES:
@@ -166,7 +168,7 @@ def missing(findings: Mapping[str, Any]) -> list[str]:
 
 
 def measured(findings: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures that some arm has."""
+    """The figures that at least one arm has."""
     found = findings["metrics"]
     return {metric: found[metric] for metric in found if _measured(metric, findings)}
 
@@ -176,7 +178,7 @@ def _measured(metric: str, findings: Mapping[str, Any]) -> bool:
 
 
 def arms_table(findings: Mapping[str, Any]) -> PageTable:
-    """Mean and 95 % interval of every arm on the test split, and the plain models beside them."""
+    """Mean and 95 % interval of every arm on the test split, then rows for the plain models."""
     metrics = findings["metrics"]
     head = ["arm", "seeds", *map(column, metrics.values())]
     rows = []
@@ -198,7 +200,7 @@ def arms_table(findings: Mapping[str, Any]) -> PageTable:
 
 
 def bracketed(bounds: Sequence[float | None] | None) -> str:
-    """An interval behind its mean; nothing where there is none."""
+    """An interval as it follows its mean; an empty text where the interval is unknown."""
     shown = _interval(bounds)
     return "" if shown == NOTHING else f" [{shown}]"
 
@@ -208,7 +210,7 @@ def _name(arm: str, findings: Mapping[str, Any]) -> str:
 
 
 def effects_table(findings: Mapping[str, Any], metric: str) -> PageTable | None:
-    """Every effect and contrast of one metric; None if there is none."""
+    """A table of every effect and contrast on one metric; None where it has none."""
     effects = [e for e in findings["effects"] if e["metric"] == metric]
     if not effects:
         return None
@@ -236,7 +238,7 @@ def effects_table(findings: Mapping[str, Any], metric: str) -> PageTable | None:
 
 
 def per_example_table(findings: Mapping[str, Any]) -> PageTable | None:
-    """Tests over the pooled test predictions; None if there is none."""
+    """A table of the tests on the same test rows; None without such tests."""
     tests = findings.get("per_example") or []
     head = (
         "comparison", "figure", "test", "examples", "estimate", "95 % interval", "p", "Holm p",
@@ -261,7 +263,7 @@ def per_example_table(findings: Mapping[str, Any]) -> PageTable | None:
 
 
 def relative_table(findings: Mapping[str, Any]) -> PageTable | None:
-    """Changes in percent of the arm that is subtracted; None if there is none."""
+    """A table of changes in percent of the second arm; None without such changes."""
     metrics = findings["metrics"]
     found = [c for c in findings.get("relative", ()) if c["metric"] in metrics]
     rows = [
@@ -280,7 +282,12 @@ def relative_table(findings: Mapping[str, Any]) -> PageTable | None:
 
 
 def cost_table(costs: Mapping[str, Mapping[str, float]], findings: Mapping[str, Any]) -> PageTable:
-    """What each arm costs, means over seeds; `costs` by label, then arm."""
+    """A row per arm with its mean costs.
+
+    Args:
+        costs: label of a cost -> arm -> mean over seeds.
+        findings: of the experiment.
+    """
     columns = [_alike(by_arm) for by_arm in costs.values()]
     rows = [
         [_name(arm, findings), *(column.get(arm, "") for column in columns)]
