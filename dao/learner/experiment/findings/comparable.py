@@ -9,8 +9,9 @@ from typing import Any
 
 from dao.errors import UserError
 from dao.learner.basics.folders import absolute
+from dao.learner.experiment.arm_settings import flat
 from dao.learner.experiment.arms import KNOWN, PAPER, PLACES, SETS_APART
-from dao.learner.experiment.findings.runs import Run, flat
+from dao.learner.experiment.findings.runs import Run
 
 __all__ = ["FREE", "check_comparable", "check_same_settings", "check_same_test", "differing"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dao.errors import UserError
+from dao.learner.experiment.arm_settings import arm_config, comparable_settings
 from dao.learner.experiment.arms import PLACES, SETS_APART, chosen, known_arms
-from dao.learner.experiment.findings.runs import comparable_settings
 from dao.learner.settings.config import Config, load_config
 from dao.learner.storage.record import RunFolder
 
@@ -144,20 +144,9 @@ def _same(key: str, found: Any, asked: Any) -> bool:  # noqa: ANN401
 
 
 def _config(shared: Config, arm: str, seed: int) -> Config:
-    settings = shared.model_dump(mode="json")
-    own = dict(known_arms(list(shared.tasks))[arm])
-    names = own.pop("tasks", list(shared.tasks))
-    # Priors and weights of tasks that this arm does not learn would be refused.
-    by_task = {"dao.priors": shared.dao.priors, "train.select_weights": shared.train.select_weights}
-    own = {
-        **own,
-        **{k: {t: v for t, v in given.items() if t in names} for k, given in by_task.items()},
-        "tasks": {name: settings["tasks"][name] for name in names},
-        "split_tasks": settings["tasks"] if len(names) < len(settings["tasks"]) else {},
-        "seed": seed,
-        "output": str(experiment_folder(shared) / arm / f"seed={seed}"),
-    }
-    return load_config(None, flags={**settings, **own})
+    own = known_arms(list(shared.tasks))[arm]
+    place = str(experiment_folder(shared) / arm / f"seed={seed}")
+    return arm_config(shared, {**own, "seed": seed, "output": place})
 
 
 def _settings(cfg: Config) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from rich.live import Live
 from dao.errors import UserError
 from dao.learner.console.command import print_plan
 from dao.learner.console.terminal import plain_console
+from dao.learner.experiment.arm_settings import flat
 from dao.learner.experiment.arms import KNOWN, SETS_APART, chosen
-from dao.learner.experiment.findings.runs import flat
 from dao.learner.experiment.grid.backends import on_ray, on_this_machine
 from dao.learner.experiment.grid.board import Board
 from dao.learner.experiment.grid.factorial import (
