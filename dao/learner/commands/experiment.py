@@ -60,7 +60,8 @@ def run_experiment(given: Mapping[str, Any], command: Sequence[str], *, alone: b
     if not given["factorial"] and all(given[name] is None for name in names):
         return False
     from dao.learner.console.errors import user_errors
-    from dao.learner.experiment.grid.runner import Options, run_factorial
+    from dao.learner.experiment.grid.options import Options
+    from dao.learner.experiment.grid.runner import run_factorial
     from dao.learner.pipeline.start import checked_data
     from dao.learner.processes.ranks import joined
 

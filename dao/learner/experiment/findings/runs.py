@@ -61,6 +61,24 @@ class Run:
         """The record of the dendrites; empty where none grew."""
         return self.metrics.get("dendrites") or {}
 
+    @property
+    def paced(self) -> bool:
+        """Whether its own validations decide when it ends, or when dendrites grow."""
+        cfg = self.config
+        grown = cfg.dendrites.enabled and cfg.dendrites.patience is not None
+        return grown or cfg.train.early_stopping is not None
+
+    @property
+    def validation_score(self) -> float | None:
+        """The validation score of the model that was kept; None where it was not recorded."""
+        step = self.metrics["training"]["selected_after_step"]
+        return next((row.get("score") for row in self.validations if row["step"] == step), None)
+
+    @property
+    def has_predictions(self) -> bool:
+        """Whether the answers for the test rows are there; of runs that are kept they may not."""
+        return (self.path / "predictions.csv").is_file()
+
     @cached_property
     def validations(self) -> list[dict[str, Any]]:
         """A row per validation."""

@@ -52,9 +52,7 @@ def check_places(plan: ExperimentPlan, own: Mapping[str, Collection[str]]) -> No
                 )
 
 
-def check_of_use(
-    keys: Iterable[str], named: Mapping[str, Collection[str]], shared: Config
-) -> None:
+def check_of_use(keys: Iterable[str], named: Mapping[str, Collection[str]], shared: Config) -> None:
     """Refuse settings of all runs that every arm sets for itself."""
     for key in keys:
         if key != "tasks" and all(full_name(key, shared) in arm for arm in named.values()):
@@ -149,7 +147,9 @@ def check_named(design: Design) -> None:
         raise UserError(f"`compare` should name each pair once. Found {list(twice[0])} twice.")
     for title, group in plan.groups.items():
         _known(group.arms, rows, f"groups.{title}.arms")
-        _known([group.reference] if group.reference else [], group.arms, f"groups.{title}.reference")
+        _known(
+            [group.reference] if group.reference else [], group.arms, f"groups.{title}.reference"
+        )
     for task, row in plan.alone.items():
         if task not in design.shared.tasks or design.tasks_of(row) != [task]:
             raise UserError(

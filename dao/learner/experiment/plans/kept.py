@@ -16,9 +16,11 @@ from dao.learner.settings.config import Config
 from dao.learner.storage.files import write_atomically
 from dao.learner.storage.provenance import revision
 
-__all__ = ["PLAN", "check_same_plan", "keep", "kept"]
+__all__ = ["PLAIN", "PLAN", "check_same_plan", "keep", "kept", "stop_file"]
 
 PLAN = "plan.yaml"
+PLAIN = "baselines.json"
+"""Figures of the plain models on parts of the test rows, for a plan with `by`."""
 PARTS = ("compare", "reference", "groups", "choose", "alone", "by")
 """Parts of a plan that decide what its tables and tests are, beside settings and seeds."""
 
@@ -96,3 +98,8 @@ def _settings(whose: str, old: Config, new: Config) -> Iterator[tuple[str, objec
         places = any(key == place or key.startswith(f"{place}.") for place in PLACES)
         if not places and found.get(key) != asked.get(key):
             yield f"`{key}`{whose}", found.get(key), asked.get(key)
+
+
+def stop_file(run: Path) -> Path:
+    """Where it is noted why a run stopped by itself, beside its folder."""
+    return run.with_name(f"{run.name}.failed")

@@ -70,7 +70,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _plain_word(dumper: yaml.SafeDumper, word: Word) -> yaml.Node:
-    tag = dumper.resolve(yaml.ScalarNode, word.text, (True, False))
+    tag = dumper.resolve(yaml.ScalarNode, word.text, (True, False))  # type: ignore[no-untyped-call]
     return dumper.represent_scalar(tag, word.text)
 
 
