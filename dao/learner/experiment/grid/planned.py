@@ -70,10 +70,12 @@ def run_plan(
     _check_data(design, read_of_arms)
     console = plain_console(stderr=not dry_run, soft_wrap=True)
     if dry_run:
-        describe(cells, design.folder, _own(design), console)
+        describe(cells, design.folder, {arm: design.told(arm) for arm in design.arms}, console)
         print_plan(cells[0].cfg, read(cells[0].cfg)[1])
         return
     keep(design, _again(design.folder, command))
+    for cell in missing:
+        stop_file(cell.cfg.folder).unlink(missing_ok=True)
     _write_plain(design, read)
     try:
         failed = work_off(cells, missing, design.folder, options, command, console, lost)
@@ -131,13 +133,6 @@ def _folder(path: Path, plan: ExperimentPlan, shared: Config) -> Path:
     """Where the experiment goes; a plan that an experiment keeps belongs to the folder around."""
     own = path.parent if plan.began else Path(f"results/{path.stem}-{shared.data_name}")
     return Path(shared.output) if shared.output else own
-
-
-def _own(design: Design) -> dict[str, dict[str, Any]]:
-    """What `--dry-run` tells of each arm."""
-    tasks = {arm: list(cfg.tasks) for arm, cfg in design.arms.items()}
-    apart = any(names != list(design.shared.tasks) for names in tasks.values())
-    return {a: {**({"tasks": tasks[a]} if apart else {}), **own} for a, own in design.own.items()}
 
 
 def _again(folder: Path, command: Sequence[str]) -> str:

@@ -131,30 +131,40 @@ def _score(cfg: Config) -> object:
 def check_named(design: Design) -> None:
     """Refuse parts of a plan that name rows or tasks which are not there."""
     plan, rows = design.plan, design.rows
-    for name, rest in (("compare", [r for pair in plan.compare for r in pair]),
-                       ("reference", [plan.reference] if plan.reference else []),
-                       ("alone", list(plan.alone.values()))):  # fmt: skip
-        _known(rest, rows, name)
-    for pair in plan.compare:
-        if pair[0] == pair[1]:
-            raise UserError(f"`compare` should name two rows. Found {pair[0]!r} twice.")
-        if not set(design.tasks_of(pair[0])) & set(design.tasks_of(pair[1])):
+    for arm in design.shared.tasks:
+        if arm in rows and design.tasks_of(arm) != [arm]:
             raise UserError(
-                f"`compare` should name rows that share a task. Found none in {pair[0]!r} and "
-                f"{pair[1]!r}."
+                f"An arm should not have the name of a task, unless it learns that one alone. "
+                f"Found {arm!r}. Call it otherwise."
             )
-    if twice := [p for p in plan.compare if plan.compare.count(p) > 1]:
-        raise UserError(f"`compare` should name each pair once. Found {list(twice[0])} twice.")
+    _known([plan.reference] if plan.reference else [], rows, "reference")
     for title, group in plan.groups.items():
         _known(group.arms, rows, f"groups.{title}.arms")
-        _known(
-            [group.reference] if group.reference else [], group.arms, f"groups.{title}.reference"
-        )
+        own = [group.reference] if group.reference else []
+        _known(own, group.arms, f"groups.{title}.reference")
+    _known(plan.alone.values(), rows, "alone")
     for task, row in plan.alone.items():
         if task not in design.shared.tasks or design.tasks_of(row) != [task]:
             raise UserError(
                 f"`alone` should say which row has a task alone. Found {row!r} for {task}, whose "
                 f"tasks are {listed(design.tasks_of(row))}."
+            )
+    _check_pairs(design)
+
+
+def _check_pairs(design: Design) -> None:
+    pairs = design.plan.compare
+    for pair in pairs:
+        _known(pair, design.rows, "compare")
+        if pair[0] == pair[1] or pairs.count(pair) > 1:
+            raise UserError(
+                f"`compare` should name pairs of two rows, each once. Found {list(pair)}"
+                f"{'' if pair[0] == pair[1] else ' twice'}."
+            )
+        if not set(design.tasks_of(pair[0])) & set(design.tasks_of(pair[1])):
+            raise UserError(
+                f"`compare` should name rows that share a task. Found none in {pair[0]!r} and "
+                f"{pair[1]!r}."
             )
 
 

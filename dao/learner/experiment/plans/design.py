@@ -53,6 +53,12 @@ class Design:
         """The settings in which arms differ, by their dotted names."""
         return frozenset(key for own in self.own.values() for key in own)
 
+    def told(self, arm: str) -> dict[str, Any]:
+        """What readers are told of an arm: its own settings, and its tasks where arms differ."""
+        apart = any(list(cfg.tasks) != list(self.shared.tasks) for cfg in self.arms.values())
+        tasks = {"tasks": list(self.arms[arm].tasks)} if apart else {}
+        return {**tasks, **self.own[arm]}
+
     @property
     def routed(self) -> dict[str, str]:
         """Further rows of arms with a router: their one model routed the other way."""
