@@ -83,3 +83,29 @@ def test_runs_findings_and_a_report_from_the_folder_alone(
     assert result.exit_code == 0, result.output
     assert json.loads((tmp_path / "elsewhere" / "findings.json").read_text()) == found
     assert (tmp_path / "elsewhere" / "report.md").read_text() == report
+
+
+@pytest.mark.slow
+def test_the_plan_for_experts_reports_per_domain(tmp_path: Path, tiny_csv: Path, tiny_bert: Path):
+    rows = pd.read_csv(tiny_csv)
+    rows = rows.assign(origin=["news", "forum"] * (len(rows) // 2))
+    rows.to_csv(tmp_path / "domains.csv", index=False)
+    output = tmp_path / "out"
+    result = again(
+        "--plan", str(ROOT / "configs" / "plans" / "experts.yaml"), "--seeds", "1",
+        "--data", str(tmp_path / "domains.csv"), "--output", str(output), "--jobs", "2",
+        "--encoder", str(tiny_bert), "--tasks", "cls,reg", "--experts", "news,forum",
+        "--domain-column", "origin", "train.epochs=1", "experts.domain_epochs=1",
+        "experts.router_warmup_steps=4",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    report = (output / "report.md").read_text()
+    for value in ("news", "forum"):
+        for row in ("experts", "experts, hard", "one LoRA of their size", "(majority class)"):
+            assert f"| {value}: {row} |" in report
+    assert "(TF-IDF + logistic regression)" in report
+    assert "the router is right in" in report
+    found = json.loads((output / "findings.json").read_text())
+    single = found["arms"]["one LoRA of their size"]
+    assert single["parameters"] >= found["arms"]["experts"]["parameters"]
+    assert single["steps_of_runs"] == found["arms"]["experts"]["steps_of_runs"]

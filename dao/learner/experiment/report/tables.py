@@ -13,6 +13,7 @@ from dao.learner.experiment.findings.verdicts import NO_DIFFERENCE
 from dao.learner.experiment.report.page import PageTable
 
 __all__ = [
+    "MINUS",
     "NOTHING",
     "arms_table",
     "beside",

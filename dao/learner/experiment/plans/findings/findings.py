@@ -75,7 +75,8 @@ def plan_findings(design: Design) -> dict[str, Any]:
     metrics = _metrics(design, tasks, runs)
     figures, changes = _figures(design, rows, tasks, metrics)
     if any(DELTA_M in found for by_seed in figures.values() for found in by_seed.values()):
-        metrics[DELTA_M] = DELTA_M_ABOUT
+        first = {m: about for m, about in metrics.items() if m == SELECTION}
+        metrics = {**first, DELTA_M: DELTA_M_ABOUT, **metrics}
     asked = [_contrast(pair) for pair in design.plan.compare]
     found = {
         "title": design.plan.title,

@@ -74,11 +74,12 @@ def stops(findings: Mapping[str, Any]) -> list[str]:
 
 def first_lines(findings: Mapping[str, Any]) -> list[str]:
     """Rows that a plain model beats, and what dendrites contribute."""
-    worse = worse_arms(findings)
+    arms = {row: a for row, a in findings["arms"].items() if row not in findings["choices"]}
+    worse = worse_arms({**findings, "arms": arms})
     if len(worse) > FEW:
         names = [line.partition(" is worse")[0] for line in worse]
         worse = [
-            f"{len(worse)} of {len(findings['arms'])} rows are worse than a plain model in some "
+            f"{len(worse)} of {len(arms)} rows are worse than a plain model in some "
             f"figure: {listed(names, most=8)}."
         ]
-    return [*worse, *dendrite_lines(findings)]
+    return [*worse, *dendrite_lines({**findings, "arms": arms})]

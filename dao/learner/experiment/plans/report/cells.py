@@ -6,15 +6,29 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dao.learner.basics.numbers import is_known
-from dao.learner.experiment.report.tables import number
+from dao.learner.experiment.report.tables import MINUS, number
 
-__all__ = ["Table", "figure_cell", "row_name", "spread_cell"]
+__all__ = ["PERCENT", "Table", "figure_cell", "row_name", "runs_of", "shown", "spread_cell"]
 
 Table = list[list[str]]
+PERCENT = "%"
+"""The unit of figures that have two decimals."""
+
+
+def shown(value: float | None, unit: str = "", *, signed: bool = False) -> str:
+    """A figure by itself; of percents two decimals.
+
+    Example:
+        >>> shown(0.75), shown(12.345, "%", signed=True)
+        ('0.7500', '+12.35')
+    """
+    if not is_known(value) or unit != PERCENT:
+        return number(value, signed=signed)
+    return f"{value:{'+' if signed else ''}.2f}".replace("-", MINUS)
 
 
 def figure_cell(
-    mean: float | None, t95: Sequence[float] | None, *, signed: bool = False, unit: str = ""
+    mean: float | None, t95: Sequence[float] | None, unit: str = "", *, signed: bool = False
 ) -> str:
     """A mean with half of its 95 % t interval; empty where there is no mean.
 
@@ -24,13 +38,13 @@ def figure_cell(
     """
     if not is_known(mean):
         return ""
-    half = "" if not t95 else f" \N{PLUS-MINUS SIGN} {number((t95[1] - t95[0]) / 2)}"
-    return f"{number(mean, signed=signed)}{half}{unit}"
+    half = "" if not t95 else f" \N{PLUS-MINUS SIGN} {shown((t95[1] - t95[0]) / 2, unit)}"
+    return shown(mean, unit, signed=signed) + half
 
 
-def spread_cell(about: Mapping[str, Any] | None, *, signed: bool = False, unit: str = "") -> str:
+def spread_cell(about: Mapping[str, Any] | None, unit: str = "", *, signed: bool = False) -> str:
     """The same of what `spread` gives."""
-    return figure_cell(about["mean"], about["t95"], signed=signed, unit=unit) if about else ""
+    return figure_cell(about["mean"], about["t95"], unit, signed=signed) if about else ""
 
 
 def row_name(row: str, findings: Mapping[str, Any]) -> str:

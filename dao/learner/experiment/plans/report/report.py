@@ -108,8 +108,10 @@ def _drawn(findings: Mapping[str, Any]) -> list[str]:
 
 
 def _group(findings: Mapping[str, Any], group: Mapping[str, Any]) -> list[Part]:
+    """The tables of a group, and below the first one what their columns mean."""
     told = [DELTA] if DELTA_M in findings["metrics"] else []
-    told += [RANK] if group["ranks"] else []
+    told += [RANK] if any(own["ranks"] for own in findings["groups"]) else []
+    told = told if group is findings["groups"][0] else []
     return [*group_tables(findings, group), *(Text(line, quiet=True) for line in told)]
 
 

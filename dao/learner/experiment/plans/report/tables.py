@@ -10,10 +10,12 @@ from dao.learner.basics.wording import listed
 from dao.learner.dendrites.share import percent
 from dao.learner.experiment.findings.contrasts import main_figures, only_tested
 from dao.learner.experiment.plans.report.cells import (
+    PERCENT,
     Table,
     figure_cell,
     row_name,
     runs_of,
+    shown,
     spread_cell,
 )
 from dao.learner.experiment.report.page import PageTable, Part, Text
@@ -38,15 +40,19 @@ MEAN = "mean over seeds \N{PLUS-MINUS SIGN} half of the 95 % t interval"
 
 def pairs_table(findings: Mapping[str, Any]) -> PageTable | None:
     """Every pair in every tested figure; None without pairs."""
+
+    def unit(metric: str) -> str:
+        return str(findings["metrics"][metric]["unit"])
+
     rows = [
         [
             effect["name"],
             column(findings["metrics"][effect["metric"]]),
             str(effect["n"]),
-            number(effect["mean"], signed=True),
+            shown(effect["mean"], unit(effect["metric"]), signed=True),
             interval(effect["t95"], signed=True),
             p_value(effect["p_holm"]),
-            number(effect["detectable"]),
+            shown(effect["detectable"], unit(effect["metric"])),
             effect["verdict"],
         ]
         for effect in findings["effects"]
@@ -65,9 +71,9 @@ def group_tables(findings: Mapping[str, Any], group: Mapping[str, Any]) -> list[
     whole = [m for m, about in metrics.items() if about["task"] is None]
     few = len(findings["tasks"]) <= FEW
     of_tasks = list(only_tested(metrics)) if few else list(main_figures(metrics).values())
-    shown = [*whole, *(m for m in of_tasks if m not in whole)]
-    rest = [metric for metric in metrics if metric not in shown]
-    head, rows = _with_ranks(findings, group, shown)
+    first = [*whole, *(m for m in of_tasks if m not in whole)]
+    rest = [metric for metric in metrics if metric not in first]
+    head, rows = _with_ranks(findings, group, first)
     parts: list[Part] = [PageTable(f"Test split: {MEAN}", head, rows)]
     if rest:
         head, rows = _figures(findings, group["rows"], rest)
@@ -81,14 +87,18 @@ def group_tables(findings: Mapping[str, Any], group: Mapping[str, Any]) -> list[
 def _figures(
     findings: Mapping[str, Any], names: Sequence[str], metrics: Sequence[str]
 ) -> tuple[list[str], Table]:
-    """Rows and plain models in some figures; columns that are empty are left out."""
-    rows = []
+    """Rows in some figures, and the plain models below the rows of the first group."""
+    rows, about = [], findings["metrics"]
     for row in names:
         content = findings["arms"].get(row, {"mean": {}, "t95": {}})
-        cells = [figure_cell(content["mean"].get(m), content["t95"].get(m)) for m in metrics]
+        cells = [
+            figure_cell(content["mean"].get(m), content["t95"].get(m), about[m]["unit"])
+            for m in metrics
+        ]
         rows.append([row_name(row, findings), *cells])
-    plain = {**findings["baselines"]}
-    if findings["best_reachable"]:
+    first = findings["groups"][0]["rows"] == names
+    plain = {**findings["baselines"]} if first else {}
+    if first and findings["best_reachable"]:
         plain["best reachable (noise of known size)"] = findings["best_reachable"]
     for name, values in plain.items():
         cells = ["" if values.get(m) is None else number(values[m]) for m in metrics]
@@ -121,7 +131,7 @@ def _worst(findings: Mapping[str, Any], row: str) -> str:
     if not known:
         return ""
     task = min(known, key=lambda name: known[name])
-    return f"{task} {number(known[task], signed=True)} %"
+    return f"{task} {shown(known[task], PERCENT, signed=True)} %"
 
 
 def apart_table(findings: Mapping[str, Any], group: Mapping[str, Any]) -> PageTable | None:
@@ -129,12 +139,16 @@ def apart_table(findings: Mapping[str, Any], group: Mapping[str, Any]) -> PageTa
     if not group["differences"]:
         return None
     found = {metric for own in group["differences"].values() for metric in own}
-    metrics = [metric for metric in findings["metrics"] if metric in found]
+    about = findings["metrics"]
+    metrics = [metric for metric in about if metric in found]
     rows = [
-        [row_name(row, findings), *(spread_cell(own.get(m), signed=True) for m in metrics)]
+        [
+            row_name(row, findings),
+            *(spread_cell(own.get(m), about[m]["unit"], signed=True) for m in metrics),
+        ]
         for row, own in group["differences"].items()
     ]
-    head = ["arm", *(column(findings["metrics"][metric]) for metric in metrics)]
+    head = ["arm", *(column(about[metric]) for metric in metrics)]
     caption = f"Difference from {group['reference']} at the same seed, untested: {MEAN}"
     return PageTable(caption, head, rows)
 
@@ -144,7 +158,7 @@ def changes_table(findings: Mapping[str, Any]) -> PageTable | None:
     tasks = [task for task in findings["tasks"] if task in findings["alone"]]
     changes = {row: about["changes"] for row, about in findings["arms"].items() if about["changes"]}
     rows = [
-        [row_name(row, findings), *(spread_cell(of.get(task), signed=True) for task in tasks)]
+        [row_name(row, findings), *(spread_cell(of.get(t), PERCENT, signed=True) for t in tasks)]
         for row, of in changes.items()
     ]
     mains = main_figures(findings["metrics"])
@@ -192,8 +206,8 @@ def _by_value(
         for name, of in found.items():
             cells = [spread_cell(of.get(value, {}).get(m), signed=signed) for m in metrics]
             if any(cells):
-                shown = row_name(name, findings) if name in findings["arms"] else name
-                rows.append([f"{value}: {shown}", *cells])
+                label = row_name(name, findings) if name in findings["arms"] else name
+                rows.append([f"{value}: {label}", *cells])
     return rows
 
 
