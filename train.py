@@ -41,6 +41,7 @@ def main(
     overwrite: o.Overwrite = False,
     dry_run: o.DryRun = False,
     factorial: o.Factorial = False,
+    plan: o.PlanFile = None,
     seeds: o.Seeds = None,
     arms: o.Arms = None,
     jobs: o.Jobs = None,

@@ -39,9 +39,12 @@ FLOORS = (
     ("inference",),
     ("experts",),
     ("pipeline", "experiment"),
+    ("experiment.plans",),
     ("experiment.findings",),
+    ("experiment.plans.findings",),
     ("experiment.pictures",),
     ("experiment.report",),
+    ("experiment.plans.report",),
     ("experiment.grid",),
     ("commands",),
 )

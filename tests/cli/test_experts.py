@@ -446,7 +446,7 @@ def test_the_factorial_has_no_experts():
 
     result = CliRunner().invoke(app, ["--factorial", "--tasks", "cls,reg", "--experts", "c,d"])
     assert result.exit_code == 1
-    assert "An experiment has no arms with experts" in " ".join(result.stderr.split())
+    assert "The built-in experiment has no arms with experts" in " ".join(result.stderr.split())
 
 
 def test_what_was_frozen_and_moved_is_a_bug(

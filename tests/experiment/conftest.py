@@ -26,11 +26,12 @@ def fabricate(
     set: Sequence[str] = (), flags: dict[str, Any] | None = None, targets: Sequence[str] = (),
     validations: int = 4, steps: int = 18, restarts: Sequence[int] = (9,), batch: str = "ab",
     dendrites: dict[str, Any] | None = None, rare: float = 0.3, positive: str = "positive",
-    **metrics: Any,
+    score: float | None = None, **metrics: Any,
 ) -> Path:  # fmt: skip
     """A finished run: `right` of 40 test rows, from row `shift`, and an MSE of error squared.
 
     `rare` is said to be the F1 of `positive`; it is of no account unless `set` selects by it.
+    `score` is that of the last validation.
     """
     cfg = load_config(overrides=set, flags={**(flags or {}), "seed": seed, "output": str(path)})
     labels = list(targets) or [CLASSES[i % 2] for i in range(ROWS)]
@@ -62,6 +63,8 @@ def fabricate(
     with (path / "predictions.csv").open("w", newline="") as file:
         csv.writer(file).writerows([[*columns], *zip(*columns.values(), strict=True)])
     rows = [json.dumps({"step": i, "metrics": {}}) for i in range(validations)]
+    if score is not None:
+        rows[-1] = json.dumps({"step": steps, "score": score, "metrics": {}})
     (path / "validation.jsonl").write_text("\n".join(rows) + "\n")
     (path / "history.jsonl").write_text(
         "".join(
@@ -77,6 +80,7 @@ def fabricate(
         "name": "made-up",
         "tasks": {name: made[name].described() for name in cfg.tasks},
         "splits": {"test": test},
+        "slices": {"test": {}},
         "baselines": {"test": {task: plain[task] for task in cfg.tasks}},
         "best_reachable": {"test": {}},
         "dendrites": dendrites,

@@ -21,7 +21,8 @@ from dao.learner.experiment.grid import runner
 from dao.learner.experiment.grid.backends import check_room, on_ray
 from dao.learner.experiment.grid.factorial import check_not_other, check_shared, factorial_cells
 from dao.learner.experiment.grid.job import HEADER, Outcome, RunJob, run_job
-from dao.learner.experiment.grid.runner import Options, conclude, run_factorial
+from dao.learner.experiment.grid.options import Options
+from dao.learner.experiment.grid.runner import conclude, run_factorial
 from dao.learner.settings.config import Config, load_config
 
 ARMS = chosen(("cls", "reg"))

@@ -30,15 +30,17 @@ def experiment(
     output: o.RunOutput = None,
     config: o.ConfigFile = None,
     dry_run: o.DryRun = False,
+    plan: o.PlanFile = None,
     seeds: o.Seeds = None,
     arms: o.Arms = None,
     jobs: o.Jobs = None,
     backend: o.Backend = None,
     only: o.Only = None,
 ) -> None:
-    """Train with and without DAO and dendrites, and their controls, over several seeds.
+    """Train several arms over several seeds, and report what differs.
 
-    Runs that are finished stay; the same command again runs what is missing.
+    Without --plan the arms are DAO, dendrites, both, neither, and their controls. Runs that are
+    finished stay; the same command again runs what is missing.
     """
     run_experiment({**locals(), "factorial": True}, TRAIN, alone=False)
 
@@ -56,11 +58,13 @@ def run_experiment(given: Mapping[str, Any], command: Sequence[str], *, alone: b
         typer.Exit: bad input or failed runs, said in one line.
     """
     settings = o.settings_of(given)
-    names = ("seeds", "arms", "backend", "only", "jobs")
+    names = ("plan", "seeds", "arms", "backend", "only", "jobs")
     if not given["factorial"] and all(given[name] is None for name in names):
         return False
     from dao.learner.console.errors import user_errors
-    from dao.learner.experiment.grid.runner import Options, run_factorial
+    from dao.learner.experiment.grid.options import Options
+    from dao.learner.experiment.grid.planned import run_plan
+    from dao.learner.experiment.grid.runner import run_factorial
     from dao.learner.pipeline.start import checked_data
     from dao.learner.processes.ranks import joined
 
@@ -68,5 +72,6 @@ def run_experiment(given: Mapping[str, Any], command: Sequence[str], *, alone: b
     assert asked is not None, "Options.given refuses such flags without --factorial"
     with user_errors(), joined():
         read = checked_data(ask_hub=not given["dry_run"])
-        run_factorial(settings, asked, command, read, dry_run=given["dry_run"])
+        run = run_plan if asked.plan else run_factorial
+        run(settings, asked, command, read, dry_run=given["dry_run"])
     return True

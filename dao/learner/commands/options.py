@@ -58,7 +58,12 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done
 
 # Of many runs.
 Factorial = Annotated[bool, _grid("--factorial", help="All arms, over several seeds.")]
-Seeds = Annotated[int | None, _grid(min=1, help="How many, from 0. Default: 5.")]
+PlanFile = Annotated[
+    Path | None, _grid("--plan", help="YAML file with arms of your own, in place of the built-in.")
+]
+Seeds = Annotated[
+    int | None, _grid(min=1, help="How many, from 0. Default: 5, or those of the plan.")
+]
 Arms = Annotated[
     str | None,
     _grid(help="Some of the arms, NAME,NAME; also dao-paper. Default: all others."),

@@ -54,9 +54,9 @@ def program(given: Mapping[str, Any], command: Sequence[str]) -> None:
     if given["search"] and (given["factorial"] or resume or overwrite):
         raise typer.BadParameter("--grid excludes --factorial, --resume and --overwrite.")
     if given["search"]:
-        from dao.learner.experiment.grid.runner import Options
+        from dao.learner.experiment.grid.options import Options
 
-        others = {name: given[name] for name in ("seeds", "arms", "backend", "only")}
+        others = {name: given[name] for name in ("plan", "seeds", "arms", "backend", "only")}
         Options.given(False, others, alone=False)  # refuses them
         run_grid({**given, "grid": given["search"]}, command)
     elif not run_experiment(given, command, alone=bool(resume or overwrite)):

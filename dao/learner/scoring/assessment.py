@@ -15,7 +15,7 @@ from dao.learner.scoring.scoring import baselines, breakdown, measure
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TableLike", "assess", "slice_columns"]
+__all__ = ["TableLike", "assess", "plain_breakdown", "slice_columns"]
 
 MAX_SLICES = 12
 
@@ -70,6 +70,35 @@ def assess(
         "baselines": plain,
         "best_reachable": dict(ceilings),
         "slices": breakdown(tasks, outputs, targets, values),
+    }
+
+
+def plain_breakdown(
+    table: TableLike, tasks: Mapping[str, Task], columns: Collection[str]
+) -> dict[str, dict[str, Any]]:
+    """Figures of the plain models, learnt from all training rows, on parts of the test rows.
+
+    Args:
+        table: the data.
+        tasks: fitted to the training rows, by name.
+        columns: to break the test rows down by.
+
+    Returns:
+        Column -> value -> task -> plain model -> figures.
+    """
+    learnt, chosen = (
+        (rows["text"].tolist(), _targets(rows, tasks))
+        for rows in (table.rows("train"), table.rows("validation"))
+    )
+    test = table.rows("test")
+    return {
+        column: {
+            str(value): baselines(
+                tasks, learnt, (rows["text"].tolist(), _targets(rows, tasks)), chosen
+            )
+            for value, rows in test.groupby(column)
+        }
+        for column in columns
     }
 
 

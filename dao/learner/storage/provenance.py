@@ -10,8 +10,11 @@ from typing import Any
 
 import torch
 
-__all__ = ["provenance"]
+import dao
 
+__all__ = ["provenance", "revision"]
+
+ROOT = Path(__file__).parents[3]
 PACKAGES = ("torch", "transformers", "peft", "perforatedai", "bitsandbytes", "scikit-learn")
 
 
@@ -30,8 +33,17 @@ def provenance(device: torch.device) -> dict[str, Any]:
         "packages": versions,
         "device": cuda or platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
-        "git": _git_state(Path(__file__).parents[3]),
+        "git": _git_state(ROOT),
     }
+
+
+def revision() -> tuple[str, bool | None]:
+    """Commit of the project's own checkout, and whether there are changes beside it.
+
+    Of an installed copy it is the version, and None.
+    """
+    state = _git_state(ROOT)
+    return (state["commit"], state["dirty"]) if state else (f"version {dao.__version__}", None)
 
 
 def _git_state(root: Path) -> dict[str, Any] | None:

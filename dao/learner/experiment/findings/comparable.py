@@ -10,16 +10,27 @@ from typing import Any
 from dao.errors import UserError
 from dao.learner.basics.folders import absolute
 from dao.learner.basics.program import command
+from dao.learner.experiment.arm_settings import flat
 from dao.learner.experiment.arms import KNOWN, PAPER, PLACES, SETS_APART
-from dao.learner.experiment.findings.runs import Run, flat
+from dao.learner.experiment.findings.runs import Run
 
-__all__ = ["FREE", "check_comparable", "check_same_settings", "check_same_test", "differing"]
+__all__ = [
+    "FREE",
+    "check_comparable",
+    "check_planned",
+    "check_same_settings",
+    "check_same_test",
+    "differing",
+]
 
 FREE = ("seed", *PLACES, "split_tasks")
 """Settings in which runs of one arm may differ; what `split_tasks` changes shows in the data's
 fingerprint, and runs of an earlier revision do not state it."""
 BY_TASK = ("dao.priors", "train.select_weights")
 """Settings with a value per task: a task alone can have none of the others'."""
+COURSE = ("data", "train", "experts", "encoder")
+"""Sections of settings that decide how many steps a run takes, and of which rows."""
+RESTARTS, STEPS_OF_RESTARTS = "number of restarts", "steps of the restarts"
 
 
 def check_comparable(runs: Sequence[Run]) -> None:
@@ -52,7 +63,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
         check_same_settings(list(same_arm), FREE)
     check_same_test(runs)
     _check_equal(runs, _recorded)
-    _check_equal(runs, lambda run: {"number of validations": len(run.validations)})
+    _check_equal(runs, _validated)
     for task in tasks:
         _check_equal(_having(task, runs), partial(_of_task, task))
     for _, same_tasks in groupby(sorted(runs, key=_tasks), _tasks):
@@ -62,7 +73,65 @@ def check_comparable(runs: Sequence[Run]) -> None:
             paired = list(same_seed)
             _check_equal(paired, _course)
             recorded = [run for run in paired if run.batches]
-            _check_equal(recorded, lambda run: {"order of the batches": run.batches})
+            _check_equal(recorded, _ordered)
+
+
+def check_planned(runs: Sequence[Run], own: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse runs of a plan that differ in more than the plan lets its arms differ in.
+
+    Each arm has its own settings, and every other setting is equal in all runs, but for the seed,
+    the tasks, and where files go. Facts that no setting of the arms explains are equal as well:
+    encoder, precision, source files, test rows, fingerprint of the data, and, at one seed, steps
+    and batches. Runs that stop or grow by their own validations may take any number of steps.
+
+    Args:
+        runs: finished, of any arms of the plan and any seeds.
+        own: arm -> the settings in which arms differ, by their dotted names, as the arm has them.
+
+    Raises:
+        UserError: naming what differs, and both values.
+    """
+    keys = {key for settings in own.values() for key in settings}
+    for run in runs:
+        for setting, value in own[run.arm].items():
+            _check_setting(run, setting, value)
+    check_same_settings(runs, (*FREE, "tasks", *keys, *BY_TASK))
+    check_same_test([run for run in runs if run.has_predictions])
+    for task in _all_tasks(runs):
+        allowed = [f"`{key.removeprefix('tasks.')}`" for key in keys]
+        for group in _grouped(_having(task, runs), own, ("data",)):
+            _check_equal(group, _without(allowed, partial(_of_task, task)))
+    for group in _grouped(runs, own, ("data", "encoder", "device")):
+        _check_equal(group, _without([RESTARTS], _recorded))
+    for group in _grouped(runs, own, ("data", "tasks"), _tasks):
+        _check_equal(group, _without([f"`{key}`" for key in BY_TASK], _shared))
+    if not any(run.paced for run in runs):
+        _check_courses(runs, own)
+
+
+def _check_courses(runs: Sequence[Run], own: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse runs of arms that should take the same steps and do not."""
+    for group in _grouped(runs, own, COURSE):
+        _check_equal(group, _validated)
+    for group in _grouped(runs, own, COURSE, lambda run: (_tasks(run), run.seed)):
+        _check_equal(group, _without([STEPS_OF_RESTARTS], _course))
+        _check_equal([run for run in group if run.batches], _ordered)
+    for group in _grouped(runs, own, (*COURSE, "dendrites"), lambda run: (_tasks(run), run.seed)):
+        _check_equal(group, _course)
+
+
+def _grouped(
+    runs: Iterable[Run],
+    own: Mapping[str, Mapping[str, Any]],
+    sections: Sequence[str],
+    also: Callable[[Run], object] = lambda _: None,
+) -> list[list[Run]]:
+    """The runs whose arms are alike in their own settings of some sections."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        settings = {k: v for k, v in own[run.arm].items() if k.partition(".")[0] in sections}
+        found.setdefault(repr((also(run), settings)), []).append(run)
+    return list(found.values())
 
 
 def check_same_settings(runs: Sequence[Run], ignored: Iterable[str] = FREE) -> None:
@@ -123,12 +192,16 @@ def _check_arm(run: Run, tasks: Collection[str]) -> None:
             f"folder."
         )
     for setting, value in KNOWN.get(run.arm, {}).items():
-        if run.settings[setting] != value:
-            raise UserError(
-                f"`{setting}` should be {value!r} in the arm {run.arm}. Found "
-                f"{run.settings[setting]!r} in {run.path}. Train that run again, or rename its "
-                f"folder."
-            )
+        _check_setting(run, setting, value)
+
+
+def _check_setting(run: Run, setting: str, value: object) -> None:
+    if run.settings.get(setting) != value:
+        raise UserError(
+            f"`{setting}` should be {value!r} in the arm {run.arm}. Found "
+            f"{run.settings.get(setting)!r} in {run.path}. Train that run again, or rename its "
+            f"folder."
+        )
 
 
 def _recorded(run: Run) -> dict[str, Any]:
@@ -139,7 +212,7 @@ def _recorded(run: Run) -> dict[str, Any]:
         **_made(provenance.get("scratch")),
         "precision": provenance.get("precision"),
         "source files": [source.get("sha256") for source in run.metrics["data"]["sources"]],
-        "number of restarts": len(_restarts(run)),
+        RESTARTS: len(_restarts(run)),
     }
 
 
@@ -172,8 +245,23 @@ def _shared(run: Run) -> dict[str, Any]:
 def _course(run: Run) -> dict[str, Any]:
     return {
         "number of optimizer steps": run.metrics["training"]["steps"],
-        "steps of the restarts": _restarts(run),
+        STEPS_OF_RESTARTS: _restarts(run),
     }
+
+
+def _validated(run: Run) -> dict[str, Any]:
+    return {"number of validations": len(run.validations)}
+
+
+def _ordered(run: Run) -> dict[str, Any]:
+    return {"order of the batches": run.batches}
+
+
+def _without(
+    left_out: Collection[str], facts: Callable[[Run], Mapping[str, Any]]
+) -> Callable[[Run], dict[str, Any]]:
+    """The facts but for some."""
+    return lambda run: {name: fact for name, fact in facts(run).items() if name not in left_out}
 
 
 def _restarts(run: Run) -> list[int]:

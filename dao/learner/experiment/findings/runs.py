@@ -15,19 +15,17 @@ from dao.errors import UserError
 from dao.learner.basics.numbers import is_known
 from dao.learner.basics.pairs import join
 from dao.learner.basics.spreadsheets import unguarded
+from dao.learner.experiment.arm_settings import comparable_settings
 from dao.learner.experiment.arms import KNOWN, known_arms, label
 from dao.learner.experiment.findings.contrasts import SELECTION
 from dao.learner.kinds.recorded import Recorded, recorded_tasks, selection
 from dao.learner.settings.config import Config
 from dao.learner.storage.record import RunFolder
-from dao.schedule import EVERY, FEW
 
 __all__ = [
     "Run",
     "Runs",
-    "comparable_settings",
     "experiment",
-    "flat",
     "labels",
     "read_arm",
     "read_run",
@@ -62,6 +60,24 @@ class Run:
     def dendrites(self) -> Mapping[str, Any]:
         """The record of the dendrites; empty where none grew."""
         return self.metrics.get("dendrites") or {}
+
+    @property
+    def paced(self) -> bool:
+        """Whether its own validations decide when it ends, or when dendrites grow."""
+        cfg = self.config
+        grown = cfg.dendrites.enabled and cfg.dendrites.patience is not None
+        return grown or cfg.train.early_stopping is not None
+
+    @property
+    def validation_score(self) -> float | None:
+        """The validation score of the model that was kept; None where it was not recorded."""
+        step = self.metrics["training"]["selected_after_step"]
+        return next((row.get("score") for row in self.validations if row["step"] == step), None)
+
+    @property
+    def has_predictions(self) -> bool:
+        """Whether the answers for the test rows are there; of runs that are kept they may not."""
+        return (self.path / "predictions.csv").is_file()
 
     @cached_property
     def validations(self) -> list[dict[str, Any]]:
@@ -246,41 +262,6 @@ def read_runs(folder: Path, arms: Iterable[str], seeds: Collection[int]) -> Runs
         for arm in arms
     }
     return {arm: runs for arm, runs in found.items() if runs}
-
-
-def comparable_settings(cfg: Config) -> dict[str, Any]:
-    """Settings by their dotted names, with one spelling for what means the same.
-
-    `dao.source` and `dao.refresh_every` are as a run without a tapped representation takes them:
-    runs of an earlier revision state them, where later ones leave them to `DAOLoss`.
-
-    Example:
-        >>> found = comparable_settings(Config())
-        >>> found["dao.source"], found["dao.refresh_every"]
-        ('params', 50)
-    """
-    found = flat(cfg.model_dump(mode="json"))
-    # An arm with one task alone is measured like the arms that it is compared with.
-    tasks = {**cfg.split_tasks, **cfg.tasks}
-    if cfg.dao.refresh_every is None and len(tasks) <= FEW:
-        found["dao.refresh_every"] = EVERY
-    if found["dao.refresh_every"] is not None and cfg.dao.source == "auto":
-        found["dao.source"] = "params"
-    return found
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, by dotted names.
-
-    Example:
-        >>> flat({"train": {"lr": 0.1}, "seed": 0})
-        {'train.lr': 0.1, 'seed': 0}
-    """
-    result: dict[str, Any] = {}
-    for key, value in tree.items():
-        nested = flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {}
-        result |= nested or {prefix + key: value}
-    return result
 
 
 def _seeds(path: Path) -> Iterator[tuple[int, Path]]:

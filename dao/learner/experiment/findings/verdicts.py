@@ -28,6 +28,7 @@ from dao.learner.experiment.findings.statistics import (
 __all__ = [
     "METHOD",
     "METHOD_CHECK",
+    "METHOD_PLAN",
     "METHOD_ROWS",
     "NOT_TESTED",
     "NO_DIFFERENCE",
@@ -65,6 +66,12 @@ METHOD = [
     *METHOD_SEEDS,
 ]
 """How verdicts over seeds came about, in sentences."""
+METHOD_PLAN = [
+    "Verdicts rest on the paired t test over seeds, adjusted by Holm's rule over all pairs and "
+    "primary figures together (the selection score, and \N{GREEK CAPITAL LETTER DELTA}m where "
+    "there is one), and apart from them over all pairs and figures of single tasks.",
+]
+"""The same of an experiment whose pairs a plan names."""
 
 
 def verdict(estimate: float | None, p_adjusted: float | None, better: str) -> str:
@@ -96,7 +103,8 @@ def over_seeds(
 
     Args:
         contrasts: those that lack an arm are passed over.
-        arms: arm -> figures per seed. A contrast uses the seeds that all its arms have.
+        arms: arm -> figures per seed. A contrast uses the seeds at which all its arms name the
+            figure; one that is named and None there leaves the contrast untested.
         metrics: the figures, as `contrasts.measured` has them.
 
     Returns:
@@ -108,14 +116,15 @@ def over_seeds(
         involved = {arm: arms.get(arm, {}) for arm in contrast.weights}
         seeds = sorted(set.intersection(*(set(figures) for figures in involved.values())))
         for metric, about in only_tested(metrics).items():
-            by_arm = {a: [f[s].get(metric) for s in seeds] for a, f in involved.items()}
-            if not seeds or not _defined(contrast, about, by_arm):
+            at = [s for s in seeds if all(metric in f[s] for f in involved.values())]
+            by_arm = {a: [f[s][metric] for s in at] for a, f in involved.items()}
+            if not at or not _defined(contrast, about, by_arm):
                 continue
             arrays = {arm: np.array(found, dtype=float) for arm, found in by_arm.items()}
             family = CHECK if contrast.check else about["family"]
             named = {"metric": metric, "family": family, "name": contrast.name}
             found = asdict(paired(_differences(contrast, arrays)))
-            tests.append({**named, "formula": contrast.formula, "seeds": seeds, **found})
+            tests.append({**named, "formula": contrast.formula, "seeds": at, **found})
     better = {metric: about["better"] for metric, about in metrics.items()}
     return _judged(tests, "p_t", "mean", lambda test: str(test["family"]), better)
 

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dao.errors import UserError
+from dao.learner.basics.wording import listed
+from dao.learner.experiment.arm_settings import arm_config, comparable_settings
 from dao.learner.experiment.arms import PLACES, SETS_APART, chosen, known_arms
-from dao.learner.experiment.findings.runs import comparable_settings
-from dao.learner.settings.config import Config, load_config
+from dao.learner.settings.config import Config
 from dao.learner.storage.record import RunFolder
 
-__all__ = ["Cell", "check_not_other", "check_shared", "experiment_folder", "factorial_cells"]
+__all__ = [
+    "Cell",
+    "check_not_other",
+    "check_shared",
+    "experiment_folder",
+    "factorial_cells",
+    "known_cells",
+    "other_settings",
+]
 
 SPLIT = "split_tasks"
 VARIED = (*(setting for setting in SETS_APART if setting != "tasks"), "seed")
@@ -55,8 +64,8 @@ def check_shared(shared: Config, given: Collection[str]) -> None:
             )
     if shared.experts.names:
         raise UserError(
-            "An experiment has no arms with experts. Found `experts.names`. The repository's "
-            "`python -m benchmarks.experts` compares them with one LoRA of their size."
+            "The built-in experiment has no arms with experts. Found `experts.names`. Give --plan "
+            "configs/plans/experts.yaml, which compares them with one LoRA of their size."
         )
     if shared.dendrites.patience is not None:
         raise UserError(
@@ -85,19 +94,35 @@ def factorial_cells(
         UserError: an unknown cell or arm; or the settings exclude an arm.
     """
     wanted = chosen(list(shared.tasks), arms)
-    known = [f"{arm}/{seed}" for seed in range(seeds) for arm in wanted]
-    for name in only:
-        if name not in known:
-            raise UserError(
-                f"--only should name an arm and a seed of the grid. Found {name!r}. The arms are "
-                f"{', '.join(wanted)}; the seeds are 0 to {seeds - 1}."
-            )
     return [
         Cell(arm, seed, _config(shared, arm, seed))
-        for seed in range(seeds)
-        for arm in wanted
-        if not only or f"{arm}/{seed}" in only
+        for arm, seed in known_cells(wanted, range(seeds), only)
     ]
+
+
+def known_cells(
+    arms: Sequence[str], seeds: Sequence[int], only: Sequence[str]
+) -> list[tuple[str, int]]:
+    """Arm and seed of every run, seed by seed, or of those that `only` names.
+
+    Raises:
+        UserError: it names another.
+
+    Example:
+        >>> known_cells(["base", "dao"], [0, 1], ["dao/1"])
+        [('dao', 1)]
+    """
+    every = [(arm, seed) for seed in seeds for arm in arms]
+    names = [f"{arm}/{seed}" for arm, seed in every]
+    whole = list(seeds) == list(range(seeds[0], seeds[-1] + 1))
+    told = f"{seeds[0]} to {seeds[-1]}" if whole else listed([str(seed) for seed in seeds])
+    for name in only:
+        if name not in names:
+            raise UserError(
+                f"--only should name an arm and a seed of the grid. Found {name!r}. The arms are "
+                f"{', '.join(arms)}; the seeds are {told}."
+            )
+    return [cell for cell, name in zip(every, names, strict=True) if not only or name in only]
 
 
 def check_not_other(cell: Cell) -> None:
@@ -110,16 +135,26 @@ def check_not_other(cell: Cell) -> None:
     resumable = (folder.path / "checkpoints" / "latest").is_file()
     if not folder.finished and not resumable:
         return
+    for key, found, asked in other_settings(cell):
+        state = "a finished run" if folder.finished else "an unfinished run"
+        raise UserError(
+            f"{folder.path} should hold a run of the settings asked for. Found {state} with "
+            f"`{key}` {found!r} in place of {asked!r}. Give the old value, another --output, or "
+            f"remove the folder."
+        )
+
+
+def other_settings(cell: Cell) -> Iterator[tuple[str, Any, Any]]:
+    """The settings in which the run of a folder differs from the one asked for, with both values.
+
+    Those that say where files go do not count.
+    """
+    folder = RunFolder(cell.cfg.folder)
     found, asked = _settings(folder.config()), _settings(cell.cfg)
     places = (*PLACES, *([SPLIT] if _before_split_tasks(folder) else []))
     for key in [key for key in {**asked, **found} if not _below(key, places)]:
         if not _same(key, found.get(key), asked.get(key)):
-            state = "a finished run" if folder.finished else "an unfinished run"
-            raise UserError(
-                f"{folder.path} should hold a run of the settings asked for. Found {state} with "
-                f"`{key}` {found.get(key)!r} in place of {asked.get(key)!r}. Give the old value, "
-                f"another --output, or remove the folder."
-            )
+            yield key, found.get(key), asked.get(key)
 
 
 def _before_split_tasks(folder: RunFolder) -> bool:
@@ -144,20 +179,9 @@ def _same(key: str, found: Any, asked: Any) -> bool:  # noqa: ANN401
 
 
 def _config(shared: Config, arm: str, seed: int) -> Config:
-    settings = shared.model_dump(mode="json")
-    own = dict(known_arms(list(shared.tasks))[arm])
-    names = own.pop("tasks", list(shared.tasks))
-    # Priors and weights of tasks that this arm does not learn would be refused.
-    by_task = {"dao.priors": shared.dao.priors, "train.select_weights": shared.train.select_weights}
-    own = {
-        **own,
-        **{k: {t: v for t, v in given.items() if t in names} for k, given in by_task.items()},
-        "tasks": {name: settings["tasks"][name] for name in names},
-        "split_tasks": settings["tasks"] if len(names) < len(settings["tasks"]) else {},
-        "seed": seed,
-        "output": str(experiment_folder(shared) / arm / f"seed={seed}"),
-    }
-    return load_config(None, flags={**settings, **own})
+    own = known_arms(list(shared.tasks))[arm]
+    place = str(experiment_folder(shared) / arm / f"seed={seed}")
+    return arm_config(shared, {**own, "seed": seed, "output": place})
 
 
 def _settings(cfg: Config) -> dict[str, Any]:

@@ -64,12 +64,14 @@ class Outcome:
         finished: whether metrics.json is there.
         attempts: processes that were started; 0 if somebody else has finished the run.
         reason: of a run that is not finished, the last line of its log.
+        by_itself: whether its last process ended with an error, and no signal ended it.
     """
 
     name: str
     finished: bool
     attempts: int
     reason: str = ""
+    by_itself: bool = False
 
 
 def run_job(job: RunJob, stop: threading.Event | None = None) -> Outcome:
@@ -93,7 +95,8 @@ def run_job(job: RunJob, stop: threading.Event | None = None) -> Outcome:
                 if code == 0 and not _finished(job):
                     break
             finished = _finished(job)
-        return Outcome(job.name, finished, attempts, "" if finished else _reason(job, code))
+        reason = "" if finished else _reason(job, code)
+        return Outcome(job.name, finished, attempts, reason, not finished and code > 0)
     except OSError as error:  # the other runs go on
         return Outcome(job.name, False, attempts, str(error))
 

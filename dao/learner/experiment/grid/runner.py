@@ -6,25 +6,18 @@ can be stopped and given again, here or elsewhere: what is missing runs.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing, nullcontext, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 import typer
 from rich.console import Console
-from rich.live import Live
 
-from dao.errors import UserError
 from dao.learner.console.command import print_plan
 from dao.learner.console.terminal import plain_console
+from dao.learner.experiment.arm_settings import flat
 from dao.learner.experiment.arms import KNOWN, SETS_APART, chosen
-from dao.learner.experiment.findings.runs import flat
-from dao.learner.experiment.grid.backends import on_ray, on_this_machine
-from dao.learner.experiment.grid.board import Board
 from dao.learner.experiment.grid.factorial import (
     Cell,
     check_not_other,
@@ -32,62 +25,15 @@ from dao.learner.experiment.grid.factorial import (
     experiment_folder,
     factorial_cells,
 )
-from dao.learner.experiment.grid.job import Outcome, RunJob
-from dao.learner.processes import ranks
+from dao.learner.experiment.grid.job import Outcome
+from dao.learner.experiment.grid.options import SEEDS, Options, check_options
+from dao.learner.experiment.grid.work import describe, end, work_off
 from dao.learner.scoring.assessment import TableLike
 from dao.learner.settings.config import Config, load_config
 from dao.learner.settings.reading import parse_overrides
 from dao.learner.storage.record import RunFolder
 
-__all__ = ["Options", "check_one_process", "conclude", "outcomes", "run_factorial", "tidy"]
-
-BACKENDS = ("local", "ray")
-LOCKS = ".locks"
-
-
-@dataclass(frozen=True)
-class Options:
-    """The flags of the experiment.
-
-    Attributes:
-        seeds: how many, from 0.
-        jobs: runs at a time; None: one on this machine, and what a cluster has room for.
-        backend: `local` or `ray`.
-        only: cells such as dao/3, for a scheduler that starts each run by itself; empty: all.
-        arms: their names; empty: those that `arms.chosen` takes for the tasks.
-    """
-
-    seeds: int = 5
-    jobs: int | None = None
-    backend: str = "local"
-    only: Sequence[str] = ()
-    arms: Sequence[str] = ()
-
-    @classmethod
-    def given(cls, factorial: bool, flags: Mapping[str, Any], *, alone: bool) -> Options | None:
-        """What the flags say; None without --factorial.
-
-        Args:
-            factorial: whether there is an experiment.
-            flags: by field; None where not given.
-            alone: whether there is a flag that is of one run only.
-
-        Raises:
-            typer.BadParameter: flags that exclude each other.
-        """
-        flags = {name: value for name, value in flags.items() if value is not None}
-        if not factorial:
-            if flags:
-                raise typer.BadParameter(f"--{next(iter(flags))} needs --factorial.")
-            return None
-        if alone:
-            raise typer.BadParameter(
-                "--factorial continues by itself and replaces nothing; leave out --resume and "
-                "--overwrite, and remove the folders of runs that are to be made again."
-            )
-        names = flags.pop("arms", None)
-        arms = () if names is None else tuple(name.strip() for name in names.split(","))
-        return cls(**flags, arms=arms)
+__all__ = ["conclude", "run_factorial"]
 
 
 def run_factorial(
@@ -112,13 +58,13 @@ def run_factorial(
         UserError: settings that the arms set; a run with other settings; runs that failed.
         typer.Exit: stopped.
     """
-    _check(options)
+    check_options(options)
     path, overrides, flags = settings
     shared = load_config(path, overrides, flags)
     check_shared(shared, {*flags, *dict(parse_overrides(overrides))})
     if shared.undecided:  # the kinds of the tasks are proposed once, for all arms
         shared = read_data(shared)[0]
-    cells = factorial_cells(shared, options.seeds, options.only, options.arms)
+    cells = factorial_cells(shared, options.seeds or SEEDS, options.only, options.arms)
     for cell in cells:
         check_not_other(cell)
     folder = experiment_folder(shared)
@@ -131,8 +77,7 @@ def run_factorial(
         print_plan(cells[0].cfg, read_data(cells[0].cfg)[1])
         return
     try:
-        failed = _work_off(cells, missing, folder, options, command, console)
-        tidy(cells, folder)
+        failed = work_off(cells, missing, folder, options, command, console)
         arms = None if options.only else chosen(list(shared.tasks), options.arms)
         _end(folder, failed, console, arms)
     except KeyboardInterrupt:
@@ -157,132 +102,17 @@ def conclude(folder: Path, arms: Sequence[str] | None = None) -> None:
     print_report(folder, found)
 
 
-def _check(options: Options) -> None:
-    if options.backend not in BACKENDS:
-        raise UserError(f"--backend should be local or ray. Found {options.backend!r}.")
-    check_one_process()
-
-
-def check_one_process() -> None:
-    """Refuse a launcher of several processes.
-
-    Raises:
-        UserError: there are several.
-    """
-    if ranks.several():
-        raise UserError(
-            "An experiment or a search should run as one process, which starts one for each run. "
-            "Found several. Start it without a launcher; --jobs N makes N runs at a time."
-        )
-
-
-def _work_off(
-    cells: Sequence[Cell],
-    missing: Sequence[Cell],
-    folder: Path,
-    options: Options,
-    command: Sequence[str],
-    console: Console,
-) -> list[Outcome]:
-    """The outcomes of the runs that failed."""
-    board = Board(cells, console.width)
-    shown = len(cells) - len(missing)
-    console.print(f"{folder}: {shown} of {len(cells)} runs are done", highlight=False)
-    live = Live(get_renderable=board.view, console=console, refresh_per_second=1)
-    # Closed at once when stopped: no process is left behind.
-    ending = closing(outcomes(missing, folder, options, command))
-    with ending as ended, live if console.is_terminal else nullcontext():
-        for outcome in ended:
-            if not outcome.finished:
-                board.failed[outcome.name] = outcome
-            if not console.is_terminal:
-                console.print(board.line(outcome), highlight=False)
-    return list(board.failed.values())
-
-
-def outcomes(
-    missing: Sequence[Cell], folder: Path, options: Options, command: Sequence[str]
-) -> Generator[Outcome]:
-    """Work off the runs, and yield how each ended."""
-    if not missing:
-        return
-    workers = options.jobs or 1
-    local = options.backend == "local"
-    threads = _threads(torch.get_num_threads() // workers if local else 1)
-    jobs = [_job(cell, folder, tuple(command), threads) for cell in missing]
-    yield from on_this_machine(jobs, workers) if local else on_ray(jobs, options.jobs)
-
-
-def _threads(share: int) -> int:
-    """OMP_NUM_THREADS where it is set, else this share of the processors."""
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    return int(given) if given.isdigit() else max(1, share)
-
-
-def _job(cell: Cell, folder: Path, command: tuple[str, ...], threads: int) -> RunJob:
-    return RunJob(
-        name=cell.name,
-        folder=cell.cfg.folder,
-        lock=_lock(cell, folder),
-        command=command,
-        settings=cell.cfg.to_yaml(),
-        threads=threads,
-        gpus=int(cell.cfg.device.startswith("cuda")),
-        place=Path.cwd(),
-    )
-
-
-def _lock(cell: Cell, folder: Path) -> Path:
-    return folder / LOCKS / cell.name.replace("/", "-")
-
-
-def tidy(cells: Sequence[Cell], folder: Path) -> None:
-    """Remove the locks of finished runs: nobody will work there again."""
-    for cell in cells:
-        if RunFolder(cell.cfg.folder).finished:
-            _lock(cell, folder).unlink(missing_ok=True)
-    with suppress(OSError):  # others still hold some, or there are none
-        (folder / LOCKS).rmdir()
-
-
 def _end(
     folder: Path, failed: Sequence[Outcome], console: Console, arms: Sequence[str] | None
 ) -> None:
     """Say what failed; write the report on these arms, or no report where `arms` is None."""
-    for outcome in failed:
-        line = f"{outcome.name} failed: {outcome.reason}"
-        console.print(line, highlight=False)
-    if arms is not None:
-        try:
-            conclude(folder, arms)
-        except UserError as error:
-            if not failed:
-                raise
-            # The failures of the runs matter more, and are raised below.
-            console.print(f"no report: {error}", highlight=False)
-    if failed:
-        logs = ", ".join(str(folder / f"{o.name.replace('/', '/seed=')}.log") for o in failed)
-        raise UserError(
-            f"Every run should end. Found {len(failed)} that did not. Read {logs}, then give the "
-            f"same command again: it runs what is missing."
-        )
-    if arms is None:
-        console.print("the report is written by the command without --only")
+    end(folder, failed, console, None if arms is None else partial(conclude, folder, arms))
 
 
 def _describe(cells: Sequence[Cell], folder: Path, console: Console) -> None:
-    done = {cell.name for cell in cells if RunFolder(cell.cfg.folder).finished}
-    console.print(Board(cells, console.width).table())
+    own = {}
     for arm, cfg in {cell.arm: cell.cfg for cell in cells}.items():
         settings = flat(cfg.model_dump(mode="json")) | {"tasks": list(cfg.tasks)}
         shown = {**dict.fromkeys(SETS_APART), **KNOWN.get(arm, {})}
-        own = " ".join(f"{k}={_plain(settings[k])}" for k in shown if k != "split_tasks")
-        console.print(f"# {arm}: {own}", highlight=False)
-    console.print(
-        f"# experiment: {folder}, {len(cells) - len(done)} of {len(cells)} runs to do",
-        highlight=False,
-    )  # fmt: skip
-
-
-def _plain(value: object) -> str:
-    return f"[{','.join(value)}]" if isinstance(value, list) else str(value).lower()
+        own[arm] = {key: settings[key] for key in shown if key != "split_tasks"}
+    describe(cells, folder, own, console)

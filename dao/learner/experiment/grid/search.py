@@ -21,7 +21,8 @@ from dao.learner.console.terminal import plain_console
 from dao.learner.experiment.arms import PLACES
 from dao.learner.experiment.grid.factorial import Cell, check_not_other
 from dao.learner.experiment.grid.job import Outcome
-from dao.learner.experiment.grid.runner import Options, check_one_process, outcomes, tidy
+from dao.learner.experiment.grid.options import Options, check_one_process
+from dao.learner.experiment.grid.work import outcomes, tidy
 from dao.learner.kinds import KINDS
 from dao.learner.kinds.declared import settled_task
 from dao.learner.scoring.assessment import TableLike

@@ -11,14 +11,40 @@ from dao.learner.experiment.findings.runs import Run, Runs, labels
 from dao.learner.experiment.report.page import PageTable
 from dao.learner.experiment.report.tables import NOTHING
 
-__all__ = ["provenance_tables", "without_folders"]
+__all__ = ["made_with", "provenance_tables", "shared_settings", "without_folders"]
 
 PATH = re.compile(r"(?:file:[\\/]{2}|~[^\\/\s]*|[A-Za-z]:)?[\\/]")  # how an absolute path begins
 FOLDER = re.compile(r"(?:(?<=^)|(?<=[\s=,'\"(\[]))(?:~|[A-Za-z]:)?[\\/](?:[^\\/\s]+[\\/])*")
 
 
 def provenance_tables(runs: Runs) -> list[PageTable]:
-    """Tables of data, versions and revision, of settings that differ, and of shared settings."""
+    """Settings that all runs share, those in which arms differ, data, versions and revision."""
+    shared, differing = _compared(runs)
+    tables = [made_with(runs)]
+    if differing:
+        head = ["setting", *labels(runs).values()]
+        tables.append(PageTable("Settings in which the arms differ", head, differing, True))
+    return tables + _settings_table(shared)
+
+
+def made_with(runs: Runs) -> PageTable:
+    """Data, versions and revision."""
+    rows = [[key, _by_arm(values)] for key, values in _gathered(runs).items()]
+    return PageTable("Data, versions and revision of all runs", ("what", "value"), rows, True)
+
+
+def shared_settings(runs: Runs) -> list[PageTable]:
+    """A table of the settings that all runs share; none where they share none."""
+    return _settings_table(_compared(runs)[0])
+
+
+def _settings_table(shared: list[list[str]]) -> list[PageTable]:
+    head = ("setting", "value")
+    return [PageTable("Settings of every run", head, shared, True, True)] if shared else []
+
+
+def _compared(runs: Runs) -> tuple[list[list[str]], list[list[str]]]:
+    """Rows of settings that all arms share, and of those in which they differ."""
     configs = {arm: _settings(next(iter(seeds.values()))) for arm, seeds in runs.items()}
     keys = sorted({key for config in configs.values() for key in config} - set(FREE))
     shared, differing = [], []
@@ -34,14 +60,7 @@ def provenance_tables(runs: Runs) -> list[PageTable]:
             shared.append([key, next(iter(values.values()))])
         else:
             differing.append([key, *(values.get(arm, NOTHING) for arm in configs)])
-    rows = [[key, _by_arm(values)] for key, values in _gathered(runs).items()]
-    tables = [PageTable("Data, versions and revision of all runs", ("what", "value"), rows, True)]
-    if differing:
-        head = ["setting", *labels(runs).values()]
-        tables.append(PageTable("Settings in which the arms differ", head, differing, True))
-    if shared:
-        tables.append(PageTable("Settings of every run", ("setting", "value"), shared, True, True))
-    return tables
+    return shared, differing
 
 
 def _settings(run: Run) -> dict[str, Any]:

@@ -42,7 +42,7 @@ from dao.learner.experiment.report.provenance import provenance_tables
 from dao.learner.experiment.report.results_csv import results_csv
 from dao.learner.storage.files import write_atomically
 
-__all__ = ["write_report"]
+__all__ = ["write_pictures", "write_report"]
 
 IMPROVEMENT, TRAINING = "Accuracy_Improvement.png", "Dendrite_vs_Baseline_Training.png"
 GRAPH = "PAI/PAI.png"
@@ -64,7 +64,9 @@ def write_report(folder: Path, findings: Mapping[str, Any]) -> None:
     runs = read_runs(folder, findings["arms"], findings["seeds"])
     sections = _sections(findings, runs, gaps)
     title = f"{findings['name']}: {_subject(design)}"
-    _write_pictures(folder, sections)
+    for old in (IMPROVEMENT, TRAINING, GRAPH):  # of an earlier report with more arms
+        (folder / old).unlink(missing_ok=True)
+    write_pictures(folder, sections)
     write_atomically(folder / "Results.csv", results_csv(findings, runs))
     write_atomically(folder / "report.md", markdown(title, sections))
     write_atomically(folder / "report.html", html(title, sections))
@@ -267,9 +269,8 @@ def _provenance(runs: Runs) -> Section:
     return Section("Provenance", provenance_tables(runs))
 
 
-def _write_pictures(folder: Path, sections: Sequence[Section]) -> None:
-    for old in (IMPROVEMENT, TRAINING, GRAPH):  # left by an earlier report, with more arms
-        (folder / old).unlink(missing_ok=True)
+def write_pictures(folder: Path, sections: Sequence[Section]) -> None:
+    """Write the figures of a report as the PNG files that its Markdown links to."""
     for part in (part for section in sections for part in section.parts):
         if isinstance(part, PageFigure | Picture):
             content = part.content if isinstance(part, Picture) else png(part.panels)

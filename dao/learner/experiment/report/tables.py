@@ -13,6 +13,7 @@ from dao.learner.experiment.findings.verdicts import NO_DIFFERENCE
 from dao.learner.experiment.report.page import PageTable
 
 __all__ = [
+    "MINUS",
     "NOTHING",
     "arms_table",
     "beside",
@@ -21,10 +22,12 @@ __all__ = [
     "cost_table",
     "effects_table",
     "formulas",
+    "interval",
     "mains",
     "measured",
     "missing",
     "number",
+    "p_value",
     "per_example_table",
     "primary",
     "relative_table",
@@ -57,13 +60,23 @@ def column(about: Mapping[str, str]) -> str:
     return f"{about['label']} {'↑' if about['better'] == 'higher' else '↓'}"
 
 
-def _p(value: float | None) -> str:
+def p_value(value: float | None) -> str:
+    """Three decimals of a p; a dash where there is none.
+
+    >>> p_value(0.04321), p_value(0.0001), p_value(None)
+    ('0.043', '< 0.001', '–')
+    """
     if not is_known(value):
         return NOTHING
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _interval(bounds: Sequence[float | None] | None, *, signed: bool = False) -> str:
+def interval(bounds: Sequence[float | None] | None, *, signed: bool = False) -> str:
+    """Both bounds; a dash where there is no interval.
+
+    >>> interval([-0.5, 0.25], signed=True)
+    '−0.5000 to +0.2500'
+    """
     if not bounds or not all(map(is_known, bounds)):
         return NOTHING
     return " to ".join(number(bound, signed=signed) for bound in bounds)
@@ -114,7 +127,7 @@ def _sentence(effect: Mapping[str, Any], findings: Mapping[str, Any]) -> str:
     return (
         f"{effect['name']}, {about['label']}: {effect['verdict']}; "
         f"{number(effect['mean'], signed=True)}, 95 % t interval "
-        f"{_interval(effect.get('t95'), signed=True)}, Holm p {_p(effect['p_holm'])}, "
+        f"{interval(effect.get('t95'), signed=True)}, Holm p {p_value(effect['p_holm'])}, "
         f"detectable {number(effect.get('detectable'))}."
     )
 
@@ -201,7 +214,7 @@ def arms_table(findings: Mapping[str, Any]) -> PageTable:
 
 def bracketed(bounds: Sequence[float | None] | None) -> str:
     """An interval as it follows its mean; an empty text where the interval is unknown."""
-    shown = _interval(bounds)
+    shown = interval(bounds)
     return "" if shown == NOTHING else f" [{shown}]"
 
 
@@ -223,9 +236,9 @@ def effects_table(findings: Mapping[str, Any], metric: str) -> PageTable | None:
             e["name"],
             str(e["n"]),
             number(e.get("mean"), signed=True),
-            _interval(e.get("t95"), signed=True),
-            _interval(e.get("bca95"), signed=True),
-            *(_p(e.get(key)) for key in ("p_permutation", "p_t", "p_holm")),
+            interval(e.get("t95"), signed=True),
+            interval(e.get("bca95"), signed=True),
+            *(p_value(e.get(key)) for key in ("p_permutation", "p_t", "p_holm")),
             number(e.get("detectable")),
             e["verdict"],
         ]
@@ -251,9 +264,9 @@ def per_example_table(findings: Mapping[str, Any]) -> PageTable | None:
             t["test"],
             f"{t['n']:,}",
             number(t.get("estimate"), signed=True),
-            _interval(t.get("interval95"), signed=True),
-            _p(t.get("p")),
-            _p(t.get("p_holm")),
+            interval(t.get("interval95"), signed=True),
+            p_value(t.get("p")),
+            p_value(t.get("p_holm")),
             t["verdict"],
         ]
         for t in tests
@@ -272,7 +285,7 @@ def relative_table(findings: Mapping[str, Any]) -> PageTable | None:
             metrics[c["metric"]]["label"],
             str(len(c["seeds"])),
             number(c["percent"], signed=True),
-            _interval(c["t95"], signed=True),
+            interval(c["t95"], signed=True),
         ]
         for c in found
     ]

@@ -1,0 +1,1 @@
+"""An experiment of one's own arms: its plan as a file, and the settings of its runs."""

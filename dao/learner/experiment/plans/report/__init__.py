@@ -1,0 +1,1 @@
+"""The findings of a planned experiment to pages, tables and lines on the terminal."""
