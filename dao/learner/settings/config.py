@@ -77,7 +77,7 @@ class Config(Settings):
     weighting: str = "equal"
     """Of the losses: dao, equal, fixed:W,W,... (a weight per task) or fixed:TASK=W,... (1 for the
     others), gls, uw, uw_so[:T], dwa[:T], rlw, gradnorm[:ALPHA], famo, dbmtl[:BETA], imtl_l,
-    torchjd:AGGREGATOR."""
+    norm0[:STEPS], autoscale[:STEPS], torchjd:AGGREGATOR."""
     seed: int = Field(0, ge=0, lt=2**32)
     device: str = "auto"
     output: str = ""
