@@ -47,7 +47,10 @@ PAIRED = ("accuracy", "mse")  # also as differences from equal weights, seed by 
 COMPARED = "equal"
 SETTINGS = {"natural": ["reg.scale=1"], "scaled": ["reg.scale=10"]}
 GRID = {"natural": (0.1, 0.3, 3, 10, 30), "scaled": (0.001, 0.003, 0.01, 0.03, 0.1)}
-PLAIN = ["gls", "uw", "uw_so", "dwa", "rlw", "gradnorm", "famo", "imtl_l", "dbmtl", "dbmtl:0.1"]
+PLAIN = [
+    "gls", "uw", "uw_so", "dwa", "rlw", "gradnorm", "famo", "imtl_l", "dbmtl", "dbmtl:0.1", "norm0",
+    "autoscale",
+]  # fmt: skip
 AGGREGATORS = ["UPGrad", "MGDA", "IMTLG", "AlignedMTL", "PCGrad"]
 
 Runs = Mapping[str, Mapping[int, Mapping[str, Any]]]

@@ -24,8 +24,8 @@ from dao.learner.weighting.weighting import Weighting, make_weighting
 TASKS = ("cls", "reg")
 ALL = [
     "dao", "equal", "fixed:1,30", "gls", "uw", "uw_so:2", "dwa", "rlw", "gradnorm", "famo", "dbmtl",
-    "imtl_l", "norm0", "norm0:3", "autoscale", "autoscale:12", "torchjd:UPGrad", "torchjd:PCGrad", "torchjd:GradVac", "torchjd:MGDA",
-    "torchjd:ExcessMTL", "torchjd:AlignedMTL",
+    "imtl_l", "norm0", "norm0:12", "autoscale", "autoscale:12", "torchjd:UPGrad",
+    "torchjd:PCGrad", "torchjd:GradVac", "torchjd:MGDA", "torchjd:ExcessMTL", "torchjd:AlignedMTL",
 ]  # fmt: skip
 
 
