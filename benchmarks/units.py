@@ -19,7 +19,8 @@ the lines alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +28,7 @@ import typer
 
 from benchmarks.frozen.arms import ALONE, ARMS, MEAN
 from benchmarks.frozen.rates import Rates, best_rate, tuning_jobs
-from benchmarks.frozen.runner import Lines, complete, keep_plan
+from benchmarks.frozen.runner import complete, keep_plan
 from benchmarks.frozen.tables import TABLES, load_table
 from benchmarks.frozen.training import BATCH, CLIP, DECAY, DEPTH, EVERY, WARMUP, WIDTH, Job
 from benchmarks.frozen.unit_page import Part, write_page
@@ -51,45 +52,52 @@ ABOUT = (
     "`equal` adds the losses in the targets' own units, `equal-std` those of standardised targets; "
     "all other rows get the losses in own units. `grid` is the best of equal, power-.5, power-.75 "
     "and equal-std by validation, seed by seed: its cost is that of four runs. 70 / 15 / 15 % of "
-    "the rows, split anew by seed. Selected: the validation with the highest mean R2. The test rows "
-    "of these seeds were not looked at before this plan was written."
+    "the rows, split anew by seed. Selected: the validation with the highest mean R2. The test "
+    "rows of these seeds were not looked at before this plan was written."
 )
 
 
 def parts(
     tables: Sequence[str], seeds: int, steps: int, folder: Path, processes: int
-) -> list[Part]:
-    """Make what is missing of all tables, and give their lines: fixed rate, then a rate per row."""
-    rates = {"adamw": RATES}
+) -> Iterator[list[Part]]:
+    """Make what is missing: first at the fixed rate, then with a rate per row; each as it is done.
+
+    Yields:
+        A part per table.
+    """
     cells = {table: _cells(table, steps) for table in tables}
-    everything = [cell for each in cells.values() for cell in each]
-    tried = complete(tuning_jobs(everything, rates), folder, processes)
-    found = []
-    for tuned in (False, True):
-        for table, each in cells.items():
-            chosen = {
-                cell.arm: best_rate(cell, RATES, tried) if tuned else RATES.fixed for cell in each
-            }
-            count = min(seeds, TABLES[table][1])
-            jobs = {
-                arm: [Job(table, arm, seed, rate, steps) for seed in range(count)]
-                for arm, rate in {**chosen, MEAN: 0.0}.items()
-            }
-            lines = complete([job for row in jobs.values() for job in row], folder, processes)
-            found.append(_part(table, tuned, chosen, jobs, lines))
-    return found
+    fixed = {cell: RATES.fixed for each in cells.values() for cell in each}
+    yield _made(fixed, seeds, folder, processes, tuned=False)
+    tried = complete(tuning_jobs(list(fixed), {"adamw": RATES}), folder, processes)
+    chosen = {cell: best_rate(cell, RATES, tried) for cell in fixed}
+    yield _made(chosen, seeds, folder, processes, tuned=True)
+
+
+def _made(
+    rates: Mapping[Job, float], seeds: int, folder: Path, processes: int, *, tuned: bool
+) -> list[Part]:
+    jobs: dict[str, dict[str, list[Job]]] = {}
+    for cell, rate in rates.items():
+        rows = jobs.setdefault(cell.data, {})
+        numbers = range(min(seeds, TABLES[cell.data][1]))
+        rows[cell.arm] = [replace(cell, rate=rate, seed=seed) for seed in numbers]
+        rows[MEAN] = [replace(cell, arm=MEAN, seed=seed) for seed in numbers]
+    each = [job for rows in jobs.values() for row in rows.values() for job in row]
+    lines = complete(each, folder, processes)
+    return [
+        Part(
+            table,
+            tuned,
+            {cell.arm: rate for cell, rate in rates.items() if cell.data == table},
+            {arm: [lines[job.key] for job in row] for arm, row in rows.items()},
+        )
+        for table, rows in jobs.items()
+    ]
 
 
 def _cells(table: str, steps: int) -> list[Job]:
     alone = [f"{ALONE}{task}" for task in load_table(table).tasks]
     return [Job(table, arm, 0, 0.0, steps) for arm in [*alone, *ROWS]]
-
-
-def _part(
-    table: str, tuned: bool, rates: dict[str, float], jobs: dict[str, list[Job]], lines: Lines
-) -> Part:
-    rows = {arm: [lines[job.key] for job in each] for arm, each in jobs.items()}
-    return Part(table, tuned, rates, rows)
 
 
 def _settings(tables: Sequence[str], seeds: int, steps: int) -> dict[str, Any]:
@@ -114,7 +122,7 @@ def main(
     seeds: Annotated[int, typer.Option(min=1, help="At most; qm9 has 5.")] = 10,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, one thread each.")] = 1,
     quick: Annotated[
-        bool, typer.Option("--quick", help="College alone, 2 seeds, 40 steps.")
+        bool, typer.Option("--quick", help="College alone, 2 seeds, 20 steps.")
     ] = False,
     output: Annotated[Path, typer.Option(help="Where all results go.")] = Path("results/units"),
 ) -> None:
@@ -126,10 +134,13 @@ def main(
                 f"--tables should name tables, of {', '.join(TABLES)}. Found {unknown[0]!r}. "
                 f"Correct it."
             )
-        most, steps = (2, 40) if quick else (seeds, STEPS)
+        most, steps = (2, 20) if quick else (seeds, STEPS)
         plan = keep_plan(output, ABOUT, _settings(names, most, steps))
-        write_page(output, plan, parts(names, most, steps, output, jobs))
-        plain_console().print(f"{output / 'README.md'}", highlight=False)
+        done: list[Part] = []
+        for more in parts(names, most, steps, output, jobs):
+            done += more
+            write_page(output, plan, done)
+            plain_console().print(f"{output / 'README.md'}", highlight=False)
 
 
 if __name__ == "__main__":

@@ -52,8 +52,10 @@ def make_problem(table: Table, seed: int, tasks: Sequence[str] = ()) -> Problem:
         tasks: which to learn; empty: all.
     """
     train, validation, test = _split(table, seed)
-    inputs = table.inputs[train]
-    inputs = (table.inputs - inputs.mean(0)) / inputs.std(0).clamp(min=1e-6)
+    seen_inputs = table.inputs[train]
+    spreads = seen_inputs.std(0)
+    # A column that is constant in training (a rare category, say) must not explode elsewhere.
+    inputs = (table.inputs - seen_inputs.mean(0)) / torch.where(spreads < 1e-6, 1.0, spreads)
     targets: dict[str, Target] = {}
     for task in tasks or table.tasks:
         if task in table.classes:

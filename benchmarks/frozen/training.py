@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -83,7 +84,8 @@ def run(job: Job) -> dict[str, Any]:
         `validation`: the best mean over tasks of R2 (numbers) or accuracy (classes), and `best`,
         the step that had it; `test`: per task, [error, score] at that step: mean squared error of
         the standardised target and R2, or error rate and accuracy; null where nothing was finite.
-        `seconds`: of one process, without validations. `curve`, if asked for: [step, score].
+        `seconds`: of one process, without validations; `warnings`: how many it gave. `curve`, if
+        asked for: [step, score].
     """
     torch.set_num_threads(1)
     table = load_table(job.data) if job.data in TABLES else load_sentences(job.data)
@@ -93,7 +95,10 @@ def run(job: Job) -> dict[str, Any]:
     del found["curve"]
     if job.arm == MEAN:
         return found | {"test": _plain(problem), "validation": None, "best": None, "seconds": 0.0}
-    return found | _Run(job, problem).outcome()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        outcome = _Run(job, problem).outcome()
+    return found | outcome | {"warnings": len(said)}
 
 
 class _Run:
