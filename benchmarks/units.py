@@ -42,6 +42,8 @@ ROWS = [
     "equal", "equal-std", "power-.5", "power-.75", "uw", "uw-slow", "gls", "famo", "norm0",
     "autoscale", "gradnorm", "upgrad", "dbmtl", "dao", "dao-1", "dao-paper",
 ]  # fmt: skip
+TUNED = ["equal", "equal-std", "uw", "gls", "famo", "norm0", "upgrad", "dbmtl", "dao", "dao-1"]
+"""Those that are also trained at a rate of their own."""
 RATES = Rates(fixed=0.003, tried=(0.001, 0.003, 0.01), seeds=(100, 101))
 STEPS = 300
 ABOUT = (
@@ -65,11 +67,11 @@ def parts(
     Yields:
         A part per table.
     """
-    cells = {table: _cells(table, steps) for table in tables}
-    fixed = {cell: RATES.fixed for each in cells.values() for cell in each}
+    fixed = {cell: RATES.fixed for table in tables for cell in _cells(table, ROWS, steps)}
     yield _made(fixed, seeds, folder, processes, tuned=False)
-    tried = complete(tuning_jobs(list(fixed), {"adamw": RATES}), folder, processes)
-    chosen = {cell: best_rate(cell, RATES, tried) for cell in fixed}
+    cells = [cell for table in tables for cell in _cells(table, TUNED, steps)]
+    tried = complete(tuning_jobs(cells, {"adamw": RATES}), folder, processes)
+    chosen = {cell: best_rate(cell, RATES, tried) for cell in cells}
     yield _made(chosen, seeds, folder, processes, tuned=True)
 
 
@@ -95,15 +97,16 @@ def _made(
     ]
 
 
-def _cells(table: str, steps: int) -> list[Job]:
+def _cells(table: str, rows: Sequence[str], steps: int) -> list[Job]:
     alone = [f"{ALONE}{task}" for task in load_table(table).tasks]
-    return [Job(table, arm, 0, 0.0, steps) for arm in [*alone, *ROWS]]
+    return [Job(table, arm, 0, 0.0, steps) for arm in [*alone, *rows]]
 
 
 def _settings(tables: Sequence[str], seeds: int, steps: int) -> dict[str, Any]:
     return {
         "tables": {name: min(seeds, TABLES[name][1]) for name in tables},
         "rows": {name: ARMS[name].about for name in ROWS},
+        "rows with a rate of their own": TUNED,
         "fixed rate": RATES.fixed, "rates tried": RATES.tried, "seeds of tuning": RATES.seeds,
         "steps": steps, "batch": BATCH, "trunk": [WIDTH] * DEPTH, "optimizer": "AdamW",
         "weight decay": DECAY, "clip": CLIP, "warm-up": WARMUP, "schedule": "linear to 0",

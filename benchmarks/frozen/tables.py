@@ -61,7 +61,8 @@ def _frame(package: tuple[str, str, str], member: str, **options: object) -> pd.
 
 def _table(inputs: Sequence[np.ndarray], targets: pd.DataFrame) -> Table:
     width = [np.asarray(part, dtype=np.float32).reshape(len(targets), -1) for part in inputs]
-    numbers = {str(name): torch.tensor(targets[name].to_numpy(float)) for name in targets}
+    # Torch takes no dot in the name of a head.
+    numbers = {str(n).replace(".", "_"): torch.tensor(targets[n].to_numpy(float)) for n in targets}
     return Table(torch.tensor(np.concatenate(width, axis=1)), numbers)
 
 
