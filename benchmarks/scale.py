@@ -189,13 +189,14 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def main(
     data: Annotated[str, typer.Option(help="CSV file with text, label and score.")],
+    seeds: Annotated[int, typer.Option(min=2, help="Tested.")] = Design.seeds,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, one thread each.")] = 1,
     quick: Annotated[bool, typer.Option("--quick", help="A few rows, 2 seeds, 30 steps.")] = False,
     output: Annotated[Path, typer.Option(help="Where all results go.")] = Path("results/scale"),
 ) -> None:
     """Run what is missing and write the tables."""
     with user_errors():
-        design = QUICK if quick else Design()
+        design = QUICK if quick else Design(seeds=seeds)
         plan = keep_plan(output, ABOUT, _settings(data, design))
         done: list[Sweep] = []
         for more in sweeps(data, design, output, jobs):

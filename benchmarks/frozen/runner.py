@@ -87,7 +87,7 @@ def complete(jobs: Sequence[Job], folder: Path, processes: int) -> Lines:
         with (folder / LINES).open("a+", encoding="utf-8") as file:
             _end_line(file)
             for row in _told(_outcomes(todo, processes), len(todo)):
-                file.write(json.dumps(row) + "\n")
+                file.write(json.dumps(row, separators=(",", ":")) + "\n")
                 file.flush()
                 done[row["key"]] = row
     return {job.key: done[job.key] for job in jobs}

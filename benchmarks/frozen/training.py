@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -78,7 +78,7 @@ class Net(nn.Module):
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Train, or take the mean, and measure: the job, and what a line of the results holds.
+    """Train, or take the mean, and measure: what a line of the results holds beside the job's key.
 
     Returns:
         `validation`: the best mean over tasks of R2 (numbers) or accuracy (classes), and `best`,
@@ -91,8 +91,7 @@ def run(job: Job) -> dict[str, Any]:
     table = load_table(job.data) if job.data in TABLES else load_sentences(job.data)
     only = [job.arm.removeprefix(ALONE)] if job.arm.startswith(ALONE) else []
     problem = make_problem(table, job.seed, only)
-    found = {"key": job.key, **asdict(job), "data": job.data.rsplit("/", 1)[-1]}
-    del found["curve"]
+    found = {"key": job.key, "rate": job.rate}
     if job.arm == MEAN:
         return found | {"test": _plain(problem), "validation": None, "best": None, "seconds": 0.0}
     with warnings.catch_warnings(record=True) as said:
