@@ -52,7 +52,7 @@ FLOORS = (
 MOST = 12
 """Files of a room."""
 TASKS = sorted((ROOT / "tasks").rglob("*.py"))
-BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
+BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.py"))
 MEASURED = [*EVERYTHING, *TASKS, *BENCHMARKS]
 LONGEST_FILE, MEDIAN_FILE, LONGEST_FUNCTION = 350, 130, 50
 """Lines. A function is as long as its whole `def`, signature included, without the docstring."""

@@ -662,7 +662,7 @@ CASES = [
         GOOD,
         ("--weighting", "best"),
         "`weighting` should be one of dao, equal, gls, uw, uw_so, dwa, rlw, gradnorm, "
-        "famo, dbmtl, imtl_l, fixed:W,W,..., torchjd:NAME. Found 'best'",
+        "famo, dbmtl, imtl_l, norm0, autoscale, fixed:W,W,..., torchjd:NAME. Found 'best'",
     ),
     (
         "weights",

@@ -231,7 +231,9 @@ def broken_off(
     assert not (folder / "metrics.json").exists()
 
 
-@pytest.mark.parametrize("name", ["gradnorm", "famo", "dwa", "uw", "torchjd:GradVac"])
+@pytest.mark.parametrize(
+    "name", ["gradnorm", "famo", "dwa", "uw", "torchjd:GradVac", "autoscale:20"]
+)
 def test_published_weightings_train_with_dendrites_and_resume_exactly(
     train, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ):

@@ -24,8 +24,8 @@ from dao.learner.weighting.weighting import Weighting, make_weighting
 TASKS = ("cls", "reg")
 ALL = [
     "dao", "equal", "fixed:1,30", "gls", "uw", "uw_so:2", "dwa", "rlw", "gradnorm", "famo", "dbmtl",
-    "imtl_l", "torchjd:UPGrad", "torchjd:PCGrad", "torchjd:GradVac", "torchjd:MGDA",
-    "torchjd:ExcessMTL", "torchjd:AlignedMTL",
+    "imtl_l", "norm0", "norm0:12", "autoscale", "autoscale:12", "torchjd:UPGrad",
+    "torchjd:PCGrad", "torchjd:GradVac", "torchjd:MGDA", "torchjd:ExcessMTL", "torchjd:AlignedMTL",
 ]  # fmt: skip
 
 
@@ -127,6 +127,7 @@ def test_a_task_that_a_batch_lacks_gets_no_gradient(name: str):
         ("uw", lambda a, b: (0.5, 0.5)),
         ("imtl_l", lambda a, b: (1, 1)),
         ("dwa", lambda a, b: (1, 1)),
+        ("norm0", lambda a, b: (1 / a, 1 / b)),
         ("famo", lambda a, b: (1 / a / (1 / a + 1 / b), 1 / b / (1 / a + 1 / b))),
         (
             "uw_so:2",
@@ -263,6 +264,8 @@ def test_dao_gives_the_direction_of_imtl_g():
         ("nashmtl", "should be one of dao, equal"),
         ("dao:2", "takes no number"),
         ("dwa:-1", "temperature > 0"),
+        ("norm0:2.5", "whole number of steps"),
+        ("autoscale:0", "steps > 0"),
         ("fixed:1", "a weight for each of cls, reg"),
         ("fixed:1,x", "weight > 0"),
         ("torchjd:", "followed by an aggregator"),
@@ -301,7 +304,7 @@ def test_numbers_have_defaults():
 
 
 def test_a_batch_without_any_label_is_refused():
-    for name in ("uw", "gradnorm", "dbmtl", "torchjd:Mean"):
+    for name in ("uw", "gradnorm", "dbmtl", "norm0", "autoscale", "torchjd:Mean"):
         with pytest.raises(UserError, match="a label of some task"):
             make(name, Toy()).backward({"cls": None, "reg": None})
 

@@ -1,4 +1,4 @@
-"""Folders that are given for an encoder: where they are, and what is in them."""
+"""Folders: where shared files are cached, where an encoder is, and what is in it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from pathlib import Path
 from dao.errors import UserError
 from dao.learner.basics.program import command
 
-__all__ = ["absolute", "check_folder"]
+__all__ = ["absolute", "check_folder", "shared_cache"]
+
+
+def shared_cache() -> Path:
+    """The folder for what runs can share: $XDG_CACHE_HOME/dao or ~/.cache/dao."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dao"
 
 
 def absolute(name: str) -> str:

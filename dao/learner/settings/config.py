@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from dao.errors import UserError
-from dao.learner.basics.folders import absolute
+from dao.learner.basics.folders import absolute, shared_cache
 from dao.learner.basics.frozen import Settings
 from dao.learner.basics.words import as_text, settled
 from dao.learner.kinds import TaskSettings
@@ -77,7 +76,7 @@ class Config(Settings):
     weighting: str = "equal"
     """Of the losses: dao, equal, fixed:W,W,... (a weight per task) or fixed:TASK=W,... (1 for the
     others), gls, uw, uw_so[:T], dwa[:T], rlw, gradnorm[:ALPHA], famo, dbmtl[:BETA], imtl_l,
-    torchjd:AGGREGATOR."""
+    norm0[:STEPS], autoscale[:STEPS], torchjd:AGGREGATOR."""
     seed: int = Field(0, ge=0, lt=2**32)
     device: str = "auto"
     output: str = ""
@@ -205,7 +204,7 @@ class Config(Settings):
         """Where runs share what is costly to compute."""
         if self.cache:
             return Path(self.cache).expanduser()
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dao"
+        return shared_cache()
 
 
 def _told(message: str) -> PydanticCustomError:

@@ -29,6 +29,8 @@ NAMES: dict[str, tuple[str, float] | None] = {
     "famo": None,
     "dbmtl": ("beta", 0.9),
     "imtl_l": None,
+    "norm0": ("steps", 10.0),
+    "autoscale": ("steps", 100.0),
 }
 
 
@@ -136,6 +138,8 @@ def _number(text: str, name: str, what: str, before: str = ":") -> float:
         number = float(text)
     except ValueError:
         number = -1.0
+    if what == "steps" and not number.is_integer():
+        raise ValueError(f"`{name}` should have a whole number of steps, for example {name}:20")
     if not 0 < number < float("inf"):
         raise ValueError(f"`{name}` should have a {what} > 0, for example {name}{before}1.5")
     return number

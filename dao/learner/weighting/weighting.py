@@ -177,6 +177,10 @@ def make_weighting(
         from dao.learner.weighting.gradient_weighting import make
 
         return make(spec, tasks, shared, trainable).to(device)
+    if spec.name in ("norm0", "autoscale"):
+        from dao.learner.weighting.first_steps import make as first_steps
+
+        return first_steps(spec, tasks, shared).to(device)
     from dao.learner.weighting.scalarizers import Scalarized
 
     return Scalarized(spec, tasks, lr=cfg.train.lr).to(device)
