@@ -184,6 +184,13 @@ def test_the_folder_keeps_a_plan_that_needs_nothing_else(settle: Settle):
     check_same_plan(design)
 
 
+def test_a_kept_plan_may_state_what_every_arm_sets(settle: Settle):
+    text = HEAD + "settings: {tasks: {cls: {}, reg: {density: 0.5}}}\n"
+    design = settle(text + "arms: {a: {reg.scale: 2}, b: {reg.scale: 3}}\n")
+    keep(design, "again")
+    assert kept(design.folder).own == design.own
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -241,3 +248,10 @@ def test_weightings_differ_in_nothing_else():
         assert {key.partition(".")[0] for key in design.keys} == {"weighting", "dao"}
         assert set(design.alone) == {"cls", "reg"}
         assert design.shared.tasks["reg"].scale == (10 if name == "weightings-scaled" else 1)
+
+
+def test_options_of_tasks_are_those_of_the_plan_before_those_of_an_arm(settle: Settle):
+    text = HEAD + "settings: {tasks: [cls, reg], cls.loss: focal, tasks.reg.density: 0.5}\n"
+    design = settle(text + "arms: {a: {}, b: {cls.loss: ce}}\n")
+    assert [cfg.tasks["cls"].loss for cfg in design.arms.values()] == ["focal", "ce"]
+    assert design.arms["b"].tasks["reg"].density == 0.5

@@ -55,7 +55,8 @@ def designed(
     check_places(plan, own)
     named = {arm: {full_name(key, shared) for key in settings} for arm, settings in own.items()}
     check_given(said, named, shared)
-    check_of_use(flat(plan.settings), named, shared)
+    if plan.began is None:  # a plan that is kept states every option of the tasks
+        check_of_use(flat(plan.settings), named, shared)
     if shared.undecided and decide is not None:
         shared = decide(shared)
     arms = {arm: _arm(arm, shared, settings) for arm, settings in own.items()}
