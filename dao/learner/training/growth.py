@@ -54,6 +54,7 @@ def dendrite_report(state: State) -> dict[str, Any] | None:
         **report,
         "control": cfg.control,
         "lr": cfg.lr,
+        "weight_decay": cfg.weight_decay,
         "dendrites_kept": max(description["dendrites"].values(), default=0),
         "parameters_kept": sum(tensor.numel() for tensor in kept),
         "epochs_run": state.cfg.train.epochs,

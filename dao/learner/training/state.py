@@ -17,7 +17,7 @@ from dao.learner.model.packing_check import check_packing
 from dao.learner.processes import ranks
 from dao.learner.scoring.scoring import labels_of
 from dao.learner.training.job import Job
-from dao.learner.training.parameter_groups import own_rates, parameter_groups
+from dao.learner.training.parameter_groups import parameter_groups, trained_apart
 from dao.learner.training.plan import make_plan
 from dao.learner.training.step_log import StepLog
 from dao.learner.weighting.weighting import make_weighting
@@ -78,8 +78,8 @@ class State:
         ranks.check_equal(self.trainable(), DendriteError if self.dendrites else UserError)
         self.parallel = ranks.parallel(self.model)
         cfg = self.cfg.train
-        own = own_rates(self.cfg, self.dendrites, self.model.experts)
-        groups = parameter_groups([*self.trainable().values()], own)
+        apart = trained_apart(self.cfg, self.dendrites, self.model.experts)
+        groups = parameter_groups([*self.trainable().values()], apart)
         self.optimizer = torch.optim.AdamW(
             groups, lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True
         )
