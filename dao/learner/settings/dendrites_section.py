@@ -39,7 +39,7 @@ class DendriteSettings(Settings):
     every step; without effect in the controls, which train no dendrites."""
     weight_decay: float | None = Field(None, ge=0)
     """Weight decay of the dendrites' own weights and gates; null: `train.weight_decay`. AdamW
-    multiplies it by the learning rate of each step, which for dendrites is `lr` times the model's."""
+    multiplies it by the rate of each step, which for dendrites is `lr` times the model's."""
     graph: bool = True
     """Draw perforatedai's own picture, PAI/PAI.png, at the end (a few seconds)."""
 

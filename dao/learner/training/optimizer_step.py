@@ -76,7 +76,8 @@ def batch_losses(state: State, batch: Batch, rows: Rows) -> dict[str, Tensor | N
 
 def _set_rate(state: State, step: int) -> float:
     """Give the optimizer the learning rate of the step."""
-    rate = state.cfg.train.lr * state.plan.rate(step, max(state.grown_at, default=None))
+    grown_at = max(state.grown_at, default=None)
+    rate = state.cfg.train.lr * state.plan.rate(step, grown_at, state.plateau.cuts)
     for group in state.optimizer.param_groups:
         group["lr"] = rate * group.get("times", 1.0)  # earlier checkpoints have none
     return rate

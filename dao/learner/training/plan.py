@@ -13,7 +13,40 @@ from dao.learner.batches.batching import epoch_batches, micro_batches
 from dao.learner.batches.sampling import Draws, Labels, make_draws
 from dao.learner.settings.config import Config
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["Plan", "Plateau", "make_plan"]
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """Where `schedule: plateau` stands.
+
+    Attributes:
+        cuts: how often the rate was multiplied by `gamma`, since the last growth.
+        since: validations since the best one, the last cut or the last growth.
+    """
+
+    cuts: int = 0
+    since: int = 0
+
+    def after(self, patience: int, *, better: bool, grown: bool) -> Plateau:
+        """The same after another validation; the rule is that of torch's ReduceLROnPlateau.
+
+        Args:
+            patience: validations without a new best that may pass before a cut.
+            better: whether this validation is a new best.
+            grown: whether dendrites were added after it, or would have been.
+
+        Example:
+            >>> now = Plateau()
+            >>> for better in (True, False, False, False, False):
+            ...     now = now.after(2, better=better, grown=False)
+            >>> now
+            Plateau(cuts=1, since=1)
+        """
+        if grown:
+            return Plateau()
+        since = 0 if better else self.since + 1
+        return Plateau(self.cuts + 1, 0) if since > patience else Plateau(self.cuts, since)
 
 
 @dataclass(frozen=True)
@@ -27,7 +60,8 @@ class Plan:
 
     Everything follows from the data's lengths and labels, the seed and the settings, and neither
     weighting nor dendrites change it: every arm sees the same batches at the same learning rate,
-    except for the short warm-up that follows a growth.
+    except for the short warm-up that follows a growth, and with `schedule: plateau`, where the rate
+    follows the arm's own validations.
     """
 
     lengths: tuple[int, ...]
@@ -42,6 +76,7 @@ class Plan:
     schedule: str = "linear"
     step_size: int = 1
     gamma: float = 1.0
+    rate_floor: float = 0.0
     accumulate: int = 1
     draws: Draws | None = None
     early_stopping: int | None = None
@@ -81,25 +116,34 @@ class Plan:
         since = sum(best_step < validation <= step for validation in self.validations)
         return self.early_stopping is not None and since >= self.early_stopping
 
-    def rate(self, step: int, grown_at: int | None = None) -> float:
+    def rate(self, step: int, grown_at: int | None = None, cuts: int = 0) -> float:
         """Factor on the learning rate: linear warm-up, then as the schedule has it.
 
         With s steps of S done and w of warm-up: `linear` 1 - (s - w) / (S - w), `cosine`
         (1 + cos(pi (s - w) / (S - w))) / 2 (Loshchilov and Hutter 2017), `step` gamma to the power
-        of the number of times that `step_size` epochs are over, `constant` 1.
+        of the number of times that `step_size` epochs are over, `plateau` gamma to the power of
+        `cuts`, `constant` 1. None of them falls below `rate_floor`.
 
         After a growth the optimizer starts anew, so the rate rises again over a third of the
         warm-up, towards the same schedule.
+
+        Args:
+            step: to be trained.
+            grown_at: the step after which the last growth was; None before the first.
+            cuts: with `schedule: plateau`, as `Plateau` counts them.
         """
-        factor = min(1.0, self._falling(step), step / self.warmup if self.warmup else 1.0)
+        falling = max(self.rate_floor, self._falling(step, cuts))
+        factor = min(1.0, falling, step / self.warmup if self.warmup else 1.0)
         if grown_at is not None and self.warmup:
             factor *= min(1.0, (step - grown_at) / max(1, self.warmup // 3))
         return factor
 
-    def _falling(self, step: int) -> float:
+    def _falling(self, step: int, cuts: int) -> float:
         """The schedule without its warm-up; above 1 before the end of that."""
         if self.schedule == "constant":
             return 1.0
+        if self.schedule == "plateau":
+            return self.gamma**cuts
         if self.schedule == "step":
             epochs_over = bisect.bisect_left(list(accumulate(self.steps)), step)
             return self.gamma ** (epochs_over // self.step_size)
@@ -145,6 +189,7 @@ def make_plan(
         schedule=train.schedule,
         step_size=train.step_size,
         gamma=train.gamma,
+        rate_floor=train.rate_floor,
         accumulate=train.accumulate,
         draws=draws,
         early_stopping=train.early_stopping,

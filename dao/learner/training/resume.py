@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from dao.learner.processes import ranks
 from dao.learner.settings.decisive import check_settings, completed, decisive
 from dao.learner.storage.checkpoint import ADVICE, check_fit, check_optimizer, load_checkpoint
 from dao.learner.training.parameter_groups import in_order
+from dao.learner.training.plan import Plateau
 from dao.learner.training.state import State, copy_into
 
 __all__ = ["restore", "save"]
@@ -34,6 +36,7 @@ def save(state: State, step: int) -> None:
         "step": step,
         "grown_at": state.grown_at,
         "best": state.best,
+        "plateau": asdict(state.plateau),
         "events": state.dendrites.events if state.dendrites else [],
         "seconds": state.seconds(),
         "settings": decisive(state.cfg),
@@ -69,6 +72,7 @@ def restore(state: State) -> int:
         state.dendrites.replay(facts["events"])
         folder.put_back(state.dendrites.files())
     state.grown_at = facts["grown_at"]
+    state.plateau = Plateau(**facts.get("plateau", {}))  # earlier checkpoints have none
     state.seconds_before = facts["seconds"]
     state.best, state.best_tensors = facts["best"], tensors.get(BEST, {})
     trainable = state.trainable()

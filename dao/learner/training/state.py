@@ -18,7 +18,7 @@ from dao.learner.processes import ranks
 from dao.learner.scoring.scoring import labels_of
 from dao.learner.training.job import Job
 from dao.learner.training.parameter_groups import parameter_groups, trained_apart
-from dao.learner.training.plan import make_plan
+from dao.learner.training.plan import Plateau, make_plan
 from dao.learner.training.step_log import StepLog
 from dao.learner.weighting.weighting import make_weighting
 
@@ -40,6 +40,7 @@ class State:
         row_weights: per task what every training row counts in a mean, (rows,).
         log: the record of the steps.
         grown_at: steps after which a set of dendrites was added, or would have been.
+        plateau: where a schedule that follows the validations stands.
         best: `score`, and once there is one, `step` and dendrite `description` of the best model.
         best_tensors: its weights.
 
@@ -63,6 +64,7 @@ class State:
             device=job.model.device,
         )
         self.grown_at: list[int] = []
+        self.plateau = Plateau()
         self.best: dict[str, Any] = {"score": -math.inf}
         self.best_tensors: dict[str, Tensor] = {}
         targets = job.train.targets
