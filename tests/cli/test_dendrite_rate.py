@@ -148,6 +148,19 @@ def test_the_rate_follows_the_schedule_in_every_optimizer(train, tmp_path: Path,
     assert all(own == 4 * main for main, own in rates[GROWTH:])
 
 
+def test_a_restart_at_a_multiple_of_the_rate_multiplies_every_later_rate(train, tmp_path: Path):
+    rates = {}
+    for times in (1, 4):
+        control = ("dendrites.control=restart", f"dendrites.restart_lr={times}")
+        assert train(tmp_path / f"{times}", *ARGUMENTS, *control).exit_code == 0
+        lines = (tmp_path / f"{times}" / "history.jsonl").read_text().splitlines()
+        rates[times] = [json.loads(line)["lr"] for line in lines]
+    assert rates[4][:GROWTH] == rates[1][:GROWTH]
+    assert rates[4][GROWTH:] == pytest.approx([4 * rate for rate in rates[1][GROWTH:]])
+    ends = [load_file(tmp_path / f"{n}" / "heads.safetensors") for n in (1, 4)]
+    assert not all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
 def test_a_checkpoint_of_a_version_without_the_setting_goes_on(
     train, tmp_path: Path, stop_before, monkeypatch: pytest.MonkeyPatch
 ):

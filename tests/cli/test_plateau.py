@@ -52,10 +52,3 @@ def test_the_rate_follows_the_validations_and_a_resumed_run_follows_the_whole_on
     assert [row["lr"] for row in rows(tmp_path / "run", "history.jsonl")] == rates
     ends = [load_file(tmp_path / n / "heads.safetensors") for n in ("whole", "run")]
     assert all(ends[0][name].equal(ends[1][name]) for name in ends[0])
-
-
-def test_experts_have_no_plateau(train, tmp_path: Path):
-    result = train(tmp_path / "run", *FAST, "--experts", "a,b", "--domain-column", "x")
-    assert result.exit_code == 1
-    assert "Found plateau, which counts validations" in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1

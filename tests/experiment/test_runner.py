@@ -128,6 +128,16 @@ def test_an_arm_differs_from_the_shared_settings_in_nothing_else(arm, tasks, wei
     assert cell.cfg.model_dump() == expected
 
 
+def test_all_weights_of_restart_lr_have_the_rate_of_the_dendrites():
+    shared = load_config(None, ["dendrites.lr=10"])
+    cells = {cell.arm: cell.cfg.dendrites for cell in factorial_cells(shared, 1)}
+    assert {arm: cfg.restart_lr for arm, cfg in cells.items() if cfg.restart_lr != 1} == {
+        "restart-lr": 10.0
+    }
+    assert cells["restart-lr"].control == "restart"
+    assert {cfg.lr for cfg in cells.values()} == {10.0}
+
+
 def test_the_grid_goes_seed_by_seed_below_the_output():
     shared = load_config(None, ["output=here"])
     names = [cell.name for cell in factorial_cells(shared, 2)]

@@ -40,6 +40,9 @@ class DendriteSettings(Settings):
     weight_decay: float | None = Field(None, ge=0)
     """Weight decay of the dendrites' own weights and gates; null: `train.weight_decay`. AdamW
     multiplies it by the rate of each step, which for dendrites is `lr` times the model's."""
+    restart_lr: float = Field(1.0, gt=0)
+    """With control=restart: after the first restart the model's rate is this multiple of what it
+    would be, so that larger steps, which `lr` gives to dendrites, are not taken for dendrites."""
     graph: bool = True
     """Draw perforatedai's own picture, PAI/PAI.png, at the end (a few seconds)."""
 
@@ -56,6 +59,11 @@ class DendriteSettings(Settings):
             raise ValueError(
                 f"control {self.control!r} should have growths at fixed points to copy. Found "
                 f"`patience`, with which they depend on the run. Give grow_at instead"
+            )
+        if self.restart_lr != 1.0 and self.control != "restart":
+            raise ValueError(
+                f"restart_lr should come with control=restart alone. Found "
+                f"{self.restart_lr:g} with control={self.control}. Leave it out"
             )
         if self.control != "none" and not self.enabled:
             raise ValueError(

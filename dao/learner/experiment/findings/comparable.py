@@ -9,7 +9,7 @@ from typing import Any
 
 from dao.errors import UserError
 from dao.learner.basics.folders import absolute
-from dao.learner.experiment.arms import KNOWN, PAPER, PLACES, SETS_APART
+from dao.learner.experiment.arms import KNOWN, PAPER, PLACES, RESTART_LR, SETS_APART
 from dao.learner.experiment.findings.runs import Run, flat
 
 __all__ = ["FREE", "check_comparable", "check_same_settings", "check_same_test", "differing"]
@@ -121,13 +121,20 @@ def _check_arm(run: Run, tasks: Collection[str]) -> None:
             f"{', '.join(run.config.tasks)} in {run.path}. Train that run again, or rename its "
             f"folder."
         )
-    for setting, value in KNOWN.get(run.arm, {}).items():
+    own = dict(KNOWN.get(run.arm, {}))
+    own |= {"dendrites.restart_lr": _restart_lr(run)} if run.arm in KNOWN else {}
+    for setting, value in own.items():
         if run.settings[setting] != value:
             raise UserError(
                 f"`{setting}` should be {value!r} in the arm {run.arm}. Found "
                 f"{run.settings[setting]!r} in {run.path}. Train that run again, or rename its "
                 f"folder."
             )
+
+
+def _restart_lr(run: Run) -> float:
+    """What `dendrites.restart_lr` is in an arm: 1, but in the one that is there for it."""
+    return run.config.dendrites.lr if run.arm == RESTART_LR else 1.0
 
 
 def _recorded(run: Run) -> dict[str, Any]:

@@ -58,8 +58,10 @@ PAIRS = (
     _difference("dao", "base"),
     _difference("dendrites", "sham"),
     _difference("dendrites", "capacity"),
+    _difference("dendrites", "restart-lr"),
     _difference("sham", "base")._replace(check=True),  # a sham ends with the weights of `restart`
     _difference("capacity", "base"),
+    _difference("restart-lr", "base"),
 )
 
 EFFECTS = (

@@ -84,7 +84,7 @@ def factorial_cells(
     Raises:
         UserError: an unknown cell or arm; or the settings exclude an arm.
     """
-    wanted = chosen(list(shared.tasks), arms)
+    wanted = chosen(list(shared.tasks), arms, shared.dendrites.lr)
     known = [f"{arm}/{seed}" for seed in range(seeds) for arm in wanted]
     for name in only:
         if name not in known:
@@ -145,7 +145,7 @@ def _same(key: str, found: Any, asked: Any) -> bool:  # noqa: ANN401
 
 def _config(shared: Config, arm: str, seed: int) -> Config:
     settings = shared.model_dump(mode="json")
-    own = dict(known_arms(list(shared.tasks))[arm])
+    own = dict(known_arms(list(shared.tasks), shared.dendrites.lr)[arm])
     names = own.pop("tasks", list(shared.tasks))
     # Priors and weights of tasks that this arm does not learn would be refused.
     by_task = {"dao.priors": shared.dao.priors, "train.select_weights": shared.train.select_weights}

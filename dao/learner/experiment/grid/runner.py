@@ -133,7 +133,8 @@ def run_factorial(
     try:
         failed = _work_off(cells, missing, folder, options, command, console)
         tidy(cells, folder)
-        arms = None if options.only else chosen(list(shared.tasks), options.arms)
+        asked = chosen(list(shared.tasks), options.arms, shared.dendrites.lr)
+        arms = None if options.only else asked
         _end(folder, failed, console, arms)
     except KeyboardInterrupt:
         console.print("stopped; the same command again continues with what is missing")

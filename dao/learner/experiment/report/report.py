@@ -135,6 +135,8 @@ ARM_NOTES = {
     "arms that grow.",
     "sham": "sham: dendrites added, never trained.",
     "capacity": "capacity: none, a higher LoRA rank with at least as many parameters.",
+    "restart-lr": "restart-lr: base whose weights all learn, after the first restart, at the "
+    "multiple of the learning rate that dendrites have.",
     "dao-paper": "dao-paper: DAO as DAOLoss.paper() has it, measured at every step, not smoothed, "
     "weights with a sum of one.",
 }

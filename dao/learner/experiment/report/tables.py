@@ -32,7 +32,8 @@ __all__ = [
 ]
 
 NOTHING, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
-CONTROLS = ("dendrites - sham", "dendrites - capacity")  # what an effect of dendrites has to pass
+# What an effect of dendrites has to pass.
+CONTROLS = ("dendrites - sham", "dendrites - capacity", "dendrites - restart-lr")
 MAIN = ("DAO", "dendrites", "interaction")
 SENTENCES = 6  # main figures that have one each
 LONG = 60  # rows from which on a table is shown in the page only when asked for
