@@ -18,6 +18,7 @@ from dao.learner.kinds import Task
 from dao.learner.model.model import MultiTaskModel
 from dao.learner.model.packing_check import check_positions
 from dao.learner.model.prefix import frozen_layers
+from dao.learner.model.widening import parameters_per_unit
 from dao.learner.scoring.assessment import TableLike, slice_columns
 from dao.learner.settings.config import Config
 from dao.learner.settings.encoder_section import Encoder
@@ -61,11 +62,14 @@ def _check_model(cfg: Config, tasks: Mapping[str, Task], *, ask_hub: bool) -> No
 
     Nothing is said of one that `check_encoder` says nothing of.
     """
-    if not (cfg.train.packing or cfg.encoder.prefix_cache):
+    widened = cfg.encoder.tune == "full" and cfg.dendrites.control == "capacity"
+    if not (cfg.train.packing or cfg.encoder.prefix_cache or widened):
         return
     model = _model(cfg.encoder, {name: task.outputs for name, task in tasks.items()}, ask_hub)
     if model is None:
         return
+    if widened:
+        parameters_per_unit(model.base)
     if cfg.train.packing:
         check_positions(model)
     if cfg.encoder.prefix_cache:

@@ -11,7 +11,7 @@ from dao.learner.batches.sampling import sampling_counts, sampling_line
 from dao.learner.batches.token_cache import TokenCache
 from dao.learner.batches.token_types import pairs_line
 from dao.learner.batches.tokens import Tokens, cut_line
-from dao.learner.dendrites.controls import arm_encoder
+from dao.learner.dendrites.controls import added_units, arm_encoder
 from dao.learner.encoder.scratch import Found, find_encoder
 from dao.learner.experts.domains import with_domains
 from dao.learner.inference.predictor import Predictor, predictor_of
@@ -138,9 +138,12 @@ def _build(inputs: Inputs, machine: Machine) -> tuple[Found, Encoder, Predictor]
     found = find_encoder(cfg, texts, inputs.folder.path, device, note, resume=inputs.resume)
     settled = found.encoder.model_copy(update={"precision": machine.precision})
     outputs = {name: task.outputs for name, task in inputs.tasks.items()}
-    encoder = arm_encoder(cfg.model_copy(update={"encoder": settled}), outputs)
+    arm = cfg.model_copy(update={"encoder": settled})
+    encoder, wider = arm_encoder(arm, outputs), added_units(arm, outputs)
+    if wider:
+        note(f"capacity: each feed-forward block has {wider:,} units more than the encoder's own")
     experts, pairs = cfg.experts if cfg.routed else None, cfg.data.pairs
-    built = build(encoder, outputs, device, cfg.seed, experts, pairs=pairs)
+    built = build(encoder, outputs, device, cfg.seed, experts, pairs=pairs, wider=wider)
     cache = TokenCache(cfg.cache_folder / "tokens", note)
     return found, encoder, predictor_of(*built, cache, pairs=pairs)
 

@@ -149,12 +149,10 @@ def check_tuning(encoder: Encoder, dendrites: DendriteSettings) -> None:
                 "`encoder.tune=full` should train ordinary weights of every layer. Found "
                 "`quantize` or `prefix_cache`, which freeze some. Leave them out, or tune=lora"
             )
-        needs_lora = dendrites.where not in ("linear", "heads") or dendrites.control == "capacity"
-        if dendrites.enabled and needs_lora:
+        if dendrites.enabled and dendrites.where not in ("linear", "heads"):
             raise ValueError(
-                "`encoder.tune=full` leaves no LoRA to put dendrites on or to widen. Found "
-                f"where={dendrites.where!r}, control={dendrites.control!r}. Set dendrites.where to "
-                "linear or heads, and another control"
+                "`encoder.tune=full` leaves no LoRA to put dendrites on. Found "
+                f"where={dendrites.where!r}. Set dendrites.where to linear or heads"
             )
         return
     scratch = encoder.scratch

@@ -19,8 +19,9 @@ class DendriteSettings(Settings):
     enabled: bool = False
     control: Literal["none", "sham", "capacity", "restart"] = "none"
     """An arm to compare with: `sham`, the same growths, but dendrites never train; `restart`, none,
-    but the best weights back and a new optimizer at the same points; `capacity`, that and LoRA's
-    rank raised until as many parameters train."""
+    but the best weights back and a new optimizer at the same points; `capacity`, that and as
+    many parameters elsewhere: a higher rank of LoRA, or with tune=full wider feed-forward blocks,
+    whose new units change nothing at first."""
     where: Literal["heads", "lora_B", "lora_B+heads", "lora", "linear", "wrapped-lowrank"] = (
         "lora_B+heads"
     )

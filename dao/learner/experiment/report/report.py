@@ -134,7 +134,8 @@ ARM_NOTES = {
     "base": "base: equal weights, no dendrites, the same reloads and optimizer restarts as the "
     "arms that grow.",
     "sham": "sham: dendrites added, never trained.",
-    "capacity": "capacity: none, a higher LoRA rank with at least as many parameters.",
+    "capacity": "capacity: none, a higher LoRA rank with at least as many parameters; where the "
+    "whole encoder trains, wider feed-forward blocks.",
     "restart-lr": "restart-lr: base whose weights all learn, after the first restart, at the "
     "multiple of the learning rate that dendrites have.",
     "dao-paper": "dao-paper: DAO as DAOLoss.paper() has it, measured at every step, not smoothed, "
