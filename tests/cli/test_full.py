@@ -125,6 +125,7 @@ def test_capacity_widens_the_encoder_and_the_run_evaluates_the_same(
     restarts = [metrics(f)["training"]["restarted_after_steps"] for f in (whole, run)]
     assert restarts[0] == restarts[1] != []
     shown = CliRunner().invoke(app, [str(run), "--format", "json"], catch_exceptions=False)
+    assert shown.exit_code == 0, shown.output
     assert json.loads(shown.stdout)["splits"]["test"] == metrics(run)["splits"]["test"]
 
 
@@ -136,6 +137,10 @@ def test_capacity_widens_an_encoder_from_scratch(train, tmp_path: Path):
     result = train(tmp_path / "run", "encoder.tune=full", *scratch, *CAPACITY, cache)
     assert result.exit_code == 0, result.output
     assert AutoModel.from_pretrained(tmp_path / "run" / "encoder").config.intermediate_size > 32
+    from evaluate import app
+
+    shown = CliRunner().invoke(app, [str(tmp_path / "run"), "--format", "json"])
+    assert json.loads(shown.stdout)["splits"]["test"] == metrics(tmp_path / "run")["splits"]["test"]
 
 
 def test_capacity_of_an_encoder_that_cannot_be_widened(train, tiny_gpt2: Path, tmp_path: Path):

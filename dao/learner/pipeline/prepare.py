@@ -64,6 +64,7 @@ class Prepared:
         machine: the device and the precision of the run.
         found: where the encoder came from.
         encoder: its settings as the arm has them, the precision decided.
+        wider: units that the arm adds to each feed-forward block.
         predictor: the model with its tokenizer.
         ids: split -> the token ids of its rows, without targets and without cached states.
         job: what `fit` is given.
@@ -77,6 +78,7 @@ class Prepared:
     machine: Machine
     found: Found
     encoder: Encoder
+    wider: int
     predictor: Predictor
     ids: Mapping[str, Examples]
     job: Job
@@ -101,7 +103,7 @@ def prepare(inputs: Inputs) -> Prepared:
     columns = slices(cfg, table, tasks)
     codes = domains(cfg, table, tasks)
     machine = settle(cfg, folder, inputs.progress.note, resume=inputs.resume)
-    found, encoder, predictor = _build(inputs, machine)
+    found, (encoder, wider), predictor = _build(inputs, machine)
     parameters = predictor.model.count()
     _tell_of_model(predictor, inputs)
     examples = {split: _examples(predictor, inputs, split) for split in SPLITS}
@@ -121,6 +123,7 @@ def prepare(inputs: Inputs) -> Prepared:
         machine=machine,
         found=found,
         encoder=encoder,
+        wider=wider,
         predictor=predictor,
         ids=ids,
         job=job,
@@ -131,8 +134,8 @@ def prepare(inputs: Inputs) -> Prepared:
     )
 
 
-def _build(inputs: Inputs, machine: Machine) -> tuple[Found, Encoder, Predictor]:
-    """The encoder's origin, its settings as the arm has them, and the model with its tokenizer."""
+def _build(inputs: Inputs, machine: Machine) -> tuple[Found, tuple[Encoder, int], Predictor]:
+    """The encoder's origin, it and its widening as the arm has them, and the model."""
     cfg, note, device = inputs.cfg, inputs.progress.note, machine.device
     texts = inputs.table.rows("train")["text"].tolist()
     found = find_encoder(cfg, texts, inputs.folder.path, device, note, resume=inputs.resume)
@@ -145,7 +148,7 @@ def _build(inputs: Inputs, machine: Machine) -> tuple[Found, Encoder, Predictor]
     experts, pairs = cfg.experts if cfg.routed else None, cfg.data.pairs
     built = build(encoder, outputs, device, cfg.seed, experts, pairs=pairs, wider=wider)
     cache = TokenCache(cfg.cache_folder / "tokens", note)
-    return found, encoder, predictor_of(*built, cache, pairs=pairs)
+    return found, (encoder, wider), predictor_of(*built, cache, pairs=pairs)
 
 
 def _tell_of_model(predictor: Predictor, inputs: Inputs) -> None:

@@ -124,6 +124,7 @@ def _compute(prepared: Prepared) -> dict[str, Any]:
         },
         "scratch": found.made,
         "lora": encoder.lora.model_dump(mode="json") if encoder.tune == "lora" else None,
+        "wider": prepared.wider,
         "precision": model.precision,
         "attention": model.attention,
         "machines": list(prepared.machine.history),
