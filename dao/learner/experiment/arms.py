@@ -17,6 +17,7 @@ from dao.errors import UserError
 
 __all__ = [
     "ARMS",
+    "GROWS",
     "KNOWN",
     "PAPER",
     "PLACES",
@@ -72,8 +73,11 @@ SETS_APART = (
 )
 """The settings in which arms may differ."""
 
-PLACES = ("output", "cache", "name", "data.rules")
-"""Settings that change no result; what `data.rules` changes shows in the data's fingerprint."""
+PLACES = ("output", "cache", "name", "data.rules", "dendrites.growths_of")
+"""Settings that change no result of themselves. What `data.rules` changes shows in the data's
+fingerprint, what `dendrites.growths_of` changes in the steps of the restarts."""
+GROWS = "dendrites"
+"""With `dendrites.patience`, the arm that grows by itself; the others copy its growths."""
 
 
 def known_arms(tasks: Sequence[str], lr: float = 1.0) -> dict[str, Mapping[str, Any]]:

@@ -19,6 +19,7 @@ from dao.learner.model.model import MultiTaskModel
 from dao.learner.model.packing_check import check_positions
 from dao.learner.model.prefix import frozen_layers
 from dao.learner.model.widening import parameters_per_unit
+from dao.learner.pipeline.copied import copied_growths
 from dao.learner.scoring.assessment import TableLike, slice_columns
 from dao.learner.settings.config import Config
 from dao.learner.settings.encoder_section import Encoder
@@ -42,7 +43,8 @@ def check(
     Raises:
         UserError: slices or domains that the data do not have, or a domain without labels to
             select its expert by; experts in several processes; a device that is not there; a
-            weighting that cannot be made; growth of dendrites for which there is no time; an
+            weighting that cannot be made; growth of dendrites for which there is no time, or
+            growths of another run that cannot be copied; an
             encoder that cannot be had, or not with these adapters, this pooling, these texts,
             packed rows or a cache of its first layers.
     """
@@ -50,8 +52,9 @@ def check(
     domains(cfg, table, tasks)
     pick_device(cfg.device)
     make_weighting(cfg, list(cfg.tasks), shared=list, trainable=list, device=torch.device("cpu"))
+    copied = copied_growths(cfg, table.report)
     if cfg.train.batch_tokens is None and not cfg.experts.names:
-        make_plan([1] * len(table.rows("train")), cfg)
+        make_plan([1] * len(table.rows("train")), cfg, copied=copied)
     texts = table.frame["text"].tolist()
     check_encoder(cfg.encoder, ask_hub=ask_hub, texts=texts, pairs=cfg.data.pairs)
     _check_model(cfg, tasks, ask_hub=ask_hub)

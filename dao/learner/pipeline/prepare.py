@@ -19,6 +19,7 @@ from dao.learner.kinds import Task
 from dao.learner.kinds.base import SPLITS
 from dao.learner.model.model import build
 from dao.learner.model.prefix import cache_prefix
+from dao.learner.pipeline.copied import copied_growths
 from dao.learner.pipeline.machine import Machine, settle
 from dao.learner.pipeline.preflight import domains, slices
 from dao.learner.processes import ranks
@@ -117,6 +118,7 @@ def prepare(inputs: Inputs) -> Prepared:
         predictor.model, tasks, train, validation, predictor.pad, cfg, folder, inputs.progress,
         line_limit=predictor.limit if cfg.train.packing else None,
         names=table.rows("train")["id"].tolist(),
+        copied=copied_growths(cfg, table.report),
     )  # fmt: skip
     return Prepared(
         inputs=inputs,

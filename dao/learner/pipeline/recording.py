@@ -108,6 +108,8 @@ def training_facts(trained: Trained, *, routed: bool) -> dict[str, Any]:
         "stopped_early": early,
         "selected_after_step": fitted.best_step,
         "restarted_after_steps": fitted.restarts,
+        "growth_over_after_step": fitted.ended,
+        "thrown_away_steps": fitted.thrown_away,
         "seconds": round(about["seconds"], 1),
         "skipped_steps": fitted.skipped,
     }

@@ -31,6 +31,10 @@ class DendriteSettings(Settings):
     """Points of the step budget at which a set of dendrites is added, ascending."""
     patience: int | None = Field(None, ge=1)
     """Instead of `grow_at`: add a set after this many validations without a new best."""
+    growths_of: str = ""
+    """Folder of a finished run with dendrites, of the same seed and data: this run grows, or puts
+    its best weights back and restarts its optimizer, after the same validations. A control of a run
+    with `patience` needs it, because the growths of that run are known once it has ended."""
     max_sets: int = Field(1, ge=1)
     """Sets to add at most; with `patience` only."""
     activation: Literal["sigmoid", "relu", "tanh"] = "sigmoid"
@@ -56,10 +60,16 @@ class DendriteSettings(Settings):
 
     @model_validator(mode="after")
     def _control(self) -> DendriteSettings:
-        if self.control != "none" and self.patience is not None:
+        if self.control != "none" and self.patience is not None and not self.growths_of:
             raise ValueError(
-                f"control {self.control!r} should have growths at fixed points to copy. Found "
-                f"`patience`, with which they depend on the run. Give grow_at instead"
+                f"control {self.control!r} should have growths to copy. Found `patience`, with "
+                f"which they depend on the run. Give growths_of=RUN with the run with dendrites, "
+                f"or grow_at instead"
+            )
+        if self.growths_of and not self.enabled:
+            raise ValueError(
+                f"growths_of should come with dendrites or a control. Found {self.growths_of!r} "
+                f"and none switched on. Add --dendrites, or leave it out"
             )
         if self.restart_lr != 1.0 and self.control != "restart":
             raise ValueError(

@@ -13,22 +13,23 @@ __all__ = ["dendrite_report", "grow"]
 
 def grow(state: State, score: float, step: int) -> bool:
     """Report a validation to the dendrites; True if a set was added, or would have been."""
-    if not state.dendrites:
-        return step in state.plan.growths and _restart(state, step)
-    growth = state.dendrites.validation(score, grow=step in state.plan.growths)
-    if growth.restructured:
-        state.renew_optimizer()
-        if not growth.done:
-            state.grown_at.append(step)
-    return growth.restructured and not growth.done
-
-
-def _restart(state: State, step: int) -> bool:
-    """What a growth does beside growing: the best weights back, and a new optimizer."""
-    copy_into(state.trainable(), state.best_tensors)
+    grows, ends = step in state.plan.growths, step == state.plan.ended
+    if state.dendrites:
+        growth = state.dendrites.validation(score, grow=grows, end=ends)
+        if not growth.restructured:
+            return False
+        ends = growth.done
+    elif grows or ends:  # what a growth does beside growing
+        copy_into(state.trainable(), state.best_tensors)
+    else:
+        return False
     state.renew_optimizer()
-    state.grown_at.append(step)
-    return True
+    state.thrown_away += step - state.best["step"]
+    if ends:
+        state.ended_at = step
+    else:
+        state.grown_at.append(step)
+    return not ends
 
 
 def dendrite_report(state: State) -> dict[str, Any] | None:
@@ -59,4 +60,5 @@ def dendrite_report(state: State) -> dict[str, Any] | None:
         "parameters_kept": sum(tensor.numel() for tensor in kept),
         "epochs_run": state.cfg.train.epochs,
         "growth_steps": state.grown_at,
+        "growths_of": cfg.growths_of or None,
     }

@@ -13,7 +13,23 @@ from dao.learner.batches.batching import epoch_batches, micro_batches
 from dao.learner.batches.sampling import Draws, Labels, make_draws
 from dao.learner.settings.config import Config
 
-__all__ = ["Plan", "Plateau", "make_plan"]
+__all__ = ["Copied", "Plan", "Plateau", "make_plan"]
+
+
+@dataclass(frozen=True)
+class Copied:
+    """When another run grew; validations are counted from 1.
+
+    Attributes:
+        growths: the validations after which it added a set of dendrites.
+        ended: the one after which growth was over and its best model was put back; None where it
+            never was.
+        validations: how many it had.
+    """
+
+    growths: tuple[int, ...]
+    ended: int | None
+    validations: int
 
 
 @dataclass(frozen=True)
@@ -53,6 +69,9 @@ class Plateau:
 class Plan:
     """Steps are numbered from 1; an entry of `validations` or `growths` comes after that step.
 
+    So does `ended`, where the best model is put back for good, as in the run whose growths are
+    copied.
+
     `steps` has those of each epoch; they differ where batches are cut by tokens.
 
     A step is one of the optimizer; it takes `accumulate` batches, and fewer where rows run out.
@@ -80,6 +99,7 @@ class Plan:
     accumulate: int = 1
     draws: Draws | None = None
     early_stopping: int | None = None
+    ended: int | None = None
 
     def batches(self, done: int = 0) -> Iterator[tuple[int, int, tuple[int, ...]]]:
         """(step, epoch, rows) for every step after the first `done`."""
@@ -157,16 +177,19 @@ def make_plan(
     limit: int | None = None,
     validations: int | None = None,
     labels: Labels | None = None,
+    copied: Copied | None = None,
 ) -> Plan:
     """The timetable for training rows of these lengths.
 
     With a `limit`, it has exactly so many steps, whatever the number of epochs that takes; with
     `validations`, so many, evenly spaced, instead of some in each epoch. `labels` says which rows
-    have a label of each task, for `train.sampling`; without, each row comes once per epoch.
+    have a label of each task, for `train.sampling`; without, each row comes once per epoch. With
+    `copied`, growths come after the validations of the same numbers as in that run.
 
     Raises:
-        UserError: two growths, or a growth and the end, fall on the same validation; or a row does
-            not fit into a batch.
+        UserError: two growths, or a growth and the end, fall on the same validation; a run whose
+            growths are copied had another number of validations; or a row does not fit into a
+            batch.
     """
     lengths, train = tuple(lengths), cfg.train
     draws = None if labels is None else make_draws(labels, train.sampling, cfg.seed)
@@ -185,7 +208,8 @@ def make_plan(
         total=total,
         warmup=round(train.warmup * total),
         validations=after,
-        growths=_growths(cfg, after),
+        growths=_growths(cfg, after) if copied is None else _copied_growths(copied, after),
+        ended=after[copied.ended - 1] if copied is not None and copied.ended else None,
         schedule=train.schedule,
         step_size=train.step_size,
         gamma=train.gamma,
@@ -235,3 +259,14 @@ def _growths(cfg: Config, validations: Sequence[int]) -> tuple[int, ...]:
             f"Spread the points, or raise train.validations_per_epoch or train.epochs."
         )
     return growths
+
+
+def _copied_growths(copied: Copied, validations: Sequence[int]) -> tuple[int, ...]:
+    """The steps after which growths come, at the validations after which they came elsewhere."""
+    if copied.validations != len(validations):
+        raise UserError(
+            f"`dendrites.growths_of` should be a run of as many validations. Found "
+            f"{copied.validations} there and {len(validations)} here. Give train.epochs and "
+            f"train.validations_per_epoch the values of that run."
+        )
+    return tuple(validations[number - 1] for number in copied.growths)

@@ -40,6 +40,8 @@ class State:
         row_weights: per task what every training row counts in a mean, (rows,).
         log: the record of the steps.
         grown_at: steps after which a set of dendrites was added, or would have been.
+        ended_at: the step after which growth was over and the best model was put back, or None.
+        thrown_away: steps between a best model and the moment at which it was put back, all told.
         plateau: where a schedule that follows the validations stands.
         best: `score`, and once there is one, `step` and dendrite `description` of the best model.
         best_tensors: its weights.
@@ -52,7 +54,9 @@ class State:
         self.job = job
         self.model, self.tasks, self.cfg = job.model, job.tasks, job.cfg
         labels = labels_of(job.tasks, job.train)
-        self.plan = make_plan(job.train.lengths, job.cfg, job.steps, job.validations, labels)
+        self.plan = make_plan(
+            job.train.lengths, job.cfg, job.steps, job.validations, labels, job.copied
+        )
         if job.line_limit is not None:
             check_packing(job.model, job.line_limit)
         self.dendrites = _wrapped(job) if job.cfg.dendrites.grown else None
@@ -64,6 +68,8 @@ class State:
             device=job.model.device,
         )
         self.grown_at: list[int] = []
+        self.ended_at: int | None = None
+        self.thrown_away = 0
         self.plateau = Plateau()
         self.best: dict[str, Any] = {"score": -math.inf}
         self.best_tensors: dict[str, Tensor] = {}
@@ -112,8 +118,8 @@ def _wrapped(job: Job) -> Dendrites:
         target_modules(job.model, cfg.where),
         run_dir=job.folder.path,
         probe=lambda model: model(sample.input_ids, sample.attention_mask),
-        max_dendrites=cfg.sets,
-        patience=cfg.patience,
+        max_dendrites=len(job.copied.growths) if job.copied else cfg.sets,
+        patience=None if job.copied else cfg.patience,
         activation=cfg.activation,
         init_scale=cfg.init_scale,
         seed=job.cfg.seed,

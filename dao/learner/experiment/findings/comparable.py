@@ -28,6 +28,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
     differ in the arm `dao-paper` alone); a known arm is what its name says. All runs have the same
     encoder (one from scratch: the same tokenizer and pretrained weights), precision, source files
     and test rows per task, equally many validations and restarts.
+    (With `dendrites.patience`, as many restarts at the same seed.)
     Runs of the same tasks have the same data, and at the same seed as many optimizer steps, the
     same batches in the same order, and restarts after the same steps (with `train.batch_tokens`,
     seeds differ in the number of steps).
@@ -52,6 +53,9 @@ def check_comparable(runs: Sequence[Run]) -> None:
     check_same_test(runs)
     _check_equal(runs, _recorded)
     _check_equal(runs, lambda run: {"number of validations": len(run.validations)})
+    patient = runs[0].config.dendrites.patience is not None  # as many growths as validations say
+    for _, as_many in groupby(sorted(runs, key=_seed), _seed if patient else lambda _: 0):
+        _check_equal(list(as_many), lambda run: {"number of restarts": len(_restarts(run))})
     for task in tasks:
         _check_equal(_having(task, runs), partial(_of_task, task))
     for _, same_tasks in groupby(sorted(runs, key=_tasks), _tasks):
@@ -145,7 +149,6 @@ def _recorded(run: Run) -> dict[str, Any]:
         **_made(provenance.get("scratch")),
         "precision": provenance.get("precision"),
         "source files": [source.get("sha256") for source in run.metrics["data"]["sources"]],
-        "number of restarts": len(_restarts(run)),
     }
 
 
@@ -179,6 +182,7 @@ def _course(run: Run) -> dict[str, Any]:
     return {
         "number of optimizer steps": run.metrics["training"]["steps"],
         "steps of the restarts": _restarts(run),
+        "step after which growth was over": run.metrics["training"].get("growth_over_after_step"),
     }
 
 

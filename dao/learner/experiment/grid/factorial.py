@@ -7,15 +7,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dao.errors import UserError
-from dao.learner.experiment.arms import PLACES, SETS_APART, chosen, known_arms
+from dao.learner.experiment.arms import GROWS, PLACES, SETS_APART, chosen, known_arms
 from dao.learner.experiment.findings.runs import comparable_settings
 from dao.learner.settings.config import Config, load_config
 from dao.learner.storage.record import RunFolder
 
-__all__ = ["Cell", "check_not_other", "check_shared", "experiment_folder", "factorial_cells"]
+__all__ = [
+    "Cell",
+    "check_not_other",
+    "check_shared",
+    "experiment_folder",
+    "factorial_cells",
+    "without_pair",
+]
 
 SPLIT = "split_tasks"
-VARIED = (*(setting for setting in SETS_APART if setting != "tasks"), "seed")
+VARIED = (*(s for s in SETS_APART if s != "tasks"), "dendrites.growths_of", "seed")
 
 
 class Cell(NamedTuple):
@@ -58,11 +65,6 @@ def check_shared(shared: Config, given: Collection[str]) -> None:
             "--factorial has no arms with experts. Found `experts.names`. Run python -m "
             "benchmarks.experts, which compares them with one LoRA of their size."
         )
-    if shared.dendrites.patience is not None:
-        raise UserError(
-            "With --factorial, dendrites should grow at fixed points, so that all arms restart "
-            "after the same steps. Found `dendrites.patience`. Give dendrites.grow_at instead."
-        )
     if shared.train.early_stopping is not None:
         raise UserError(
             "With --factorial, all arms should train for as many steps. Found "
@@ -85,6 +87,11 @@ def factorial_cells(
         UserError: an unknown cell or arm; or the settings exclude an arm.
     """
     wanted = chosen(list(shared.tasks), arms, shared.dendrites.lr)
+    if shared.dendrites.patience is not None and GROWS not in wanted:
+        raise UserError(
+            f"With `dendrites.patience`, all arms copy the growths of the arm {GROWS}. Found "
+            f"--arms {','.join(wanted)}. Add {GROWS}, or give dendrites.grow_at."
+        )
     known = [f"{arm}/{seed}" for seed in range(seeds) for arm in wanted]
     for name in only:
         if name not in known:
@@ -157,7 +164,16 @@ def _config(shared: Config, arm: str, seed: int) -> Config:
         "seed": seed,
         "output": str(experiment_folder(shared) / arm / f"seed={seed}"),
     }
+    if shared.dendrites.patience is not None and arm != GROWS:
+        copied = experiment_folder(shared) / GROWS / f"seed={seed}"
+        own["dendrites.growths_of"] = str(copied)
     return load_config(None, flags={**settings, **own})
+
+
+def without_pair(cfg: Config) -> Config:
+    """The same settings without the run whose growths are copied, which may not be there yet."""
+    dendrites = cfg.dendrites.model_copy(update={"growths_of": ""})
+    return cfg.model_copy(update={"dendrites": dendrites})
 
 
 def _settings(cfg: Config) -> dict[str, Any]:

@@ -31,8 +31,9 @@ from dao.learner.experiment.grid.factorial import (
     check_shared,
     experiment_folder,
     factorial_cells,
+    without_pair,
 )
-from dao.learner.experiment.grid.job import Outcome, RunJob
+from dao.learner.experiment.grid.job import After, Outcome, RunJob
 from dao.learner.processes import ranks
 from dao.learner.scoring.assessment import TableLike
 from dao.learner.settings.config import Config, load_config
@@ -125,10 +126,10 @@ def run_factorial(
     console = plain_console(stderr=not dry_run, soft_wrap=True)
     missing = [cell for cell in cells if not RunFolder(cell.cfg.folder).finished]
     for cfg in {cell.arm: cell.cfg for cell in missing}.values():
-        read_data(cfg)
+        read_data(without_pair(cfg))
     if dry_run:
         _describe(cells, folder, console)
-        print_plan(cells[0].cfg, read_data(cells[0].cfg)[1])
+        print_plan(cells[0].cfg, read_data(without_pair(cells[0].cfg))[1])
         return
     try:
         failed = _work_off(cells, missing, folder, options, command, console)
@@ -230,7 +231,17 @@ def _job(cell: Cell, folder: Path, command: tuple[str, ...], threads: int) -> Ru
         threads=threads,
         gpus=int(cell.cfg.device.startswith("cuda")),
         place=Path.cwd(),
+        after=_paired(cell, folder),
     )
+
+
+def _paired(cell: Cell, folder: Path) -> After | None:
+    """The run whose growths this one copies."""
+    if not cell.cfg.dendrites.growths_of:
+        return None
+    grown = Path(cell.cfg.dendrites.growths_of)
+    name = f"{grown.parent.name}/{cell.seed}"
+    return After(name, grown, folder / LOCKS / name.replace("/", "-"))
 
 
 def _lock(cell: Cell, folder: Path) -> Path:

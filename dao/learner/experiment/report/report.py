@@ -207,7 +207,12 @@ def _costs(findings: Mapping[str, Any], runs: Runs) -> Section:
             arm: fmean(kept.values())
             for arm, content in findings["arms"].items()
             if (kept := content.get("dendrites_kept"))
-        }
+        },
+        "steps that restarts threw away": {
+            arm: fmean(thrown.values())
+            for arm, content in findings["arms"].items()
+            if (thrown := content.get("thrown_away_steps"))
+        },
     }
     shown = {name: by_arm for name, by_arm in table.items() if by_arm}
     section = figure(
