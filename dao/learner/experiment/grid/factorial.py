@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 SPLIT = "split_tasks"
-VARIED = (*(s for s in SETS_APART if s != "tasks"), "dendrites.growths_of", "seed")
+VARIED = ("dendrites.growths_of", *(s for s in SETS_APART if s != "tasks"), "seed")
 
 
 class Cell(NamedTuple):
