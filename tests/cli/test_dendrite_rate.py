@@ -1,4 +1,4 @@
-"""`dendrites.lr`: the dendrites learn at a multiple of the model's rate, and nothing else does."""
+"""`dendrites.lr` and `dendrites.weight_decay` act on the dendrites, and on nothing else."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ FULL = ("encoder.tune=full", "dendrites.where=linear")
 def first_updates(train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_bert: Path):
     """What the step after the growth does to every trained parameter, with these settings."""
 
-    def run(place: str, times: float) -> dict[str, torch.Tensor]:
+    def run(place: str, times: float, decay: float | None = None) -> dict[str, torch.Tensor]:
         found: dict[str, torch.Tensor] = {}
         real = loop.train_step
 
@@ -33,14 +33,17 @@ def first_updates(train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_b
             if number == GROWTH + 1:
                 now = state.trainable()
                 found.update({n: now[n].detach() - before[n] for n in now})
+                found.update({f"before {n}": before[n] for n in now})
+                found["rate"] = torch.tensor(state.optimizer.param_groups[0]["lr"])
                 raise KeyboardInterrupt
 
         where = FULL if place == "linear" else (f"dendrites.where={place}",)
         encoder = ("--encoder", str(tiny_bert)) if place == "linear" else ()
         rate = (f"dendrites.lr={times}",) if times != 1 else ()
+        rate += () if decay is None else (f"dendrites.weight_decay={decay}",)
         with monkeypatch.context() as patch:
             patch.setattr(loop, "train_step", step)
-            result = train(tmp_path / f"{times}", *ARGUMENTS, *encoder, *where, *rate)
+            result = train(tmp_path / f"{times} {decay}", *ARGUMENTS, *encoder, *where, *rate)
         assert result.exit_code == 130, result.output
         return found
 
@@ -56,7 +59,9 @@ def test_the_first_update_of_a_dendrite_is_larger_and_that_of_the_rest_is_not(fi
     assert plain.keys() == fast.keys()
     gates = 0
     for name, update in plain.items():
-        if not any(part in name for part in DENDRITE):
+        if name.startswith("before ") or name == "rate":
+            assert torch.equal(fast[name], update)
+        elif not any(part in name for part in DENDRITE):
             assert torch.equal(fast[name], update), name
         elif ".dendrites_to_top." in name:
             gates += update.abs().max().item() > 0
@@ -65,6 +70,38 @@ def test_the_first_update_of_a_dendrite_is_larger_and_that_of_the_rest_is_not(fi
             torch.testing.assert_close(fast[name], 10 * update, rtol=2e-2, atol=1e-7)
     assert gates > 0
     assert any(update.abs().max() > 0 for n, update in plain.items() if "dendrite" not in n)
+
+
+def test_weight_decay_of_the_dendrites_own_is_theirs_alone(first_updates):
+    plain, decayed = first_updates("heads", 4), first_updates("heads", 4, 0.5)
+    rate = 4 * float(plain["rate"])
+    own = [n for n in plain if DENDRITE[0] in n and not n.startswith("before ")]
+    assert own
+    for name in own:  # no gradient comes through a gate that is 0: AdamW's decay is all there is
+        for found, decay in ((plain, 0.01), (decayed, 0.5)):
+            expected = -rate * decay * found[f"before {name}"]
+            torch.testing.assert_close(found[name], expected, rtol=1e-3, atol=1e-7)
+    rest = [n for n in plain if not any(part in n for part in DENDRITE)]
+    assert any(plain[n].abs().max() > 0 for n in rest)
+    assert all(torch.equal(plain[n], decayed[n]) for n in rest)
+
+
+def test_weight_decay_alone_makes_a_group_that_resumes(
+    train, tmp_path: Path, stop_before, monkeypatch: pytest.MonkeyPatch
+):
+    from train import app
+
+    settings = (*ARGUMENTS, "dendrites.weight_decay=0", "dendrites.where=heads")
+    assert train(tmp_path / "whole", *settings).exit_code == 0
+    stop_before(17)
+    assert train(tmp_path / "run", *settings).exit_code == 130
+    monkeypatch.undo()
+    result = CliRunner().invoke(app, ["--resume", str(tmp_path / "run")])
+    assert result.exit_code == 0, result.output
+    ends = [load_file(tmp_path / n / "dendrites.safetensors") for n in ("whole", "run")]
+    assert len(ends[0]) > 0
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    assert json.loads((tmp_path / "run" / "dendrites.json").read_text())["weight_decay"] == 0.0
 
 
 SETS = ("dendrites.grow_at=[0.3,0.6]", "dendrites.lr=10", "train.checkpoint_every=3")
@@ -109,6 +146,19 @@ def test_the_rate_follows_the_schedule_in_every_optimizer(train, tmp_path: Path,
     assert {len(found) for found in rates[:GROWTH]} == {1}
     assert len({found[0] for found in rates[GROWTH:]}) > 3
     assert all(own == 4 * main for main, own in rates[GROWTH:])
+
+
+def test_a_restart_at_a_multiple_of_the_rate_multiplies_every_later_rate(train, tmp_path: Path):
+    rates = {}
+    for times in (1, 4):
+        control = ("dendrites.control=restart", f"dendrites.restart_lr={times}")
+        assert train(tmp_path / f"{times}", *ARGUMENTS, *control).exit_code == 0
+        lines = (tmp_path / f"{times}" / "history.jsonl").read_text().splitlines()
+        rates[times] = [json.loads(line)["lr"] for line in lines]
+    assert rates[4][:GROWTH] == rates[1][:GROWTH]
+    assert rates[4][GROWTH:] == pytest.approx([4 * rate for rate in rates[1][GROWTH:]])
+    ends = [load_file(tmp_path / f"{n}" / "heads.safetensors") for n in (1, 4)]
+    assert not all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
 def test_a_checkpoint_of_a_version_without_the_setting_goes_on(

@@ -189,3 +189,28 @@ def test_a_machine_of_the_cluster_is_lost(cluster: Any, arguments: Arguments, tm
         history = (run_folder(output, cell) / "history.jsonl").read_text().splitlines()
         steps = [json.loads(row)["step"] for row in history]
         assert steps == list(range(1, 17 if cell == "cls/0" else 21))  # a fifth has no class
+
+
+@pytest.mark.slow
+def test_an_experiment_whose_dendrites_wait_for_a_plateau(arguments: Arguments, tmp_path: Path):
+    output = tmp_path / "patient"
+    settings = (
+        "dendrites.patience=1", "dendrites.max_sets=1", "train.validations_per_epoch=5",
+        "train.lr=0.1", "dendrites.lr=3",
+    )  # fmt: skip
+    given = arguments(output, (), "--jobs", "2", *settings)
+    assert again(given).exit_code == 0
+    arms = ["base", "dao", "dendrites", "dao+dendrites", "sham", "capacity", "restart-lr"]
+    training = {
+        arm: json.loads((output / arm / "seed=0" / "metrics.json").read_text())["training"]
+        for arm in arms
+    }
+    keys = ("steps", "restarted_after_steps", "growth_over_after_step")
+    assert len({json.dumps([found[key] for key in keys]) for found in training.values()}) == 1
+    assert training["dendrites"]["restarted_after_steps"]
+    thrown = {arm: training[arm]["thrown_away_steps"] for arm in ("base", "sham")}
+    assert thrown["base"] == thrown["sham"] > 0
+    found = json.loads((output / "findings.json").read_text())
+    names = {effect["name"] for effect in found["effects"]}
+    assert {"dendrites - sham", "dendrites - restart-lr", "dendrites - capacity"} <= names
+    assert again(given).exit_code == 0  # nothing is left to do, and nothing refused

@@ -94,17 +94,61 @@ def test_resumption_is_exact_with_the_encoder_s_own_dropout(
             "linear or heads",
         ),
         (["dendrites.where=linear"], "1.7 GB"),
-        (
-            ["encoder.tune=full", "dendrites.enabled=true", "dendrites.where=heads",
-             "dendrites.control=capacity"],
-            "another control",
-        ),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_one_line(train, tmp_path: Path, settings, words):
     result = train(tmp_path / "no", *settings)
     assert result.exit_code == 1
     assert words in result.output
+    assert not (tmp_path / "no").exists()
+
+
+CAPACITY = ("dendrites.where=linear", "dendrites.control=capacity", "--dendrites")
+
+
+def test_capacity_widens_the_encoder_and_the_run_evaluates_the_same(
+    train, whole: Path, tiny_bert: Path, tmp_path: Path
+):
+    from evaluate import app
+
+    run = tmp_path / "wide"
+    result = train(run, "--encoder", str(tiny_bert), *WHOLE, *CAPACITY)
+    assert result.exit_code == 0, result.output
+    wide = AutoModel.from_pretrained(run / "encoder").config.intermediate_size
+    per_unit = 2 * (32 + 1 + 32)
+    assert metrics(run)["parameters"]["trainable"] == (
+        metrics(whole)["parameters"]["trainable"] + (wide - 64) * per_unit
+    )
+    added = metrics(whole)["dendrites"]["parameters_added"]
+    assert (wide - 65) * per_unit < added <= (wide - 64) * per_unit
+    assert f"{wide - 64} units more" in result.stderr
+    restarts = [metrics(f)["training"]["restarted_after_steps"] for f in (whole, run)]
+    assert restarts[0] == restarts[1] != []
+    shown = CliRunner().invoke(app, [str(run), "--format", "json"], catch_exceptions=False)
+    assert shown.exit_code == 0, shown.output
+    assert json.loads(shown.stdout)["splits"]["test"] == metrics(run)["splits"]["test"]
+
+
+@pytest.mark.slow
+def test_capacity_widens_an_encoder_from_scratch(train, tmp_path: Path):
+    small = ["when=always", "layers=1", "width=16", "heads=2", "intermediate=32", "vocabulary=300"]
+    scratch = [f"encoder.scratch.{setting}" for setting in small]
+    cache = f"cache={tmp_path / 'cache'}"
+    result = train(tmp_path / "run", "encoder.tune=full", *scratch, *CAPACITY, cache)
+    assert result.exit_code == 0, result.output
+    assert AutoModel.from_pretrained(tmp_path / "run" / "encoder").config.intermediate_size > 32
+    from evaluate import app
+
+    shown = CliRunner().invoke(app, [str(tmp_path / "run"), "--format", "json"])
+    assert json.loads(shown.stdout)["splits"]["test"] == metrics(tmp_path / "run")["splits"]["test"]
+
+
+def test_capacity_of_an_encoder_that_cannot_be_widened(train, tiny_gpt2: Path, tmp_path: Path):
+    arguments = ("--encoder", str(tiny_gpt2), "encoder.tune=full", "dendrites.where=heads")
+    result = train(tmp_path / "no", *arguments, "dendrites.control=capacity", "--dendrites")
+    assert result.exit_code == 1
+    assert "should widen feed-forward blocks of plain linear layers. Found in gpt2" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "no").exists()
 
 

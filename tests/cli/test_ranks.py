@@ -113,6 +113,17 @@ def test_dendrites_at_their_own_rate_stay_equal_on_two_ranks(pair: Pair, train, 
     assert_equal_but_for_rounding(tmp_path / "one", tmp_path / "two", bound=1e-3)
 
 
+def test_a_plateau_lowers_the_rate_of_two_ranks_as_of_one(pair: Pair, train, tmp_path: Path):
+    settings = ("--tasks", "reg", *EXACT, "train.lr=0.1", "train.validations_per_epoch=5",
+                "train.schedule=plateau", "train.plateau=0", "train.gamma=0.5")  # fmt: skip
+    result = pair("compare_every_step", tmp_path / "two", *settings)
+    assert result.returncode == 0, result.stderr
+    assert train(tmp_path / "one", *settings).exit_code == 0
+    rates = [[row["lr"] for row in rows(tmp_path / n)] for n in ("one", "two")]
+    assert rates[0] == rates[1]
+    assert len({*rates[0][8:]}) > 1
+
+
 def test_one_rank_speaks(two: Path):
     said = [(two.parent / name).read_text() for name in ("stdout", "stderr")]
     for text, line in zip(said, ("run folder: ", "rows: 100 train"), strict=True):

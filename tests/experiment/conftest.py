@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dao.learner.experiment.arms import known_arms
+from dao.learner.experiment.arms import KNOWN, known_arms
 from dao.learner.kinds import Task
 from dao.learner.kinds.classification import Classification
 from dao.learner.kinds.regression import Regression
@@ -107,9 +107,8 @@ def fabricate(
 
 def fabricate_arm(folder: Path, arm: str, seed: int, **about: Any) -> Path:
     """A run of a known arm, where the experiment keeps it."""
-    return fabricate(
-        folder / arm / f"seed={seed}", seed, flags=known_arms(("cls", "reg"))[arm], **about
-    )
+    own = {**KNOWN, **known_arms(("cls", "reg"))}[arm]
+    return fabricate(folder / arm / f"seed={seed}", seed, flags=own, **about)
 
 
 @pytest.fixture(scope="session")

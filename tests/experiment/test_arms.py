@@ -10,7 +10,7 @@ from torch import nn
 from dao import DAOLoss
 from dao.errors import UserError
 from dao.learner.experiment import arms
-from dao.learner.experiment.arms import ARMS, KNOWN, known_arms
+from dao.learner.experiment.arms import ARMS, KNOWN, chosen, known_arms
 from dao.learner.experiment.findings.contrasts import contrasts
 from dao.learner.experiment.findings.effects import findings
 from dao.learner.experiment.findings.relative import changes
@@ -124,6 +124,42 @@ def test_the_papers_arm_is_what_its_name_says(tmp_path, make_arm, make_run):
         "weighting": "dao", "dendrites.enabled": True, "dendrites.control": "restart"
     })  # fmt: skip
     with pytest.raises(UserError, match=r"`dao\.total` should be 'one' in the arm dao-paper"):
+        findings(tmp_path)
+
+
+FAST = ["dendrites.lr=10"]
+
+
+def test_restart_lr_is_an_arm_where_dendrites_have_a_rate_of_their_own(tmp_path, make_arm):
+    assert "restart-lr" not in chosen(["cls"])
+    assert chosen(["cls"], lr=10.0) == ("base", "dendrites", "sham", "capacity", "restart-lr")
+    with pytest.raises(
+        UserError, match=r"'restart-lr' with dendrites\.lr=1, where it would be base"
+    ):
+        chosen(["cls"], ["restart-lr"])
+    arms = ("base", "dendrites")
+    make(tmp_path, make_arm, arms, set=[*FAST, "tasks=[cls]"])
+    own = [*FAST, "dendrites.restart_lr=10", "tasks=[cls]"]
+    for seed in range(3):
+        make_arm(tmp_path, "restart-lr", seed, set=own, right=RIGHT["base"][seed])
+    found = findings(tmp_path)
+    assert found["design"] == ["base", "dendrites", "sham", "capacity", "restart-lr"]
+    assert list(found["arms"]) == ["base", "dendrites", "restart-lr"]
+    means = {e["name"]: e["mean"] for e in found["effects"] if e["metric"] == "cls.accuracy"}
+    assert means["dendrites - restart-lr"] == pytest.approx(6 / 120)
+    assert means["restart-lr - base"] == 0
+    write_report(tmp_path, found)
+    report = (tmp_path / "report.md").read_text()
+    assert "restart-lr: base whose weights all learn, after the first restart" in report
+    assert "- dendrites - restart-lr, Selection score: no significant difference" in report
+
+
+def test_restart_lr_is_what_its_name_says(tmp_path, make_arm):
+    make(tmp_path, make_arm, ("base",), set=FAST)
+    for seed in range(3):
+        make_arm(tmp_path, "restart-lr", seed, set=[*FAST, "dendrites.restart_lr=3"])
+    said = r"`dendrites\.restart_lr` should be 10\.0 in the arm restart-lr\. Found 3\.0"
+    with pytest.raises(UserError, match=said):
         findings(tmp_path)
 
 

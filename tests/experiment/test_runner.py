@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from dao.learner.experiment.arms import chosen
 from dao.learner.experiment.grid import runner
 from dao.learner.experiment.grid.backends import check_room, on_ray
 from dao.learner.experiment.grid.factorial import check_not_other, check_shared, factorial_cells
-from dao.learner.experiment.grid.job import HEADER, Outcome, RunJob, run_job
+from dao.learner.experiment.grid.job import HEADER, After, Outcome, RunJob, run_job
 from dao.learner.experiment.grid.options import Options
 from dao.learner.experiment.grid.runner import conclude, run_factorial
 from dao.learner.settings.config import Config, load_config
@@ -129,6 +130,16 @@ def test_an_arm_differs_from_the_shared_settings_in_nothing_else(arm, tasks, wei
     assert cell.cfg.model_dump() == expected
 
 
+def test_all_weights_of_restart_lr_have_the_rate_of_the_dendrites():
+    shared = load_config(None, ["dendrites.lr=10"])
+    cells = {cell.arm: cell.cfg.dendrites for cell in factorial_cells(shared, 1)}
+    assert {arm: cfg.restart_lr for arm, cfg in cells.items() if cfg.restart_lr != 1} == {
+        "restart-lr": 10.0
+    }
+    assert cells["restart-lr"].control == "restart"
+    assert {cfg.lr for cfg in cells.values()} == {10.0}
+
+
 def test_the_grid_goes_seed_by_seed_below_the_output():
     shared = load_config(None, ["output=here"])
     names = [cell.name for cell in factorial_cells(shared, 2)]
@@ -152,7 +163,7 @@ def test_a_prior_of_the_other_task_is_not_given_to_a_single_one():
         (["dendrites.enabled=true"], "`dendrites.enabled`"),
         (["dendrites.enabled=true", "dendrites.control=sham"], "`dendrites.enabled`"),
         (["seed=3"], "`seed`"),
-        (["dendrites.patience=2"], "`dendrites.patience`"),
+        (["dendrites.growths_of=run", "dendrites.enabled=true"], "`dendrites.growths_of`"),
     ],
 )
 def test_what_the_arms_set_is_refused(place: Place, overrides: list[str], named: str):
@@ -483,3 +494,63 @@ def test_a_run_that_no_machine_has_room_for_is_refused(threads: int, gpus: int, 
         check_room(machines, job)
     fits = RunJob("dao/0", Path("run"), Path("lock"), ("train",), "", 4, 0, Path())
     check_room(machines, fits)
+
+
+# -- arms that copy the growths of one -----------------------------------------------------------
+
+PATIENT = ("dendrites.patience=2", "tasks=[cls]")
+
+
+def test_with_patience_all_arms_copy_the_growths_of_the_arm_dendrites():
+    shared = load_config(None, ["output=here", "dendrites.patience=2"])
+    copied = {cell.name: cell.cfg.dendrites.growths_of for cell in factorial_cells(shared, 2)}
+    here = Path("here/dendrites").absolute()
+    expected = {f"{arm}/{seed}": str(here / f"seed={seed}") for seed in (0, 1) for arm in ARMS}
+    assert copied == expected | {"dendrites/0": "", "dendrites/1": ""}
+    with pytest.raises(UserError, match=r"Found --arms base,sham\. Add dendrites, or give"):
+        factorial_cells(shared, 1, arms=["base", "sham"])
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_the_arm_that_grows_comes_before_those_that_copy_it(place: Place, jobs: int):
+    place.order(dendrites=["slow", "slow"])
+    place.run(*PATIENT, seeds=2, jobs=jobs)
+    began = [f"{arm}/{folder.removeprefix('seed=')}" for arm, folder, *_ in place.starts()]
+    assert len(began) == 8
+    for seed in (0, 1):
+        own = [name for name in began if name.endswith(f"/{seed}")]
+        assert own[0] == f"dendrites/{seed}"
+    if jobs == 3:  # nobody waits where another run that grows is to be done
+        assert began[:2] == ["dendrites/0", "dendrites/1"]
+
+
+def test_a_failed_run_fails_those_that_copy_it_with_a_plain_line(place: Place, capsys):
+    place.order(dendrites=["fail"])
+    with pytest.raises(UserError, match="Found 4 that did not"):
+        place.run(*PATIENT)
+    assert [start[0] for start in place.starts()] == ["dendrites"]
+    shown = capsys.readouterr().err
+    for arm in ("base", "sham", "capacity"):
+        assert f"{arm}/0 failed: dendrites/0, whose growths it copies, has not finished" in shown
+    place.run(*PATIENT)  # the same command again does what is missing
+    assert len(place.starts()) == 1 + 4
+
+
+def test_a_run_by_itself_waits_for_who_is_at_work_on_the_one_it_copies(place: Place):
+    cell = factorial_cells(load_config(None, ["output=out", *PATIENT]), 1, ["sham/0"])[0]
+    after = After("dendrites/0", Path("out/dendrites/seed=0"), Path("out/.locks/dendrites-0"))
+    job = replace(place.job("sham"), settings=cell.cfg.to_yaml(), after=after)
+    missing = "dendrites/0, whose growths it copies, has not finished"
+    assert run_job(job) == Outcome("sham/0", False, 0, missing)
+    (place.path / "out/dendrites/seed=0").mkdir(parents=True)
+    with (place.path / after.lock).open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        found: list[Outcome] = []
+        worker = threading.Thread(target=lambda: found.append(run_job(job)))
+        worker.start()
+        time.sleep(0.8)
+        assert worker.is_alive()
+        assert not place.starts()
+        (place.path / "out/dendrites/seed=0/metrics.json").write_text("{}")
+    worker.join(20)
+    assert found == [Outcome("sham/0", True, 1)]

@@ -165,6 +165,13 @@ def test_fixed_points_are_needed_to_copy_a_schedule():
             load_config(flags=flags)
 
 
+@pytest.mark.parametrize("control", ["none", "sham", "capacity"])
+def test_only_a_restart_has_a_rate_of_its_own(control):
+    flags = {"dendrites.enabled": True, "dendrites.control": control, "dendrites.restart_lr": 3}
+    with pytest.raises(UserError, match=f"Found 3 with control={control}"):
+        load_config(flags=flags)
+
+
 def test_a_control_stands_in_for_dendrites():
     with pytest.raises(UserError, match="--dendrites"):
         load_config(None, ["dendrites.control=restart"])

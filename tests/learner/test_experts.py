@@ -309,6 +309,7 @@ def test_an_expert_named_like_a_layer_is_refused(tiny_phi: Path):
         ("dendrites.enabled=true", "Found dendrites"),
         ("experts.control=double", "experts.control"),
         ("train.schedule=step", "Found step, which counts epochs"),
+        ("train.schedule=plateau", "Found plateau, which counts validations"),
     ],
 )
 def test_what_cannot_be_combined_is_refused_in_one_line(override: str, said: str):

@@ -1,12 +1,14 @@
 """The timetable: the same in every arm, complete, and with room for growth."""
 
 import math
+import random
 
 import pytest
+import torch
 
 from dao.errors import UserError
 from dao.learner.settings.config import Config, load_config
-from dao.learner.training.plan import make_plan
+from dao.learner.training.plan import Plateau, make_plan
 
 LENGTHS = [5 + i % 40 for i in range(100)]
 
@@ -159,3 +161,47 @@ def test_the_step_schedule_falls_at_the_ends_of_epochs():
     assert grown.warmup == 6
     after = [grown.rate(step, grown_at=8) for step in (9, 10, 11)]
     assert after == pytest.approx([0.25, 0.5, 0.5])
+
+
+def test_no_schedule_falls_below_its_floor():
+    up = [0.25, 0.5, 0.75]
+    floored = rates(**{"train.rate_floor": 0.5})
+    assert floored == pytest.approx([*up, 1, *(max(0.5, 1 - i / 12) for i in range(12))])
+    assert rates(**{"train.schedule": "cosine", "train.rate_floor": 0.3})[-1] == 0.3
+    step = {"train.schedule": "step", "train.gamma": 0.1, "train.rate_floor": 0.05}
+    assert rates(**step) == pytest.approx([*up, 1, *[0.1] * 4, *[0.05] * 8])
+    grown = plan(**{"train.epochs": 10, "train.warmup": 0.3, "train.rate_floor": 0.5})
+    after = [grown.rate(step, grown_at=90) for step in range(91, 101)]
+    assert after == pytest.approx([0.5 * i / 10 for i in range(1, 11)])
+
+
+def test_a_plateau_multiplies_the_rate():
+    p = plan(**{"train.schedule": "plateau", "train.gamma": 0.5, "train.rate_floor": 0.2,
+                "train.epochs": 4, "train.warmup": 0})  # fmt: skip
+    assert [p.rate(step, cuts=cuts) for step in (1, 40) for cuts in range(4)] == [
+        1.0, 0.5, 0.25, 0.2, 1.0, 0.5, 0.25, 0.2,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("patience", [0, 1, 3])
+def test_a_plateau_is_that_of_torch(patience: int):
+    rng = random.Random(patience)
+    weight = torch.nn.Parameter(torch.zeros(()))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, mode="max", factor=0.5, patience=patience, threshold=0.0, eps=0.0
+    )
+    best, now = -math.inf, Plateau()
+    for _ in range(60):
+        score = rng.random()
+        now = now.after(patience, better=score > best, grown=False)
+        best = max(best, score)
+        scheduler.step(score)
+        assert optimizer.param_groups[0]["lr"] == 0.5**now.cuts
+    assert now.cuts > 5
+
+
+def test_a_growth_begins_the_count_anew():
+    now = Plateau(cuts=3, since=1)
+    assert now.after(2, better=False, grown=True) == Plateau()
+    assert now.after(2, better=True, grown=False) == Plateau(3, 0)

@@ -1,5 +1,7 @@
 """Encoders from scratch: equal every time, learnt from the training texts, kept with the run."""
 
+import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -227,3 +229,31 @@ def test_nothing_is_drawn_while_the_model_is_written(tmp_path: Path, capfd):
 def test_shapes_that_cannot_be_are_refused(entries: list[str], words: str):
     with pytest.raises(UserError, match=words):
         load_config(None, [f"encoder.scratch.{entry}" for entry in entries])
+
+
+@pytest.mark.parametrize("architecture", ["bert", "phi"])
+def test_dropout_is_a_setting_and_its_default_the_architectures_own(tmp_path, architecture):
+    chosen = f"encoder.scratch.architecture={architecture}"
+    outputs = {}
+    for given in ("null", "0", "0.5"):
+        cfg = settings(tmp_path, chosen, f"encoder.scratch.dropout={given}")
+        found = find(cfg, tmp_path / f"run {given}")
+        model, _, _ = build(found.encoder, {"cls": 2}, CPU, 0)
+        ids = torch.arange(5, 17).view(2, 6)
+        torch.manual_seed(1)
+        with torch.no_grad():
+            outputs[given] = [model.train()(ids, torch.ones_like(ids))["cls"] for _ in range(2)]
+    still = {given: torch.equal(*pair) for given, pair in outputs.items()}
+    assert still == {"null": architecture == "phi", "0": True, "0.5": False}
+
+
+def test_a_folder_of_the_cache_from_before_there_was_dropout_is_found(tmp_path, monkeypatch):
+    find(settings(tmp_path), tmp_path / "one")
+    (made,) = [path for path in (tmp_path / "cache" / "scratch").iterdir() if path.is_dir()]
+    spec = settings(tmp_path).encoder.scratch.model_dump(mode="json", exclude={"when", "seed"})
+    assert spec.pop("dropout") is None
+    facts = {**spec, "layout": 3, "positions": 512, "seed": 0}
+    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for text in ENGLISH:
+        key.update(len(text.encode()).to_bytes(8, "little") + text.encode())
+    assert made.name == key.hexdigest()

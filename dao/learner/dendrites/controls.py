@@ -12,14 +12,15 @@ from torch import nn
 
 from dao.learner.dendrites.targets import LOW_RANK, target_modules
 from dao.learner.encoder.find import locate
-from dao.learner.encoder.load import meta_base
+from dao.learner.encoder.load import freeze_pooler, meta_base
 from dao.learner.encoder.lora import add_lora
 from dao.learner.model.model import MultiTaskModel
 from dao.learner.model.router import Router, router_width
+from dao.learner.model.widening import parameters_per_unit
 from dao.learner.settings.config import Config
 from dao.learner.settings.encoder_section import Encoder
 
-__all__ = ["added_parameters", "arm_encoder"]
+__all__ = ["added_parameters", "added_units", "arm_encoder"]
 
 
 def arm_encoder(cfg: Config, outputs: Mapping[str, int]) -> Encoder:
@@ -33,6 +34,8 @@ def arm_encoder(cfg: Config, outputs: Mapping[str, int]) -> Encoder:
     other arms at the same seed, because LoRA draws more numbers before them. The same is done for
     the single LoRA beside experts: it has at least the parameters of all of them and the router.
 
+    With `encoder.tune=full` there is no LoRA to raise: see `added_units`.
+
     Args:
         cfg: the run's settings.
         outputs: head width per task.
@@ -44,10 +47,36 @@ def arm_encoder(cfg: Config, outputs: Mapping[str, int]) -> Encoder:
     changed: dict[str, object] = {}
     if cfg.dendrites.where not in ("heads", LOW_RANK):
         changed["folded"] = False
-    if cfg.dendrites.control == "capacity":
+    if cfg.dendrites.control == "capacity" and cfg.encoder.tune == "lora":
         rank = _capacity_rank(cfg, outputs)
         changed |= _ranked(cfg.encoder, rank)
     return cfg.encoder.model_copy(update={"lora": cfg.encoder.lora.model_copy(update=changed)})
+
+
+def added_units(cfg: Config, outputs: Mapping[str, int]) -> int:
+    """By how much `capacity` widens each feed-forward block of an encoder that is trained whole.
+
+    It is the lowest number with which as many parameters train as with all the sets of dendrites; 0
+    in every other arm, and with LoRA, whose rank is raised.
+
+    Args:
+        cfg: the run's settings, with the encoder that was found.
+        outputs: head width per task.
+
+    Raises:
+        UserError: the encoder has no feed-forward blocks that can be widened.
+    """
+    if cfg.encoder.tune != "full" or not cfg.dendrites.enabled:
+        return 0
+    if cfg.dendrites.control != "capacity":
+        return 0
+    base = meta_base(locate(cfg.encoder.name))
+    freeze_pooler(base)
+    with torch.device("meta"):
+        model = MultiTaskModel(base, outputs, "mean", torch.float32)
+    targets = [model.get_submodule(name) for name in target_modules(model, cfg.dendrites.where)]
+    added = added_parameters(targets, cfg.dendrites.sets)
+    return math.ceil(added / parameters_per_unit(base))
 
 
 def _ranked(encoder: Encoder, rank: int) -> dict[str, object]:

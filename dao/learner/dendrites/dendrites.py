@@ -87,6 +87,7 @@ class Dendrites:
         self._grown_at: list[int] = []
         self._sets: list[int] = []  # which of the sets ever added are in the model
         self._done = False
+        self._ended_at: int | None = None
         self._optimizer: torch.optim.Optimizer | None = None
         self._gradients = GradientRecord(targets)
         self._session = Session(model, targets, run_dir, probe, options)
@@ -99,38 +100,44 @@ class Dendrites:
         self._optimizer = optimizer
 
     def validation(
-        self, score: float, *, grow: bool = False, extra: Mapping[str, float] | None = None
+        self,
+        score: float,
+        *,
+        grow: bool = False,
+        end: bool = False,
+        extra: Mapping[str, float] | None = None,
     ) -> Growth:
         """Report a validation of the model as it is now; it may come back changed.
 
         Args:
             score: higher is better; any finite number.
             grow: add a set of dendrites now; only with `patience=None`.
+            end: put the best model back and be done, as with `patience`; only without it.
             extra: further figures for perforatedai's graph.
 
         Raises:
             DendriteError: the score is not finite, no optimizer was set, a growth is not allowed,
                 or perforatedai failed.
         """
-        optimizer = self._checked(score, grow)
-        rate = float(optimizer.param_groups[0]["lr"])
-        figures = {k: float(v) for k, v in (extra or {}).items()}
-        return self._issue({"score": float(score), "grow": grow, "extra": figures, "lr": rate})
-
-    def _checked(self, score: float, grow: bool) -> torch.optim.Optimizer:
-        """The optimizer in use, once a call of `validation` is known to be allowed."""
-        limit = self._options.max_dendrites
-        if not math.isfinite(score):
-            raise DendriteError(
-                f"A validation score should be finite. Found {score}. Look at the losses."
-            )
-        if grow and self._options.patience is not None:
-            raise DendriteError("`grow=True` should come with `patience=None` only. Leave it out.")
-        if grow and len(self._grown_at) >= limit:
+        optimizer = self._checked(score, grow or end)
+        if grow and len(self._grown_at) >= (limit := self._options.max_dendrites):
             raise DendriteError(
                 f"Dendrites should be added at most {limit} times. Found one more "
                 f"`grow=True`. Raise `max_dendrites`."
             )
+        rate = float(optimizer.param_groups[0]["lr"])
+        figures = {k: float(v) for k, v in (extra or {}).items()}
+        call = {"score": float(score), "grow": grow, "end": end, "extra": figures, "lr": rate}
+        return self._issue(call)
+
+    def _checked(self, score: float, asked: bool) -> torch.optim.Optimizer:
+        """The optimizer in use, once a call of `validation` is known to be allowed."""
+        if not math.isfinite(score):
+            raise DendriteError(
+                f"A validation score should be finite. Found {score}. Look at the losses."
+            )
+        if asked and self._options.patience is not None:
+            raise DendriteError("`grow=True` should come with `patience=None` only. Leave it out.")
         if self._optimizer is None:
             raise DendriteError(
                 "An optimizer should be set at the start and after every restructuring. Found "
@@ -139,7 +146,7 @@ class Dendrites:
         return self._optimizer
 
     def _issue(self, call: Mapping[str, Any]) -> Growth:
-        call = {key: call[key] for key in ("score", "grow", "extra", "lr")}
+        call = {key: call.get(key, False) for key in ("score", "grow", "end", "extra", "lr")}
         if self._done:
             self._calls.append(call)
             return Growth(False, True, len(self._sets))
@@ -148,6 +155,7 @@ class Dendrites:
         restructured, done = self._session.validation(call, len(self._calls))
         self._calls.append(call)
         self._done = done
+        self._ended_at = len(self._calls) if done else None
         if restructured:
             self._follow()
         if call["grow"] and (not restructured or done):
@@ -215,7 +223,8 @@ class Dendrites:
         `gates_received_gradient` (dendrites, over all modules and sets ever added, whose own
         weights or gate had a nonzero gradient in a `record_gradients`); `gradient_norms` (largest
         norm at own weights, per module); `validations`, and `switch_validations` (which of them,
-        counted from 1, added a set).
+        counted from 1, added a set) and `ended_validation` (after which growth was over and the
+        best model was put back; None where it never was).
         """
         self._gradients.settle(self._sets)
         return {
@@ -227,6 +236,7 @@ class Dendrites:
             **self._gradients.summary(),
             "validations": len(self._calls),
             "switch_validations": list(self._grown_at),
+            "ended_validation": self._ended_at,
         }
 
     def twin_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -155,7 +155,7 @@ class Session:
         """Report a validation; the model may come back changed.
 
         Args:
-            call: `score`, `grow`, `extra` (further figures by name) and `lr`, as `events` has them.
+            call: `score`, `grow`, `end`, `extra` (further figures) and `lr`, as `events` has them.
             number: of validations before; it decides the weights of new dendrites.
 
         Returns:
@@ -169,8 +169,12 @@ class Session:
             for name, value in call["extra"].items():
                 # It keeps its state as lines of Latin-1 text with commas.
                 self._tracker.add_extra_score(value, re.sub(r"[^A-Za-z0-9_./ -]", "_", name))
+            if call["end"]:  # whether the last set led to a new best or not, no other is tried
+                self._package.globals.pc.set_max_dendrite_tries(1)
+                added = self._tracker.member_vars["num_dendrites_added"]
+                self._package.globals.pc.set_max_dendrites(added)
             _, restructured, done = self._tracker.add_validation_score(
-                call["score"] or ZERO, self.model, call["grow"]
+                call["score"] or ZERO, self.model, call["grow"] or call["end"]
             )
         self._tidy()
         return bool(restructured), bool(done)

@@ -61,14 +61,21 @@ def contribution(sets: Sequence[Mapping[str, float]], times: float, who: str = "
     ]
     owner = f"{who}: " if who else ""
     lines = [f"{owner}share of the layers' output that dendrites contribute: {'; '.join(told)}"]
-    little = [f"{number}" for number, row in enumerate(sets, start=1) if row["median"] < LITTLE]
+    little = {n: row["median"] for n, row in enumerate(sets, start=1) if row["median"] < LITTLE}
     if little:
-        which = f" of set {', '.join(little)}" if several else ""
+        which = f" of set {', '.join(map(str, little))}" if several else ""
+        shares = ", ".join(map(percent, little.values()))
+        measured = (
+            "what is measured here is hardly more than reloads and restarts of the optimizer, and "
+            "no verdict on dendrites"
+            if len(little) == len(sets)
+            else "what is measured here is the work of the other sets"
+        )
         lines.append(
-            f"{owner}warning: the dendrites{which} contribute little, less than 1 % of the output "
-            f"in the median; they were trained at {times:g} x the model's learning rate. Raise "
-            f"dendrites.lr, for example to {10 * times:g}, before you conclude anything about "
-            f"dendrites"
+            f"{owner}warning: the dendrites{which} contribute {shares} of the output of their "
+            f"layers in the median, less than 1 %: {measured}. They learnt at "
+            f"{times:g} x the model's rate; raise dendrites.lr, for example to {10 * times:g}, or "
+            f"train them for longer"
         )
     return lines
 

@@ -26,6 +26,7 @@ from dao.learner.settings.encoder_section import Encoder
 
 __all__ = [
     "cpu_bf16",
+    "freeze_pooler",
     "fuse_activations",
     "load_base",
     "load_config_of",
@@ -105,7 +106,7 @@ def load_base(cfg: Encoder, location: Location, device: torch.device) -> PreTrai
             warnings.simplefilter("ignore", FutureWarning)
             base.gradient_checkpointing_enable({"use_reentrant": False})
     if cfg.tune == "full":
-        _freeze_pooler(base)
+        freeze_pooler(base)
         return base
     for parameter in base.parameters() if quantised else ():
         if parameter.is_floating_point():  # a checkpoint in few bits has types of its own
@@ -115,8 +116,8 @@ def load_base(cfg: Encoder, location: Location, device: torch.device) -> PreTrai
     return base
 
 
-def _freeze_pooler(base: PreTrainedModel) -> None:
-    # Nothing here uses the pooler's output, so the pooler would never get a gradient.
+def freeze_pooler(base: PreTrainedModel) -> None:
+    """Freeze, in place, the pooler: nothing uses its output, so it would never get a gradient."""
     for name, parameter in base.named_parameters():
         if "pooler" in name:
             parameter.requires_grad_(False)

@@ -46,6 +46,11 @@ TIMEOUT = 10.0  # seconds for the hub to answer
 BASE = "base"  # in the run folder: the encoder that LoRA adapts, a part of the saved model
 START = "start"  # in an unfinished run folder: a wholly trained encoder as it was at the start
 WEIGHTS = (".safetensors", ".bin")
+DROPOUT = {
+    "bert": ("hidden_dropout_prob", "attention_probs_dropout_prob"),
+    "phi": ("embd_pdrop", "resid_pdrop", "attention_dropout"),
+}
+"""What transformers calls the probabilities."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +78,10 @@ def _describe(scratch: Scratch) -> str:
         if epochs
         else "random weights"
     )
+    dropout = "" if scratch.dropout is None else f", dropout {scratch.dropout:g}"
     return (
         f"{scratch.architecture}, {scratch.layers} layers of {scratch.width}, {scratch.heads} "
-        f"heads, {scratch.tokenizer} of the training texts, {learnt}"
+        f"heads, {scratch.tokenizer} of the training texts, {learnt}{dropout}"
     )
 
 
@@ -203,7 +209,8 @@ def _made(
     # Without language modelling the weights are random, and so follow the seed of the run.
     seed = scratch.seed if scratch.pretrain_epochs else cfg.seed
     positions = max(POSITIONS, cfg.encoder.max_length)
-    spec = scratch.model_dump(mode="json", exclude={"when", "seed"})
+    unsaid = {"dropout"} if scratch.dropout is None else set[str]()  # folders made before it stay
+    spec = scratch.model_dump(mode="json", exclude={"when", "seed", *unsaid})
     facts = {**spec, "layout": LAYOUT, "positions": positions, "seed": seed}
     if cfg.data.pairs:
         facts["pairs"] = True
@@ -264,6 +271,8 @@ def _shape(scratch: Scratch, vocabulary: int, positions: int) -> PreTrainedConfi
         "max_position_embeddings": positions,
         "pad_token_id": SPECIAL.index("[PAD]"),
     }
+    drop = () if scratch.dropout is None else DROPOUT[scratch.architecture]
+    sizes |= dict.fromkeys(drop, scratch.dropout)
     if scratch.architecture == "bert":
         return BertConfig(**sizes)
     ends = {"bos_token_id": SPECIAL.index("[CLS]"), "eos_token_id": SPECIAL.index("[SEP]")}

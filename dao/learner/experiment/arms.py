@@ -2,7 +2,8 @@
 
 By default a 2 x 2 of DAO and dendrites, and beside it what could explain an effect of dendrites
 other than dendrites: `sham` has them but never trains them, `capacity` has as many parameters
-elsewhere. The single tasks say what sharing an encoder costs or brings. An arm without dendrites
+elsewhere, and where dendrites learn at a rate of their own, `restart-lr` gives it to all weights.
+The single tasks say what sharing an encoder costs or brings. An arm without dendrites
 has the control `restart`, so that all reload their best weights and restart their optimizer after
 the same steps.
 """
@@ -16,9 +17,11 @@ from dao.errors import UserError
 
 __all__ = [
     "ARMS",
+    "GROWS",
     "KNOWN",
     "PAPER",
     "PLACES",
+    "RESTART_LR",
     "SETS_APART",
     "chosen",
     "known_arms",
@@ -26,6 +29,8 @@ __all__ = [
 ]
 
 RESTART = {"dendrites.enabled": True, "dendrites.control": "restart"}
+RESTART_LR = "restart-lr"
+"""`base` whose weights all learn, after the first restart, at the multiple `dendrites.lr`."""
 GROWN = {"dendrites.enabled": True, "dendrites.control": "none"}
 
 ARMS: Mapping[str, Mapping[str, Any]] = {
@@ -52,28 +57,47 @@ PAPER: Mapping[str, Any] = {
 
 KNOWN: Mapping[str, Mapping[str, Any]] = {
     **ARMS,
+    RESTART_LR: {"weighting": "equal", **RESTART},
     "dao-paper": {"weighting": "dao", **RESTART, **PAPER},
 }
 """Those, and arms that an experiment has only where they are asked for. No task may have one of
 these names."""
 
-SETS_APART = ("tasks", "split_tasks", "weighting", "dendrites.enabled", "dendrites.control")
+SETS_APART = (
+    "tasks",
+    "split_tasks",
+    "weighting",
+    "dendrites.enabled",
+    "dendrites.control",
+    "dendrites.restart_lr",
+)
 """The settings in which arms may differ."""
 
-PLACES = ("output", "cache", "name", "data.rules")
-"""Settings that change no result; what `data.rules` changes shows in the data's fingerprint."""
+PLACES = ("output", "cache", "name", "data.rules", "dendrites.growths_of")
+"""Settings that change no result of themselves. What `data.rules` changes shows in the data's
+fingerprint, what `dendrites.growths_of` changes in the steps of the restarts."""
+GROWS = "dendrites"
+"""With `dendrites.patience`, the arm that grows by itself; the others copy its growths."""
 
 
-def known_arms(tasks: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+def known_arms(tasks: Sequence[str], lr: float = 1.0) -> dict[str, Mapping[str, Any]]:
     """What defines each arm of an experiment on these tasks, in the order of all tables.
+
+    Args:
+        tasks: by name.
+        lr: `dendrites.lr` of the experiment; at 1 there is no arm `restart-lr`, which would be
+            `base` again.
 
     Example:
         >>> list(known_arms(["topic", "stars"]))[-3:]
         ['topic', 'stars', 'dao-paper']
+        >>> known_arms(["topic"], lr=10.0)["restart-lr"]["dendrites.restart_lr"]
+        10.0
     """
     alone = {task: {"tasks": [task], **RESTART} for task in tasks} if len(tasks) > 1 else {}
+    fast = {RESTART_LR: {**KNOWN[RESTART_LR], "dendrites.restart_lr": lr}} if lr != 1.0 else {}
     paper = {"dao-paper": KNOWN["dao-paper"]}
-    found = {**ARMS, **alone, **paper}
+    found = {**ARMS, **fast, **alone, **paper}
     return {
         arm: own
         for arm, own in found.items()
@@ -81,12 +105,13 @@ def known_arms(tasks: Sequence[str]) -> dict[str, Mapping[str, Any]]:
     }
 
 
-def chosen(tasks: Sequence[str], names: Sequence[str] = ()) -> tuple[str, ...]:
+def chosen(tasks: Sequence[str], names: Sequence[str] = (), lr: float = 1.0) -> tuple[str, ...]:
     """The arms of an experiment on these tasks, in the order of all tables.
 
     Args:
         tasks: by name.
         names: of the arms; none: all but `dao-paper`, with one task those that have just one.
+        lr: `dendrites.lr` of the experiment.
 
     Raises:
         UserError: an arm is unknown or named twice, or takes two tasks where there is one.
@@ -95,10 +120,11 @@ def chosen(tasks: Sequence[str], names: Sequence[str] = ()) -> tuple[str, ...]:
         >>> chosen(["topic"]), chosen(["topic", "stars"], ["dendrites", "base"])
         (('base', 'dendrites', 'sham', 'capacity'), ('base', 'dendrites'))
     """
-    fit = known_arms(tasks)
+    fit = known_arms(tasks, lr)
     for name in names:
         if name not in fit or list(names).count(name) > 1:
             alone = f" for --tasks {tasks[0]} alone" if len(tasks) == 1 and name not in fit else ""
+            alone = " with dendrites.lr=1, where it would be base" if name == RESTART_LR else alone
             raise UserError(
                 f"--arms should name arms of the experiment, each once. Found {name!r}{alone}. "
                 f"There are {', '.join(fit)}."

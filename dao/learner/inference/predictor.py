@@ -177,11 +177,14 @@ def reload(folder: RunFolder, outputs: Mapping[str, int], device: torch.device) 
     encoder = cfg.encoder.model_copy(update={"precision": made["precision"]})
     if lora := made.get("lora"):  # earlier runs did not record it, and had it as in their settings
         encoder = encoder.model_copy(update={"lora": Lora.model_validate(lora)})
+    wider = made.get("wider", 0)
     if made.get("scratch"):
+        wider = 0  # the run keeps the whole encoder, as wide as it was trained
         encoder = encoder.model_copy(update={"name": made_encoder(folder.path, cfg)})
     experts = cfg.experts if cfg.routed else None
     pairs = cfg.data.pairs
-    model, tokenizer, limit = build(encoder, outputs, device, cfg.seed, experts, pairs=pairs)
+    built = build(encoder, outputs, device, cfg.seed, experts, pairs=pairs, wider=wider)
+    model, tokenizer, limit = built
     load_weights(model, folder.path)
     if cfg.dendrites.grown:
         dendritic.attach(model, folder.read("dendrites.json")["twin"])

@@ -36,7 +36,8 @@ NAME = re.compile(r"[^\W\d_][\w-]*")
 LONGEST = 60  # characters; it becomes part of folder names
 TABLE = ("id", "text", "split")
 ARMS = (
-    "base", "dao", "dao-paper", "dendrites", "sham", "capacity", "restart", "experts", "single",
+    "base", "dao", "dao-paper", "dendrites", "sham", "capacity", "restart", "restart-lr", "experts",
+    "single",
     "selection",
 )  # fmt: skip
 PREDICTED = ("text_pair",)  # further columns of predictions.csv

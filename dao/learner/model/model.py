@@ -29,6 +29,7 @@ from dao.learner.encoder.pooling import (
 from dao.learner.model.experts import EXPERTS, Experts
 from dao.learner.model.last_layer import at_tokens, positionwise
 from dao.learner.model.router import router_width
+from dao.learner.model.widening import widen
 from dao.learner.settings.encoder_section import Encoder
 from dao.learner.settings.experts_section import ExpertSettings
 
@@ -231,16 +232,20 @@ def build(
     experts: ExpertSettings | None = None,
     *,
     pairs: bool = False,
+    wider: int = 0,
 ) -> tuple[MultiTaskModel, PreTrainedTokenizerBase, int]:
     """A fresh model, its tokenizer and the token limit; equal seeds give equal weights.
 
     With `experts`, the model has an adapter for each of their names, and a router. For `pairs` of
-    texts it sets token types, where the encoder has them.
+    texts it sets token types, where the encoder has them. Each feed-forward block gets `wider`
+    units more than the encoder's own, where all weights train.
     """
     location = locate(cfg.name)
     tokenizer = load_tokenizer(location)
     base = load_base(cfg, location, device)
     limit = token_limit(cfg.max_length, tokenizer, base)
+    if wider:
+        widen(base, wider, seed)
     torch.manual_seed(seed)
     pooling = pooling_of(cfg, base)
     fuse_activations(base)

@@ -21,6 +21,8 @@ from dao.learner.kinds import Task
 from dao.learner.model.model import MultiTaskModel
 from dao.learner.model.packing_check import check_positions
 from dao.learner.model.prefix import frozen_layers
+from dao.learner.model.widening import parameters_per_unit
+from dao.learner.pipeline.copied import copied_growths
 from dao.learner.scoring.assessment import TableLike, slice_columns
 from dao.learner.settings.config import Config
 from dao.learner.settings.encoder_section import Encoder
@@ -44,7 +46,8 @@ def check(
     Raises:
         UserError: slices or domains that the data do not have, or a domain without labels to
             select its expert by; experts in several processes; a device that is not there; a
-            weighting that cannot be made; growth of dendrites for which there is no time; an
+            weighting that cannot be made; growth of dendrites for which there is no time, or
+            growths of another run that cannot be copied; an
             encoder that cannot be had, or not with these adapters, this pooling, these texts,
             packed rows or a cache of its first layers.
     """
@@ -52,8 +55,9 @@ def check(
     domains(cfg, table, tasks)
     pick_device(cfg.device)
     make_weighting(cfg, list(cfg.tasks), shared=list, trainable=list, device=torch.device("cpu"))
+    copied = copied_growths(cfg, table.report)
     if cfg.train.batch_tokens is None and not cfg.experts.names:
-        make_plan([1] * len(table.rows("train")), cfg)
+        make_plan([1] * len(table.rows("train")), cfg, copied=copied)
     texts = table.frame["text"].tolist()
     base = _base(cfg.encoder, ask_hub=ask_hub)
     if base is not None:
@@ -102,8 +106,12 @@ def _check_encoder(cfg: Encoder, base: Any, texts: Sequence[str], *, pairs: bool
 
 
 def _check_model(cfg: Config, base: Any, tasks: Mapping[str, Task]) -> None:  # noqa: ANN401
-    """Refuse packed rows or a cache of first layers that a model on this encoder cannot have."""
-    if not (cfg.train.packing or cfg.encoder.prefix_cache):
+    """Refuse what a model on this encoder cannot have of what the settings ask for.
+
+    That is packed rows, a cache of first layers, or wider feed-forward blocks.
+    """
+    widened = cfg.encoder.tune == "full" and cfg.dendrites.control == "capacity"
+    if not (cfg.train.packing or cfg.encoder.prefix_cache or widened):
         return
     try:
         encoder = add_lora(base, cfg.encoder.lora) if cfg.encoder.tune == "lora" else base
@@ -114,6 +122,8 @@ def _check_model(cfg: Config, base: Any, tasks: Mapping[str, Task]) -> None:  # 
         raise
     except Exception:
         return  # a foreign model can break any constructor; loading says what is wrong
+    if widened:
+        parameters_per_unit(model.base)
     if cfg.train.packing:
         check_positions(model)
     if cfg.encoder.prefix_cache:

@@ -11,7 +11,7 @@ from dao.learner.batches.sampling import sampling_counts, sampling_line
 from dao.learner.batches.token_cache import TokenCache
 from dao.learner.batches.token_types import pairs_line
 from dao.learner.batches.tokens import Tokens, cut_line
-from dao.learner.dendrites.controls import arm_encoder
+from dao.learner.dendrites.controls import added_units, arm_encoder
 from dao.learner.encoder.scratch import Found, find_encoder
 from dao.learner.experts.domains import with_domains
 from dao.learner.inference.predictor import Predictor, predictor_of
@@ -19,6 +19,7 @@ from dao.learner.kinds import Task
 from dao.learner.kinds.base import SPLITS
 from dao.learner.model.model import build
 from dao.learner.model.prefix import cache_prefix
+from dao.learner.pipeline.copied import copied_growths
 from dao.learner.pipeline.machine import Machine, settle
 from dao.learner.pipeline.preflight import domains, slices
 from dao.learner.processes import ranks
@@ -64,6 +65,7 @@ class Prepared:
         machine: the device and the precision of the run.
         found: where the encoder came from.
         encoder: its settings as the arm has them, the precision decided.
+        wider: units that the arm adds to each feed-forward block.
         predictor: the model with its tokenizer.
         ids: split -> the token ids of its rows, without targets and without cached states.
         job: what `fit` is given.
@@ -77,6 +79,7 @@ class Prepared:
     machine: Machine
     found: Found
     encoder: Encoder
+    wider: int
     predictor: Predictor
     ids: Mapping[str, Examples]
     job: Job
@@ -101,7 +104,7 @@ def prepare(inputs: Inputs) -> Prepared:
     columns = slices(cfg, table, tasks)
     codes = domains(cfg, table, tasks)
     machine = settle(cfg, folder, inputs.progress.note, resume=inputs.resume)
-    found, encoder, predictor = _build(inputs, machine)
+    found, (encoder, wider), predictor = _build(inputs, machine)
     parameters = predictor.model.count()
     _tell_of_model(predictor, inputs)
     examples = {split: _examples(predictor, inputs, split) for split in SPLITS}
@@ -115,12 +118,14 @@ def prepare(inputs: Inputs) -> Prepared:
         predictor.model, tasks, train, validation, predictor.pad, cfg, folder, inputs.progress,
         line_limit=predictor.limit if cfg.train.packing else None,
         names=table.rows("train")["id"].tolist(),
+        copied=copied_growths(cfg, table.report),
     )  # fmt: skip
     return Prepared(
         inputs=inputs,
         machine=machine,
         found=found,
         encoder=encoder,
+        wider=wider,
         predictor=predictor,
         ids=ids,
         job=job,
@@ -131,18 +136,21 @@ def prepare(inputs: Inputs) -> Prepared:
     )
 
 
-def _build(inputs: Inputs, machine: Machine) -> tuple[Found, Encoder, Predictor]:
-    """The encoder's origin, its settings as the arm has them, and the model with its tokenizer."""
+def _build(inputs: Inputs, machine: Machine) -> tuple[Found, tuple[Encoder, int], Predictor]:
+    """The encoder's origin, it and its widening as the arm has them, and the model."""
     cfg, note, device = inputs.cfg, inputs.progress.note, machine.device
     texts = inputs.table.rows("train")["text"].tolist()
     found = find_encoder(cfg, texts, inputs.folder.path, device, note, resume=inputs.resume)
     settled = found.encoder.model_copy(update={"precision": machine.precision})
     outputs = {name: task.outputs for name, task in inputs.tasks.items()}
-    encoder = arm_encoder(cfg.model_copy(update={"encoder": settled}), outputs)
+    arm = cfg.model_copy(update={"encoder": settled})
+    encoder, wider = arm_encoder(arm, outputs), added_units(arm, outputs)
+    if wider:
+        note(f"capacity: each feed-forward block has {wider:,} units more than the encoder's own")
     experts, pairs = cfg.experts if cfg.routed else None, cfg.data.pairs
-    built = build(encoder, outputs, device, cfg.seed, experts, pairs=pairs)
+    built = build(encoder, outputs, device, cfg.seed, experts, pairs=pairs, wider=wider)
     cache = TokenCache(cfg.cache_folder / "tokens", note)
-    return found, encoder, predictor_of(*built, cache, pairs=pairs)
+    return found, (encoder, wider), predictor_of(*built, cache, pairs=pairs)
 
 
 def _tell_of_model(predictor: Predictor, inputs: Inputs) -> None:

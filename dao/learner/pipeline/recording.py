@@ -109,6 +109,8 @@ def training_facts(trained: Trained, *, routed: bool) -> dict[str, Any]:
         "stopped_early": early,
         "selected_after_step": fitted.best_step,
         "restarted_after_steps": fitted.restarts,
+        "growth_over_after_step": fitted.ended,
+        "thrown_away_steps": fitted.thrown_away,
         "seconds": round(about["seconds"], 1),
         "skipped_steps": fitted.skipped,
     }
@@ -125,6 +127,7 @@ def _compute(prepared: Prepared) -> dict[str, Any]:
         },
         "scratch": found.made,
         "lora": encoder.lora.model_dump(mode="json") if encoder.tune == "lora" else None,
+        "wider": prepared.wider,
         "precision": model.precision,
         "attention": model.attention,
         "machines": list(prepared.machine.history),

@@ -32,6 +32,11 @@ WHOLE_BUDGET = {
     "experts": "the arm with a single LoRA takes as many steps as all stages together",
 }
 
+NOT_BY_STEPS = {
+    "step": "counts epochs: a budget of many short ones would end at a rate of almost 0",
+    "plateau": "counts validations: stages have few of them, and the single LoRA has others",
+}
+
 
 def check_weighting(weighting: str, tasks: Sequence[str], accumulate: int) -> None:
     """Refuse a weighting that cannot be read, or that cannot accumulate gradients as asked.
@@ -144,12 +149,10 @@ def check_tuning(encoder: Encoder, dendrites: DendriteSettings) -> None:
                 "`encoder.tune=full` should train ordinary weights of every layer. Found "
                 "`quantize` or `prefix_cache`, which freeze some. Leave them out, or tune=lora"
             )
-        needs_lora = dendrites.where not in ("linear", "heads") or dendrites.control == "capacity"
-        if dendrites.enabled and needs_lora:
+        if dendrites.enabled and dendrites.where not in ("linear", "heads"):
             raise ValueError(
-                "`encoder.tune=full` leaves no LoRA to put dendrites on or to widen. Found "
-                f"where={dendrites.where!r}, control={dendrites.control!r}. Set dendrites.where to "
-                "linear or heads, and another control"
+                "`encoder.tune=full` leaves no LoRA to put dendrites on. Found "
+                f"where={dendrites.where!r}. Set dendrites.where to linear or heads"
             )
         return
     scratch = encoder.scratch
@@ -192,7 +195,7 @@ def check_budget(train: Train, dendrites: DendriteSettings, experts: ExpertSetti
 
     Raises:
         ValueError: `train.early_stopping` comes with dendrites or experts, or experts come with a
-            schedule that counts epochs.
+            schedule that counts epochs or validations.
     """
     if train.early_stopping is not None:
         asked = {"dendrites": dendrites.enabled, "experts": bool(experts.names)}
@@ -201,9 +204,9 @@ def check_budget(train: Train, dendrites: DendriteSettings, experts: ExpertSetti
                 f"`train.early_stopping` should be left out with {what}: {WHOLE_BUDGET[what]}. "
                 f"Found {train.early_stopping}. Leave one of the two out"
             )
-    if experts.names and train.schedule == "step":
+    if experts.names and (why := NOT_BY_STEPS.get(train.schedule)):
         raise ValueError(
-            "`train.schedule` should fall with the steps of a stage, with experts and with the "
-            "single LoRA beside them. Found step, which counts epochs: a budget of many short ones "
-            "would end at a rate of almost 0. Set train.schedule to linear, cosine or constant"
+            f"`train.schedule` should fall with the steps of a stage, with experts and with the "
+            f"single LoRA beside them. Found {train.schedule}, which {why}. Set train.schedule to "
+            f"linear, cosine or constant"
         )

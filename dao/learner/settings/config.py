@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -281,6 +282,12 @@ def load_config(
 
 
 def placed(cfg: Config) -> Config:
-    """The same settings with the full path of the encoder's folder, where it is one."""
+    """The same settings with full paths: of the encoder's folder, and of a run that is copied."""
     encoder = cfg.encoder.model_copy(update={"name": absolute(cfg.encoder.name)})
-    return cfg if encoder == cfg.encoder else cfg.model_copy(update={"encoder": encoder})
+    dendrites = cfg.dendrites
+    if run := dendrites.growths_of:
+        full = os.path.abspath(Path(run).expanduser())
+        dendrites = dendrites.model_copy(update={"growths_of": full})
+    if (encoder, dendrites) == (cfg.encoder, cfg.dendrites):
+        return cfg
+    return cfg.model_copy(update={"encoder": encoder, "dendrites": dendrites})

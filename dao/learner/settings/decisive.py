@@ -16,7 +16,8 @@ __all__ = ["check_settings", "completed", "decisive"]
 def decisive(cfg: Config) -> dict[str, Any]:
     """The settings that the course of a run depends on."""
     places = dict.fromkeys(("name", "output", "device", "cache"), True)
-    within = {"train": {"keep_checkpoint"}, "data": {"rules"}}  # the data have a fingerprint
+    # The data have a fingerprint, and a checkpoint has the steps of growths that are copied.
+    within = {"train": {"keep_checkpoint"}, "data": {"rules"}, "dendrites": {"growths_of"}}
     return cfg.model_dump(mode="json", exclude={**places, **within})
 
 

@@ -40,6 +40,9 @@ class Scratch(Settings):
     """Of the attention; their number divides the width."""
     intermediate: int = Field(512, ge=1)
     """Width inside the feed-forward blocks."""
+    dropout: float | None = Field(None, ge=0, lt=1)
+    """Of token states and attention; null: the architecture's own, .1 for bert and 0 for phi. With
+    tune=lora it acts while the encoder is pretrained, and is taken out afterwards."""
     tokenizer: Literal["wordpiece", "characters"] = "wordpiece"
     """`characters`: each character is a token, which suits Chinese."""
     vocabulary: int = Field(8000, ge=16)

@@ -68,11 +68,18 @@ class Train(Settings):
     weight_decay: float = Field(0.01, ge=0)
     warmup: float = Field(0.1, ge=0, lt=1)
     """Share of the budget over which the rate rises, also after each growth (then a third)."""
-    schedule: Literal["linear", "cosine", "step", "constant"] = "linear"
-    """How the rate falls after the warm-up; all but `step` and `constant` end at 0."""
+    schedule: Literal["linear", "cosine", "step", "constant", "plateau"] = "linear"
+    """How the rate falls after the warm-up; without a floor, `linear` and `cosine` end at 0."""
     step_size: int = Field(1, ge=1)
     """With schedule=step: epochs after which the rate is multiplied by `gamma`, again and again."""
+    plateau: int = Field(2, ge=0)
+    """With schedule=plateau: so many validations without a new best may pass; at the next one in a
+    row the rate is multiplied by `gamma`, and the count begins anew. It is the `patience` of
+    torch's ReduceLROnPlateau. A growth of dendrites puts the rate back to its peak."""
     gamma: float = Field(0.1, gt=0, le=1)
+    """With schedule=step or plateau: what the rate is multiplied by each time."""
+    rate_floor: float = Field(0.0, ge=0, le=1)
+    """Share of the peak rate below which no schedule falls; warm-up begins below it."""
     clip: float = Field(1.0, gt=0)
     """Largest total gradient norm."""
     validations_per_epoch: int = Field(2, ge=1)

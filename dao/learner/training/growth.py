@@ -24,22 +24,23 @@ def grow(state: State, score: float, step: int) -> bool:
     Returns:
         Whether a set was added, or the run restarted in place of that.
     """
-    if not state.dendrites:
-        return step in state.plan.growths and _restart(state, step)
-    growth = state.dendrites.validation(score, grow=step in state.plan.growths)
-    if growth.restructured:
-        state.renew_optimizer()
-        if not growth.done:
-            state.grown_at.append(step)
-    return growth.restructured and not growth.done
-
-
-def _restart(state: State, step: int) -> bool:
-    """Do what a growth does beside adding a set: take the best weights, and a new optimizer."""
-    copy_into(state.trainable(), state.best_tensors)
+    grows, ends = step in state.plan.growths, step == state.plan.ended
+    if state.dendrites:
+        growth = state.dendrites.validation(score, grow=grows, end=ends)
+        if not growth.restructured:
+            return False
+        ends = growth.done
+    elif grows or ends:  # what a growth does beside adding a set
+        copy_into(state.trainable(), state.best_tensors)
+    else:
+        return False
     state.renew_optimizer()
-    state.grown_at.append(step)
-    return True
+    state.thrown_away += step - state.best["step"]
+    if ends:
+        state.ended_at = step
+    else:
+        state.grown_at.append(step)
+    return not ends
 
 
 def dendrite_report(state: State) -> dict[str, Any] | None:
@@ -66,8 +67,10 @@ def dendrite_report(state: State) -> dict[str, Any] | None:
         **report,
         "control": cfg.control,
         "lr": cfg.lr,
+        "weight_decay": cfg.weight_decay,
         "dendrites_kept": max(description["dendrites"].values(), default=0),
         "parameters_kept": sum(tensor.numel() for tensor in kept),
         "epochs_run": state.cfg.train.epochs,
         "growth_steps": state.grown_at,
+        "growths_of": cfg.growths_of or None,
     }

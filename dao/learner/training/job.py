@@ -13,6 +13,7 @@ from dao.learner.kinds import Task
 from dao.learner.model.model import MultiTaskModel
 from dao.learner.settings.config import Config
 from dao.learner.storage.writing import RunRecord
+from dao.learner.training.plan import Copied
 
 __all__ = ["ROW_EXPERT", "Fitted", "Job", "Progress"]
 
@@ -46,6 +47,8 @@ class Fitted:
         best_step: the step after which the selected model was measured.
         restarts: steps after which dendrites were added, or the run restarted without any.
         seconds: time spent in training, validation and growth, over all resumptions.
+        ended: the step after which growth was over and the best model was put back, or None.
+        thrown_away: steps between a best model and the moment at which it was put back, all told.
         planned: the steps of all epochs, where training stopped early; else None.
         skipped: steps that were left out, over all resumptions.
         weights: task -> its `first` and its `last` loss weight; a task without any has no entry.
@@ -59,6 +62,8 @@ class Fitted:
     best_step: int
     restarts: list[int]
     seconds: float
+    ended: int | None = None
+    thrown_away: int = 0
     planned: int | None = None
     skipped: int = 0
     weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -83,6 +88,7 @@ class Job:
         validations: number of validations, in place of `train.validations_per_epoch`.
         selects: whether the result is the model that validates best; else it is the last one.
         router: whether the router of a model with experts trains, by `train.targets[ROW_EXPERT]`.
+        copied: when another run grew, where `dendrites.growths_of` names one.
     """
 
     model: MultiTaskModel
@@ -99,3 +105,4 @@ class Job:
     validations: int | None = None
     selects: bool = True
     router: bool = False
+    copied: Copied | None = None

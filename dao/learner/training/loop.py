@@ -94,6 +94,8 @@ def finish(state: State, done: int) -> Fitted:
         best_step=state.best["step"],
         restarts=state.grown_at,
         seconds=seconds,
+        ended=state.ended_at,
+        thrown_away=state.thrown_away,
         planned=state.plan.total if done < state.plan.total else None,
         skipped=state.log.skipped,
         weights={t: state.log.weights[t] for t in state.tasks if t in state.log.weights},

@@ -77,7 +77,10 @@ def batch_losses(state: State, batch: Batch, rows: Rows) -> dict[str, Tensor | N
 
 def _set_rate(state: State, step: int) -> float:
     """Give the optimizer the learning rate of the step."""
-    rate = state.cfg.train.lr * state.plan.rate(step, max(state.grown_at, default=None))
+    grown_at = max(state.grown_at, default=None)
+    rate = state.cfg.train.lr * state.plan.rate(step, grown_at, state.plateau.cuts)
+    if grown_at is not None and (times := state.cfg.dendrites.restart_lr) != 1.0:
+        rate *= times
     for group in state.optimizer.param_groups:
         group["lr"] = rate * group.get("times", 1.0)  # a group of an earlier checkpoint lacks it
     return rate

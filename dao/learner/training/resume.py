@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from dao.learner.processes import ranks
 from dao.learner.settings.decisive import check_settings, completed, decisive
 from dao.learner.storage.checkpoint import ADVICE, check_fit, check_optimizer, load_checkpoint
 from dao.learner.training.parameter_groups import in_order
+from dao.learner.training.plan import Plateau
 from dao.learner.training.state import State, copy_into
 
 __all__ = ["restore", "save"]
@@ -33,7 +35,11 @@ def save(state: State, step: int) -> None:
     facts = {
         "step": step,
         "grown_at": state.grown_at,
+        "growths": list(state.plan.growths),
+        "ended_at": state.ended_at,
+        "thrown_away": state.thrown_away,
         "best": state.best,
+        "plateau": asdict(state.plateau),
         "events": state.dendrites.events if state.dendrites else [],
         "seconds": state.seconds(),
         "settings": decisive(state.cfg),
@@ -68,10 +74,14 @@ def restore(state: State) -> int:
     place = folder.latest_checkpoint()
     facts, tensors, saved = load_checkpoint(place, NEEDED)
     check_settings(completed(facts["settings"]), decisive(state.cfg))
+    _check_growths(facts.get("growths"), state)
     if state.dendrites:
         state.dendrites.replay(facts["events"])
         folder.put_back(state.dendrites.files())
     state.grown_at = facts["grown_at"]
+    state.ended_at = facts.get("ended_at")
+    state.thrown_away = facts.get("thrown_away", 0)
+    state.plateau = Plateau(**facts.get("plateau", {}))  # earlier checkpoints have none
     state.seconds_before = facts["seconds"]
     state.best, state.best_tensors = facts["best"], tensors.get(BEST, {})
     trainable = state.trainable()
@@ -81,6 +91,16 @@ def restore(state: State) -> int:
     _restore_optimizer(state, saved, place)
     state.log.resume(facts["step"])
     return int(facts["step"])
+
+
+def _check_growths(began_with: list[int] | None, state: State) -> None:
+    """Refuse a run that copies the growths of another, which has others now."""
+    if state.job.copied is not None and began_with != (now := list(state.plan.growths)):
+        raise UserError(
+            f"A run should be resumed with the growths it began with, after steps {began_with}. "
+            f"Found that {state.cfg.dendrites.growths_of} has them after {now}. Start again with "
+            f"--overwrite."
+        )
 
 
 def _restore_optimizer(state: State, saved: Mapping[str, Any], place: Path) -> None:

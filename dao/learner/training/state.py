@@ -17,8 +17,8 @@ from dao.learner.model.packing_check import check_packing
 from dao.learner.processes import ranks
 from dao.learner.scoring.scoring import labels_of
 from dao.learner.training.job import Job
-from dao.learner.training.parameter_groups import own_rates, parameter_groups
-from dao.learner.training.plan import make_plan
+from dao.learner.training.parameter_groups import parameter_groups, trained_apart
+from dao.learner.training.plan import Plateau, make_plan
 from dao.learner.training.step_log import StepLog
 from dao.learner.weighting.weighting import make_weighting
 
@@ -40,6 +40,9 @@ class State:
         row_weights: per task the weight of every training row in a mean, (rows,).
         log: the record of the steps.
         grown_at: steps after which a set of dendrites was added, or the run restarted instead.
+        ended_at: the step after which growth was over and the best model was put back, or None.
+        thrown_away: steps between a best model and the moment at which it was put back, all told.
+        plateau: where a schedule that follows the validations stands.
         best: `score` of the best model; once there is one, its `step` and the `description` of its
             dendrites.
         best_tensors: the weights of the best model.
@@ -52,7 +55,9 @@ class State:
         self.job = job
         self.model, self.tasks, self.cfg = job.model, job.tasks, job.cfg
         labels = labels_of(job.tasks, job.train)
-        self.plan = make_plan(job.train.lengths, job.cfg, job.steps, job.validations, labels)
+        self.plan = make_plan(
+            job.train.lengths, job.cfg, job.steps, job.validations, labels, job.copied
+        )
         if job.line_limit is not None:
             check_packing(job.model, job.line_limit)
         self.dendrites = _wrapped(job) if job.cfg.dendrites.grown else None
@@ -64,6 +69,9 @@ class State:
             device=job.model.device,
         )
         self.grown_at: list[int] = []
+        self.ended_at: int | None = None
+        self.thrown_away = 0
+        self.plateau = Plateau()
         self.best: dict[str, Any] = {"score": -math.inf}
         self.best_tensors: dict[str, Tensor] = {}
         targets = job.train.targets
@@ -79,8 +87,8 @@ class State:
         ranks.check_equal(self.trainable(), DendriteError if self.dendrites else UserError)
         self.parallel = ranks.parallel(self.model)
         cfg = self.cfg.train
-        own = own_rates(self.cfg, self.dendrites, self.model.experts)
-        groups = parameter_groups([*self.trainable().values()], own)
+        apart = trained_apart(self.cfg, self.dendrites, self.model.experts)
+        groups = parameter_groups([*self.trainable().values()], apart)
         self.optimizer = torch.optim.AdamW(
             groups, lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True
         )
@@ -107,8 +115,8 @@ def _wrapped(job: Job) -> Dendrites:
     cfg, train = job.cfg.dendrites, job.train
     sample = collate(train, range(min(2, len(train))), job.pad, job.model.device)
     options = GrowthOptions(
-        max_dendrites=cfg.sets,
-        patience=cfg.patience,
+        max_dendrites=len(job.copied.growths) if job.copied else cfg.sets,
+        patience=None if job.copied else cfg.patience,
         activation=cfg.activation,
         init_scale=cfg.init_scale,
         seed=job.cfg.seed,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dao.learner.processes import ranks
 from dao.learner.scoring.scoring import measure, predict, selection_score
 from dao.learner.training.growth import grow
 from dao.learner.training.state import State
@@ -35,6 +36,9 @@ def validate(state: State, step: int, epoch: int) -> None:
     if better or not state.job.selects:
         _keep(state, score, step)
     grown = grow(state, score, step)
+    # All ranks as the first one does: they would not wait for each other at another rate.
+    first = ranks.gather(better)[0] if state.plan.schedule == "plateau" else better
+    state.plateau = state.plateau.after(state.cfg.train.plateau, better=first, grown=grown)
     row = {
         "step": step,
         "epoch": epoch,

@@ -62,6 +62,11 @@ def arm_content(runs: Sequence[Run], metrics: Sequence[str]) -> dict[str, Any]:
         "steps": trained[0]["steps"],
         "validations": len(runs[0].validations),
         "restarted_after_steps": trained[0].get("restarted_after_steps", []),
+        "thrown_away_steps": {
+            str(run.seed): thrown
+            for run in runs
+            if (thrown := run.metrics["training"].get("thrown_away_steps")) is not None
+        },
         "selected_after_step": {
             str(run.seed): run.metrics["training"]["selected_after_step"] for run in runs
         },

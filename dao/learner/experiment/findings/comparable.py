@@ -11,7 +11,7 @@ from dao.errors import UserError
 from dao.learner.basics.folders import absolute
 from dao.learner.basics.program import command
 from dao.learner.experiment.arm_settings import flat
-from dao.learner.experiment.arms import KNOWN, PAPER, PLACES, SETS_APART
+from dao.learner.experiment.arms import KNOWN, PAPER, PLACES, RESTART_LR, SETS_APART
 from dao.learner.experiment.findings.runs import Run
 
 __all__ = [
@@ -40,6 +40,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
     differ in the arm `dao-paper` alone); a known arm is what its name says. All runs have the same
     encoder (one from scratch: the same tokenizer and pretrained weights), precision, source files
     and test rows per task, equally many validations and restarts.
+    (With `dendrites.patience`, as many restarts at the same seed.)
     Runs of the same tasks have the same data, and at the same seed as many optimizer steps, the
     same batches in the same order, and restarts after the same steps (with `train.batch_tokens`,
     seeds differ in the number of steps).
@@ -64,6 +65,9 @@ def check_comparable(runs: Sequence[Run]) -> None:
     check_same_test(runs)
     _check_equal(runs, _recorded)
     _check_equal(runs, _validated)
+    patient = runs[0].config.dendrites.patience is not None  # as many growths as validations say
+    for _, as_many in groupby(sorted(runs, key=_seed), _seed if patient else lambda _: 0):
+        _check_equal(list(as_many), lambda run: {RESTARTS: len(_restarts(run))})
     for task in tasks:
         _check_equal(_having(task, runs), partial(_of_task, task))
     for _, same_tasks in groupby(sorted(runs, key=_tasks), _tasks):
@@ -191,7 +195,9 @@ def _check_arm(run: Run, tasks: Collection[str]) -> None:
             f"{', '.join(run.config.tasks)} in {run.path}. Train that run again, or rename its "
             f"folder."
         )
-    for setting, value in KNOWN.get(run.arm, {}).items():
+    own = dict(KNOWN.get(run.arm, {}))
+    own |= {"dendrites.restart_lr": _restart_lr(run)} if run.arm in KNOWN else {}
+    for setting, value in own.items():
         _check_setting(run, setting, value)
 
 
@@ -204,6 +210,11 @@ def _check_setting(run: Run, setting: str, value: object) -> None:
         )
 
 
+def _restart_lr(run: Run) -> float:
+    """What `dendrites.restart_lr` is in an arm: 1, but in the one that is there for it."""
+    return run.config.dendrites.lr if run.arm == RESTART_LR else 1.0
+
+
 def _recorded(run: Run) -> dict[str, Any]:
     """The values a run used for settings that it left to the machine."""
     provenance = run.metrics["provenance"]
@@ -212,7 +223,6 @@ def _recorded(run: Run) -> dict[str, Any]:
         **_made(provenance.get("scratch")),
         "precision": provenance.get("precision"),
         "source files": [source.get("sha256") for source in run.metrics["data"]["sources"]],
-        RESTARTS: len(_restarts(run)),
     }
 
 
@@ -246,6 +256,7 @@ def _course(run: Run) -> dict[str, Any]:
     return {
         "number of optimizer steps": run.metrics["training"]["steps"],
         STEPS_OF_RESTARTS: _restarts(run),
+        "step after which growth was over": run.metrics["training"].get("growth_over_after_step"),
     }
 
 

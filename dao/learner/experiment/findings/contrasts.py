@@ -81,6 +81,8 @@ EFFECTS = (
     *PAIRS,
 )
 CORNERS = {"base", "dao", "dendrites", "dao+dendrites"}
+RATE = (_difference("dendrites", "restart-lr"), _difference("restart-lr", "base"))
+"""What an experiment asks besides whose dendrites have a learning rate of their own."""
 PAPER = (_difference("dao-paper", "base"), _difference("dao", "dao-paper"))
 """What an experiment with the DAO paper's own arm asks besides."""
 
@@ -104,7 +106,7 @@ def contrasts(arms: Collection[str], tasks: Sequence[str] = ()) -> tuple[Contras
         *PAPER,
         *(_difference(arm, task, task) for arm in ("dao", "dao-paper") for task in tasks),
     )
-    found = (*EFFECTS, *single, *simple, *(paper if "dao-paper" in arms else ()))
+    found = (*EFFECTS, *RATE, *single, *simple, *(paper if "dao-paper" in arms else ()))
     return tuple(contrast for contrast in found if contrast.weights.keys() <= set(arms))
 
 

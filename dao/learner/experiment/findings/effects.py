@@ -62,11 +62,12 @@ def findings(folder: Path, design: Sequence[str] | None = None) -> dict[str, Any
         for arm, found in arms.items()
     }
     latency = latencies(_of_one_seed(arms))
-    design = chosen(list(tasks)) if design is None else design
+    lr = runs[0].config.dendrites.lr  # which all runs that are compared share
+    design = chosen(list(tasks), lr=lr) if design is None else design
     asked = contrasts({*design, *arms}, list(tasks))
     report = {
         "name": runs[0].metrics["name"],
-        "design": [arm for arm in known_arms(list(tasks)) if arm in design or arm in arms],
+        "design": [arm for arm in known_arms(list(tasks), lr) if arm in design or arm in arms],
         "tasks": list(tasks),
         "views": {name: task.view for name, task in tasks.items()},
         "folder_arms": list(arms),

@@ -249,8 +249,9 @@ def experiment(folder: Path) -> tuple[dict[str, list[Run]], dict[str, list[int]]
 
 def _order(arms: Iterable[list[Run]]) -> Callable[[str], int]:
     """The place of an arm in all tables; unknown ones come last."""
-    tasks = max((list(runs[0].config.tasks) for runs in arms if runs), key=len, default=[])
-    known = list(known_arms(tasks))
+    configs = [runs[0].config for runs in arms if runs]
+    tasks = max((list(cfg.tasks) for cfg in configs), key=len, default=[])
+    known = list(known_arms(tasks, configs[0].dendrites.lr if configs else 1.0))
     known += [arm for arm in KNOWN if arm not in known]
     return lambda name: known.index(name) if name in known else len(known)
 

@@ -15,6 +15,7 @@ from joblib import Parallel, delayed
 from dao.errors import UserError
 from dao.learner.basics.program import install
 from dao.learner.experiment.grid.job import Outcome, RunJob, run_job
+from dao.learner.experiment.grid.waiting import Waiting
 
 __all__ = ["check_room", "on_ray", "on_this_machine"]
 
@@ -30,15 +31,20 @@ def on_this_machine(jobs: Sequence[RunJob], workers: int) -> Generator[Outcome]:
     """
     stop = threading.Event()
     busy = threading.Semaphore(workers)
+    waiting = Waiting(jobs)
 
-    def work(job: RunJob) -> Outcome:
+    def work() -> Outcome:
         with busy:
-            return run_job(job, stop)
+            job = waiting.take(stop)
+            try:
+                return run_job(job, stop)
+            finally:
+                waiting.ended(job)
 
     with _stopping(stop):
         try:
             pool = Parallel(workers, backend="threading", return_as="generator_unordered")
-            yield from pool(delayed(work)(job) for job in jobs)
+            yield from pool(delayed(work)() for _ in jobs)
         except BaseException:
             stop.set()
             for _ in range(workers):  # until the last thread has ended its process
@@ -68,17 +74,18 @@ def on_ray(jobs: Sequence[RunJob], workers: int | None) -> Generator[Outcome]:
         ray.shutdown()
         raise
     task = ray.remote(max_retries=RETRIES)(run_job)
-    waiting = list(reversed(jobs))
+    waiting = Waiting(jobs)
     pending: dict[Any, RunJob] = {}
     with _stopping(threading.Event()):
         try:
-            while waiting or pending:
-                while waiting and len(pending) < (workers or len(jobs)):
-                    job = waiting.pop()
+            while waiting.left or pending:
+                while len(pending) < (workers or len(jobs)) and (job := waiting.ready()):
                     room = task.options(num_cpus=job.threads, num_gpus=job.gpus, name=job.name)
                     pending[room.remote(job)] = job
                 for ended in ray.wait(list(pending), timeout=1.0)[0]:
-                    yield _outcome(ray, ended, pending.pop(ended))
+                    job = pending.pop(ended)
+                    waiting.ended(job)
+                    yield _outcome(ray, ended, job)
         except BaseException:
             for running in pending:
                 ray.cancel(running)

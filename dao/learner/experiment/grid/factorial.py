@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from dao.errors import UserError
 from dao.learner.basics.wording import listed
 from dao.learner.experiment.arm_settings import arm_config, comparable_settings
-from dao.learner.experiment.arms import PLACES, SETS_APART, chosen, known_arms
+from dao.learner.experiment.arms import GROWS, PLACES, SETS_APART, chosen, known_arms
 from dao.learner.settings.config import Config
 from dao.learner.storage.record import RunFolder
 
@@ -21,10 +21,11 @@ __all__ = [
     "factorial_cells",
     "known_cells",
     "other_settings",
+    "without_pair",
 ]
 
 SPLIT = "split_tasks"
-VARIED = (*(setting for setting in SETS_APART if setting != "tasks"), "seed")
+VARIED = ("dendrites.growths_of", *(s for s in SETS_APART if s != "tasks"), "seed")
 
 
 class Cell(NamedTuple):
@@ -67,11 +68,6 @@ def check_shared(shared: Config, given: Collection[str]) -> None:
             "The built-in experiment has no arms with experts. Found `experts.names`. Give --plan "
             "configs/plans/experts.yaml, which compares them with one LoRA of their size."
         )
-    if shared.dendrites.patience is not None:
-        raise UserError(
-            "In an experiment, dendrites should grow at fixed points, so that all arms restart "
-            "after the same steps. Found `dendrites.patience`. Give dendrites.grow_at instead."
-        )
     if shared.train.early_stopping is not None:
         raise UserError(
             "In an experiment, all arms should train for as many steps. Found "
@@ -93,7 +89,12 @@ def factorial_cells(
     Raises:
         UserError: an unknown cell or arm; or the settings exclude an arm.
     """
-    wanted = chosen(list(shared.tasks), arms)
+    wanted = chosen(list(shared.tasks), arms, shared.dendrites.lr)
+    if shared.dendrites.patience is not None and GROWS not in wanted:
+        raise UserError(
+            f"With `dendrites.patience`, all arms copy the growths of the arm {GROWS}. Found "
+            f"--arms {','.join(wanted)}. Add {GROWS}, or give dendrites.grow_at."
+        )
     return [
         Cell(arm, seed, _config(shared, arm, seed))
         for arm, seed in known_cells(wanted, range(seeds), only)
@@ -179,9 +180,17 @@ def _same(key: str, found: Any, asked: Any) -> bool:  # noqa: ANN401
 
 
 def _config(shared: Config, arm: str, seed: int) -> Config:
-    own = known_arms(list(shared.tasks))[arm]
+    own = dict(known_arms(list(shared.tasks), shared.dendrites.lr)[arm])
     place = str(experiment_folder(shared) / arm / f"seed={seed}")
+    if shared.dendrites.patience is not None and arm != GROWS:
+        own["dendrites.growths_of"] = str(experiment_folder(shared) / GROWS / f"seed={seed}")
     return arm_config(shared, {**own, "seed": seed, "output": place})
+
+
+def without_pair(cfg: Config) -> Config:
+    """The same settings without the run whose growths are copied, which may not be there yet."""
+    dendrites = cfg.dendrites.model_copy(update={"growths_of": ""})
+    return cfg.model_copy(update={"dendrites": dendrites})
 
 
 def _settings(cfg: Config) -> dict[str, Any]:

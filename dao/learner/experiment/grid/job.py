@@ -17,12 +17,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-__all__ = ["HEADER", "Outcome", "RunJob", "run_job"]
+__all__ = ["HEADER", "After", "Outcome", "RunJob", "run_job"]
 
 HEADER = "== attempt "  # begins the line that a log has per process
 ATTEMPTS = 2  # within one call, and only after a signal
 PATIENCE = 10.0  # seconds that a process told to end is given
 LONGEST_LINE = 500
+
+
+@dataclass(frozen=True)
+class After:
+    """A run that has to finish before another begins, which copies its growths.
+
+    Attributes:
+        name: of the run, for people.
+        folder: the run folder.
+        lock: a file whose lock means that someone is at work in `folder`.
+    """
+
+    name: str
+    folder: Path
+    lock: Path
 
 
 @dataclass(frozen=True)
@@ -38,6 +53,7 @@ class RunJob:
         threads: for the arithmetic of one run.
         gpus: that it takes.
         place: the working directory.
+        after: the run that has to finish before this one begins.
     """
 
     name: str
@@ -48,6 +64,7 @@ class RunJob:
     threads: int
     gpus: int
     place: Path
+    after: After | None = None
 
     @property
     def log(self) -> Path:
@@ -79,7 +96,8 @@ def run_job(job: RunJob, stop: threading.Event | None = None) -> Outcome:
 
     A run with a checkpoint is continued, any other begun. A process that was killed is replaced
     once; one that ended by itself with an error is not. Whoever else is at work in the folder is
-    waited for, also a process that outlived the worker that started it.
+    waited for, also a process that outlived the worker that started it, and so is whoever is at
+    work on the run that has to finish first; where nobody is, this one fails.
 
     Args:
         job: what to run.
@@ -88,6 +106,8 @@ def run_job(job: RunJob, stop: threading.Event | None = None) -> Outcome:
     stop = stop or threading.Event()
     attempts, code = 0, 0
     try:
+        if not _finished(job) and (missing := _not_there(job, stop)):
+            return Outcome(job.name, False, 0, missing)
         with _held(job.place / job.lock, stop) as lock:
             while not stop.is_set() and not _finished(job) and attempts < ATTEMPTS and code <= 0:
                 attempts += 1
@@ -103,6 +123,17 @@ def run_job(job: RunJob, stop: threading.Event | None = None) -> Outcome:
 
 def _finished(job: RunJob) -> bool:
     return (job.place / job.folder / "metrics.json").is_file()
+
+
+def _not_there(job: RunJob, stop: threading.Event) -> str:
+    """Why the run cannot begin: another has not finished, and nobody is at work on it."""
+    if job.after is None:
+        return ""
+    end = job.place / job.after.folder / "metrics.json"
+    if not end.is_file():
+        with _held(job.place / job.after.lock, stop):
+            pass
+    return "" if end.is_file() else f"{job.after.name}, whose growths it copies, has not finished"
 
 
 def _process(job: RunJob, lock: int, stop: threading.Event) -> int:

@@ -24,6 +24,7 @@ from dao.learner.experiment.grid.factorial import (
     check_shared,
     experiment_folder,
     factorial_cells,
+    without_pair,
 )
 from dao.learner.experiment.grid.job import Outcome
 from dao.learner.experiment.grid.options import SEEDS, Options, check_options
@@ -71,14 +72,15 @@ def run_factorial(
     console = plain_console(stderr=not dry_run, soft_wrap=True)
     missing = [cell for cell in cells if not RunFolder(cell.cfg.folder).finished]
     for cfg in {cell.arm: cell.cfg for cell in missing}.values():
-        read_data(cfg)
+        read_data(without_pair(cfg))
     if dry_run:
         _describe(cells, folder, console)
-        print_plan(cells[0].cfg, read_data(cells[0].cfg)[1])
+        print_plan(cells[0].cfg, read_data(without_pair(cells[0].cfg))[1])
         return
     try:
         failed = work_off(cells, missing, folder, options, command, console)
-        arms = None if options.only else chosen(list(shared.tasks), options.arms)
+        asked = chosen(list(shared.tasks), options.arms, shared.dendrites.lr)
+        arms = None if options.only else asked
         _end(folder, failed, console, arms)
     except KeyboardInterrupt:
         console.print("stopped; the same command again continues with what is missing")

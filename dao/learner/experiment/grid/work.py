@@ -16,7 +16,7 @@ from dao.errors import UserError
 from dao.learner.experiment.grid.backends import on_ray, on_this_machine
 from dao.learner.experiment.grid.board import Board
 from dao.learner.experiment.grid.factorial import Cell
-from dao.learner.experiment.grid.job import Outcome, RunJob
+from dao.learner.experiment.grid.job import After, Outcome, RunJob
 from dao.learner.experiment.grid.options import Options
 from dao.learner.experiment.plans.plan import folder_name
 from dao.learner.storage.record import RunFolder
@@ -96,7 +96,17 @@ def _job(cell: Cell, folder: Path, command: tuple[str, ...], threads: int) -> Ru
         threads=threads,
         gpus=int(cell.cfg.device.startswith("cuda")),
         place=Path.cwd(),
+        after=_paired(cell, folder),
     )
+
+
+def _paired(cell: Cell, folder: Path) -> After | None:
+    """The run whose growths this one copies."""
+    if not cell.cfg.dendrites.growths_of:
+        return None
+    grown = Path(cell.cfg.dendrites.growths_of)
+    name = f"{grown.parent.name}/{cell.seed}"
+    return After(name, grown, folder / LOCKS / name.replace("/", "-"))
 
 
 def _lock(cell: Cell, folder: Path) -> Path:

@@ -30,6 +30,7 @@ ARM_STYLES: Mapping[str, tuple[str, str, str]] = {
     "dao+dendrites": ("#CC79A7", "D", "-"),
     "sham": ("#E69F00", "v", "--"),
     "capacity": ("#009E73", "P", "--"),
+    "restart-lr": ("#56B4E9", "X", "--"),
     "dao-paper": ("#7A5195", "*", "-."),
 }
 ALONE_COLOURS = ("#56B4E9", "#8C564B", "#7F7F7F", "#17BECF", "#BCBD22")

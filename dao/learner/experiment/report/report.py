@@ -137,7 +137,10 @@ ARM_NOTES = {
     "base": "base: equal weights, no dendrites, the same reloads and optimizer restarts as the "
     "arms that grow.",
     "sham": "sham: dendrites added, never trained.",
-    "capacity": "capacity: none, a higher LoRA rank with at least as many parameters.",
+    "capacity": "capacity: none, a higher LoRA rank with at least as many parameters; where the "
+    "whole encoder trains, wider feed-forward blocks.",
+    "restart-lr": "restart-lr: base whose weights all learn, after the first restart, at the "
+    "multiple of the learning rate that dendrites have.",
     "dao-paper": "dao-paper: DAO as DAOLoss.paper() has it, measured at every step, not smoothed, "
     "weights with a sum of one.",
 }
@@ -207,7 +210,12 @@ def _costs(findings: Mapping[str, Any], runs: Runs) -> Section:
             arm: fmean(kept.values())
             for arm, content in findings["arms"].items()
             if (kept := content.get("dendrites_kept"))
-        }
+        },
+        "steps that restarts threw away": {
+            arm: fmean(thrown.values())
+            for arm, content in findings["arms"].items()
+            if (thrown := content.get("thrown_away_steps"))
+        },
     }
     shown = {name: by_arm for name, by_arm in table.items() if by_arm}
     section = figure(

@@ -36,7 +36,7 @@ __all__ = [
 
 NOTHING, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 # The contrasts that an effect of dendrites has to be measured by.
-CONTROLS = ("dendrites - sham", "dendrites - capacity")
+CONTROLS = ("dendrites - sham", "dendrites - capacity", "dendrites - restart-lr")
 MAIN = ("DAO", "dendrites", "interaction")
 SENTENCES = 6
 """Main figures up to which each is compared with plain models in a sentence of its own."""
