@@ -10,6 +10,7 @@ import torch
 from dao.errors import UserError
 from dao.learner.settings.config import Config
 from dao.learner.storage import claiming
+from dao.learner.storage.files import remove
 from dao.learner.storage.provenance import provenance
 from dao.learner.storage.record import RunFolder
 from dao.learner.storage.writing import OwnedRecord, RunRecord, SilentRecord
@@ -54,7 +55,7 @@ def test_files_of_others_are_never_replaced(tmp_path: Path):
 def test_a_link_is_removed_and_what_it_leads_to_stays(tmp_path: Path):
     (tmp_path / "kept").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "kept")
-    claiming.remove(tmp_path / "link")
+    remove(tmp_path / "link")
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 

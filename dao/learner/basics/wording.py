@@ -2,7 +2,7 @@
 
 from dao.learner.basics.limits import LISTED
 
-__all__ = ["count", "listed", "short", "shown"]
+__all__ = ["count", "listed", "one_line", "short", "shown"]
 
 
 def count(number: int, thing: str = "row") -> str:
@@ -26,6 +26,16 @@ def shown(cell: object) -> str:
     return text if len(text) <= 60 else f"{text[:60]}…"
 
 
+def one_line(text: object) -> str:
+    r"""A text, such as another package's error, without its line breaks.
+
+    Example:
+        >>> one_line(ValueError("no such\n  file"))
+        'no such file'
+    """
+    return " ".join(str(text).split())
+
+
 def short(name: object) -> str:
     """A column's name in a message, cut where it is long.
 
@@ -33,7 +43,7 @@ def short(name: object) -> str:
         >>> short("label"), len(short("x" * 99))
         ('label', 41)
     """
-    text = " ".join(str(name).split())
+    text = one_line(name)
     return text if len(text) <= 40 else f"{text[:40]}…"
 
 

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 
 from dao.errors import UserError
 from dao.learner.basics.program import command
+from dao.learner.basics.wording import one_line
 from dao.learner.console.terminal import plain_console, printable, styled
 from dao.learner.dendrites.perforated import DendriteError
 
@@ -46,7 +47,7 @@ def user_errors() -> Iterator[None]:
 
 def _explain(error: Exception) -> str | None:
     """One line for an error that is not a bug; None for one that is."""
-    message = " ".join(str(error).split())
+    message = one_line(error)
     if isinstance(error, OSError) and error.strerror:
         place = "" if error.filename is None else f" {error.filename}"
         return f"The system refused{place}: {error.strerror}. Look at permissions and space."

@@ -23,6 +23,7 @@ from transformers.utils import logging
 
 from dao.errors import UserError
 from dao.learner.basics.pairs import parts
+from dao.learner.basics.wording import count, one_line
 from dao.learner.encoder.find import Location, locate
 from dao.learner.encoder.pretraining import pretrain
 from dao.learner.encoder.vocabulary import SPECIAL, train_tokenizer
@@ -72,9 +73,8 @@ def _describe(scratch: Scratch) -> str:
     """The encoder that these settings make, in a line."""
     objective = "masked" if scratch.architecture == "bert" else "causal"
     epochs = scratch.pretrain_epochs
-    times = "epoch" if epochs == 1 else "epochs"
     learnt = (
-        f"{epochs} {times} of {objective} language modelling on the training texts"
+        f"{count(epochs, 'epoch')} of {objective} language modelling on the training texts"
         if epochs
         else "random weights"
     )
@@ -197,7 +197,7 @@ def _out_of_reach(name: str) -> str | None:
     except HfHubHTTPError:
         return None  # the hub answers, and the loader will say what is wrong with the name
     except Exception as error:  # errors of the transport are of types that the client does not name
-        return " ".join(str(error).split()) or type(error).__name__
+        return one_line(error) or type(error).__name__
     return None
 
 

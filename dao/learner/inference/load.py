@@ -11,6 +11,7 @@ from typing import Any
 
 from dao.errors import UserError
 from dao.learner.basics.pairs import PAIR, join
+from dao.learner.basics.wording import one_line
 from dao.learner.inference.elsewhere import RunElsewhere
 from dao.learner.inference.engines import EngineName, make_engine
 from dao.learner.inference.predictor import CutTexts, Predictor, pick_device, reload
@@ -214,7 +215,7 @@ def _local(source: str, revision: str | None) -> Path:
     try:
         return Path(snapshot_download(source, revision=revision, allow_patterns=PUBLISHED))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise UserError(
             f"{source} should be a run folder or a repository of the hub. Found no such folder, "
             f"seen from {Path.cwd()}, and of the hub: {reason[:200]}. Correct the path or the id."

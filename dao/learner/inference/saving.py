@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from dao.errors import UserError
+from dao.learner.basics.wording import one_line
 from dao.learner.storage.files import replace_folder
 from dao.learner.storage.record import RunFolder
 
@@ -79,7 +80,7 @@ def upload(folder: RunFolder, repo_id: str, *, private: bool, token: str | None)
                 repo_id=repo_id, folder_path=saved, commit_message="Model of a finished run"
             )
         except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise UserError(
                 f"{repo_id} should be a repository of the hub that you may write to. Found: "
                 f"{reason[:200]}. Correct the id, or log in with: hf auth login"

@@ -319,9 +319,18 @@ class Task(ABC):
         return kept, targets.numpy()[present]
 
     def _coded(
-        self, values: Sequence[object | None], index: Mapping[Any, float], what: str
+        self, values: Sequence[object | None], names: Sequence[str], missing: float, what: str
     ) -> list[float]:
-        """Values, which are one `what` each or None, by their place in `index`."""
+        """The place of each value in `names`; `missing` for None.
+
+        Args:
+            values: names, or cells that hold them.
+            names: of the classes or levels.
+            missing: the code of a missing value.
+            what: "class" or "level", for messages.
+        """
+        index: dict[Any, float] = {name: place for place, name in enumerate(names)}
+        index[None] = missing
         return [
             code_of(self.column, what, index, value, row)
             for row, value in enumerate(parse_all(self.column, self.parse, values), start=1)

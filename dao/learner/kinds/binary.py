@@ -198,8 +198,8 @@ class Binary(Task, Thresholded):
 
     def encode(self, values: Sequence[object | None]) -> Tensor:
         """Turn class names into 0 and 1, float32, NaN where missing."""
-        index = {None: torch.nan, self.classes[0]: 0.0, self.classes[1]: 1.0}
-        return torch.tensor(self._coded(values, index, "class"), dtype=torch.float32)
+        codes = self._coded(values, self.classes, torch.nan, "class")
+        return torch.tensor(codes, dtype=torch.float32)
 
     def labelled(self, targets: Tensor) -> Tensor:
         """Mask of the targets that are a class."""

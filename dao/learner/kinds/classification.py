@@ -206,8 +206,8 @@ class Classification(Task, Thresholded):
 
     def encode(self, values: Sequence[object | None]) -> Tensor:
         """Turn class names into indices, int64, -100 where missing."""
-        index = {None: MISSING} | {name: i for i, name in enumerate(self.classes)}
-        return torch.tensor(self._coded(values, index, "class"), dtype=torch.int64)
+        codes = self._coded(values, self.classes, MISSING, "class")
+        return torch.tensor(codes, dtype=torch.int64)
 
     def labelled(self, targets: Tensor) -> Tensor:
         """Mask of the targets that are a class."""

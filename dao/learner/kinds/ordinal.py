@@ -147,8 +147,8 @@ class Ordinal(Task):
 
     def encode(self, values: Sequence[object | None]) -> Tensor:
         """Turn levels into their places from 0, int64, -1 where missing."""
-        index = {None: MISSING} | {level: i for i, level in enumerate(self.levels)}
-        return torch.tensor(self._coded(values, index, "level"), dtype=torch.int64)
+        codes = self._coded(values, self.levels, MISSING, "level")
+        return torch.tensor(codes, dtype=torch.int64)
 
     def labelled(self, targets: Tensor) -> Tensor:
         """Mask of the targets that are a level."""

@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 from dao.errors import UserError
 from dao.learner.basics.folders import absolute, shared_cache
 from dao.learner.basics.frozen import Settings
+from dao.learner.basics.wording import one_line
 from dao.learner.basics.words import as_text, settled
 from dao.learner.kinds import TaskSettings
 from dao.learner.kinds.declared import (
@@ -275,7 +276,7 @@ def load_config(
         raise UserError("A setting should have an end. Found one that contains itself.") from None
     except ValidationError as error:
         explained = "; ".join(in_words(e, Config) for e in error.errors())
-        raise UserError(" ".join(explained.split())) from None
+        raise UserError(one_line(explained)) from None
     except ValueError as error:
         raise UserError(f"{' '.join(str(error).split())}.") from None
     return placed(cfg)

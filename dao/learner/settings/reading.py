@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from dao.errors import UserError
 from dao.learner.basics.program import command
+from dao.learner.basics.wording import one_line
 from dao.learner.basics.words import Typed, read_value, read_yaml
 from dao.learner.kinds.declared import declarations
 
@@ -45,7 +46,7 @@ def read_yaml_file(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The config file {path} cannot be read: {error}.") from None
     except (yaml.YAMLError, RecursionError) as error:
-        message = " ".join(str(error).split())
+        message = one_line(error)
         raise UserError(f"The config file {path} should be YAML. Found: {message}.") from None
     if not isinstance(content, dict | None):
         found = repr(getattr(content, "value", content))[:80]

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dao.errors import UserError
+from dao.learner.basics.wording import one_line
 from dao.learner.storage.files import digest, read_tensors, replace_folder, write_atomically
 
 __all__ = [
@@ -199,7 +200,7 @@ def check_optimizer(
 
 
 def _damaged(place: Path, reason: object) -> UserError:
-    said = " ".join(str(reason).split())
+    said = one_line(reason)
     return UserError(f"The checkpoint {place} should be whole. Found: {said}. {ADVICE}")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,10 +15,10 @@ from filelock import FileLock, Timeout
 
 from dao.errors import UserError
 from dao.learner.settings.config import Config
-from dao.learner.storage.files import PARTIAL, write_atomically
+from dao.learner.storage.files import PARTIAL, remove, write_atomically
 from dao.learner.storage.record import RunFolder
 
-__all__ = ["check_claimable", "check_own", "claim", "locked", "remove"]
+__all__ = ["check_claimable", "check_own", "claim", "locked"]
 
 # Every name that a run gives to a file or folder directly below its own.
 WRITTEN = {
@@ -112,14 +111,6 @@ def check_own(folder: RunFolder) -> None:
             f"The run folder should be new. Found other files at {folder.path}. "
             f"Choose another with --output."
         )
-
-
-def remove(path: Path) -> None:
-    """Remove a file, or a folder with all its content; of a link, only the link."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _names(path: Path) -> set[str]:

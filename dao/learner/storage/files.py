@@ -22,6 +22,7 @@ from torch import Tensor
 
 from dao.errors import UserError
 from dao.learner.basics.spreadsheets import harmless
+from dao.learner.basics.wording import one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +33,7 @@ __all__ = [
     "csv_text",
     "digest",
     "read_tensors",
+    "remove",
     "replace_folder",
     "share",
     "sync",
@@ -84,13 +86,13 @@ def replace_folder(path: Path, fill: Callable[[Path], object]) -> None:
     """
     temporary = path.with_name(path.name + PARTIAL)
     with _removed_on_failure(temporary), _named(path):
-        _remove(temporary)
+        remove(temporary)
         temporary.mkdir(parents=True)
         fill(temporary)
         share(temporary)
         for part in (*temporary.rglob("*"), temporary):
             sync(part)
-        _remove(path)
+        remove(path)
         os.replace(temporary, path)
         sync(path.parent)
 
@@ -145,7 +147,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except Exception as error:  # of a type of safetensors where the file is damaged
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise UserError(f"The weights {path} cannot be read: {reason}.") from None
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
@@ -213,7 +215,7 @@ def _named(path: Path) -> Iterator[None]:
             raise  # the error is one of computing the content
         code = re.search(r"os error (\d+)", str(error))
         number = int(code[1]) if code else errno.EIO
-        reason = os.strerror(number) if code else " ".join(str(error).split())
+        reason = os.strerror(number) if code else one_line(error)
         raise OSError(number, reason, str(path)) from error
 
 
@@ -223,11 +225,12 @@ def _removed_on_failure(path: Path) -> Iterator[None]:
         yield
     except BaseException:
         with suppress(OSError):
-            _remove(path)
+            remove(path)
         raise
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all its content; of a link, only the link."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

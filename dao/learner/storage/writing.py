@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dao.learner.settings.config import Config
 from dao.learner.storage import checkpoint, claiming
-from dao.learner.storage.files import PARTIAL, append_line, sync, write_atomically
+from dao.learner.storage.files import PARTIAL, append_line, remove, sync, write_atomically
 from dao.learner.storage.record import STAGE_WEIGHTS, RunFolder
 
 __all__ = ["OwnedRecord", "RunRecord", "SilentRecord"]
@@ -116,7 +116,7 @@ class OwnedRecord(RunRecord):
                 kept = [line for line in lines if _step_of(line) <= step]
                 write_atomically(path, b"".join(kept))
         for path in list(self.path.glob(f"*{PARTIAL}")):
-            claiming.remove(path)
+            remove(path)
 
     def save_checkpoint(
         self,

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from dao.errors import UserError
+from dao.learner.basics.wording import one_line
 from dao.learner.processes import ranks
 from dao.learner.settings.decisive import check_settings, completed, decisive
 from dao.learner.storage.checkpoint import ADVICE, check_fit, check_optimizer, load_checkpoint
@@ -112,7 +113,7 @@ def _restore_optimizer(state: State, saved: Mapping[str, Any], place: Path) -> N
     try:
         state.weighting.load_state_dict(saved["weighting"])
     except (RuntimeError, KeyError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise UserError(f"The weighting in {place} should fit. Found: {reason}.") from None
     torch.set_rng_state(saved["random"])
     if saved["random_cuda"] and not ranks.several():

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from dao import TaskRecord
 from dao.errors import UserError
 from dao.importance import task_gradients
-from dao.learner.basics.program import install
 from dao.learner.settings.weighting_spec import Spec
 from dao.learner.weighting.weighting import (
     Losses,
@@ -21,6 +20,7 @@ from dao.learner.weighting.weighting import (
     plain_state,
     present,
     record,
+    without_torchjd,
 )
 
 __all__ = ["AGGREGATORS", "Aggregated", "DualBalancing", "GradNorm", "make"]
@@ -288,10 +288,7 @@ def _aggregator(spec: Spec, tasks: int) -> nn.Module:
     try:
         from torchjd import aggregation
     except ImportError:
-        raise UserError(
-            "`weighting` = torchjd:... needs torchjd. Found it not installed. "
-            f"Install the extra: {install('baselines')}"
-        ) from None
+        raise without_torchjd("torchjd:...") from None
     if spec.aggregator not in AGGREGATORS:
         raise UserError(
             f"`weighting` = torchjd:NAME should name an aggregator of torchjd. Found "

@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dao.errors import UserError
-from dao.learner.basics.program import install
 from dao.learner.settings.weighting_spec import Spec
 from dao.learner.weighting.weighting import (
     Losses,
@@ -19,6 +17,7 @@ from dao.learner.weighting.weighting import (
     plain_state,
     present,
     record,
+    without_torchjd,
 )
 
 __all__ = ["METHODS", "Method", "Scalarized", "SelfOptimalUncertainty"]
@@ -68,10 +67,7 @@ def _of_torchjd(name: str, arguments: Callable[[Spec, int], Sequence[Any]]) -> _
         try:
             from torchjd import scalarization
         except ImportError:
-            raise UserError(
-                f"`weighting` = {spec.name} needs torchjd. Found it not installed. "
-                f"Install the extra: {install('baselines')}"
-            ) from None
+            raise without_torchjd(spec.name) from None
         made: nn.Module = getattr(scalarization, name)(*arguments(spec, tasks))
         return made
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dao import DAOLoss, TaskRecord
 from dao.errors import UserError
+from dao.learner.basics.program import install
 from dao.learner.processes import ranks
 from dao.learner.settings.config import Config
 from dao.learner.settings.weighting_spec import Spec, accumulates, parse_weighting
@@ -24,6 +25,7 @@ __all__ = [
     "plain_state",
     "present",
     "record",
+    "without_torchjd",
 ]
 
 Losses = Mapping[str, Tensor | None]
@@ -228,6 +230,14 @@ def record(
     unknown = torch.full((), torch.nan, dtype=torch.float64, device=loss.device)
     parts = (loss, weight, unknown if norm is None else norm, unknown if share is None else share)
     return TaskRecord(*(part.detach().double() for part in parts))
+
+
+def without_torchjd(weighting: str) -> UserError:
+    """The error for a weighting that needs torchjd, where torchjd is not installed."""
+    return UserError(
+        f"`weighting` = {weighting} needs torchjd. Found it not installed. Install the extra: "
+        f"{install('baselines')}"
+    )
 
 
 def plain_state(module: nn.Module) -> dict[str, dict[str, Any]]:

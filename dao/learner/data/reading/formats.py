@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from dao.learner.basics.spreadsheets import is_guarded, unguarded
-from dao.learner.basics.wording import short
+from dao.learner.basics.wording import one_line, short
 from dao.learner.data.reading.progress import ticking
 from dao.learner.data.reading.table import Columns
 
@@ -223,7 +223,7 @@ def _sentences(content: bytes, columns: Columns) -> Rows:
         sentence, mark, name = line.rpartition("@")
         if not mark:
             raise ValueError(f"line {number} has no @ before its label")
-        sentences.append(" ".join(sentence.split()))
+        sentences.append(one_line(sentence))
         labels.append(name.strip())
     return {columns.text: sentences, columns.labels: labels}
 

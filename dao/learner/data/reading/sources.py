@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from dao.errors import UserError
+from dao.learner.basics.wording import one_line
 from dao.learner.data.reading.formats import FORMATS, Rows, as_columns
 from dao.learner.data.reading.hints import headless, not_decoded
 from dao.learner.data.reading.table import Columns
@@ -126,7 +127,7 @@ def parse(path: Path, content: bytes, columns: Columns) -> Rows:
 
 def invalid(path: Path, error: Exception) -> UserError:
     """The error for a file that is not what its ending says."""
-    reason = " ".join(str(error).split())
+    reason = one_line(error)
     return UserError(f"{path} should be valid {path.suffix[1:].upper()}. Found: {reason}.")
 
 
@@ -148,7 +149,7 @@ def _hub(source: str, split_column: str) -> Rows:
     try:
         loaded = datasets.load_dataset(name, config or None)
     except (OSError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise UserError(
             f"{source} should be a file or a hub data set. Found: {reason}. Without the hub, "
             "download it as CSV, Parquet or JSON and give the path of that file."

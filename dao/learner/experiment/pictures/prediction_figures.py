@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from sklearn.metrics import confusion_matrix
 
 from dao.learner.basics.numbers import number
+from dao.learner.basics.wording import count
 from dao.learner.experiment.findings.runs import Run
 from dao.learner.experiment.pictures.figures import INK, Panel, arm_style
 
@@ -40,16 +41,12 @@ def confusion_panel(arm: str, runs: Sequence[Run], task: str) -> Panel | None:
         return None
     counts = confusion_matrix(rows[f"{task}_target"], rows[task], labels=classes)
     right = int(np.trace(counts))
-    told = f"{right} of {counts.sum()} right over {_seeds(runs)}"
+    told = f"{right} of {counts.sum()} right over {count(len(runs), 'seed')}"
     return Panel(
         partial(_draw_confusion, counts=counts, classes=classes, title=f"{task}: {arm}"),
         f"Confusion matrix of {task}, {arm}: {told}.",
         (4.3, 3.9),
     )
-
-
-def _seeds(runs: Sequence[Run]) -> str:
-    return f"{len(runs)} seed{'' if len(runs) == 1 else 's'}"
 
 
 def _draw_confusion(axes: Axes, counts: np.ndarray, classes: Sequence[str], title: str) -> None:
@@ -86,7 +83,7 @@ def score_panel(arm: str, runs: Sequence[Run], task: str) -> Panel | None:
     return Panel(
         partial(_draw_scores, actual=actual, predicted=predicted, title=f"{task}: {arm}"),
         f"Predicted against true score of {task}, {arm}, {len(rows):,} predictions over "
-        f"{_seeds(runs)}; mean squared error {number(error)}.",
+        f"{count(len(runs), 'seed')}; mean squared error {number(error)}.",
         (4.3, 4.0),
     )
 

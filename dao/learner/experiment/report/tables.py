@@ -7,6 +7,7 @@ from typing import Any
 
 from dao.learner.basics.numbers import is_known
 from dao.learner.basics.numbers import number as plain_number
+from dao.learner.basics.wording import count
 from dao.learner.experiment.arms import ARMS, label
 from dao.learner.experiment.findings.contrasts import CHECK, PRIMARY, main_figures
 from dao.learner.experiment.findings.verdicts import NO_DIFFERENCE
@@ -99,10 +100,10 @@ def sentences(findings: Mapping[str, Any]) -> list[str]:
     tested = [e for e in effects if e.get("p_holm") is not None and e.get("family") != CHECK]
     names = " and ".join(findings["metrics"][m]["label"] for m in metrics)
     if not tested:
-        seeds = _count(len(findings["seeds"]), "seed")
+        seeds = count(len(findings["seeds"]), "seed")
         return [f"With {seeds} no difference between arms could be tested."]
     least, most = min(e["n"] for e in tested), max(e["n"] for e in tested)
-    seeds = f"{least} to {most} seeds" if least < most else _count(most, "seed")
+    seeds = f"{least} to {most} seeds" if least < most else count(most, "seed")
     found = [e for e in tested if e.get("significant")]
     of = f"Of {len(tested)} effects and contrasts tested on {names} over {seeds}, "
     of += f"{len(found) or 'none'} {'are' if len(found) > 1 else 'is'}"
@@ -161,10 +162,6 @@ def formulas(findings: Mapping[str, Any]) -> str:
     """A sentence that says how the main effects are computed."""
     found = {e["name"]: e.get("formula") for e in findings["effects"] if e["name"] in MAIN}
     return " ".join(f"{name} = {formula}." for name, formula in found.items() if formula)
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def missing(findings: Mapping[str, Any]) -> list[str]:
