@@ -127,6 +127,7 @@ def test_the_command_runs_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_runs")
 def test_a_run_that_stops_leaves_its_reason_and_the_others_go_on(tmp_path):
     def make(name, *own):
         place = f"output={tmp_path / name / 'seed=0'}"
