@@ -2,13 +2,19 @@
 
 import atexit
 import os
+import shlex
 import shutil
+import socket
+import subprocess
+import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models here are too small to share out
@@ -35,6 +41,67 @@ WORDS = (
     "the company of in said that and than expected less more quarter year will hold meeting on "
     "monday strong weak up down"
 ).split()
+
+
+ROOT = Path(__file__).parents[1]
+WARM = Path(__file__).with_name("warm")
+
+
+@pytest.fixture(scope="session")
+def warm_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A command like `sys.executable`, whose processes have the learner's packages imported.
+
+    All workers of pytest-xdist share one server. A test needs `sys.executable` itself where it
+    looks at what is imported, at variables that are read at import, or at process ids.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    place, command = folder / "warm.socket", folder / "warm-python"
+    with FileLock(folder / "warm.lock"):
+        user = _user_of(place)
+        if user is None:
+            _start_server(place)
+            user = _user_of(place)
+            assert user is not None
+            words = [sys.executable, "-IS", str(WARM / "client.py"), str(place)]
+            command.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$0" "$@"\n')
+            command.chmod(0o755)
+    with user:
+        yield str(command)
+
+
+@pytest.fixture
+def warm_runs(warm_python: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runs that a test lets `dao` start as processes of their own are warm ones."""
+    monkeypatch.setattr(sys, "executable", warm_python)
+
+
+def _user_of(place: Path) -> socket.socket | None:
+    """A connection that keeps the server alive; None: there is no server, or no longer."""
+    user = socket.socket(socket.AF_UNIX)
+    try:
+        user.connect(str(place))
+        user.sendall(bytes(8))
+        if user.recv(8):
+            return user
+    except OSError:
+        pass
+    user.close()
+    return None
+
+
+def _start_server(place: Path) -> None:
+    place.unlink(missing_ok=True)
+    log = place.with_suffix(".log")
+    with log.open("w") as file:
+        server = subprocess.Popen(
+            [sys.executable, WARM / "server.py", place, ROOT],
+            stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True,
+            env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+        )  # fmt: skip
+    while not place.exists():
+        assert server.poll() is None, log.read_text()
+        time.sleep(0.05)
 
 
 @pytest.fixture(scope="session")

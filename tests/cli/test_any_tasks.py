@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -234,11 +233,13 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
-def test_a_run_that_was_killed_and_resumed_is_the_run_that_was_not(run: Path, tmp_path: Path):
+def test_a_run_that_was_killed_and_resumed_is_the_run_that_was_not(
+    run: Path, warm_python: str, tmp_path: Path
+):
     folder, program = tmp_path / "run", Path(__file__).with_name("one_rank.py")
     command = [program, "killed_in_step_14", "--config", run / "config.yaml", "--output", folder]
     killed = subprocess.run(
-        [sys.executable, *map(str, command)], capture_output=True, text=True,
+        [warm_python, *map(str, command)], capture_output=True, text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert killed.returncode == -signal.SIGKILL, killed.stderr
@@ -288,6 +289,7 @@ def test_the_exported_file_gives_the_outputs_of_the_run(run: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_runs")
 def test_an_experiment_reports_every_figure_of_every_task(
     tiny_phi: Path, kinds_csv: Path, tmp_path: Path
 ):

@@ -95,7 +95,11 @@ def test_what_does_not_fit_together(words: str, code: int, said: str):
 
 @pytest.mark.slow
 def test_sigkill_of_everything_and_the_same_command_again(
-    arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: Arguments,
+    warm_python: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ):
     output = tmp_path / "killed"
     two = arguments(output, HERE, "--jobs", "2")
@@ -111,6 +115,7 @@ def test_sigkill_of_everything_and_the_same_command_again(
     process.wait()
     before = finished(output)
     assert 1 <= len(before) < len(HERE)
+    monkeypatch.setattr(sys, "executable", warm_python)  # of all runs from here on
     assert again(two).exit_code == 0
     after = finished(output)
     assert len(after) == len(HERE)

@@ -10,6 +10,7 @@ from dao.learner.experiment.grid.search import read_grid
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_runs")
 def test_a_grid_runs_and_names_the_best_on_validation(train, tmp_path: Path):
     folder = tmp_path / "grid"
     asked = ("--tasks", "reg", "--grid", "train.lr=0.01,1e-5", "--jobs", "2", "encoder.lora.r=2")

@@ -1,7 +1,6 @@
 """Killed at any moment and resumed, a run ends with the weights of one that was not."""
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,11 @@ def weights(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arm", ARMS)
-def test_killed_at_random_moments_and_resumed(tiny_phi: Path, tiny_csv: Path, tmp_path: Path, arm):
+def test_killed_at_random_moments_and_resumed(
+    tiny_phi: Path, tiny_csv: Path, warm_python: str, tmp_path: Path, arm: str
+):
     what = ("--encoder", str(tiny_phi), "--data", str(tiny_csv), *SMALL, *ARMS[arm])
-    command = [sys.executable, str(HELPER), str(tmp_path), str(KILLS), "8", *what]
+    command = [warm_python, str(HELPER), str(tmp_path), str(KILLS), "8", *what]
     result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert result.returncode == 0, result.stdout + result.stderr
     print(result.stdout)

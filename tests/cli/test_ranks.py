@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,14 @@ SMALL = (
     "dendrites.graph=false",
 )  # fmt: skip
 TIMED = ("tokens_per_s", "memory_mib")
-Pair = Callable[..., subprocess.CompletedProcess[str]]
+Launch = Callable[..., subprocess.CompletedProcess[str]]
 
 pytestmark = pytest.mark.slow
 
 
-def launch(what: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def launch_by(python: str, what: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *LAUNCHER, str(PROGRAM), what, *arguments],
+        [python, *LAUNCHER, str(PROGRAM), what, *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
         capture_output=True,
         text=True,
@@ -43,22 +44,38 @@ def launch(what: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def pair(tiny_phi: Path, tiny_csv: Path) -> Pair:
+def launch(warm_python: str) -> Launch:
+    """Runs train.py, with something done to it, on two ranks that torchrun starts."""
+    return partial(launch_by, warm_python)
+
+
+@pytest.fixture(scope="module")
+def fixed(tiny_phi: Path, tiny_csv: Path) -> tuple[str, ...]:
+    """What the fixture `train` gives a run on one rank."""
+    return ("--encoder", str(tiny_phi), "--data", str(tiny_csv), *SMALL)
+
+
+@pytest.fixture(scope="module")
+def pair(launch: Launch, fixed: tuple[str, ...]) -> Launch:
     """Runs train.py on two ranks as the fixture `train` does on one."""
 
     def run(what: str, output: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-        fixed = ("--encoder", str(tiny_phi), "--data", str(tiny_csv), "--output", str(output))
-        return launch(what, *fixed, *SMALL, *arguments)
+        return launch(what, *fixed, "--output", str(output), *arguments)
 
     return run
 
 
 @pytest.fixture(scope="module")
-def two(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on two ranks, which hold the same weights to the bit after every step and growth."""
+def two(fixed: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on two ranks, which hold the same weights to the bit after every step and growth.
+
+    Each rank imports for itself and hashes strings in its own way, as anywhere else.
+    """
     folder = tmp_path_factory.mktemp("ranks") / "two"
-    cache = f"cache={folder.parent / 'cache'}"
-    result = pair("compare_every_step", folder, *BOTH, *EXACT, *CACHED, cache)
+    places = ("--output", str(folder), f"cache={folder.parent / 'cache'}")
+    result = launch_by(
+        sys.executable, "compare_every_step", *fixed, *places, *BOTH, *EXACT, *CACHED
+    )
     assert result.returncode == 0, result.stderr
     (folder.parent / "stdout").write_text(result.stdout)
     (folder.parent / "stderr").write_text(result.stderr)
@@ -103,7 +120,7 @@ def test_two_processes_train_the_model_of_one(train, two: Path, tmp_path: Path):
     assert figures[0]["training"]["prefix_cache"]["warm"] is False
 
 
-def test_dendrites_at_their_own_rate_stay_equal_on_two_ranks(pair: Pair, train, tmp_path: Path):
+def test_dendrites_at_their_own_rate_stay_equal_on_two_ranks(pair: Launch, train, tmp_path: Path):
     settings = (*BOTH, *EXACT, "dendrites.lr=5", f"cache={tmp_path / 'cache'}")
     result = pair("compare_every_step", tmp_path / "two", *settings)
     assert result.returncode == 0, result.stderr
@@ -132,7 +149,7 @@ def test_one_rank_speaks(two: Path):
 
 
 @pytest.fixture
-def broken_off(pair: Pair, two: Path, tmp_path: Path) -> Path:
+def broken_off(pair: Launch, two: Path, tmp_path: Path) -> Path:
     """The run `two`, stopped after step 13, with a checkpoint after step 12."""
     folder, cache = tmp_path / "run", f"cache={two.parent / 'cache'}"
     every = "train.checkpoint_every=3"
@@ -144,7 +161,9 @@ def broken_off(pair: Pair, two: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_run_resumed_on_two_ranks_equals_one_that_was_not_stopped(broken_off: Path, two: Path):
+def test_a_run_resumed_on_two_ranks_equals_one_that_was_not_stopped(
+    launch: Launch, broken_off: Path, two: Path
+):
     alone = broken_off.parent / "alone"
     shutil.copytree(broken_off, alone)
     result = launch("nothing", "--resume", str(broken_off))
@@ -162,7 +181,7 @@ def test_a_run_resumed_on_two_ranks_equals_one_that_was_not_stopped(broken_off: 
     assert_equal_but_for_rounding(alone, two)
 
 
-def test_two_processes_stop_early_where_one_does(pair: Pair, train, tmp_path: Path):
+def test_two_processes_stop_early_where_one_does(pair: Launch, train, tmp_path: Path):
     arguments = (
         "--tasks", "reg", *EXACT, "train.lr=0.1", "train.warmup=0", "train.early_stopping=2",
         "train.validations_per_epoch=5",
@@ -179,7 +198,7 @@ def test_two_processes_stop_early_where_one_does(pair: Pair, train, tmp_path: Pa
 
 @pytest.mark.parametrize("source", ["params", "rep"])
 def test_ranks_without_a_label_or_a_row(
-    tmp_path: Path, tiny_phi: Path, tiny_csv: Path, source: str
+    launch: Launch, tmp_path: Path, tiny_phi: Path, tiny_csv: Path, source: str
 ):
     rng = random.Random(1)
     lines = [line.split(",") for line in tiny_csv.read_text().splitlines()]
@@ -207,7 +226,7 @@ def test_ranks_without_a_label_or_a_row(
 
 
 def test_tasks_of_all_kinds_are_the_same_on_two_ranks(
-    train, tiny_phi: Path, kinds_csv: Path, tmp_path: Path
+    train, launch: Launch, tiny_phi: Path, kinds_csv: Path, tmp_path: Path
 ):
     settings = (
         *FIVE, *NAMED, "--dao", *EXACT, *SMALL, "train.batch_size=5", "train.epochs=1",
@@ -244,7 +263,7 @@ def test_tasks_of_all_kinds_are_the_same_on_two_ranks(
     ],
 )
 def test_an_error_ends_all_ranks_with_one_line(
-    pair: Pair, tmp_path: Path, what: str, arguments: tuple[str, ...], fragment: str
+    pair: Launch, tmp_path: Path, what: str, arguments: tuple[str, ...], fragment: str
 ):
     result = pair(what, tmp_path / "run", *arguments)
     assert result.returncode == 1
@@ -255,7 +274,7 @@ def test_an_error_ends_all_ranks_with_one_line(
     assert not (tmp_path / "run" / "metrics.json").exists()
 
 
-def test_a_bug_on_one_rank_shows_its_traceback_alone(pair: Pair, tmp_path: Path):
+def test_a_bug_on_one_rank_shows_its_traceback_alone(pair: Launch, tmp_path: Path):
     result = pair("stumble_in_step_5", tmp_path / "run")
     assert result.returncode == 1
     assert result.stderr.count("ZeroDivisionError: a bug on the second rank") == 1

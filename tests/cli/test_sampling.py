@@ -4,7 +4,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -231,14 +230,14 @@ def test_experts_and_the_single_lora_beside_them_draw_in_every_stage(
 
 @pytest.mark.slow
 def test_two_processes_draw_and_accumulate_as_one(
-    train, unequal_csv: Path, tiny_phi: Path, tmp_path: Path
+    train, unequal_csv: Path, tiny_phi: Path, warm_python: str, tmp_path: Path
 ):
     more = ("--tasks", "cls,reg", "--dao", "train.sampling=equal", "train.accumulate=3",
             "train.batch_size=3", "dao.refresh_every=3", "train.epochs=1",
             "train.lr=0.003")  # fmt: skip
     alone = train(tmp_path / "one", *more, data=unequal_csv)
     assert alone.exit_code == 0, alone.output
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [warm_python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     program = str(Path(__file__).with_name("one_rank.py"))
     fixed = ("--encoder", str(tiny_phi), "--data", str(unequal_csv), "--output",
              str(tmp_path / "two"))  # fmt: skip

@@ -272,11 +272,11 @@ def resumed(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_sigkill_in_the_middle_and_resume(full_run: Path, tmp_path: Path):
-    command = [sys.executable, str(ROOT / "train.py")]
+def test_sigkill_in_the_middle_and_resume(full_run: Path, warm_python: str, tmp_path: Path):
+    program = str(ROOT / "train.py")
     folder = tmp_path / "killed"
     same = ["--config", str(full_run / "config.yaml"), "--output", str(folder)]
-    process = subprocess.Popen([*command, *same, "train.checkpoint_every=1"])
+    process = subprocess.Popen([sys.executable, program, *same, "train.checkpoint_every=1"])
     history = folder / "history.jsonl"
     while process.poll() is None and not (
         history.exists() and len(history.read_text().splitlines()) >= 12
@@ -284,7 +284,8 @@ def test_sigkill_in_the_middle_and_resume(full_run: Path, tmp_path: Path):
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
-    subprocess.run([*command, "--resume", str(folder)], check=True, stdin=subprocess.DEVNULL)
+    again = [warm_python, program, "--resume", str(folder)]
+    subprocess.run(again, check=True, stdin=subprocess.DEVNULL)
     assert read(folder)["splits"] == read(full_run)["splits"]
     assert_same_weights(full_run, folder)
 

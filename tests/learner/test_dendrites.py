@@ -772,10 +772,10 @@ dist.destroy_process_group()
 
 
 @pytest.mark.slow
-def test_two_ranks_stay_equal(tmp_path):
+def test_two_ranks_stay_equal(warm_python: str, tmp_path):
     program = tmp_path / "rank.py"
     program.write_text(RANK_PROGRAM)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    launcher = [warm_python, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     found = subprocess.run(
         [*launcher, str(program), str(tmp_path / "run")],
         env={**os.environ, "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"},
