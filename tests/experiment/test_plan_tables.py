@@ -26,7 +26,7 @@ def arm(**more: Any) -> dict[str, Any]:
     values = {metric: {"0": 0.5, "1": 0.7} for metric in METRICS}
     plain = {
         "values": values, "mean": dict.fromkeys(METRICS, 0.6),
-        "t95": dict.fromkeys(METRICS, [0.5, 0.7]), "seconds": {"0": 1.0, "1": 3.0},
+        "t95": {metric: [0.5, 0.7] for metric in METRICS}, "seconds": {"0": 1.0, "1": 3.0},
         "steps_of_runs": [8, 9], "lr": 0.01, "parameters": 1000, "dendrites_kept": {},
         "output_shares_of_sets": [], "changes": {},
     }  # fmt: skip
