@@ -34,7 +34,7 @@ def test_every_config_trains(train, path: Path, tiny_csv: Path, tmp_path: Path):
     assert (tmp_path / "run" / "metrics.json").exists()
 
 
-MEASURED = ("training", "weighting", "dendrites", "experts", "expert_steps", "prediction")
+MEASURED = ("training", "weighting", "dendrites", "expert_steps", "prediction")
 
 
 def commands() -> list[str]:
@@ -135,7 +135,8 @@ def test_no_two_experiments_of_the_readme_share_a_folder():
     for words in (shlex.split(c, comments=True) for c in commands() if "--factorial" in c):
         data = words[words.index("--data") + 1] if "--data" in words else "headlines"
         named = [word.removeprefix("name=") for word in words if word.startswith("name=")]
-        folders.append(named[0] if named else Path(data).stem)
+        plan = Path(words[words.index("--plan") + 1]).stem if "--plan" in words else "factorial"
+        folders.append(f"{plan}-{named[0] if named else Path(data).stem}")
     assert len(folders) > 5
     assert len(set(folders)) == len(folders)
 
