@@ -17,7 +17,8 @@ def decisive(cfg: Config) -> dict[str, Any]:
     """The settings that the course of a run depends on."""
     places = dict.fromkeys(("name", "output", "device", "cache"), True)
     within = {"train": {"keep_checkpoint"}, "data": {"rules"}}  # the data have a fingerprint
-    return cfg.model_dump(mode="json", exclude={**places, **within})
+    found = cfg.model_dump(mode="json", exclude={**places, **within})
+    return {**found, "dao": {**found["dao"], **cfg.dao.measured(len(cfg.tasks)), "rules": 3}}
 
 
 def completed(found: Mapping[str, Any]) -> Mapping[str, Any]:
