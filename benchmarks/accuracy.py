@@ -89,8 +89,11 @@ class Trunk(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The representation; a transformer reads the features as eight tokens."""
         if not self.attends:
-            return self.body(x)
-        return self.body(self.enter(x.unflatten(1, (8, FEATURES // 8)))).mean(dim=1)
+            found: Tensor = self.body(x)
+            return found
+        tokens = x.reshape(len(x), 8, FEATURES // 8)
+        states: Tensor = self.body(self.enter(tokens))
+        return states.mean(dim=1)
 
 
 class Tasks(NamedTuple):
