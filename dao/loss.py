@@ -43,20 +43,24 @@ class DAOLoss(nn.Module):
     formula of :math:`w_k`. For two tasks it equals IMTL-G (ICLR 2021). Logarithms, running means,
     totals other than 1, and the treatment of absent tasks are ours; :meth:`paper` is the bare rule.
 
-    **When norms are measured.** Up to three tasks: at a task's steps 0, 1, 4, 16, ... below
-    `refresh_every`, then every `refresh_every` steps (50), counting only steps that have the task
-    (so batches that alternate between tasks measure each). Norms of single batches scatter by a
-    factor of two: weights taken from the first batch alone would be wrong for a whole period. A
-    measurement costs one more backward in ``"params"``, next to nothing in ``"rep"``.
+    **When norms are measured.** A measurement over `params` costs one more backward per task, at
+    the representation next to nothing. So with the defaults a step costs at most about 5 % more:
 
-    More tasks, with the defaults: a step costs at most about 5 % more for any number of tasks. If
-    :meth:`tap` sees the representation, all norms are measured there every 10 steps, and one task
-    every 50 steps is compared with its norm over `params`. Otherwise one task every 25 steps is
-    measured over `params`, the first eight at once; a later one waits, and until its turn its first
-    loss stands in for its norm. `refresh_every` measures all tasks at once, whatever it costs.
+    - If :meth:`tap` sees the representation, norms are measured there at every step (more than
+      three tasks: every 10 steps), and one task every 50 steps is compared with its norm over
+      `params`.
+    - Otherwise, up to three tasks are measured over `params` at a task's steps 0, 1, 4, 16 and
+      then every 50, counting only steps that have the task (so batches that alternate between
+      tasks measure each). Norms of single batches scatter by a factor of two: weights taken from
+      the first batch alone would be wrong for a whole period.
+    - Of more tasks, one every 25 steps is measured over `params`, the first eight at once; a later
+      one waits, and until its turn its first loss stands in for its norm.
+
+    `refresh_every` measures all tasks at once, at 0, 1, 4, 16, ... below it and then every
+    `refresh_every` steps, over `params` unless `source` says otherwise, whatever it costs.
 
     **What `ema` means.** It counts measurements, not steps: old ones fade over about
-    ``1 / (1 - ema)`` measurements, i.e. ``refresh_every / (1 - ema)`` steps (500 for 50). The
+    ``1 / (1 - ema)`` measurements: 10 for 0.9, i.e. 500 steps where all is measured every 50. The
     n-th measurement enters with weight ``max(1 - ema, 1 / n)``, so the young mean is a plain mean
     and the first batch has no privilege.
 
@@ -74,7 +78,7 @@ class DAOLoss(nn.Module):
     Args:
         tasks: Names of the tasks, in an order that is the same on all ranks: no set.
         source: Where the norm is taken: ``"params"``, the shared parameters (exact);
-            ``"auto"``, these as well, but for many tapped tasks as said above;
+            ``"auto"``, these as well, but with a tap and no `refresh_every` as said above;
             ``"rep"``, the representation given to :meth:`tap` (nearly free, and the only choice
             with a compiled encoder, reentrant checkpointing or DeepSpeed; with ``fully_shard``
             see docs/dao.md);
@@ -94,7 +98,7 @@ class DAOLoss(nn.Module):
             (``"unit"``: they depend on no loss's scale) or to the sum of all norms (``"keep"``, as
             with equal weights): for SGD; see docs/dao.md. Norms are the means in force.
         refresh_every: Optimizer steps between measurements of all tasks; 1 measures always.
-            Default: 50 for up to three tasks, as said above for more.
+            Default: as said above.
         accumulate: Micro-batches per optimizer step. Weights are frozen within a step, as its first
             micro-batch left them, and `ema` acts per micro-batch as ``ema ** (1 / accumulate)``.
         calibrate_every: For ``"rep"`` and ``"last"``: optimizer steps between comparisons with the

@@ -1,8 +1,9 @@
 """When :class:`dao.DAOLoss` measures which tasks, so that its cost stays flat in their number.
 
-A norm over the shared parameters takes a backward per task. Up to three tasks are measured
-together; with more of them, either one at a time, or all at the representation, which is nearly
-free.
+A norm over the shared parameters takes a backward per task; at the representation, if the model
+taps it, a norm is nearly free. So with a tap all tasks are measured there, and are compared with
+their norms over the parameters in turn. Without a tap, up to three tasks are measured together, and
+more of them one at a time.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,10 +22,11 @@ __all__ = [
 ]
 
 EVERY = 50
-"""Steps between measurements of all tasks."""
+"""Steps between measurements of all tasks over the parameters."""
 
 FEW = 3
-"""Tasks that are measured together: 13 measurements of each in the first 500 steps."""
+"""Tasks that are measured together: 13 measurements of each over the parameters in the first 500
+steps, or one at the representation in every step."""
 
 FIRST = 8
 """Tasks that are measured at their first step, where the turn goes round."""
@@ -33,7 +35,7 @@ GAP = 25
 """Steps between one task's measurement and the next one's, where the turn goes round."""
 
 OFTEN = 10
-"""Steps between measurements of all tasks at the representation."""
+"""Steps between measurements of more tasks at the representation."""
 
 GAP_BETWEEN = 50
 """Steps between two comparisons; each compares one task's norm at the representation with its norm
@@ -72,8 +74,10 @@ def measuring_plan(
         tapped: Whether the representation of the first training batch was tapped.
 
     Example:
-        >>> measuring_plan("auto", 2, None, tapped=True)
+        >>> measuring_plan("auto", 2, None, tapped=False)
         MeasuringPlan(source='params', every=50, gap=0)
+        >>> measuring_plan("auto", 2, None, tapped=True)
+        MeasuringPlan(source='rep', every=1, gap=50)
         >>> measuring_plan("auto", 32, None, tapped=False)
         MeasuringPlan(source='params', every=0, gap=25)
         >>> measuring_plan("auto", 32, None, tapped=True)
@@ -84,11 +88,11 @@ def measuring_plan(
     place = "params" if source == "auto" else source
     if refresh_every is not None:
         return MeasuringPlan(place, refresh_every, 0)
-    if tasks <= FEW:
-        return MeasuringPlan(place, EVERY, 0)
     if source == "auto" and tapped:
-        return MeasuringPlan("rep", OFTEN, GAP_BETWEEN)
-    return MeasuringPlan("rep", OFTEN, 0) if place == "rep" else MeasuringPlan(place, 0, GAP)
+        return MeasuringPlan("rep", 1 if tasks <= FEW else OFTEN, GAP_BETWEEN)
+    if place == "rep":
+        return MeasuringPlan("rep", 1 if tasks <= FEW else OFTEN, 0)
+    return MeasuringPlan(place, EVERY, 0) if tasks <= FEW else MeasuringPlan(place, 0, GAP)
 
 
 def due(step: int, every: int) -> bool:

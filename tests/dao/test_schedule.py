@@ -138,8 +138,7 @@ def test_one_by_one_in_a_cycle_every_task_is_measured_as_often():
     assert balance.state.count.tolist() == [6, 6, 6, 5]
 
 
-@pytest.mark.parametrize("tapped", [False, True])
-def test_up_to_three_tasks_go_as_with_every_fifty_steps(tapped):
+def test_up_to_three_tasks_without_a_tap_go_as_with_every_fifty_steps():
     found = []
     for options in ({}, {"refresh_every": 50}, {"source": "params"}):
         torch.manual_seed(0)
@@ -147,12 +146,23 @@ def test_up_to_three_tasks_go_as_with_every_fifty_steps(tapped):
         balance = balanced(model, **options)
         weights = []
         for step in range(52):
-            losses = model.losses(step, balance.tap if tapped else lambda z: z)
-            weights += [w.item() for w in balance.weights(losses).values()]
+            weights += [w.item() for w in balance.weights(model.losses(step)).values()]
         found.append(weights)
         assert balance.state.count.tolist() == [5, 5, 5]
         assert model.passes == 15
     assert found[0] == found[1] == found[2]
+
+
+def test_up_to_three_tapped_tasks_are_measured_at_every_step():
+    torch.manual_seed(0)
+    model = Many(3, [1.0, 100.0, 0.01])
+    balance = balanced(model)
+    for step in range(102):
+        balance(model.losses(step, balance.tap)).backward()
+    assert balance.state.count.tolist() == [102] * 3
+    # Compared with the norms over the parameters: all at step 0, then one at 50 and one at 100.
+    assert balance.state.offset_count.tolist() == [2, 2, 1]
+    assert model.passes == 102 + 5
 
 
 def test_a_given_period_measures_all_tasks_at_once():
@@ -327,12 +337,14 @@ def test_whether_it_was_tapped_is_settled_by_the_first_training_call():
 @pytest.mark.parametrize(
     ("source", "tasks", "every", "expected"),
     [
-        ("auto", 3, None, MeasuringPlan("params", 50, 0)),
+        ("auto", 3, None, MeasuringPlan("rep", 1, 50)),
         ("auto", 4, None, MeasuringPlan("rep", 10, 50)),
         ("auto", 4, 50, MeasuringPlan("params", 50, 0)),
         ("params", 4, None, MeasuringPlan("params", 0, 25)),
         ("last", 4, None, MeasuringPlan("last", 0, 25)),
-        ("rep", 3, None, MeasuringPlan("rep", 50, 0)),
+        ("rep", 3, None, MeasuringPlan("rep", 1, 0)),
+        ("params", 3, None, MeasuringPlan("params", 50, 0)),
+        ("last", 3, None, MeasuringPlan("last", 50, 0)),
         ("rep", 4, None, MeasuringPlan("rep", 10, 0)),
         ("rep", 4, 50, MeasuringPlan("rep", 50, 0)),
     ],

@@ -121,7 +121,8 @@ def test_settings_of_dao_differ_in_the_papers_arm_alone(tmp_path, make_arm):
 def test_the_papers_arm_is_what_its_name_says(tmp_path, make_arm, make_run):
     make(tmp_path, make_arm, ("base",))
     make_run(tmp_path / "dao-paper" / "seed=0", 0, flags={
-        "weighting": "dao", "dendrites.enabled": True, "dendrites.control": "restart"
+        "weighting": "dao", "dendrites.enabled": True, "dendrites.control": "restart",
+        "dao.source": "params", "dao.refresh_every": 1,
     })  # fmt: skip
     with pytest.raises(UserError, match=r"`dao\.total` should be 'one' in the arm dao-paper"):
         findings(tmp_path)

@@ -128,7 +128,7 @@ def earlier(cell, *, resumable: bool = False) -> dict:
 
 @pytest.mark.parametrize("resumable", [False, True])
 @pytest.mark.parametrize(
-    "typed", [[], ["dao.source=params"], ["dao.refresh_every=50"], ["dao.refresh_every=20"]]
+    "typed", [["dao.rules=2"], ["dao.refresh_every=50"], ["dao.refresh_every=20"]]
 )
 def test_a_folder_made_before_is_continued(tmp_path: Path, resumable: bool, typed: list[str]):
     shared = load_config(None, [f"output={tmp_path}", *typed])
@@ -145,6 +145,13 @@ def test_a_folder_made_before_is_continued(tmp_path: Path, resumable: bool, type
             continue
         with pytest.raises(UserError, match=r"`tasks\.cls\.class_weights` 'none' in place of 'bal"):
             check_not_other(cell)
+
+
+def test_a_folder_in_which_norms_were_measured_otherwise_is_refused(tmp_path: Path):
+    cells = factorial_cells(load_config(None, [f"output={tmp_path}"]), 1, ["dao/0"])
+    earlier(cells[0])
+    with pytest.raises(UserError, match=r"`dao\.source` 'params' in place of 'auto'.*old value"):
+        check_not_other(cells[0])
 
 
 def test_a_task_that_splits_the_data_by_itself_is_no_arm_of_the_experiment(tmp_path: Path):

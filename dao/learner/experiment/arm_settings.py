@@ -10,7 +10,6 @@ from dao.learner.basics.wording import listed
 from dao.learner.basics.words import as_text
 from dao.learner.kinds.declared import declarations
 from dao.learner.settings.config import Config, load_config
-from dao.schedule import EVERY, FEW
 
 __all__ = ["arm_config", "comparable_settings", "flat"]
 
@@ -69,21 +68,20 @@ def _shown(given: object) -> str:
 def comparable_settings(cfg: Config) -> dict[str, Any]:
     """Settings by their dotted names, with one spelling for what means the same.
 
-    `dao.source` and `dao.refresh_every` are as a run without a tapped representation takes them:
-    runs of an earlier revision state them, where later ones leave them to `DAOLoss`.
+    `dao.source` and `dao.refresh_every` are as `Dao.measured` spells them, by whatever rules the
+    run began: an earlier revision stated them, where later ones leave them to `DAOLoss`.
 
     Example:
-        >>> found = comparable_settings(Config())
+        >>> earlier = Config(dao={"rules": 1, "source": "params", "refresh_every": 50})
+        >>> found = comparable_settings(earlier)
         >>> found["dao.source"], found["dao.refresh_every"]
         ('params', 50)
     """
-    found = flat(cfg.model_dump(mode="json"))
     # An arm with one task alone is measured like the arms that it is compared with.
     tasks = {**cfg.split_tasks, **cfg.tasks}
-    if cfg.dao.refresh_every is None and len(tasks) <= FEW:
-        found["dao.refresh_every"] = EVERY
-    if found["dao.refresh_every"] is not None and cfg.dao.source == "auto":
-        found["dao.source"] = "params"
+    measured = {f"dao.{key}": value for key, value in cfg.dao.measured(len(tasks)).items()}
+    found = {**flat(cfg.model_dump(mode="json")), **measured}
+    del found["dao.rules"]
     return found
 
 

@@ -18,7 +18,8 @@ def decisive(cfg: Config) -> dict[str, Any]:
     places = dict.fromkeys(("name", "output", "device", "cache"), True)
     # The data have a fingerprint, and a checkpoint has the steps of growths that are copied.
     within = {"train": {"keep_checkpoint"}, "data": {"rules"}, "dendrites": {"growths_of"}}
-    return cfg.model_dump(mode="json", exclude={**places, **within})
+    found = cfg.model_dump(mode="json", exclude={**places, **within})
+    return {**found, "dao": {**found["dao"], **cfg.dao.measured(len(cfg.tasks)), "rules": 3}}
 
 
 def completed(found: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from dao.learner.basics.frozen import Settings
+from dao.schedule import EVERY, FEW
 
 __all__ = ["Dao", "Train"]
 
@@ -17,14 +18,14 @@ class Dao(Settings):
 
     source: Literal["auto", "params", "rep"] = "auto"
     """Gradient norms over the shared parameters (`params`) or at the pooled representation (`rep`).
-    `auto`: `params`, but with more than three tasks and no `refresh_every`, all norms are taken at
-    the representation every 10 steps, and compared with those over the parameters in turn."""
+    `auto`: `params` with a `refresh_every`; without one, all norms are taken at the representation,
+    and compared with those over the parameters in turn."""
     rep_norm: Literal["adapter", "frobenius"] = "adapter"
     alpha: float = Field(1.0, ge=0, le=1)
     ema: float = Field(0.9, ge=0, lt=1)
     refresh_every: int | None = Field(None, ge=1)
-    """Steps between measurements of all tasks; null: 50 for up to three tasks, and for more of them
-    as often as keeps the cost of a step flat."""
+    """Steps between measurements of all tasks; null: as often as keeps the cost of a step within a
+    few percent, which is every step at the representation for up to three tasks, else every 10."""
     max_ratio: float | None = Field(None, gt=1)
     """Upper bound of largest / smallest weight; null: no bound."""
     total: Literal["tasks", "one", "keep", "unit"] = "tasks"
@@ -32,9 +33,24 @@ class Dao(Settings):
     the norms sum to (`keep`) or to 1 (`unit`), for optimizers that follow the gradient's size."""
     absent: Literal["hold", "renormalize"] = "hold"
     priors: dict[str, float] = Field(default_factory=dict)
-    rules: Literal[1, 2] = 2
-    """How `source` and `refresh_every` are read. 1: as in runs that began when `params` and 50 were
-    the defaults and stood for what `auto` and null say now."""
+    rules: Literal[1, 2, 3] = 3
+    """How `source` and `refresh_every` are read. 2: null stands for 50 with up to three tasks,
+    whose norms `auto` then takes over the parameters. 1: the same, and `params` and 50, which were
+    the defaults, stand for `auto` and null."""
+
+    def measured(self, tasks: int) -> dict[str, Any]:
+        """`source` and `refresh_every` of a run with so many tasks, as rules 3 spell them.
+
+        Example:
+            >>> Dao(rules=2).measured(2), Dao().measured(2)["refresh_every"]
+            ({'source': 'params', 'refresh_every': 50}, None)
+        """
+        source, every = self.source, self.refresh_every
+        if self.rules < 3 and every is None and tasks <= FEW:
+            every = EVERY
+        if every is not None and source == "auto":
+            source = "params"
+        return {"source": source, "refresh_every": every}
 
     @model_validator(mode="before")
     @classmethod

@@ -192,8 +192,8 @@ def _dao_loss(settings: Config, spec: Spec, tasks: Sequence[str], shared: Parame
     cfg = settings.dao
     # The history looks for losses that are not finite, and the run stops at one.
     common: dict[str, Any] = {"params": shared, "check_finite": "measured"}
-    common |= {"source": cfg.source, "rep_norm": cfg.rep_norm}
-    common |= {"refresh_every": cfg.refresh_every, "accumulate": settings.train.accumulate}
+    common |= {**cfg.measured(len(tasks)), "rep_norm": cfg.rep_norm}
+    common |= {"accumulate": settings.train.accumulate}
     if spec.name != "dao":
         # The same object with alpha 0: constant weights, the same telemetry, the same work per
         # step, so that the arms differ in the weights alone.
