@@ -203,9 +203,10 @@ def test_an_experiment_whose_dendrites_wait_for_a_plateau(arguments: Arguments, 
         "dendrites.patience=1", "dendrites.max_sets=1", "train.validations_per_epoch=5",
         "train.lr=0.1", "dendrites.lr=3",
     )  # fmt: skip
-    given = arguments(output, (), "--jobs", "2", *settings)
+    arms = ["base", "dendrites", "dao+dendrites", "sham", "capacity", "restart-lr"]
+    chosen = ",".join([*arms, "reg"])
+    given = arguments(output, (), "--arms", chosen, "--jobs", "2", *settings)
     assert again(given).exit_code == 0
-    arms = ["base", "dao", "dendrites", "dao+dendrites", "sham", "capacity", "restart-lr"]
     training = {
         arm: json.loads((output / arm / "seed=0" / "metrics.json").read_text())["training"]
         for arm in arms
