@@ -1,6 +1,7 @@
 """A tiny Phi, BERT and GPT-2 with tokenizers, as folders that transformers loads."""
 
 import atexit
+import logging
 import os
 import shlex
 import shutil
@@ -11,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from filelock import FileLock
@@ -20,13 +21,12 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models here are too small to share out
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="dao-tests-")
 
-import dao.learner  # noqa: F401  (its guard runs before the first transformers import)
-import tasks
-from dao.learner.kinds import KINDS, Task, TaskSettings
-from dao.learner.kinds.base import SPLITS
-from dao.learner.kinds.declared import task_settings, with_columns
+# Once this has a handler, and pytest gives it some, torch traces all that it exports or compiles,
+# which takes a third of the time.
+logging.getLogger("torch.__trace").disabled = True
 
-tasks.register()
+if TYPE_CHECKING:
+    from dao.learner.kinds import Task, TaskSettings
 
 # Deterministic and short; --hypothesis-profile=many for a long hunt.
 QUIET = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
@@ -35,6 +35,16 @@ settings.register_profile("many", max_examples=10_000, **QUIET)
 settings.load_profile("few")
 
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Import the learner, unless this process hands the tests out to workers and runs none."""
+    if not config.getoption("numprocesses", None):
+        import dao.learner  # noqa: F401  (its guard runs before the first transformers import)
+        import tasks
+
+        tasks.register()
+
 
 WORDS = (
     "[PAD] [UNK] [EOS] profit loss sales costs net rose fell narrowed widened sharply slightly "
@@ -202,20 +212,25 @@ def csv(tmp_path: Path) -> Callable[..., str]:
 
 
 @pytest.fixture
-def asked() -> Callable[..., dict[str, TaskSettings]]:
+def asked() -> "Callable[..., dict[str, TaskSettings]]":
     """Settings of tasks from what a person says of each: asked(cls={"cut": 3}, reg={})."""
 
-    def settings_of(**tasks: Mapping[str, Any]) -> dict[str, TaskSettings]:
+    from dao.learner.kinds.declared import task_settings, with_columns
+
+    def settings_of(**tasks: Mapping[str, Any]) -> "dict[str, TaskSettings]":
         return {name: task_settings(name, given) for name, given in with_columns(tasks, {}).items()}
 
     return settings_of
 
 
 @pytest.fixture
-def fitted(asked: Callable[..., dict[str, TaskSettings]]) -> Callable[..., Task]:
+def fitted(asked: "Callable[..., dict[str, TaskSettings]]") -> "Callable[..., Task]":
     """Fit a task on cells, all of training unless their splits are named ("tr", "va", "te")."""
 
-    def fit(name: str, cells: Sequence[object], splits: str = "", **options: Any) -> Task:
+    from dao.learner.kinds import KINDS
+    from dao.learner.kinds.base import SPLITS
+
+    def fit(name: str, cells: Sequence[object], splits: str = "", **options: Any) -> "Task":
         settings = asked(**{name: options})[name]
         kind = KINDS[settings.kind]
         names = dict(zip(("tr", "va", "te"), SPLITS, strict=True))

@@ -1,6 +1,7 @@
 """Real runs of the command line on the tiny Phi, shared by the tests that only look at them."""
 
 import csv
+import hashlib
 import json
 import random
 from collections.abc import Callable
@@ -63,6 +64,38 @@ def stop_before(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         monkeypatch.setattr(loop, "train_step", cut)
 
     return stop
+
+
+@pytest.fixture(scope="session")
+def exported() -> dict[str, bytes]:
+    """Fingerprint of a model's weights -> its ONNX file."""
+    return {}
+
+
+@pytest.fixture
+def exports_once(exported: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model whose weights were exported before gets the file of then: an export takes seconds.
+
+    For commands that export among other things; `test_evaluate.py` exports in earnest.
+    """
+    from dao.learner.inference import exporting
+    from dao.learner.inference.backends import onnx
+
+    real = onnx.export
+
+    def export(model: Any, path: Path) -> None:
+        digest = hashlib.sha256()
+        for name, tensor in model.state_dict().items():
+            digest.update(name.encode() + tensor.detach().numpy().tobytes())
+        key = digest.hexdigest()
+        if key in exported:
+            path.write_bytes(exported[key])
+        else:
+            real(model, path)
+            exported[key] = path.read_bytes()
+
+    monkeypatch.setattr(onnx, "export", export)
+    monkeypatch.setattr(exporting, "export", export)
 
 
 @pytest.fixture(scope="session")

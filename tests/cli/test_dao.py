@@ -180,6 +180,7 @@ def test_a_search_starts_its_runs_outside_the_repository(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("exports_once")
 def test_export(full_run: Path, tmp_path: Path):
     place = tmp_path / "model.onnx"
     found = run("export", full_run, "--output", place)
