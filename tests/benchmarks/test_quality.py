@@ -90,14 +90,20 @@ def test_an_unknown_row_is_one_line(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_command_runs_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
+def test_the_command_runs_and_goes_on_where_it_stopped(tmp_path, tiny_bert, monkeypatch):
     def here(todo, *_):  # without a process for each, which takes longer than the runs
         for cell in todo:
             train(cell.cfg, overwrite=True)
 
     monkeypatch.setattr("benchmarks.quality.train_all", here)
     tiny = ["train.epochs=1", "data.synthetic.rows=200", "encoder.lora.last_layers=1"]
-    tiny += ["encoder.max_length=16", f"cache={tmp_path / 'cache'}", "--seeds", "2"]
+    tiny += [
+        "encoder.max_length=16",
+        f"encoder.name={tiny_bert}",
+        f"cache={tmp_path / 'cache'}",
+        "--seeds",
+        "2",
+    ]
     tiny += ["--arms", "reg alone;equal;dao", "--setting", "scaled"]
     tiny += ["--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "out")]
     first = CliRunner().invoke(app, tiny)
@@ -128,10 +134,11 @@ def test_the_command_runs_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("warm_runs")
-def test_a_run_that_stops_leaves_its_reason_and_the_others_go_on(tmp_path):
+def test_a_run_that_stops_leaves_its_reason_and_the_others_go_on(tmp_path, tiny_bert):
     def make(name, *own):
         place = f"output={tmp_path / name / 'seed=0'}"
         shared = ["train.epochs=1", "data.synthetic.rows=200", "encoder.max_length=16"]
+        shared.append(f"encoder.name={tiny_bert}")
         return Cell(name, 0, load_config(None, [place, *shared, *own]))
 
     lost, whole = make("lost", "data.sources=[nowhere.csv]"), make("whole")

@@ -47,10 +47,8 @@ def first_updates(train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_b
     return run
 
 
-SLOW = [pytest.param(place, marks=pytest.mark.slow) for place in ("lora_B", "heads")]
-
-
-@pytest.mark.parametrize("place", [*SLOW, "wrapped-lowrank", "linear"])
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["lora_B", "heads", "wrapped-lowrank", "linear"])
 def test_the_first_update_of_a_dendrite_is_larger_and_that_of_the_rest_is_not(first_updates, place):
     plain, fast = first_updates(place, 1), first_updates(place, 10)
     assert plain.keys() == fast.keys()
@@ -70,9 +68,8 @@ def test_the_first_update_of_a_dendrite_is_larger_and_that_of_the_rest_is_not(fi
 SETS = ("dendrites.grow_at=[0.3,0.6]", "dendrites.lr=10", "train.checkpoint_every=3")
 
 
-@pytest.mark.parametrize(
-    "place", ["lora_B+heads", pytest.param("wrapped-lowrank", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["lora_B+heads", "wrapped-lowrank"])
 def test_a_run_with_two_sets_at_their_own_rate_resumes_to_the_bit(
     train, tmp_path: Path, stop_before, monkeypatch: pytest.MonkeyPatch, place
 ):
@@ -94,6 +91,7 @@ def test_a_run_with_two_sets_at_their_own_rate_resumes_to_the_bit(
     assert json.loads((tmp_path / "run" / "dendrites.json").read_text())["lr"] == 10.0
 
 
+@pytest.mark.slow
 def test_the_rate_follows_the_schedule_in_every_optimizer(train, tmp_path: Path, monkeypatch):
     rates: list[list[float]] = []
     real = loop.train_step
@@ -111,6 +109,7 @@ def test_the_rate_follows_the_schedule_in_every_optimizer(train, tmp_path: Path,
     assert all(own == 4 * main for main, own in rates[GROWTH:])
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_a_version_without_the_setting_goes_on(
     train, tmp_path: Path, stop_before, monkeypatch: pytest.MonkeyPatch
 ):
