@@ -132,6 +132,7 @@ SAID: list[dict[str, dict[str, str]]] = [
 ]
 
 
+@pytest.mark.slow
 @given(files(), st.sampled_from(SAID))
 def test_the_data_reader_answers_with_a_table_or_one_line(file: tuple[str, bytes], said):
     tasks = {name: task_settings(name, given) for name, given in said.items()}
@@ -215,6 +216,7 @@ def test_a_config_file_answers_with_a_config_or_one_line(content: bytes):
             cfg.to_yaml().encode()
 
 
+@pytest.mark.slow
 def test_the_fuzz_reaches_usable_tables():
     """Else it would only ever see the first refusal."""
     reached = {"table": 0, "refused": 0}

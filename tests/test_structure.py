@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from statistics import median
 
@@ -60,8 +61,17 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 FRAMEWORK = {"accelerate_loop.py": "accelerate", "hf_trainer.py": "transformers"}
 
 
-def imports(source: str) -> Iterator[str]:
-    for node in ast.walk(ast.parse(source)):
+parsed = cache(ast.parse)
+"""Source -> its tree, which several tests look at."""
+
+
+@cache
+def imports(source: str) -> tuple[str, ...]:
+    return tuple(imported(parsed(source)))
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -150,7 +160,7 @@ def test_every_file_of_the_learner_is_in_a_room():
 @pytest.mark.parametrize("folder", sorted({path.parent for path in LEARNERS}), ids=ids)
 def test_a_room_is_small_and_says_what_is_inside(folder: Path):
     assert len(list(folder.glob("*.py"))) <= MOST
-    assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
+    assert ast.get_docstring(parsed((folder / "__init__.py").read_text()))
 
 
 def function_lengths(source: str) -> dict[str, int]:
@@ -168,7 +178,7 @@ def function_lengths(source: str) -> dict[str, int]:
                 found[name] = max(lines, found.get(name, 0))
             visit(child, name)
 
-    visit(ast.parse(source), "")
+    visit(parsed(source), "")
     return found
 
 
@@ -208,7 +218,7 @@ def public_classes(sources: Mapping[str, str]) -> dict[str, list[str]]:
     """Name of a public class -> the files that define one of this name."""
     found: dict[str, list[str]] = {}
     for path, source in sources.items():
-        for node in ast.parse(source).body:
+        for node in parsed(source).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 found.setdefault(node.name, []).append(path)
     return found
@@ -245,7 +255,7 @@ def built_in_names(source: str) -> set[str]:
     Docstrings are not code: an example there may call its tasks cls and reg, as the examples of
     the plug-in do, which takes any names.
     """
-    tree = ast.parse(source)
+    tree = parsed(source)
     prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     found = set()
     for node in ast.walk(tree):
@@ -271,7 +281,7 @@ def test_no_file_beside_the_kinds_knows_a_task_by_name(path: Path):
 
 def kinds_asked_for(source: str) -> set[str]:
     """Names of kinds, of figures of a rare class, and of one kind's settings or task."""
-    words = {n.value for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Constant)}
+    words = {n.value for n in ast.walk(parsed(source)) if isinstance(n, ast.Constant)}
     told = {w for w in words if isinstance(w, str) and (w in KIND_NAMES or w.startswith("rare_"))}
     return told | {name for name in imports(source) if within(name, *OWN_FILES)}
 
@@ -312,7 +322,7 @@ def test_one_door_each_to_perforatedai_and_bitsandbytes():
 def consoles(source: str) -> set[str]:
     """What makes or borrows a console of rich, and text that rich would read as markup."""
     found = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func).split(".")[-1]
             markup = [ast.unparse(k.value) for k in node.keywords if k.arg == "markup"]
@@ -377,6 +387,7 @@ def test_other_uses_of_the_letters_are_not(harmless: str):
     assert not built_in_names(harmless)
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_dao_and_nothing_else(tmp_path: Path):
     wheel = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q"]
     source = tmp_path / "source"

@@ -18,6 +18,7 @@ def work(tiny_phi: Path, tmp_path: Path) -> Work:
     return Work(Options(str(tiny_phi), **TINY), tmp_path)
 
 
+@pytest.mark.slow
 def test_the_twin_computes_what_the_model_in_training_does(work: Work):
     model, grown = work.grown("lora_B+heads", 2)
     with torch.no_grad():
@@ -28,6 +29,7 @@ def test_the_twin_computes_what_the_model_in_training_does(work: Work):
         assert not torch.equal(trained[task], before[task])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 def test_figures_of_a_set(work: Work, name: str):
     figures = measure(work, name, [0, 1])

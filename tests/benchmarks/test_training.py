@@ -49,6 +49,7 @@ def test_all_arms_agree_on_a_loss_in_fp32(encoder: Path, tmp_path: Path):
     assert plain.loss(ROWS) != pytest.approx(losses[0], rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["trainer_padded", "trainer_best"])
 def test_bf16_is_the_best_trainers_alone_whichever_is_made_first(
     first: str, encoder: Path, tmp_path: Path
@@ -108,6 +109,7 @@ def test_the_reference_pads_and_groups_as_it_says(tiny_phi: Path, tmp_path: Path
     assert spread[1] < spread[0] / 2
 
 
+@pytest.mark.slow
 def test_an_arm_moves_all_it_trains_and_nothing_else(tiny_phi: Path, tmp_path: Path):
     work = work_on(tiny_phi, tmp_path)
     for name in DEFAULT:

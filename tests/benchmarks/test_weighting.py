@@ -62,6 +62,7 @@ def test_backward_passes_per_step(name: str, lora: bool):
     assert passes(name, 0, 3, lora=lora) == PASSES[name]
 
 
+@pytest.mark.slow
 def test_dao_measures_when_it_says_and_only_as_deep_as_its_source():
     due = {0, 1, 4, 16, 50}
     assert passes("dao_default", 0, 51) == [3 if step in due else 1 for step in range(51)]
@@ -70,6 +71,7 @@ def test_dao_measures_when_it_says_and_only_as_deep_as_its_source():
     assert passes("dao_last", 0, 4) == [1, 1, 1, 1]
 
 
+@pytest.mark.slow
 def test_with_many_tasks_dao_takes_as_few_more_passes_as_with_eight():
     def more(name: str, tasks: int) -> dict[int, int]:
         counts = passes(name, 0, 51, tasks=tasks)
@@ -91,6 +93,7 @@ def test_names_of_tasks_and_what_is_no_number_of_them():
         assert result.stderr.endswith(f"with commas. Found {wrong!r}.\n")
 
 
+@pytest.mark.slow
 def test_a_table_for_each_number_of_tasks(tmp_path: Path):
     file = tmp_path / "figures.json"
     command = [*OPTIONS, "--rounds", "1", "--no-lora", "--tasks", "2,5", "--quick"]
@@ -147,6 +150,7 @@ def test_rules_that_are_the_same_on_paper_give_the_same_gradient(lora: bool):
     assert (found["equal"] - found["dao_every_step"]).norm() > 0.1 * found["equal"].norm()
 
 
+@pytest.mark.slow
 def test_arms_start_alike_see_the_same_batches_and_are_trained():
     names = ("equal", "dao_default", "dao_every_step", "torchjd_upgrad")
     arms = {name: Arm(SMALL, RULES[name], lora=False) for name in names}
@@ -202,6 +206,7 @@ def test_ratios_by_hand():
     assert "dao_paper_steady" not in even
 
 
+@pytest.mark.slow
 def test_peak_memory_by_hand():
     cpu = torch.device("cpu")
     kept = []
@@ -232,6 +237,7 @@ class Hoarder(Sum):
         return total
 
 
+@pytest.mark.slow
 def test_peak_memory_sees_what_a_rule_holds():
     equal, again = (peak(SMALL, RULES["equal"], lora=False) for _ in range(2))
     count = sum(p.numel() for p in Arm(SMALL, RULES["equal"], lora=False).model.parameters())
@@ -248,6 +254,7 @@ OPTIONS = ["--rounds", "2", "--steps", "2", "--width", "32", "--layers", "1"]
 OPTIONS += ["--batch-size", "4", "--length", "8"]
 
 
+@pytest.mark.slow
 def test_command_line_writes_flat_figures_of_both_settings(tmp_path: Path):
     file = tmp_path / "figures.json"
     arms = ["--arms", "dao_default,dao_rep,torchjd_upgrad", "--json", str(file)]
@@ -277,6 +284,7 @@ def test_one_setting_alone(tmp_path: Path):
     assert not any(key.startswith("lora_") for key in json.loads(file.read_text()))
 
 
+@pytest.mark.slow
 def test_what_is_not_installed_is_left_out_with_a_line(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "torchjd", None)
     monkeypatch.setitem(sys.modules, "LibMTL", None)

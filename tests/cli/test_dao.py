@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import dao
+from dao.learner.commands import search
 from dao.learner.commands.app import app
 from dao.learner.data import named
 
@@ -74,6 +75,7 @@ def test_one_text(full_run: Path):
     assert [*rows[0]] == ["text", "cls", "cls_p_negative", "cls_p_positive", "reg"]
 
 
+@pytest.mark.slow
 def test_prediction_imports_no_package_of_training(full_run: Path):
     code = (
         f"import sys; sys.argv = ['dao', 'predict', {str(full_run)!r}, '--text', 'sales fell']\n"
@@ -162,11 +164,16 @@ def test_without_data_of_a_project_train_asks_for_a_file(monkeypatch: pytest.Mon
 
 @pytest.mark.slow
 def test_a_search_starts_its_runs_outside_the_repository(
-    tiny_csv: Path, tiny_phi: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_csv: Path,
+    tiny_phi: Path,
+    warm_python: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     """The runs are processes of their own, which find `dao` and not train.py."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(search, "TRAIN", (warm_python, *search.TRAIN[1:]))
     settings = ("--tasks", "cls", "--data", tiny_csv, "--encoder", tiny_phi, "train.epochs=1",
                 "train.batch_size=10", "--output", "grid")  # fmt: skip
     asked = run("search", *settings, "--grid", "train.lr=0.01,0.02")

@@ -50,10 +50,8 @@ def first_updates(train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_b
     return run
 
 
-SLOW = [pytest.param(place, marks=pytest.mark.slow) for place in ("lora_B", "heads")]
-
-
-@pytest.mark.parametrize("place", [*SLOW, "wrapped-lowrank", "linear"])
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["lora_B", "heads", "wrapped-lowrank", "linear"])
 def test_the_first_update_of_a_dendrite_is_larger_and_that_of_the_rest_is_not(first_updates, place):
     plain, fast = first_updates(place, 1), first_updates(place, 10)
     assert plain.keys() == fast.keys()
@@ -107,9 +105,8 @@ def test_weight_decay_alone_makes_a_group_that_resumes(
 SETS = ("dendrites.grow_at=[0.3,0.6]", "dendrites.lr=10", "train.checkpoint_every=3")
 
 
-@pytest.mark.parametrize(
-    "place", ["lora_B+heads", pytest.param("wrapped-lowrank", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["lora_B+heads", "wrapped-lowrank"])
 def test_a_run_with_two_sets_at_their_own_rate_resumes_to_the_bit(
     train, tmp_path: Path, stop_before, monkeypatch: pytest.MonkeyPatch, place
 ):
@@ -131,6 +128,7 @@ def test_a_run_with_two_sets_at_their_own_rate_resumes_to_the_bit(
     assert json.loads((tmp_path / "run" / "dendrites.json").read_text())["lr"] == 10.0
 
 
+@pytest.mark.slow
 def test_the_rate_follows_the_schedule_in_every_optimizer(train, tmp_path: Path, monkeypatch):
     rates: list[list[float]] = []
     real = loop.train_step
@@ -148,6 +146,7 @@ def test_the_rate_follows_the_schedule_in_every_optimizer(train, tmp_path: Path,
     assert all(own == 4 * main for main, own in rates[GROWTH:])
 
 
+@pytest.mark.slow
 def test_a_restart_at_a_multiple_of_the_rate_multiplies_every_later_rate(train, tmp_path: Path):
     rates = {}
     for times in (1, 4):
@@ -161,6 +160,7 @@ def test_a_restart_at_a_multiple_of_the_rate_multiplies_every_later_rate(train, 
     assert not all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_a_version_without_the_setting_goes_on(
     train, tmp_path: Path, stop_before, monkeypatch: pytest.MonkeyPatch
 ):

@@ -21,6 +21,7 @@ CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 README = (ROOT / "README.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)
 def test_every_config_trains(train, path: Path, tiny_csv: Path, tmp_path: Path):
     small, data = ["train.epochs=1", "encoder.max_length=32"], tiny_csv  # and the tiny encoder

@@ -228,6 +228,7 @@ def test_an_encoder_that_cannot_be_built_is_refused_by_loading(train_on, tiny_be
     refused(train_on(GOOD + ROWS, "--encoder", broken), "broken", "not a multiple")
 
 
+@pytest.mark.slow
 def test_a_run_that_failed_before_training_is_simply_started_again(
     train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -266,6 +267,7 @@ def test_divergence_names_the_step_and_the_task(train, tmp_path: Path, settings,
     assert not (tmp_path / "run" / "metrics.json").exists()
 
 
+@pytest.mark.slow
 def test_dendrites_that_never_learn_fail_the_run(train, tmp_path: Path, monkeypatch):
     from dao.learner.dendrites.dendrites import Dendrites
 

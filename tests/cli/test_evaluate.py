@@ -234,6 +234,7 @@ def test_benchmark_compares_every_engine(full_run: Path):
     assert rows["int8"]["disk_megabytes"] is None  # it is made in memory
 
 
+@pytest.mark.slow
 def test_benchmark_tells_which_engine_cannot_run(full_run: Path, monkeypatch: pytest.MonkeyPatch):
     from dao.learner.inference import speed
     from dao.learner.inference.backends import onnx

@@ -143,6 +143,7 @@ def test_predictions_have_the_weights_of_the_experts(run: Path):
     assert json.loads(result.stdout)["expert"] in ("news", "forum")
 
 
+@pytest.mark.slow
 def test_reloaded_it_predicts_the_same(run: Path):
     from dao.learner.inference.predictor import reload
     from dao.learner.scoring.scoring import predict
@@ -186,6 +187,7 @@ def test_damaged_experts_are_refused(run: Path, tmp_path: Path):
 # -- stopped and resumed -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stage", "step"), [("forum", 2), ("router", 8), ("joint", 14)])
 def test_a_stopped_run_ends_with_the_same_weights(
     invoke,
@@ -248,6 +250,7 @@ def test_the_mean_of_the_heads_leaves_out_those_that_never_trained():
 # -- other kinds of run --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [
@@ -267,6 +270,7 @@ def test_it_runs_with(invoke, domain_csv: Path, tiny_phi: Path, tmp_path: Path, 
     assert found["splits"]["test"] == read(tmp_path / "run")["splits"]["test"]
 
 
+@pytest.mark.slow
 def test_the_presets_combination(invoke, domain_csv: Path, tmp_path: Path):
     """An encoder from scratch with a tokenizer of characters, and feed-forward layers adapted."""
     scratch = (
@@ -296,6 +300,7 @@ def test_the_presets_combination(invoke, domain_csv: Path, tmp_path: Path):
     assert PeftModel.from_pretrained(BertModel.from_pretrained(base), place).peft_config
 
 
+@pytest.mark.slow
 def test_three_experts(invoke, domain_csv: Path, tiny_bert: Path, tmp_path: Path):
     rows = pd.read_csv(domain_csv)
     rows.loc[rows.index % 3 == 0, "origin"] = "blog"
@@ -306,6 +311,7 @@ def test_three_experts(invoke, domain_csv: Path, tiny_bert: Path, tmp_path: Path
     assert len(read(tmp_path / "run")["routing"]["test"]["usage"]) == 3
 
 
+@pytest.mark.slow
 def test_the_single_lora_takes_as_many_steps(
     invoke, run: Path, domain_csv, tiny_phi, tmp_path: Path
 ):
@@ -449,6 +455,7 @@ def test_the_factorial_has_no_experts():
     assert "The built-in experiment has no arms with experts" in " ".join(result.stderr.split())
 
 
+@pytest.mark.slow
 def test_what_was_frozen_and_moved_is_a_bug(
     invoke, domain_csv: Path, tiny_phi: Path, tmp_path: Path, monkeypatch
 ):
@@ -469,6 +476,7 @@ def test_what_was_frozen_and_moved_is_a_bug(
         invoke(domain_csv, tiny_phi, tmp_path / "run", "--tasks", "cls", *EXPERTS)
 
 
+@pytest.mark.slow
 def test_an_expert_that_does_not_move_in_the_last_stage_is_refused(
     invoke, domain_csv: Path, tiny_phi: Path, tmp_path: Path, monkeypatch
 ):

@@ -212,6 +212,7 @@ def test_predictions_are_whole_or_as_they_were(full_run: Path, tmp_path: Path, p
             assert (place / "predictions.csv").read_text() == "older"
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_fails_no_run(train, tmp_path: Path, patched):
     cache = tmp_path / "cache"
     with failing(cache, None) as seen:
@@ -225,6 +226,7 @@ def test_a_cache_that_cannot_be_written_fails_no_run(train, tmp_path: Path, patc
         assert not list((tmp_path / f"cache-{number}").rglob(f"*{PARTIAL}"))
 
 
+@pytest.mark.slow
 def test_frozen_states_that_cannot_be_written_are_one_line(train, tmp_path: Path, patched):
     cache = tmp_path / "cache" / "prefix"
     flags = ("encoder.prefix_cache=true", "encoder.lora.last_layers=1", f"cache={cache.parent}")
@@ -252,6 +254,7 @@ def test_what_goes_wrong_while_content_is_made_is_no_failed_write(tmp_path: Path
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_kill_while_a_run_is_replaced_leaves_neither_a_finished_nor_a_foreign_one(
     train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

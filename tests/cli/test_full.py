@@ -67,6 +67,7 @@ def test_engines_run_it(whole: Path, engine: str):
     assert found == pytest.approx(metrics(whole)["splits"]["test"]["reg"]["mse"], rel=tolerance)
 
 
+@pytest.mark.slow
 def test_resumption_is_exact_with_the_encoder_s_own_dropout(
     train, whole: Path, tiny_bert: Path, tmp_path: Path, monkeypatch, stop_before
 ):

@@ -164,6 +164,7 @@ def test_code_that_comes_with_a_model_is_not_executed(
     assert not executed.exists()
 
 
+@pytest.mark.slow
 def test_perforatedai_gets_no_file_that_was_put_into_a_checkpoint(
     train, tmp_path: Path, executed: Path, monkeypatch: pytest.MonkeyPatch
 ):

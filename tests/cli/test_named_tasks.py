@@ -150,6 +150,7 @@ def test_a_threshold_is_chosen_for_the_binary_task(run: Path, tmp_path: Path):
     assert (tmp_path / "precision_recall.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_thresholds_of_several_tasks_leave_the_run_as_it_is(fit: Run, tmp_path: Path):
     """A task may be called as the folder of the model is."""
     tasks = ("--tasks", "adapter:classification,tokenizer:binary")

@@ -75,6 +75,7 @@ def test_a_tab_or_a_return_in_front_is_defused():
     assert [row[1] for row in rows] == ["-1.5", "2.0", "3.0", "4.0", "5.0"]
 
 
+@pytest.mark.slow
 def test_huge_cells_line_breaks_quotes_and_controls(start, tmp_path: Path):
     texts = [
         "profit " * 150_000,
@@ -107,6 +108,7 @@ def test_an_all_empty_further_column_does_no_harm(start, tmp_path: Path):
     assert start(data).exit_code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [(), ("--dendrites", "train.batch_size=5", "train.epochs=2")])
 def test_paths_with_spaces_and_other_letters(start, tmp_path: Path, flags):
     from evaluate import app

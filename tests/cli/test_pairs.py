@@ -121,6 +121,7 @@ def test_as_many_second_texts_as_first(run: Path):
     assert evaluate(run, "--text", "a", "--text-pair", " ").exit_code == 2
 
 
+@pytest.mark.slow
 def test_a_run_on_pairs_resumes_exactly(
     run: Path, table: Path, tmp_path: Path, stop_before: Callable[[int], None],
     monkeypatch: pytest.MonkeyPatch,

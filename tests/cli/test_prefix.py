@@ -44,6 +44,7 @@ def cold(train, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_that_reads_the_cache_equals_the_one_that_filled_it(train, cold, tmp_path: Path):
     result = train(tmp_path / "warm", *DENDRITES, *cache(cold.parent / "cache"))
     assert result.exit_code == 0, result.output
@@ -57,6 +58,7 @@ def test_a_run_that_reads_the_cache_equals_the_one_that_filled_it(train, cold, t
     assert spent[0].keys() == {"rows", "mib", "seconds", "warm"}
 
 
+@pytest.mark.slow
 def test_dendrites_and_figures_are_those_without_the_cache(train, cold, tmp_path: Path):
     assert train(tmp_path / "plain", *DENDRITES, *HALF).exit_code == 0
     reports = [json.loads((f / "dendrites.json").read_text()) for f in (cold, tmp_path / "plain")]
@@ -80,6 +82,7 @@ def test_the_final_figures_come_from_the_whole_model(cold: Path):
             assert found[task][name] == value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [8, 13])
 def test_resumed_equals_never_stopped_even_with_the_cache_gone(
     train, cold, tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch

@@ -161,6 +161,7 @@ def test_the_papers_arms(paper: Path):
     assert states[0] == states[1] == states[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arm", "figures"), [("base", "cls n=3, reg n=3"), ("cls", "cls n=3")])
 def test_new_data_get_their_classes_from_their_scores(paper, tmp_path, capsys, arm, figures):
     from evaluate import app

@@ -70,6 +70,7 @@ def test_a_threshold_is_chosen_on_validation_and_reported_on_test(rare: Path, tm
     assert found["validation"]["chosen"]["f1"] >= found["validation"]["usual"]["f1"]
 
 
+@pytest.mark.slow
 def test_its_files_belong_to_the_run_and_are_replaced_with_it(rare: Path, train, tmp_path: Path):
     folder = Path(shutil.copytree(rare, tmp_path / "run"))
     result = evaluate(folder, "--threshold-sweep")
@@ -80,6 +81,7 @@ def test_its_files_belong_to_the_run_and_are_replaced_with_it(rare: Path, train,
     assert not (folder / "threshold.json").exists()
 
 
+@pytest.mark.slow
 def test_two_runs_side_by_side(rare: Path, full_run: Path):
     result = evaluate(full_run, "--compare-to", rare, "--format", "json")
     assert result.exit_code == 0, result.output

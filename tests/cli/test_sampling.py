@@ -94,6 +94,7 @@ def test_what_was_drawn_is_recorded(drawn: Path):
     assert {SEEN[1][row] + SEEN[2][row] for row in range(80)} == {1, 2}  # 90 draws of 80 rows
 
 
+@pytest.mark.slow
 def test_arms_see_the_same_draws_and_the_default_others(
     train, unequal_csv: Path, drawn: Path, tmp_path: Path
 ):
@@ -106,6 +107,7 @@ def test_arms_see_the_same_draws_and_the_default_others(
     assert len(rows(tmp_path / "default")) == len(batches[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [5, 14])  # inside the first epoch and inside the second
 def test_a_run_stopped_inside_an_epoch_draws_on(
     train, unequal_csv: Path, drawn: Path, tmp_path: Path, stop_before, monkeypatch, stop: int
@@ -121,6 +123,7 @@ def test_a_run_stopped_inside_an_epoch_draws_on(
     assert furthest(tmp_path / "run", drawn) == 0
 
 
+@pytest.mark.slow
 def test_steps_of_several_batches_train_the_model_of_large_ones(train, tmp_path: Path):
     arguments = ("--dendrites", "dendrites.init_scale=0.1", "cls.class_weights=balanced")
     small = ("train.batch_size=4", "train.accumulate=3", "train.packing=true")
@@ -146,6 +149,7 @@ MANY = ("--dao", "train.batch_tokens=60", "train.accumulate=3", "train.sampling=
         "encoder.prefix_cache=true")  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_not_finite_leaves_its_whole_step_out_and_resumes(
     train, unequal_csv: Path, tmp_path: Path, stop_before, monkeypatch
 ):

@@ -15,6 +15,7 @@ SCRATCH = [
 PRETRAINED = (*SCRATCH, "encoder.scratch.pretrain_epochs=1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tune", ["full", "lora"])
 def test_a_run_says_what_it_was_made_of_and_needs_no_cache(train, tmp_path: Path, tune: str):
     from evaluate import app
@@ -47,6 +48,7 @@ def test_a_run_says_what_it_was_made_of_and_needs_no_cache(train, tmp_path: Path
     assert tokenizers[0] == tokenizers[1]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_from_what_it_began_with(
     train, tmp_path: Path, monkeypatch, stop_before
 ):

@@ -33,6 +33,7 @@ def test_texts_that_are_cut_are_told_and_recorded(train, tmp_path: Path):
     assert any(f"{texts['cut']['test']} of " in note for note in report["notes"])
 
 
+@pytest.mark.slow
 def test_a_constant_added_to_the_scores_changes_no_r2(train, tmp_path: Path):
     words = ["profit rose", "sales fell", "costs up", "loss narrowed"]
     rows = [(f"{words[i % 4]} {'up ' * (i // 4)}", 45 * (i % 4)) for i in range(60)]

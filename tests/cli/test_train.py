@@ -75,6 +75,7 @@ def test_the_saved_model_is_the_best_one_seen_in_training(full_run: Path):
             assert found[task][name] == value
 
 
+@pytest.mark.slow
 def test_dendrites_by_patience(train, tmp_path: Path):
     settings = ("dendrites.patience=1", "dendrites.max_sets=1", "train.validations_per_epoch=5")
     result = train(tmp_path / "run", *BOTH, *settings, "train.lr=0.05")
@@ -144,6 +145,7 @@ def test_no_machine_path_in_the_adapter_or_the_card(full_run: Path, tiny_phi: Pa
     assert adapter["base_model_name_or_path"] == str(tiny_phi)  # as the user named it
 
 
+@pytest.mark.slow
 def test_four_arms_see_the_same_batches_and_start_from_the_same_weights(train, full_run, tmp_path):
     arms = {"dao": ["--dao"], "dendrites": ["--dendrites", *BOTH[4:]], "plain": []}
     histories = {"both": rows(full_run)}
@@ -175,6 +177,7 @@ def test_norms_at_the_representation(train, tmp_path: Path, norm: str):
     assert len({row["tasks"]["cls"]["weight"] for row in history}) == len(history)
 
 
+@pytest.mark.slow
 def test_same_seed_same_figures_to_the_bit(train, full_run: Path, tmp_path: Path):
     assert train(tmp_path / "again", *BOTH).exit_code == 0
     first, again = read(full_run), read(tmp_path / "again")
@@ -231,6 +234,7 @@ def broken_off(
     assert not (folder / "metrics.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["gradnorm", "famo", "dwa", "uw", "torchjd:GradVac", "autoscale:20"]
 )
@@ -310,6 +314,7 @@ def test_dry_run_shows_everything_and_writes_nothing(train, tmp_path: Path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_nothing_asks_the_network(train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     asked: list[object] = []
 
@@ -329,6 +334,7 @@ def test_nothing_asks_the_network(train, tmp_path: Path, monkeypatch: pytest.Mon
     assert "base_model: sentence-transformers/all-MiniLM-L6-v2\n" in card
 
 
+@pytest.mark.slow
 def test_packing_and_token_budgets_train_the_same_model(train, tmp_path: Path):
     settings = ("--dao", "train.batch_tokens=100", "train.epochs=1", "encoder.precision=fp32")
     kept = tmp_path / "cache"

@@ -75,6 +75,7 @@ def test_what_is_not_finite_is_named_with_step_and_rows(
     assert not (tmp_path / "run" / "metrics.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "name"), [("loss", "The loss of `reg`"), ("gradient", "The gradient")]
 )
@@ -100,6 +101,7 @@ def test_steps_that_are_not_finite_can_be_left_out(
     assert all(torch.isfinite(tensor).all() for tensor in saved.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tasks", ["reg", "cls,reg"])
 @pytest.mark.parametrize("weighting", ["dao", "equal"])
 @pytest.mark.parametrize("what", ["loss", "gradient"])
@@ -139,6 +141,7 @@ def test_a_run_that_skips_is_not_told_to_skip(train, tmp_path: Path, monkeypatch
     assert "train.nonfinite=skip" not in last_line(result)
 
 
+@pytest.mark.slow
 def test_skipping_changes_nothing_where_all_is_finite(train, tmp_path: Path):
     for mode in ("stop", "skip"):
         assert train(tmp_path / mode, *TINY, f"train.nonfinite={mode}").exit_code == 0

@@ -113,6 +113,7 @@ def spawned(model, data, queue):
     queue.put((weights, [p.tolist() for p in moved]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("params", ["parameters()"])
 def test_a_spawned_process_takes_the_step_of_its_parent(toy, make_batch, params):
     model = Whole(toy, DAOLoss(TASKS, params=PARAMS[params](toy)))

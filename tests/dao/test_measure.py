@@ -165,6 +165,7 @@ def test_checkpointing_equals_eager(toy, make_batch, source, reentrant):
     torch.testing.assert_close(got, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "backend", ["eager", "aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
 )

@@ -71,11 +71,13 @@ def test_the_targets_are_what_they_are_meant_to_be():
     assert variances[-1].item() == pytest.approx(20_000, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_losses_in_their_own_units_train_as_well_as_standardised_ones():
     changes = [mean_change(seed, SPREAD) for seed in SEEDS]
     assert sum(changes) / len(changes) > -2
 
 
+@pytest.mark.slow
 def test_a_bound_on_the_weights_undoes_this_and_is_told():
     with pytest.warns(UserWarning, match="`max_ratio=10000` holds the weight of") as told:
         changes = [mean_change(seed, SPREAD, max_ratio=1e4) for seed in SEEDS]

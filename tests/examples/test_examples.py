@@ -266,6 +266,7 @@ def test_an_older_mean_is_nearly_that_of_the_whole_batches(balanced_with, monkey
     assert 1e-5 < (one - other).abs().max().item() < 1e-3
 
 
+@pytest.mark.slow
 def test_different_micro_batches_give_weights_as_far_apart_as_documented():
     first, last = [], []
     for seed in range(12):

@@ -78,6 +78,7 @@ def test_two_arms_of_one_task(one_task, capsys):
     assert len(csv) == 1 + 6
 
 
+@pytest.mark.slow
 def test_arms_of_the_paper(paper):
     folder, found = paper
     assert found["design"] == ["base", "dao", "cls", "reg", "dao-paper"]
@@ -99,6 +100,7 @@ def test_arms_of_the_paper(paper):
         assert absent not in report
 
 
+@pytest.mark.slow
 def test_an_arm_that_was_asked_for_and_is_not_there_is_named(tmp_path, make_arm):
     make(tmp_path, make_arm, ("base", "dao"))
     found = findings(tmp_path, ("base", "dao", "dao-paper"))

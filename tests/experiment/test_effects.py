@@ -73,6 +73,7 @@ def test_a_planted_effect_is_found_and_planted_nothing_is_not_claimed(found: dic
         assert effect(found, name, "selection")["verdict"] == "no significant difference"
 
 
+@pytest.mark.slow
 def test_a_planted_effect_with_spread_is_found(folder: Path, make_arm):
     for seed, more in enumerate((6, 7, 6, 5, 6)):
         for arm, plain in (("dao", "base"), ("dao+dendrites", "dendrites")):
@@ -150,6 +151,7 @@ def test_contrasts_weigh_arms_to_nothing():
         assert contrast.weights.keys() <= ARMS.keys()
 
 
+@pytest.mark.slow
 def test_runs_that_are_not_finished_are_left_out_and_named(folder: Path):
     (folder / "dao" / "seed=3" / "metrics.json").unlink()
     shutil.rmtree(folder / "sham")

@@ -70,6 +70,7 @@ def test_arms_of_other_rare_classes_are_no_experiment(folder: Path, make_arm):
         findings(folder)
 
 
+@pytest.mark.slow
 def test_folders_are_compared_by_it_if_both_mean_one_class(folder: Path, tmp_path: Path, make_run):
     found = compare(folder / "dao", folder / "base")
     assert [e["metric"] for e in found["effects"]][::3] == ["selection", "cls.rare_f1"]

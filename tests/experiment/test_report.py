@@ -418,6 +418,7 @@ def test_a_terminal_shows_the_headline_and_its_effects(whole, capsys):
 # -- parts that are missing -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_report_of_two_arms_and_one_task_names_what_it_lacks(tmp_path):
     only = {"reg.mse": METRICS["reg.mse"]}
     findings = make(tmp_path, ["base", "dao"], only, seeds=2)
@@ -445,6 +446,7 @@ def test_a_report_of_two_arms_and_one_task_names_what_it_lacks(tmp_path):
     assert not (tmp_path / "PAI" / "PAI.png").exists()
 
 
+@pytest.mark.slow
 def test_findings_without_run_folders_still_make_a_report(tmp_path):
     findings = make(tmp_path / "elsewhere", ["base", "dao"], METRICS)
     write_report(tmp_path, findings)
@@ -633,6 +635,7 @@ UNSEEN = """() => [...document.querySelectorAll('svg[role=img], img')].filter(e 
 }).length"""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 def test_in_a_browser_everything_fits_and_nothing_is_fetched(whole):
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

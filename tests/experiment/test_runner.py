@@ -254,6 +254,7 @@ def test_a_flag_of_the_experiment_needs_it(flag):
 # -- runs ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_every_run_once_and_a_second_call_runs_nothing(place: Place, jobs: int, capsys):
     place.run(seeds=2, jobs=jobs)
@@ -385,6 +386,7 @@ def test_told_to_stop_it_leaves_no_process(place: Place, jobs: int, number: int,
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+@pytest.mark.slow
 def test_a_process_that_outlives_its_worker_is_waited_for(place: Place):
     place.order(base=["slow"])
     imports = "from dao.learner.experiment.grid.job import *; from pathlib import *"

@@ -101,6 +101,7 @@ def test_the_detectable_effect_is_found_four_times_in_five():
     assert np.mean(t_test(draws) < 0.05) == pytest.approx(0.8, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "low", "high"), [(5, 0.75, 0.90), (20, 0.90, 0.97)])
 def test_bca_covers_the_truth_as_often_as_documented(n: int, low: float, high: float):
     draws = np.random.default_rng(2).normal(1, 1, (300, n))

@@ -131,6 +131,7 @@ def test_baselines_repeat_exactly():
     assert once == twice
 
 
+@pytest.mark.slow
 def test_the_default_headlines_are_hard_for_a_bag_of_words(asked):
     table = load([], Columns(), tasks=asked(cls={}, reg={}))
     rows = {}

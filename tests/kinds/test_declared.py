@@ -244,6 +244,7 @@ def written_and_read(cfg):
         return load_config(path)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)  # each writes and reads a file
 @given(NAMES, WORDS, st.lists(WORDS, min_size=2, max_size=4, unique=True), WORDS)
 @example("a", "\x85", ["\u2028", "a\x85b"], "b\x85c")

@@ -258,6 +258,7 @@ def test_grows_twice_and_learns(tmp_path, data):
     assert added == sum(p.numel() for p in run.growing.dendrite_parameters())
 
 
+@pytest.mark.slow
 def test_writes_into_its_folder_only_and_asks_nothing(tmp_path, data, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "stdin", io.StringIO())
@@ -513,6 +514,7 @@ FIXED = [
 PLATEAU = [(s, False) for s in (0.1, 0.3, 0.2, 0.4, 0.2, 0.5, 0.1, 0.2, 0.1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("plan", "options", "added"),
     [
@@ -548,6 +550,7 @@ def test_replay_comes_first(tmp_path, data):
         run.growing.replay(run.growing.events)
 
 
+@pytest.mark.slow
 def test_arms_in_one_process_equal_each_alone(tmp_path, data):
     def arm(name, **options):
         run = Run(tmp_path / name, data, **options).go(FIXED[:5])

@@ -259,6 +259,7 @@ def test_compiles_to_one_graph(x):
     assert (explained.graph_count, explained.graph_break_count) == (1, 0)
 
 
+@pytest.mark.slow
 def test_needs_torch_alone():
     code = (
         "import sys\n"

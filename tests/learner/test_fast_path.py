@@ -59,7 +59,10 @@ def loss_and_gradients(model: MultiTaskModel, batch: Batch) -> tuple[float, torc
     return loss.item(), torch.cat([g.flatten() for g in gradients])
 
 
-@pytest.fixture(scope="module", params=["phi", "bert", "minilm"])
+SLOW = pytest.param("minilm", marks=pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", params=["phi", "bert", SLOW])
 def name(request: pytest.FixtureRequest) -> str:
     if request.param == "minilm":
         return MINILM

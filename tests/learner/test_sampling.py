@@ -82,6 +82,7 @@ samplings = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(tables, samplings, st.integers(0, 3), st.integers(0, 6))
 def test_every_table_keeps_its_epoch_and_its_rows(labels, sampling: str, seed: int, epochs: int):
     draws = make_draws(labels, sampling, seed)

@@ -62,6 +62,7 @@ def test_a_character_tokenizer_reads_chinese():
     ]
 
 
+@pytest.mark.slow
 def test_word_pieces_are_learnt_and_the_same_in_every_process():
     code = (
         "import dao.learner; from dao.learner.encoder.vocabulary import train_tokenizer;"
@@ -90,6 +91,7 @@ def test_texts_without_characters_are_refused():
         train_tokenizer(["", " "], "characters", 100, 64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["bert", "phi"])
 def test_language_modelling_is_repeated_exactly_and_learns(tmp_path: Path, architecture: str):
     shape = f"encoder.scratch.architecture={architecture}"

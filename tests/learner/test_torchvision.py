@@ -37,6 +37,7 @@ def fake(place: Path, content: str) -> Path:
     return place
 
 
+@pytest.mark.slow
 def test_one_whose_operators_are_missing_is_importable(tmp_path: Path):
     place = fake(tmp_path, MISFIT)
     alone = python("import torchvision", place)

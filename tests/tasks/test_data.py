@@ -53,6 +53,7 @@ def test_one_task_leaves_the_other_column_alone():
     assert "score" in table.frame
 
 
+@pytest.mark.slow
 def test_ceilings_are_the_noise():
     options = {"rows": 4000, "label_noise": 0.1, "score_noise": 0.1}
     table = load([], Columns(), tasks=BOTH, synthetic=options)

@@ -74,6 +74,7 @@ def test_verbs_agree_with_their_metric():
     assert not plural(next(metric for metric in METRICS if metric.words == "net loss"))
 
 
+@pytest.mark.slow
 def test_the_text_alone_determines_the_score():
     rng = random.Random(0)
     scores: dict[str, set[float]] = {}

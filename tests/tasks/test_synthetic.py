@@ -24,6 +24,7 @@ def test_the_same_seed_writes_the_same(frame):
     assert headlines(300)["text"].tolist() == frame["text"].tolist()[:300]
 
 
+@pytest.mark.slow
 def test_python_hash_seed_does_not_count():
     code = "from tasks.synthetic import headlines; print(headlines(50, 3).to_json(), end='')"
     result = subprocess.run(
