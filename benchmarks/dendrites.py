@@ -318,7 +318,7 @@ def main(
         )
         for name in names:
             figures |= measure(work, name, numbers)
-            print(markdown(_table(figures, [name], numbers)))
+            print(markdown([_table(figures, [name], numbers)]))
             if output is not None:
                 write_atomically(output, json.dumps(figures, indent=2) + "\n")
         for line in goals(figures):

@@ -304,7 +304,7 @@ def _settings(options: Options, names: Sequence[str], lora: bool | None, before:
             f"{options.tasks} tasks, {what}, {found['trained']:,} parameters; "
             "medians (quartiles) of the rounds"
         )
-        print(markdown(_table(title, figures, names, prefix)))
+        print(markdown([_table(title, figures, names, prefix)]))
     whole = options.rounds * options.steps
     print(
         f"Where steps differ in cost (those with a steady figure), the figures are means "
