@@ -192,7 +192,7 @@ def main(
     if style == "json":
         print(content)
     elif style == "markdown":
-        print("\n\n".join([*lines(figures), *map(markdown, tables(figures, about))]))
+        print("\n\n".join([*lines(figures), markdown(tables(figures, about))]))
     else:
         console = plain_console(width=WIDE)
         for line in lines(figures):

@@ -65,7 +65,9 @@ def test_backward_passes_per_step(name: str, lora: bool):
 @pytest.mark.slow
 def test_dao_measures_when_it_says_and_only_as_deep_as_its_source():
     due = {0, 1, 4, 16, 50}
-    assert passes("dao_default", 0, 51) == [3 if step in due else 1 for step in range(51)]
+    assert passes("dao_untapped", 0, 51) == [3 if step in due else 1 for step in range(51)]
+    # Measured at the representation always; compared at first both, then one at a time.
+    assert passes("dao_default", 0, 51) == [3, *[1] * 49, 2]
     assert passes("dao_rep_calibrated", 0, 51) == [3, *[1] * 49, 3]
     assert passes("dao_last", 1, 4) == [3, 3, 1, 1]
     assert passes("dao_last", 0, 4) == [1, 1, 1, 1]
