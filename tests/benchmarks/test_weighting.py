@@ -132,7 +132,7 @@ def test_rules_that_are_the_same_on_paper_give_the_same_gradient(lora: bool):
             "equal_again",
             "dao_paper",
             "dao_every_step",
-            "dao_default",
+            "dao_untapped",
             "torchjd_imtlg",
             "torchjd_upgrad",
             "torchjd_upgrad_in_turn",
@@ -142,7 +142,7 @@ def test_rules_that_are_the_same_on_paper_give_the_same_gradient(lora: bool):
         "equal_again": found["equal"],
         "torchjd_imtlg": found["dao_paper"],  # for two tasks
         "dao_every_step": 2 * found["dao_paper"],  # weights that sum to the number of tasks
-        "dao_default": 2 * found["dao_paper"],  # in the first step
+        "dao_untapped": 2 * found["dao_paper"],  # in the first step
         "torchjd_upgrad_in_turn": found["torchjd_upgrad"],
     }
     for name, expected in pairs.items():
