@@ -35,7 +35,7 @@ def test_every_config_trains(train, path: Path, tiny_csv: Path, tmp_path: Path):
     assert (tmp_path / "run" / "metrics.json").exists()
 
 
-MEASURED = ("training", "weighting", "dendrites", "expert_steps", "prediction")
+MEASURED = ("training", "weighting", "dendrites", "expert_steps", "prediction", "units", "scale")
 
 
 def commands() -> list[str]:

@@ -111,10 +111,12 @@ def test_figures_are_of_rows_without_cached_states(monkeypatch):
 
 
 def test_steps_and_time_of_one_fit():
-    found = training_facts(Trained(fitted(planned=30, skipped=2)), routed=False)
+    ended = {"planned": 30, "skipped": 2, "ended": 15, "thrown_away": 4}
+    found = training_facts(Trained(fitted(**ended)), routed=False)
     assert found == {
         "steps": 20, "stopped_early": {"after_step": 20, "of_steps": 30},
         "selected_after_step": 10, "restarted_after_steps": [], "seconds": 2.5, "skipped_steps": 2,
+        "growth_over_after_step": 15, "thrown_away_steps": 4,
     }  # fmt: skip
 
 

@@ -119,7 +119,7 @@ def test_dao_weighs_the_batches_of_a_step_alike_and_the_next_by_all_their_norms(
 
 
 def test_norms_are_those_of_a_batch_and_not_of_its_part():
-    toy = Toy(SPARSE, **{"weighting": "dao", "train.accumulate": 2})
+    toy = Toy(SPARSE, **{"weighting": "dao", "train.accumulate": 2, "dao.source": "params"})
     losses = toy.losses((0, 1, 2, 3))
     toy.weighting.accumulate(losses, {"one": 0.125, "two": 0.5})
     (alone,) = torch.autograd.grad(toy.losses((0, 1, 2, 3))["one"], [toy.shared.weight])

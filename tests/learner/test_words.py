@@ -173,7 +173,7 @@ def test_old_rules_take_no_markers():
 def test_an_experiment_that_began_before_goes_on(tmp_path: Path):
     (tmp_path / "metrics.json").write_text("{}")
     (tmp_path / "config.yaml").write_text("data: {where: {agree: 1.0, code: [8.0, 9.0]}}\n")
-    where = ["data.where.agree=1", "data.where.code=[8,9]"]
+    where = ["data.where.agree=1", "data.where.code=[8,9]", "dao.rules=2"]
     cfg = load_config(overrides=where, flags={"output": str(tmp_path)})
     check_not_other(Cell("base", 0, cfg))
     cfg = load_config(overrides=[*where, "data.where.agree=2"], flags={"output": str(tmp_path)})
