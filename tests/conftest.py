@@ -1,6 +1,7 @@
 """A tiny Phi, BERT and GPT-2 with tokenizers, as folders that transformers loads."""
 
 import atexit
+import gc
 import logging
 import os
 import shlex
@@ -40,10 +41,17 @@ atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Import the learner, unless this process hands the tests out to workers and runs none."""
     if not config.getoption("numprocesses", None):
+        gc.disable()
         import dao.learner  # noqa: F401  (its guard runs before the first transformers import)
         import tasks
 
         tasks.register()
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage among what the tests make alone: of what is imported none will be any."""
+    gc.freeze()
+    gc.enable()
 
 
 WORDS = (
@@ -58,16 +66,21 @@ WARM = Path(__file__).with_name("warm")
 
 
 @pytest.fixture(scope="session")
-def warm_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of pytest-xdist have in common."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def warm_python(shared_folder: Path) -> Iterator[str]:
     """A command like `sys.executable`, whose processes have the learner's packages imported.
 
     All workers of pytest-xdist share one server. A test needs `sys.executable` itself where it
     looks at what is imported, at variables that are read at import, or at process ids.
     """
-    folder = tmp_path_factory.getbasetemp()
-    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
-    place, command = folder / "warm.socket", folder / "warm-python"
-    with FileLock(folder / "warm.lock"):
+    place, command = shared_folder / "warm.socket", shared_folder / "warm-python"
+    with FileLock(shared_folder / "warm.lock"):
         user = _user_of(place)
         if user is None:
             _start_server(place)

@@ -4,11 +4,13 @@ import csv
 import hashlib
 import json
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from typer.testing import CliRunner, Result
 
 SMALL = (
@@ -66,14 +68,8 @@ def stop_before(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return stop
 
 
-@pytest.fixture(scope="session")
-def exported() -> dict[str, bytes]:
-    """Fingerprint of a model's weights -> its ONNX file."""
-    return {}
-
-
 @pytest.fixture
-def exports_once(exported: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+def exports_once(shared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model whose weights were exported before gets the file of then: an export takes seconds.
 
     For commands that export among other things; `test_evaluate.py` exports in earnest.
@@ -87,12 +83,13 @@ def exports_once(exported: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) ->
         digest = hashlib.sha256()
         for name, tensor in model.state_dict().items():
             digest.update(name.encode() + tensor.detach().numpy().tobytes())
-        key = digest.hexdigest()
-        if key in exported:
-            path.write_bytes(exported[key])
-        else:
-            real(model, path)
-            exported[key] = path.read_bytes()
+        kept = shared_folder / f"{digest.hexdigest()}.onnx"
+        with FileLock(f"{kept}.lock"):
+            if kept.exists():
+                shutil.copyfile(kept, path)
+            else:
+                real(model, path)
+                shutil.copyfile(path, kept)
 
     monkeypatch.setattr(onnx, "export", export)
     monkeypatch.setattr(exporting, "export", export)

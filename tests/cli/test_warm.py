@@ -157,22 +157,16 @@ def test_commands_answer_the_same(both: Both, full_run: Path, code: int, command
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_training_the_same(
-    warm_python: str, tiny_phi: Path, tiny_csv: Path, tmp_path: Path
-):
-    said = []
-    for name, python in (("cold", sys.executable), ("warm", warm_python)):
-        folder = tmp_path / name
-        places = ("--encoder", tiny_phi, "--data", tiny_csv, "--output", folder)
-        words = map(str, (*places, *SMALL, NO_GRAPH, "train.epochs=200"))
-        command = [python, str(ROOT / "train.py"), *words]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-            history = folder / "history.jsonl"
-            while process.poll() is None and not (history.exists() and history.read_text()):
-                time.sleep(0.01)
-            process.send_signal(signal.SIGINT)
-            told = process.communicate(timeout=120)[1]
-        assert process.returncode == 130, told
-        said.append(told.splitlines()[-1].replace(name, "NAME"))
-    assert "--resume" in said[1]
-    assert said[0] == said[1]
+def test_ctrl_c_ends_training(warm_python: str, tiny_phi: Path, tiny_csv: Path, tmp_path: Path):
+    folder = tmp_path / "run"
+    places = ("--encoder", tiny_phi, "--data", tiny_csv, "--output", folder)
+    words = map(str, (*places, *SMALL, NO_GRAPH, "train.epochs=200"))
+    command = [warm_python, str(ROOT / "train.py"), *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        history = folder / "history.jsonl"
+        while process.poll() is None and not (history.exists() and history.read_text()):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        told = process.communicate(timeout=120)[1]
+    assert process.returncode == 130, told
+    assert f"--resume {folder}" in told.splitlines()[-1]
