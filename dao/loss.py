@@ -106,9 +106,9 @@ class DAOLoss(nn.Module):
         absent: With a task missing, the others keep their weights (``"hold"``) or share the sum
             among themselves (``"renormalize"``). A task that was never measured counts as average,
             so weights move when it first comes.
-        check_finite: ``"always"``, or only when norms are ``"measured"``: the calls between do not
-            wait for the device, and a NaN in them reaches the parameters. For loops that look at
-            their losses themselves; several ranks check always.
+        check_finite: ``"always"``, or only when norms are ``"measured"``: the calls between, if
+            there are any, do not wait for the device, and a NaN in them reaches the parameters. For
+            loops that look at their losses themselves; several ranks check always.
 
     Raises:
         UserError: An argument, a task name or a loss cannot be used, or no loss is usable.

@@ -250,3 +250,19 @@ def test_a_truth_value_in_a_file_is_no_number(tmp_path: Path):
         load_config(tmp_path / "a.yaml")
     (tmp_path / "a.yaml").write_text("encoder:\n  lora: {folded: no}\n")
     assert load_config(tmp_path / "a.yaml").encoder.lora.folded is False
+
+
+def test_a_control_that_copies_growths_is_resumed_by_a_later_version():
+    now = load_config(
+        overrides=[
+            "dendrites.enabled=true", "dendrites.control=restart", "dendrites.patience=2",
+            "dendrites.growths_of=/there",
+        ]
+    )  # fmt: skip
+    saved = decisive(now)
+    assert saved["dendrites"]["growths_of"] == "RUN"
+    del saved["train"]["rate_floor"]  # as an earlier version saved it
+    check_settings(completed(saved), decisive(now))
+    without = {**saved, "dendrites": {**saved["dendrites"], "growths_of": "", "control": "none"}}
+    with pytest.raises(UserError, match=r"`dendrites\.control` changed from none to restart"):
+        check_settings(completed(without), decisive(now))

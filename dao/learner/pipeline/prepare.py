@@ -26,6 +26,7 @@ from dao.learner.processes import ranks
 from dao.learner.scoring.assessment import TableLike
 from dao.learner.scoring.scoring import labels_of
 from dao.learner.settings.config import Config
+from dao.learner.settings.dendrites_section import DendriteSettings
 from dao.learner.settings.encoder_section import Encoder
 from dao.learner.storage.writing import RunRecord
 from dao.learner.training.loop import Job, Progress
@@ -136,6 +137,15 @@ def prepare(inputs: Inputs) -> Prepared:
     )
 
 
+def _as_copied(inputs: Inputs) -> DendriteSettings:
+    """The dendrites' settings, with as many sets as the run has whose growths are copied."""
+    dendrites = inputs.cfg.dendrites
+    copied = copied_growths(inputs.cfg, inputs.table.report)
+    if copied is None or dendrites.patience is None:
+        return dendrites
+    return dendrites.model_copy(update={"max_sets": len(copied.growths)})
+
+
 def _build(inputs: Inputs, machine: Machine) -> tuple[Found, tuple[Encoder, int], Predictor]:
     """The encoder's origin, it and its widening as the arm has them, and the model."""
     cfg, note, device = inputs.cfg, inputs.progress.note, machine.device
@@ -143,7 +153,7 @@ def _build(inputs: Inputs, machine: Machine) -> tuple[Found, tuple[Encoder, int]
     found = find_encoder(cfg, texts, inputs.folder.path, device, note, resume=inputs.resume)
     settled = found.encoder.model_copy(update={"precision": machine.precision})
     outputs = {name: task.outputs for name, task in inputs.tasks.items()}
-    arm = cfg.model_copy(update={"encoder": settled})
+    arm = cfg.model_copy(update={"encoder": settled, "dendrites": _as_copied(inputs)})
     encoder, wider = arm_encoder(arm, outputs), added_units(arm, outputs)
     if wider:
         note(f"capacity: each feed-forward block has {wider:,} units more than the encoder's own")

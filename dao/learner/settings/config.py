@@ -278,7 +278,7 @@ def load_config(
         explained = "; ".join(in_words(e, Config) for e in error.errors())
         raise UserError(one_line(explained)) from None
     except ValueError as error:
-        raise UserError(f"{' '.join(str(error).split())}.") from None
+        raise UserError(f"{one_line(error)}.") from None
     return placed(cfg)
 
 

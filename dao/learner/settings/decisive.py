@@ -16,10 +16,14 @@ __all__ = ["check_settings", "completed", "decisive"]
 def decisive(cfg: Config) -> dict[str, Any]:
     """The settings that the course of a run depends on."""
     places = dict.fromkeys(("name", "output", "device", "cache"), True)
-    # The data have a fingerprint, and a checkpoint has the steps of growths that are copied.
-    within = {"train": {"keep_checkpoint"}, "data": {"rules"}, "dendrites": {"growths_of"}}
+    within = {"train": {"keep_checkpoint"}, "data": {"rules"}}  # the data have a fingerprint
     found = cfg.model_dump(mode="json", exclude={**places, **within})
-    return {**found, "dao": {**found["dao"], **cfg.dao.measured(len(cfg.tasks)), "rules": 3}}
+    measured = {**cfg.dao.measured(len(cfg.tasks)), "rules": 3}
+    # Where the copied run lies decides nothing: a checkpoint has the steps of its growths.
+    copied = {"growths_of": "RUN" if cfg.dendrites.growths_of else ""}
+    return {
+        **found, "dao": {**found["dao"], **measured}, "dendrites": {**found["dendrites"], **copied},
+    }  # fmt: skip
 
 
 def completed(found: Mapping[str, Any]) -> Mapping[str, Any]:

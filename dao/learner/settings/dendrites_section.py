@@ -34,7 +34,8 @@ class DendriteSettings(Settings):
     growths_of: str = ""
     """Folder of a finished run with dendrites, of the same seed and data: this run grows, or puts
     its best weights back and restarts its optimizer, after the same validations. A control of a run
-    with `patience` needs it, because the growths of that run are known once it has ended."""
+    with `patience` needs it, because the growths of that run are known once it has ended. `where`,
+    `grow_at`, `patience` and `max_sets` have to be those of that run, and decide nothing more."""
     max_sets: int = Field(1, ge=1)
     """Sets to add at most; with `patience` only."""
     activation: Literal["sigmoid", "relu", "tanh"] = "sigmoid"

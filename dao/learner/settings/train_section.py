@@ -107,7 +107,9 @@ class Train(Settings):
     checkpoint_every: int = Field(100, ge=1)
     """Steps between checkpoints; there is one at every validation as well."""
     log_every: int = Field(10, ge=1)
-    """Steps between readings from the device; the history has a row for every step all the same."""
+    """Steps between readings from the device; the history has a row for every step all the same.
+    Where norms are measured, which `dao`, `equal` and `fixed` do at every step with up to three
+    tasks, the device is read for that."""
     nonfinite: Literal["stop", "skip"] = "stop"
     """At a loss or gradient that is NaN or infinite: stop, or leave the step out and count it."""
     keep_checkpoint: bool = False

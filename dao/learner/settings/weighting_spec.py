@@ -138,7 +138,7 @@ def _number(text: str, name: str, what: str, before: str = ":") -> float:
         number = float(text)
     except ValueError:
         number = -1.0
-    if what == "steps" and not number.is_integer():
+    if what == "steps" and not (number >= 1 and number.is_integer()):
         raise ValueError(f"`{name}` should have a whole number of steps, for example {name}:20")
     if not 0 < number < float("inf"):
         raise ValueError(f"`{name}` should have a {what} > 0, for example {name}{before}1.5")

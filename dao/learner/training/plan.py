@@ -22,8 +22,8 @@ class Copied:
 
     Attributes:
         growths: the validations after which it added a set of dendrites.
-        ended: the one after which growth was over and its best model was put back; None where it
-            never was.
+        ended: the validation after which growth was over and the best model was put back; None
+            where growth was never over.
         validations: how many it had.
     """
 
@@ -87,6 +87,7 @@ class Plan:
         schedule: how the learning rate falls, see `rate`.
         step_size: epochs between two falls of the schedule `step`.
         gamma: the factor of each fall of the schedules `step` and `plateau`.
+        rate_floor: share of the highest rate below which no schedule falls.
         accumulate: batches of an optimizer step; the last step of an epoch may have fewer.
         draws: which rows an epoch has; None where it has each row once.
         early_stopping: validations without a new best after which training ends; None: all epochs.

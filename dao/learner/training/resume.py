@@ -36,7 +36,7 @@ def save(state: State, step: int) -> None:
     facts = {
         "step": step,
         "grown_at": state.grown_at,
-        "growths": list(state.plan.growths),
+        "growths": _growths(state),
         "ended_at": state.ended_at,
         "thrown_away": state.thrown_away,
         "best": state.best,
@@ -96,12 +96,18 @@ def restore(state: State) -> int:
 
 def _check_growths(began_with: list[int] | None, state: State) -> None:
     """Refuse a run that copies the growths of another, which has others now."""
-    if state.job.copied is not None and began_with != (now := list(state.plan.growths)):
+    if state.job.copied is not None and began_with != (now := _growths(state)):
         raise UserError(
             f"A run should be resumed with the growths it began with, after steps {began_with}. "
             f"Found that {state.cfg.dendrites.growths_of} has them after {now}. Start again with "
             f"--overwrite."
         )
+
+
+def _growths(state: State) -> list[int]:
+    """Steps of the growths; with copied growths, also the step after which they were over."""
+    ended = state.plan.ended
+    return [*state.plan.growths, *([] if ended is None else [ended])]
 
 
 def _restore_optimizer(state: State, saved: Mapping[str, Any], place: Path) -> None:

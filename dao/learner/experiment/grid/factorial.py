@@ -56,7 +56,7 @@ def check_shared(shared: Config, given: Collection[str]) -> None:
     Raises:
         UserError: naming the setting.
     """
-    values, defaults = _settings(shared), _settings(Config())
+    values, defaults = comparable_settings(shared), comparable_settings(Config())
     for key in VARIED:
         if key in given or values[key] != defaults[key]:
             raise UserError(
@@ -151,7 +151,7 @@ def other_settings(cell: Cell) -> Iterator[tuple[str, Any, Any]]:
     Those that say where files go do not count.
     """
     folder = RunFolder(cell.cfg.folder)
-    found, asked = _settings(folder.config()), _settings(cell.cfg)
+    found, asked = comparable_settings(folder.config()), comparable_settings(cell.cfg)
     places = (*PLACES, *([SPLIT] if _before_split_tasks(folder) else []))
     for key in [key for key in {**asked, **found} if not _below(key, places)]:
         if not _same(key, found.get(key), asked.get(key)):
@@ -191,7 +191,3 @@ def without_pair(cfg: Config) -> Config:
     """The same settings without the run whose growths are copied, which may not be there yet."""
     dendrites = cfg.dendrites.model_copy(update={"growths_of": ""})
     return cfg.model_copy(update={"dendrites": dendrites})
-
-
-def _settings(cfg: Config) -> dict[str, Any]:
-    return comparable_settings(cfg)

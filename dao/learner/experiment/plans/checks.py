@@ -22,7 +22,9 @@ __all__ = [
     "full_name",
 ]
 
-OF_EVERY_RUN = ("seed", "output", "split_tasks", "name", "cache", "data.rules")
+OF_EVERY_RUN = (
+    "seed", "output", "split_tasks", "dendrites.growths_of", "name", "cache", "data.rules",
+)  # fmt: skip
 """Settings that the experiment itself sets for each run, or that say only where files go."""
 OF_THE_FOLDER = ("output", "name", "cache", "data.rules")
 """Those of them that the command or the settings of all runs may give."""

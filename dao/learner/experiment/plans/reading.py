@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from dao.errors import UserError
+from dao.learner.basics.wording import one_line
 from dao.learner.basics.words import Typed, Word, as_text, read_yaml
 from dao.learner.experiment.plans.plan import ExperimentPlan
 
@@ -35,8 +36,7 @@ def read_plan(path: Path) -> ExperimentPlan:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The plan {path} cannot be read: {error}.") from None
     except (yaml.YAMLError, RecursionError) as error:
-        said = " ".join(str(error).split())
-        raise UserError(f"The plan {path} should be YAML. Found: {said}.") from None
+        raise UserError(f"The plan {path} should be YAML. Found: {one_line(error)}.") from None
     if twice:
         raise UserError(f"The plan {path} should say each thing once. Found {twice!r} twice.")
     if not isinstance(tree, dict):
@@ -47,7 +47,7 @@ def read_plan(path: Path) -> ExperimentPlan:
         return ExperimentPlan.model_validate(_parts(tree))
     except ValidationError as error:
         said = "; ".join(_in_words(one) for one in error.errors())
-        raise UserError(f"The plan {path}: {' '.join(said.split())}.") from None
+        raise UserError(f"The plan {path}: {one_line(said)}.") from None
 
 
 def plan_yaml(plan: ExperimentPlan) -> str:
