@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from dao.learner.kinds.regression import Regression
 
-TINY = ("--tasks", "reg", "train.lr=0.01", "train.log_every=1")
+TINY = ("--tasks", "reg", "train.lr=0.01", "train.log_every=1", "dao.refresh_every=50")
 
 
 def last_line(result: Result) -> str:
@@ -73,6 +73,16 @@ def test_what_is_not_finite_is_named_with_step_and_rows(
     assert len(named) == len(set(named)) <= 10
     assert "train.nonfinite=skip" in line
     assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_a_gradient_that_is_measured_at_every_step_is_named_by_its_task(
+    train, one_bad_row: Path, tmp_path: Path, monkeypatch
+):
+    hurt(monkeypatch, "gradient")
+    flags = ("--data", str(one_bad_row), *TINY, "dao.refresh_every=null")
+    result = train(tmp_path / "run", *flags, "train.validations_per_epoch=1")
+    assert result.exit_code == 1
+    assert last_line(result).startswith("error: The gradient of `reg` should be finite. Found nan")
 
 
 @pytest.mark.slow
