@@ -66,8 +66,8 @@ def run_plan(
         check_not_other(cell)
     lost = {cell.name: found for cell in cells if (found := _stopped(cell))}
     missing = [c for c in cells if not RunFolder(c.cfg.folder).finished and c.name not in lost]
-    first_of_arms = {cell.arm: cell.cfg for cell in reversed(missing)}
-    _check_data(design, {arm: read(cfg) for arm, cfg in first_of_arms.items()})
+    one_of_arms = {cell.arm: cell.cfg for cell in missing}
+    _check_data(design, {arm: read(cfg) for arm, cfg in one_of_arms.items()})
     console = plain_console(stderr=not dry_run, soft_wrap=True)
     if dry_run:
         describe(cells, design.folder, {arm: design.told(arm) for arm in design.arms}, console)
