@@ -14,8 +14,7 @@ without its mean over the tasks, averaged over steps: 0.1 is a weight that is wr
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dao import DAOLoss
+from dao.importance import gradient_norm, task_gradients
 from dao.learner.basics.tables import titled
 from dao.learner.console.terminal import plain_console
 
@@ -139,7 +139,8 @@ def measure(setting: Setting, make: Make, steps: int, seed: int = 0) -> tuple[fl
         rows = torch.randint(ROWS, (BATCH,), generator=draw)
         z = balance.tap(trunk(data.features[rows]))
         losses = {name: _loss(name, heads[name](z), data, rows) for name in data.targets}
-        norms.append([_norm(loss, shared) for loss in losses.values()])
+        exact = [gradient_norm(task_gradients(loss, shared)) for loss in losses.values()]
+        norms.append([float(norm) for norm in exact])
         balance(losses).backward()
         weights.append([float(row.weight) for row in balance.last.values()])
         optimizer.step()
@@ -176,11 +177,6 @@ def _loss(name: str, output: Tensor, data: Tasks, rows: Tensor) -> Tensor:
     if name.startswith("cls"):
         return data.scales[name] * functional.cross_entropy(output, target)
     return data.scales[name] * functional.mse_loss(output.squeeze(1), target)
-
-
-def _norm(loss: Tensor, shared: Sequence[Tensor]) -> float:
-    parts = torch.autograd.grad(loss, shared, retain_graph=True)
-    return math.sqrt(sum(float(part.square().sum()) for part in parts))
 
 
 app = typer.Typer(add_completion=False)

@@ -88,10 +88,9 @@ def measuring_plan(
     place = "params" if source == "auto" else source
     if refresh_every is not None:
         return MeasuringPlan(place, refresh_every, 0)
-    if source == "auto" and tapped:
-        return MeasuringPlan("rep", 1 if tasks <= FEW else OFTEN, GAP_BETWEEN)
-    if place == "rep":
-        return MeasuringPlan("rep", 1 if tasks <= FEW else OFTEN, 0)
+    compared = source == "auto" and tapped
+    if compared or place == "rep":
+        return MeasuringPlan("rep", 1 if tasks <= FEW else OFTEN, GAP_BETWEEN if compared else 0)
     return MeasuringPlan(place, EVERY, 0) if tasks <= FEW else MeasuringPlan(place, 0, GAP)
 
 

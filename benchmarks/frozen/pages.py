@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["plan_lines"]
+__all__ = ["plan_lines", "table_head"]
 
 
 def plan_lines(plan: Mapping[str, Any]) -> list[str]:
@@ -24,3 +24,14 @@ def plan_lines(plan: Mapping[str, Any]) -> list[str]:
         f"Revision {plan['revision']}, torch {plan['torch']}, Python {plan['python']}. "
         "`runs.jsonl` has a line per run.",
     ]
+
+
+def table_head(heads: Sequence[str]) -> str:
+    """The first two lines of a Markdown table.
+
+    Example:
+        >>> print(table_head(["weighting", "seconds"]))
+        | weighting | seconds |
+        |---|---|
+    """
+    return f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|"

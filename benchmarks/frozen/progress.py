@@ -7,6 +7,7 @@ from statistics import mean, median
 from typing import Any
 
 from benchmarks.frozen.numbers import cell
+from benchmarks.frozen.pages import table_head
 
 __all__ = ["progress_lines", "steps_to"]
 
@@ -36,8 +37,7 @@ def progress_lines(by_row: Mapping[str, Lines], title: str, base: str = "equal")
     lines = [
         f"#### {title}: until the validation score that equal weights have at their end",
         "",
-        f"| weighting | {' | '.join(heads)} |",
-        "|---" * (len(heads) + 1) + "|",
+        table_head(["weighting", *heads]),
     ]
     bases = [steps_to(line["curve"], goal) for line, goal in zip(by_row[base], goals, strict=True)]
     for row, each in by_row.items():

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from benchmarks.frozen.arms import ARMS
 from benchmarks.frozen.numbers import cell, significant
-from benchmarks.frozen.pages import plan_lines
+from benchmarks.frozen.pages import plan_lines, table_head
 from benchmarks.frozen.progress import progress_lines
 from dao.learner.experiment.pictures.figures import Panel, png, task_style
 
@@ -93,7 +93,7 @@ def level_lines(sweep: Sweep) -> list[str]:
     heads = [f"{column:g}" for column in sweep.columns]
     spread = sweep.kind == "factor"
     more = ["moves by"] if spread else []
-    lines = [f"### {sweep.title}: accuracy / R²", "", _head(["weighting", *heads, *more])]
+    lines = [f"### {sweep.title}: accuracy / R²", "", table_head(["weighting", *heads, *more])]
     for row in sweep.rows:
         figures = [[_mean(sweep.lines[row, c], t) for t in ("cls", "reg")] for c in sweep.columns]
         cells = [_pair(pair) for pair in figures]
@@ -111,7 +111,7 @@ def difference_lines(sweep: Sweep) -> list[str]:
     """Mean of accuracy and R2, against equal weights in the same column."""
     heads = [f"{column:g}" for column in sweep.columns]
     title = f"### {sweep.title}: mean of accuracy and R², minus equal weights, x 100"
-    lines = [title, "", _head(["weighting", *heads])]
+    lines = [title, "", table_head(["weighting", *heads])]
     worse = []
     for row in (name for name in sweep.rows if name != EQUAL):
         cells = []
@@ -137,10 +137,6 @@ def rate_lines(sweep: Sweep) -> list[str]:
         for row, values in found.items()
     ]
     return [f"Rates chosen: {', '.join(told)}.", ""]
-
-
-def _head(heads: Sequence[str]) -> str:
-    return f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|"
 
 
 def _row(name: str, cells: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from benchmarks.frozen.arms import ALONE, ARMS, MEAN
 from benchmarks.frozen.numbers import Errors, cell, delta, interval, mean_ranks, worst_task
-from benchmarks.frozen.pages import plan_lines
+from benchmarks.frozen.pages import plan_lines, table_head
 from dao.learner.experiment.pictures.figures import GRID, INK, Panel, png
 
 __all__ = ["Part", "write_page"]
@@ -90,8 +90,7 @@ def part_lines(part: Part) -> list[str]:
     lines = [
         f"### {part.table}, {how} ({part.seeds} seeds, {len(alone[0])} tasks)",
         "",
-        f"| weighting | {' | '.join(heads)} |",
-        "|---" * (len(heads) + 1) + "|",
+        table_head(["weighting", *heads]),
     ]
     for arm, values in deltas.items():
         task, worst = worst_task(errors[arm], alone)
@@ -122,7 +121,7 @@ def _minus(deltas: Mapping[str, Sequence[float]], arm: str, base: str) -> str:
 def overview(parts: Sequence[Part]) -> list[str]:
     """Delta m of every row on every table, at one rate and with a rate per row."""
     heads = [f"{part.table}{', own rate' if part.tuned else ''}" for part in parts]
-    lines = [f"| weighting | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    lines = [table_head(["weighting", *heads])]
     found = [part.deltas() for part in parts]
     for arm in dict.fromkeys(arm for deltas in found for arm in deltas):
         cells = [cell(deltas.get(arm, [])) for deltas in found]

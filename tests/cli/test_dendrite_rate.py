@@ -1,6 +1,7 @@
 """`dendrites.lr` and `dendrites.weight_decay` act on the dendrites, and on nothing else."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -84,21 +85,33 @@ def test_weight_decay_of_the_dendrites_own_is_theirs_alone(first_updates):
     assert all(torch.equal(plain[n], decayed[n]) for n in rest)
 
 
-def test_weight_decay_alone_makes_a_group_that_resumes(
+@pytest.fixture
+def stopped_run_ends_as_a_whole_one(
     train, tmp_path: Path, stop_before, monkeypatch: pytest.MonkeyPatch
-):
+) -> Callable[..., None]:
+    """Trains in `whole`, and in `run` with an interruption; the dendrites are equal to the bit."""
     from train import app
 
-    settings = (*ARGUMENTS, "dendrites.weight_decay=0", "dendrites.where=heads")
-    assert train(tmp_path / "whole", *settings).exit_code == 0
-    stop_before(17)
-    assert train(tmp_path / "run", *settings).exit_code == 130
-    monkeypatch.undo()
-    result = CliRunner().invoke(app, ["--resume", str(tmp_path / "run")])
-    assert result.exit_code == 0, result.output
-    ends = [load_file(tmp_path / n / "dendrites.safetensors") for n in ("whole", "run")]
-    assert len(ends[0]) > 0
-    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    def check(*own: str) -> None:
+        settings = (*ARGUMENTS, *own)
+        assert train(tmp_path / "whole", *settings).exit_code == 0
+        stop_before(17)
+        assert train(tmp_path / "run", *settings).exit_code == 130
+        monkeypatch.undo()
+        result = CliRunner().invoke(app, ["--resume", str(tmp_path / "run")])
+        assert result.exit_code == 0, result.output
+        ends = [load_file(tmp_path / n / "dendrites.safetensors") for n in ("whole", "run")]
+        assert len(ends[0]) > 0
+        assert ends[0].keys() == ends[1].keys()
+        assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+    return check
+
+
+def test_weight_decay_alone_makes_a_group_that_resumes(
+    stopped_run_ends_as_a_whole_one, tmp_path: Path
+):
+    stopped_run_ends_as_a_whole_one("dendrites.weight_decay=0", "dendrites.where=heads")
     assert json.loads((tmp_path / "run" / "dendrites.json").read_text())["weight_decay"] == 0.0
 
 
@@ -108,21 +121,9 @@ SETS = ("dendrites.grow_at=[0.3,0.6]", "dendrites.lr=10", "train.checkpoint_ever
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["lora_B+heads", "wrapped-lowrank"])
 def test_a_run_with_two_sets_at_their_own_rate_resumes_to_the_bit(
-    train, tmp_path: Path, stop_before, monkeypatch: pytest.MonkeyPatch, place
+    stopped_run_ends_as_a_whole_one, tmp_path: Path, place
 ):
-    from train import app
-
-    settings = (*ARGUMENTS, *SETS, f"dendrites.where={place}")
-    assert train(tmp_path / "whole", *settings).exit_code == 0
-    stop_before(17)
-    assert train(tmp_path / "run", *settings).exit_code == 130
-    monkeypatch.undo()
-    result = CliRunner().invoke(app, ["--resume", str(tmp_path / "run")])
-    assert result.exit_code == 0, result.output
-    ends = [load_file(tmp_path / n / "dendrites.safetensors") for n in ("whole", "run")]
-    assert len(ends[0]) > 0
-    assert ends[0].keys() == ends[1].keys()
-    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    stopped_run_ends_as_a_whole_one(*SETS, f"dendrites.where={place}")
     metrics = [json.loads((tmp_path / n / "metrics.json").read_text()) for n in ("whole", "run")]
     assert metrics[0]["splits"] == metrics[1]["splits"]
     assert json.loads((tmp_path / "run" / "dendrites.json").read_text())["lr"] == 10.0

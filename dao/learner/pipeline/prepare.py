@@ -30,6 +30,7 @@ from dao.learner.settings.dendrites_section import DendriteSettings
 from dao.learner.settings.encoder_section import Encoder
 from dao.learner.storage.writing import RunRecord
 from dao.learner.training.loop import Job, Progress
+from dao.learner.training.plan import Copied
 
 __all__ = ["Inputs", "Prepared", "prepare"]
 
@@ -105,7 +106,8 @@ def prepare(inputs: Inputs) -> Prepared:
     columns = slices(cfg, table, tasks)
     codes = domains(cfg, table, tasks)
     machine = settle(cfg, folder, inputs.progress.note, resume=inputs.resume)
-    found, (encoder, wider), predictor = _build(inputs, machine)
+    copied = copied_growths(cfg, table.report)
+    found, (encoder, wider), predictor = _build(inputs, machine, copied)
     parameters = predictor.model.count()
     _tell_of_model(predictor, inputs)
     examples = {split: _examples(predictor, inputs, split) for split in SPLITS}
@@ -119,7 +121,7 @@ def prepare(inputs: Inputs) -> Prepared:
         predictor.model, tasks, train, validation, predictor.pad, cfg, folder, inputs.progress,
         line_limit=predictor.limit if cfg.train.packing else None,
         names=table.rows("train")["id"].tolist(),
-        copied=copied_growths(cfg, table.report),
+        copied=copied,
     )  # fmt: skip
     return Prepared(
         inputs=inputs,
@@ -137,23 +139,24 @@ def prepare(inputs: Inputs) -> Prepared:
     )
 
 
-def _as_copied(inputs: Inputs) -> DendriteSettings:
+def _as_copied(dendrites: DendriteSettings, copied: Copied | None) -> DendriteSettings:
     """The dendrites' settings, with as many sets as the run has whose growths are copied."""
-    dendrites = inputs.cfg.dendrites
-    copied = copied_growths(inputs.cfg, inputs.table.report)
     if copied is None or dendrites.patience is None:
         return dendrites
     return dendrites.model_copy(update={"max_sets": len(copied.growths)})
 
 
-def _build(inputs: Inputs, machine: Machine) -> tuple[Found, tuple[Encoder, int], Predictor]:
+def _build(
+    inputs: Inputs, machine: Machine, copied: Copied | None
+) -> tuple[Found, tuple[Encoder, int], Predictor]:
     """The encoder's origin, it and its widening as the arm has them, and the model."""
     cfg, note, device = inputs.cfg, inputs.progress.note, machine.device
     texts = inputs.table.rows("train")["text"].tolist()
     found = find_encoder(cfg, texts, inputs.folder.path, device, note, resume=inputs.resume)
     settled = found.encoder.model_copy(update={"precision": machine.precision})
     outputs = {name: task.outputs for name, task in inputs.tasks.items()}
-    arm = cfg.model_copy(update={"encoder": settled, "dendrites": _as_copied(inputs)})
+    dendrites = _as_copied(cfg.dendrites, copied)
+    arm = cfg.model_copy(update={"encoder": settled, "dendrites": dendrites})
     encoder, wider = arm_encoder(arm, outputs), added_units(arm, outputs)
     if wider:
         note(f"capacity: each feed-forward block has {wider:,} units more than the encoder's own")

@@ -25,7 +25,7 @@ from dao.learner.experiment.findings.runs import Run, experiment
 from dao.learner.experiment.findings.verdicts import METHOD, METHOD_CHECK, over_rows, over_seeds
 from dao.learner.storage.files import write_atomically
 
-__all__ = ["findings"]
+__all__ = ["findings", "write_findings"]
 
 FILE = "findings.json"
 
@@ -87,9 +87,14 @@ def findings(folder: Path, design: Sequence[str] | None = None) -> dict[str, Any
         "method": [*METHOD, *([METHOD_CHECK] if any(c.check for c in asked) else [])],
     }
     report["notes"] = _notes(report, runs, asked)
+    write_findings(folder, report)
+    return report
+
+
+def write_findings(folder: Path, report: Mapping[str, Any]) -> None:
+    """Write the findings of an experiment into its folder."""
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
     write_atomically(folder / FILE, text + "\n")
-    return report
 
 
 def _of_one_seed(arms: Mapping[str, Sequence[Run]]) -> dict[str, Run]:

@@ -26,7 +26,6 @@ from dao.learner.experiment.grid.factorial import (
     factorial_cells,
     without_pair,
 )
-from dao.learner.experiment.grid.job import Outcome
 from dao.learner.experiment.grid.options import SEEDS, Options, check_options
 from dao.learner.experiment.grid.work import describe, end, work_off
 from dao.learner.scoring.assessment import TableLike
@@ -80,8 +79,7 @@ def run_factorial(
     try:
         failed = work_off(cells, missing, folder, options, command, console)
         asked = chosen(list(shared.tasks), options.arms, shared.dendrites.lr)
-        arms = None if options.only else asked
-        _end(folder, failed, console, arms)
+        end(folder, failed, console, None if options.only else partial(conclude, folder, asked))
     except KeyboardInterrupt:
         console.print("stopped; the same command again continues with what is missing")
         raise typer.Exit(130) from None
@@ -102,13 +100,6 @@ def conclude(folder: Path, arms: Sequence[str] | None = None) -> None:
     found = findings(folder, arms)
     write_report(folder, found)
     print_report(folder, found)
-
-
-def _end(
-    folder: Path, failed: Sequence[Outcome], console: Console, arms: Sequence[str] | None
-) -> None:
-    """Say what failed; write the report on these arms, or no report where `arms` is None."""
-    end(folder, failed, console, None if arms is None else partial(conclude, folder, arms))
 
 
 def _describe(cells: Sequence[Cell], folder: Path, console: Console) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -25,6 +24,7 @@ from dao.learner.experiment.findings.contrasts import (
     measured,
     only_tested,
 )
+from dao.learner.experiment.findings.effects import write_findings
 from dao.learner.experiment.findings.runs import Run
 from dao.learner.experiment.findings.verdicts import METHOD_PLAN, Figures, over_seeds
 from dao.learner.experiment.plans.design import Design
@@ -40,11 +40,9 @@ from dao.learner.experiment.plans.findings.rows import Rows, read_rows
 from dao.learner.experiment.plans.findings.spread import differences, spread
 from dao.learner.experiment.plans.kept import PLAIN
 from dao.learner.kinds.recorded import Recorded
-from dao.learner.storage.files import write_atomically
 
 __all__ = ["plan_findings"]
 
-FILE = "findings.json"
 FEW = 2
 """Tasks up to which parts of the test rows are told in every tested figure."""
 REST = "Other arms"
@@ -105,8 +103,7 @@ def plan_findings(design: Design) -> dict[str, Any]:
         "method": METHOD_PLAN,
     }
     found["notes"] = _notes(design, found, runs, asked)
-    text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomically(design.folder / FILE, text + "\n")
+    write_findings(design.folder, found)
     return found
 
 
