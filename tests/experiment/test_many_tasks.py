@@ -4,8 +4,8 @@ from statistics import fmean
 
 import pytest
 
+from dao.learner.experiment.findings.arm_figures import positives
 from dao.learner.experiment.findings.contrasts import contrasts, measured, only_tested
-from dao.learner.experiment.findings.effects import _positives
 from dao.learner.experiment.findings.verdicts import over_seeds
 from dao.learner.experiment.report.first_lines import worse_arms
 from dao.learner.experiment.report.many import arms_parts, effects_parts
@@ -125,6 +125,6 @@ def test_classes_of_one_name_are_told_together():
     metrics = {
         f"{t}.f1": {"task": t, "key": "f1", "of_class": "positive"} for t in ("a", "b", "odd")
     }
-    assert _positives(metrics, [Made(["a", "b", "odd"])]) == [
+    assert positives(metrics, [Made(["a", "b", "odd"])]) == [
         "F1 of a, b is that of 'yes'", "F1 of odd is that of '1'",
     ]  # fmt: skip
