@@ -82,11 +82,11 @@ class Design:
     factors: tuple[float, ...] = tuple(10.0**power for power in range(-4, 5))
     tuned_factors: tuple[float, ...] = (1e-4, 1e-2, 1.0, 1e2, 1e4)
     adamw: tuple[str, ...] = (*BASE, "uw-slow", "dao-1", "dao-paper")
-    sgd: tuple[str, ...] = (*BASE, "dao-keep", "dao-unit", "dao-1-unit")
+    sgd: tuple[str, ...] = (*BASE, "dao-tasks", "dao-unit", "dao-1-unit")
     tuned_adamw: tuple[str, ...] = (
         "equal", "uw", "gls", "famo", "norm0", "upgrad", "dao", "dao-1",
     )  # fmt: skip
-    tuned_sgd: tuple[str, ...] = ("equal", "famo", "norm0", "dao", "dao-keep", "dao-unit")
+    tuned_sgd: tuple[str, ...] = ("equal", "famo", "norm0", "dao", "dao-tasks", "dao-unit")
     steps: int = 150
     budgets: tuple[int, ...] = (60, 150)
     progress: tuple[str, ...] = (

@@ -93,10 +93,10 @@ class DAOLoss(nn.Module):
         priors: What tasks are worth, by name, > 0. Part of the state: loading one restores its
             priors.
         max_ratio: Upper bound of largest / smallest weight, told of where it binds; None for none.
-        total: The weights sum to the number of tasks (``"tasks"``) or to 1 (``"one"``): one tiny
-            loss then makes the whole step tiny, which Adam divides out. Or weighted norms sum to 1
-            (``"unit"``: they depend on no loss's scale) or to the sum of all norms (``"keep"``, as
-            with equal weights): for SGD; see docs/dao.md. Norms are the means in force.
+        total: What the weights sum to. ``"keep"``: weighted norms sum to what the norms sum to, so
+            that steps are as large as with equal weights; ``"unit"``: to 1, at any scale of the
+            losses. ``"tasks"``, ``"one"``: weights sum to the number of tasks or to 1; one tiny
+            loss then makes the step tiny, which matters to SGD. Norms are the means in force.
         refresh_every: Optimizer steps between measurements of all tasks; 1 measures always.
             Default: as said above.
         accumulate: Micro-batches per optimizer step. Weights are frozen within a step, as its first
@@ -137,7 +137,7 @@ class DAOLoss(nn.Module):
         ema: float = 0.9,
         priors: Mapping[str, float] | None = None,
         max_ratio: float | None = None,
-        total: Literal["tasks", "one", "keep", "unit"] = "tasks",
+        total: Literal["tasks", "one", "keep", "unit"] = "keep",
         refresh_every: int | None = None,
         accumulate: int = 1,
         calibrate_every: int = 0,
@@ -155,7 +155,7 @@ class DAOLoss(nn.Module):
         self._places = Places(source, params, module, compares=calibrate_every > 0)
         self._plan: MeasuringPlan | None = None  # settled by the first training call
         prior = [float(priors.get(task, 1.0)) for task in self.tasks]
-        self.state = RunningNorms(self.tasks, ema=ema ** (1 / accumulate), prior=prior)
+        self.state = RunningNorms(self.tasks, ema=ema ** (1 / accumulate), prior=prior, alpha=alpha)
         self.measured = False
         self._record: CallRecord | None = None
 

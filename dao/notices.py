@@ -13,10 +13,12 @@ from dao.schedule import FIRST, OFTEN
 
 __all__ = [
     "PLACES",
+    "START",
     "Seen",
     "beyond_the_bound",
     "broken",
     "constant",
+    "drifted",
     "far_from_mean",
     "frozen",
     "one_by_one",
@@ -30,6 +32,9 @@ PLACES = {"params": "`params`", "rep": "the tapped representation", "last": "`mo
 # Steps before a task whose gradient is always zero is suspicious: heads may start at zero.
 SILENT_AFTER = 8
 
+START = 8
+"""Measurements whose mean is what a task's norm started at."""
+
 # A weight that is wrong by this factor leaves its task with no say, or with all of it.
 FAR = 1e3
 
@@ -42,12 +47,14 @@ class Seen(NamedTuple):
         log_mean: The running mean of log norms, which has taken it in.
         measured: Measurements in that mean.
         turns: Training calls that had the task.
+        log_start: The running mean after `START` measurements; NaN before that.
     """
 
     norm: float
     log_mean: float
     measured: float
     turns: float
+    log_start: float = math.nan
 
 
 def constant(losses: Mapping[str, Tensor]) -> dict[str, str]:
@@ -128,6 +135,36 @@ def far_from_mean(seen: Mapping[str, Seen], ema: float) -> dict[str, str]:
                 f"its weight too {size} by about this factor. If the norm stays, the weight comes "
                 f"within a factor of 2 in about {count} measurements. Call `reset()` after a "
                 "change of the loss's scale; lower `refresh_every` or `ema` where norms move fast."
+            )
+    return said
+
+
+def drifted(rows: Mapping[str, Seen], alpha: float) -> dict[str, str]:
+    """What to say of tasks whose weight has moved a thousandfold against the mean of all tasks.
+
+    Args:
+        rows: All tasks, measured in this call or not.
+        alpha: As for :func:`dao.inverse_norm_weights`: how far weights follow norms.
+
+    Example:
+        >>> rows = {"a": Seen(1e-5, -11.5, 90, 99, 0.0), "b": Seen(1.0, 0.0, 90, 99, 0.0)}
+        >>> {task: text.split(",")[0] for task, text in drifted(rows, 2 * 0.9).items()}
+        ... # doctest: +NORMALIZE_WHITESPACE
+        {'a': "The weight of 'a' is 3.1e+04 times what it began with",
+         'b': "The weight of 'b' is 3.2e-05 times what it began with"}
+    """
+    moves = {t: row.log_mean - row.log_start for t, row in rows.items()}
+    known = {t: move for t, move in moves.items() if math.isfinite(move)}
+    said = {}
+    for task, move in known.items():
+        gap = alpha * (sum(known.values()) / len(known) - move)
+        if abs(gap) > math.log(FAR):
+            cause = "vanishes" if gap > 0 else "grows"
+            said[task] = (
+                f"The weight of {task!r} is {math.exp(gap):.2g} times what it began with, against "
+                f"the mean of all tasks, as its gradient {cause}. A task that is learnt, or has "
+                "nothing to teach, can so outweigh the others: set its `priors` entry below 1, or "
+                "a `max_ratio`, if their figures suffer."
             )
     return said
 

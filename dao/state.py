@@ -9,7 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from dao.errors import UserError
-from dao.notices import PLACES, Seen, broken, far_from_mean, one_by_one, silent, warn
+from dao.notices import (
+    PLACES,
+    START,
+    Seen,
+    broken,
+    drifted,
+    far_from_mean,
+    one_by_one,
+    silent,
+    warn,
+)
+from dao.running_mean import blend, mean_where
 from dao.schedule import MeasuringPlan, credits, spent
 
 __all__ = ["RunningNorms"]
@@ -19,7 +30,7 @@ DOUBT = 4
 tasks' offsets: chosen by `benchmarks.accuracy` between 1, 4 and 10."""
 
 _VERSION = 1
-_LATER = {"credit": 0.0, "log_loss": -math.inf}
+_LATER = {"credit": 0.0, "log_loss": -math.inf, "log_start": math.nan}
 
 
 class RunningNorms(nn.Module):
@@ -49,6 +60,8 @@ class RunningNorms(nn.Module):
         credit: How near a task is to its turn, where tasks are measured in turn, ``(K,)``.
         log_loss: Log of a task's first loss there, from which the norm of a task that still waits
             is guessed; minus infinity where there is none, ``(K,)``.
+        log_start: The running mean after the first few measurements, from which a warning counts
+            how far weights have moved; NaN before, ``(K,)``.
         step: Training calls in all.
         doubt: Comparisons that the mean of all tasks' offsets counts as, in the offset of one; not
             part of the state.
@@ -74,19 +87,22 @@ class RunningNorms(nn.Module):
     dropped: Tensor
     credit: Tensor
     log_loss: Tensor
+    log_start: Tensor
     step: Tensor
 
-    def __init__(self, tasks: Sequence[str], *, ema: float, prior: Sequence[float]) -> None:
+    def __init__(
+        self, tasks: Sequence[str], *, ema: float, prior: Sequence[float], alpha: float = 1.0
+    ) -> None:
         super().__init__()
         self.tasks = list(tasks)
         self._index = {task: place for place, task in enumerate(tasks)}
-        self.ema = ema
+        self.ema, self.alpha = ema, alpha
         self.doubt = 0
         self._prior = tuple(prior)
         self._replaced = False
         self._told: set[tuple[str, str]] = set()
         size = len(self.tasks)
-        for name in ("log_ema", "log_used", "offset", "norm", "credit", "log_loss"):
+        for name in ("log_ema", "log_used", "offset", "norm", "credit", "log_loss", "log_start"):
             self.register_buffer(name, torch.zeros(size, dtype=torch.float64))
         for name in ("count", "in_force", "offset_count", "turns", "dropped"):
             self.register_buffer(name, torch.zeros(size, dtype=torch.long))
@@ -100,6 +116,7 @@ class RunningNorms(nn.Module):
             if name != "prior":
                 buffer.zero_()
         self.norm.fill_(torch.nan)
+        self.log_start.fill_(torch.nan)
         self.log_loss.fill_(-torch.inf)
 
     def ensure(self) -> None:
@@ -142,14 +159,18 @@ class RunningNorms(nn.Module):
             return []
         found = self._row(norms)
         self.norm.copy_(torch.where(found.isfinite(), found, self.norm))
-        _blend(self.log_ema, self.count, found.log(), self.ema)
+        blend(self.log_ema, self.count, found.log(), self.ema)
+        begins = self.log_start.isnan() & (self.count >= START)
+        self.log_start.copy_(torch.where(begins, self.log_ema, self.log_start))
         # One synchronisation for all that is looked at.
-        columns = [column.to(found) for column in (found, self.log_ema, self.count, self.turns)]
-        table = zip(self.tasks, torch.stack(columns, dim=1).tolist(), strict=True)
-        seen = {task: Seen(*row) for task, row in table if task in norms}
+        columns = (found, self.log_ema, self.count, self.turns, self.log_start)
+        table = torch.stack([column.to(found) for column in columns], dim=1).tolist()
+        rows = {task: Seen(*row) for task, row in zip(self.tasks, table, strict=True)}
+        seen = {task: row for task, row in rows.items() if task in norms}
         zero = [t for t, row in seen.items() if row.norm == 0 and not self.has_told("silent", t)]
         self.tell("silent", silent(seen, [t for t in zero if not reaches(t)], place))
         self.tell("far", far_from_mean(seen, self.ema))
+        self.tell("drift", drifted(rows, self.alpha))
         return [task for task, row in seen.items() if not math.isfinite(row.norm)]
 
     def tell(self, kind: str, said: Mapping[str, str]) -> None:
@@ -166,7 +187,7 @@ class RunningNorms(nn.Module):
     def calibrate(self, full: Mapping[str, Tensor], cheap: Mapping[str, Tensor]) -> None:
         """Takes in one comparison of the norm over all parameters with the cheap one."""
         ratio = self._row(full).log() - self._row(cheap).log()
-        _blend(self.offset, self.offset_count, ratio, self.ema)
+        blend(self.offset, self.offset_count, ratio, self.ema)
 
     def drop(self, tasks: Sequence[str]) -> None:
         """Counts tasks whose loss or gradient was NaN or infinite, and warns the first time."""
@@ -205,7 +226,7 @@ class RunningNorms(nn.Module):
         """
         if self.doubt == 0:
             return self.offset
-        mean = _mean_where(self.offset_count > 0, self.offset)
+        mean = mean_where(self.offset_count > 0, self.offset)
         trust = self.offset_count.double() / (self.offset_count + self.doubt)
         return mean + trust * (self.offset - mean)
 
@@ -246,10 +267,10 @@ class RunningNorms(nn.Module):
         relates to this loss as, in the mean, the others' do to theirs.
         """
         seen = self.in_force > 0
-        average = _mean_where(seen, self.log_used)
+        average = mean_where(seen, self.log_used)
         known = torch.where(seen, self.log_used, average)
         both = seen & self.log_loss.isfinite()
-        guess = self.log_loss + _mean_where(both, self.log_used - self.log_loss)
+        guess = self.log_loss + mean_where(both, self.log_used - self.log_loss)
         waits = ~seen & self.norm.isnan() & self.log_loss.isfinite() & both.any()
         return torch.where(waits, guess, known)
 
@@ -312,7 +333,7 @@ def _plausible(state: Mapping[str, Tensor]) -> bool:
     counts = [t for t in state.values() if not t.is_floating_point()]
     logs = [state[name] for name in ("log_ema", "log_used", "offset")]
     prior, norm, unseen = state["prior"], state["norm"], state["turns"] == 0
-    credit, loss = state["credit"], state["log_loss"]
+    credit, loss, start = state["credit"], state["log_loss"], state["log_start"]
     fresh = [state[name][unseen] for name in ("count", "in_force", "log_ema", "log_used")]
     return (
         all(bool(((t >= 0) & (t < 2**40)).all()) for t in counts)
@@ -321,20 +342,6 @@ def _plausible(state: Mapping[str, Tensor]) -> bool:
         and bool((norm.isnan() | (norm >= 0)).all() and norm[unseen].isnan().all())
         and bool(((credit >= -1) & (credit < 3)).all())
         and bool(((loss == -torch.inf) | (loss.abs() < 1e3)).all())
+        and bool((start.isnan() | (start.abs() < 1e3)).all() and start[unseen].isnan().all())
         and not any(t.any() for t in fresh)
     )
-
-
-def _mean_where(chosen: Tensor, values: Tensor) -> Tensor:
-    """Mean of the chosen values; 0 for none."""
-    kept = torch.where(chosen, values, torch.zeros_like(values))
-    return kept.sum() / chosen.sum().clamp(min=1)
-
-
-def _blend(mean: Tensor, count: Tensor, value: Tensor, ema: float) -> None:
-    """One step of the running mean, in place, where ``value`` is finite."""
-    fresh = value.isfinite()
-    count += fresh
-    pace = (1 / count.clamp(min=1).double()).clamp(min=1 - ema)
-    # Written as a difference, a constant value leaves the mean as it is to the last bit.
-    mean.copy_(torch.where(fresh, mean + pace * (value - mean), mean))

@@ -121,7 +121,7 @@ def test_params_that_are_names_or_a_single_tensor():
             DAOLoss(["a", "b"], params=params)({"a": loss, "b": loss})
     single = DAOLoss(["a", "b"], params=shared.weight)
     single({"a": loss, "b": 3 * loss})
-    assert single.telemetry()["a"]["weight"] == pytest.approx(1.5)
+    assert single.telemetry()["a"]["weight"] == pytest.approx(2.0)  # norms 1 and 3
 
 
 def test_losses_without_names():

@@ -222,3 +222,42 @@ def test_a_warning_is_given_once_and_names_the_line_that_called(
             losses = change(toy.losses(toy.encoder(x), label, score))
             balance(losses) if through == "call" else balance.weights(losses)
     assert [warning.filename for warning in caught] == [__file__]
+
+
+@pytest.mark.parametrize(("source", "alpha", "expected"), [
+    ("params", 1.0, True), ("rep", 1.0, True), ("params", 0.0, False),
+])  # fmt: skip
+def test_a_weight_that_leaves_its_start_is_told_once(toy, make_batch, source, alpha, expected):
+    """A task whose loss fades, as that of a task that is learnt."""
+    balance = DAOLoss(
+        TASKS, params=toy.shared(), source=source, refresh_every=1, alpha=alpha, ema=0.5
+    )
+    with told() as texts:
+        for seed in range(60):
+            x, label, score = make_batch(seed=seed)
+            losses = toy.losses(balance.tap(toy.encoder(x)), label, score)
+            balance(losses | {"reg": losses["reg"] * 0.7**seed})
+    drift = [text for text in texts if "what it began with" in text]
+    assert len(texts) == len(drift)
+    assert [text.split("'")[1] for text in sorted(drift)] == (TASKS if expected else [])
+    if expected:
+        assert "The weight of 'reg' is 1" in drift[1] + drift[0]
+        assert "gradient vanishes" in "".join(t for t in drift if "'reg'" in t)
+
+
+def test_the_start_is_kept_in_the_state(toy, make_batch):
+    first = DAOLoss(TASKS, params=toy.shared(), refresh_every=1)
+    steps(first, toy, make_batch, 7)
+    assert first.state.log_start.isnan().all()
+    steps(first, toy, make_batch, 1)
+    assert first.state.log_start.tolist() == first.state.log_ema.tolist()
+    start = first.state.log_start.clone()
+    steps(first, toy, make_batch, 5)
+    second = DAOLoss(TASKS[::-1], params=toy.shared(), refresh_every=1)
+    second.load_state_dict(first.state_dict())
+    assert second.state.log_start.tolist() == start.flip(0).tolist()
+    earlier = {k: v for k, v in first.state_dict().items() if not k.endswith("log_start")}
+    second.load_state_dict(earlier)
+    assert second.state.log_start.isnan().all()
+    second.reset()
+    assert second.state.log_start.isnan().all()

@@ -242,8 +242,8 @@ def test_tapped_weights_by_hand():
     offset = torch.tensor(full).double().log() - torch.tensor(cheap).double().log()
     mean = offset[:8].mean()
     used = torch.cat([(offset[:8] + 4 * mean) / 5, mean.expand(2)])  # one comparison of five
-    expected = (-(torch.tensor(cheap).double().log() + used)).exp()
-    torch.testing.assert_close(lam, 10 * expected / expected.sum(), rtol=1e-6, atol=0)
+    norms = (torch.tensor(cheap).double().log() + used).exp()
+    torch.testing.assert_close(lam, norms.mean() / norms, rtol=1e-6, atol=0)
     share = torch.tensor([row["share"] for row in balance.telemetry().values()]).double()
     torch.testing.assert_close(share, torch.full((10,), 0.1).double(), rtol=1e-5, atol=0)
 
@@ -290,7 +290,7 @@ def test_a_state_of_an_earlier_version_loads():
     fresh = balanced(model)
     fresh.load_state_dict(saved)
     for name, value in balance.state_dict().items():
-        assert torch.equal(fresh.state_dict()[name], value), name
+        torch.testing.assert_close(fresh.state_dict()[name], value, rtol=0, atol=0, equal_nan=True)
 
 
 def test_a_turn_lasts_for_a_whole_optimizer_step():
