@@ -63,8 +63,8 @@ CASES = {
     ),
     "an option of another kind": Case(
         "stars:ordinal",
-        "`stars.positive` is no setting of the kind ordinal, which has column, show, levels, "
-        "select_by",
+        "`stars.positive` is no setting of the kind ordinal, which has column, show, loss_factor, "
+        "levels, select_by",
         ("stars.positive=1",),
     ),
     "no such column": Case(

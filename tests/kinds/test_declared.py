@@ -109,7 +109,7 @@ def test_a_kind_that_is_not_given_is_undecided_with_its_options():
         ({"kind": ["binary"]}, r"`tasks\.t\.kind` should be one of .*\. Found \['binary'\]$"),
         ({"kind": True}, r"`tasks\.t\.kind` should be one of .*\. Found True$"),
         ({**STARS, "leveles": [1, 2]},
-         r"`t\.leveles` is no setting of the kind ordinal, which has column, show, levels, select"),
+         r"`t\.leveles` is no setting of the kind ordinal, which has column, show, loss_factor"),
         ({**STARS, "class_weights": "balanced"}, r"`t\.class_weights` is no setting of the kind"),
         ({**STARS, "select_by": "r2"}, r"`t\.select_by`: .*'qwk' or 'accuracy'\. Found 'r2'$"),
         ({**STARS, "show": ["f1"]}, r"`t\.show` should name figures of the kind ordinal: qwk, "),

@@ -43,7 +43,8 @@ CPU = torch.device("cpu")
 class Toy:
     """A shared layer and two heads, in float64, and the settings' weighting."""
 
-    def __init__(self, targets: Mapping[str, Tensor], **flags: object) -> None:
+    def __init__(self, targets: Mapping[str, Tensor], factor: float = 1.0, **flags: object) -> None:
+        self.factors = {"one": 1.0, "two": factor}
         torch.manual_seed(0)
         self.shared = nn.Linear(4, 3).double()
         self.heads = {name: nn.Linear(3, t.outputs).double() for name, t in TASKS.items()}
@@ -64,7 +65,7 @@ class Toy:
         batch = Batch(rows, own, own, targets, 0)
         z = self.weighting.tap(torch.tanh(self.shared(own)))
         outputs = {name: head(z) for name, head in self.heads.items()}
-        return task_losses(TASKS, outputs, batch, self.row_weights)
+        return task_losses(TASKS, outputs, batch, self.row_weights, self.factors)
 
     def step(self, rows: tuple[int, ...], size: int) -> tuple[StepRecord, list[Tensor]]:
         for parameter in self.parameters():
@@ -93,6 +94,16 @@ def test_batches_add_up_to_the_gradient_of_all_their_rows(targets, size: int, we
         a, b = parts.tasks[name], whole.tasks[name]
         torch.testing.assert_close(a.loss, b.loss, rtol=1e-12, atol=0)
         assert a.weight == b.weight
+
+
+def test_a_loss_factor_multiplies_the_loss_and_its_gradient():
+    rows = tuple(range(ROWS))
+    plain, expected = Toy(FULL, weighting="fixed:1,100").step(rows, ROWS)
+    scaled, found = Toy(FULL, factor=100.0, weighting="equal").step(rows, ROWS)
+    ratio = scaled.tasks["two"].loss / plain.tasks["two"].loss
+    torch.testing.assert_close(ratio.item(), 100.0, rtol=1e-12, atol=0)
+    for one, other in zip(found, expected, strict=True):  # whose weights sum to 2
+        torch.testing.assert_close(one, other * 101 / 2, rtol=1e-12, atol=1e-14)
 
 
 def test_parts_by_hand():

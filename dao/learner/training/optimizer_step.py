@@ -68,7 +68,8 @@ def batch_losses(state: State, batch: Batch, rows: Rows) -> dict[str, Tensor | N
         segments=batch.segments,
         prefix=batch.prefix,
     )
-    losses = task_losses(state.tasks, outputs, batch, state.row_weights)
+    factors = {name: state.cfg.tasks[name].loss_factor for name in state.tasks}
+    losses = task_losses(state.tasks, outputs, batch, state.row_weights, factors)
     if ranks.several():
         parts = parts_of(state.row_weights, rows, ranks.share(rows))
         losses = ranks.of_whole_batch(losses, outputs, parts)

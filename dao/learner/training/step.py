@@ -54,6 +54,7 @@ def task_losses(
     outputs: Mapping[str, Tensor],
     batch: Batch,
     row_weights: RowWeights,
+    factors: Mapping[str, float],
 ) -> dict[str, Tensor | None]:
     """The mean loss of each task over the rows of a batch with a label; None where none has one.
 
@@ -62,6 +63,7 @@ def task_losses(
         outputs: per task (batch, outputs of the task).
         batch: with the targets, on the device of the outputs.
         row_weights: as for `parts_of`, on the host.
+        factors: what each loss is multiplied by.
     """
     losses: dict[str, Tensor | None] = {}
     for name, task in tasks.items():
@@ -69,7 +71,7 @@ def task_losses(
         known = row_weights[name][list(batch.rows)].nonzero()[:, 0]
         known = send(known, batch.input_ids.device)
         found, targets = outputs[name][known], batch.targets[name][known]
-        losses[name] = task.loss(found, targets) if len(known) else None
+        losses[name] = factors[name] * task.loss(found, targets) if len(known) else None
     return losses
 
 

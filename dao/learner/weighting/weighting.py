@@ -195,10 +195,10 @@ def _dao_loss(settings: Config, spec: Spec, tasks: Sequence[str], shared: Parame
     common |= {**cfg.measured(len(tasks)), "rep_norm": cfg.rep_norm}
     common |= {"accumulate": settings.train.accumulate}
     if spec.name != "dao":
-        # The same object with alpha 0: constant weights, the same telemetry, the same work per
-        # step, so that the arms differ in the weights alone.
+        # The same object with alpha 0: constant weights, whose sum is constant as well, the same
+        # telemetry, the same work per step, so that the arms differ in the weights alone.
         priors = dict(zip(tasks, spec.numbers, strict=True)) if spec.numbers else None
-        return DAOLoss(tasks, alpha=0.0, priors=priors, max_ratio=None, **common)
+        return DAOLoss(tasks, alpha=0.0, priors=priors, total="tasks", **common)
     return DAOLoss(
         tasks,
         alpha=cfg.alpha,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from pydantic import Field
+
 from dao.learner.basics.frozen import Settings
 
 __all__ = ["TaskSettings"]
@@ -24,6 +26,8 @@ class TaskSettings(Settings):
     """Column with the targets; empty: the task's own name."""
     show: tuple[str, ...] = ()
     """Figures that tables show; empty: those that the kind proposes."""
+    loss_factor: float = Field(1.0, gt=0)
+    """Multiplies the loss before it is weighted, to make a mismatch of loss scales on purpose."""
 
     @property
     def unread(self) -> tuple[str, ...]:
