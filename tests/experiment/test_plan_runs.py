@@ -45,7 +45,7 @@ question: Q?
 seeds: [3, 4]
 arms:
   equal: {weighting: equal}
-  "dao: x10": {weighting: dao, reg.scale: 10}
+  "dao: x10": {weighting: dao, reg.scale: 10, dendrites.grow_at: [0.25, 0.5]}
 compare: [["dao: x10", equal]]
 """
 
@@ -179,7 +179,7 @@ def test_a_dry_run_shows_the_arms_and_makes_nothing(place: Place, monkeypatch, c
     monkeypatch.setattr(planned, "print_plan", lambda cfg, table: print(f"# {cfg.output}"))
     place.run(dry_run=True)
     shown = capsys.readouterr().out
-    assert "# dao: x10: tasks.reg.scale=10.0 weighting=dao" in shown
+    assert "# dao: x10: tasks.reg.scale=10.0 weighting=dao dendrites.grow_at=[0.25,0.5]" in shown
     assert "4 of 4 runs to do" in shown
     assert not OUT.exists()
 

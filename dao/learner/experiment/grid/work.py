@@ -182,4 +182,4 @@ def describe(
 
 
 def _plain(value: object) -> str:
-    return f"[{','.join(value)}]" if isinstance(value, list) else str(value).lower()
+    return f"[{','.join(map(str, value))}]" if isinstance(value, list) else str(value).lower()
