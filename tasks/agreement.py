@@ -30,7 +30,7 @@ def one_against_rest(ratings: Ratings) -> float:
 
     Example:
         >>> one_against_rest([[0, 0], [1, 3], [3, 3]])
-        0.7894...
+        0.6470588235294116
     """
     ones, rests, weights = [], [], []
     for block in _blocks(ratings):
