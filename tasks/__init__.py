@@ -47,11 +47,7 @@ HUMAN_RATINGS = NamedData(
     "Sentiment Analysis of Social Media Text, ICWSM 2014; read out of the package vaderSentiment "
     "3.3.2",
     defaults={
-        "tasks": {
-            "score": {"kind": "regression"},
-            "spread": {"kind": "regression"},
-            "domain": {"kind": "classification"},
-        },
+        "tasks": "score:regression,spread:regression,domain:classification",
         "data.slices": ["domain"],
     },
     references=_references,

@@ -8,6 +8,7 @@ import pytest
 
 import tasks.human_ratings
 from dao.errors import UserError
+from dao.learner.basics.folders import shared_cache
 from dao.learner.settings.named import named_data
 from tasks.agreement import one_against_rest
 from tasks.human_ratings import human_ratings, references
@@ -115,15 +116,15 @@ def test_it_is_registered_with_its_terms_and_tasks():
     assert data is not None
     assert "MIT" in data.terms
     assert "Hutto and E. Gilbert" in data.terms
-    kinds = {name: settings["kind"] for name, settings in data.defaults["tasks"].items()}
-    assert kinds == {"score": "regression", "spread": "regression", "domain": "classification"}
+    assert data.defaults["tasks"] == "score:regression,spread:regression,domain:classification"
 
 
 def test_the_rows_are_those_of_the_table_made_by_hand(monkeypatch: pytest.MonkeyPatch):
     """For a person with both: the table, and the package in the cache of this user."""
     made = pd.read_csv(source("human-ratings.csv"))
     monkeypatch.delenv("XDG_CACHE_HOME")
-    kept = Path.home() / ".cache/dao/packages" / f"vaderSentiment-3.3.2-{tasks.human_ratings.SHA256[:12]}.tar.gz"
+    name = f"vaderSentiment-3.3.2-{tasks.human_ratings.SHA256[:12]}.tar.gz"
+    kept = shared_cache() / "packages" / name
     if not kept.is_file():
         pytest.skip("fetch the package once: python train.py --data human-ratings --dry-run")
     rows = human_ratings()
