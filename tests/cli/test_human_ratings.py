@@ -107,6 +107,12 @@ def test_a_finished_run_is_measured_on_it(full_run: Path, rated: Path):
     assert json.loads(result.stdout)["splits"]["test"]["reg"]["n"] == 239
 
 
+def test_an_experiment_has_the_breakdown_in_arms_of_one_task_too(command):
+    result = command(*NAME, "--factorial", "--seeds", "1", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "spread" in result.stdout
+
+
 def line(result: Result) -> str:
     assert result.exit_code == 1, result.output
     assert result.stdout == ""

@@ -92,7 +92,9 @@ def load(
     )
     made["split"] = left_out + made["split"]
     if len(every) > len(tasks):
-        frame, more = _usable(frame.drop(columns=[t for t in every if t not in tasks]), tasks)
+        # The domain is a column of every row beside being one of the other tasks.
+        further = [name for name in every if name not in tasks and name != "domain"]
+        frame, more = _usable(frame.drop(columns=further), tasks)
         dropped["dropped"]["without target"] += more["dropped"]["without target"]
     recodings = _recoded(frame, tasks)
     report = described(raw, frame, {name: kinds[name] for name in tasks}) | dropped | made
