@@ -2,11 +2,13 @@
 
 python train.py --tasks cls,reg --dao --dendrites
 python train.py --tasks cls,reg --factorial --seeds 5
+python train.py --data human-ratings
 python train.py --tasks cls --grid train.lr=1e-4,1e-3 --grid train.epochs=2,4
 """
 
 import sys
 from pathlib import Path
+from typing import Annotated
 
 from dao.command import without
 
@@ -18,6 +20,13 @@ from dao.learner.commands import options as o
 from dao.learner.commands.train import program
 from tasks import register
 
+Data = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="CSV, Parquet, JSON(L) file, human-ratings (out of a package), or hub id; repeat to "
+        "merge several."
+    ),
+]
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
 
 
@@ -28,7 +37,7 @@ def main(
     use_dao: o.UseDao = None,
     weighting: o.Weighting = None,
     dendrites: o.Dendrites = None,
-    data: o.Data = None,
+    data: Data = None,
     experts: o.Experts = None,
     domain_column: o.DomainColumn = None,
     encoder: o.EncoderName = None,

@@ -1,4 +1,4 @@
-"""What this laboratory learns from by name: the headlines that it generates.
+"""What this laboratory learns from by name: headlines that it generates, and public data sets.
 
 They build on `dao.learner`, which knows nothing of them until `register` is called.
 """
@@ -6,8 +6,8 @@ They build on `dao.learner`, which knows nothing of them until `register` is cal
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from dao.learner.data.named import DefaultData
-from dao.learner.data.named import register as _register
+from dao.learner.settings.named import DefaultData, NamedData, Reference
+from dao.learner.settings.named import register as _register
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +28,32 @@ def _limits(options: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     return limits(**noise)
 
 
+def _human_ratings() -> "pd.DataFrame":
+    from tasks.human_ratings import human_ratings
+
+    return human_ratings()
+
+
+def _references() -> list[Reference]:
+    from tasks.human_ratings import references
+
+    return references()
+
+
+HUMAN_RATINGS = NamedData(
+    "human-ratings",
+    _human_ratings,
+    "MIT licence; cite C.J. Hutto and E. Gilbert, VADER: A Parsimonious Rule-based Model for "
+    "Sentiment Analysis of Social Media Text, ICWSM 2014; read out of the package vaderSentiment "
+    "3.3.2",
+    defaults={
+        "tasks": "score:regression,spread:regression,domain:classification",
+        "data.slices": ["domain"],
+    },
+    references=_references,
+)
+
+
 def register() -> None:
-    """Let a run without `--data` learn from the generated headlines."""
-    _register(DefaultData("the synthetic headlines", _headlines, _limits))
+    """Let a run without `--data` learn from the generated headlines, and one from data by name."""
+    _register(DefaultData("the synthetic headlines", _headlines, _limits), HUMAN_RATINGS)

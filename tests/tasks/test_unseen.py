@@ -8,9 +8,9 @@ import pytest
 from dao.errors import UserError
 from dao.learner.data import unseen
 from dao.learner.data.load import load
-from dao.learner.data.reading.sources import read
 from dao.learner.data.reading.standard import parse_prose
 from dao.learner.data.reading.table import Columns
+from dao.learner.data.registered import read_source
 from dao.learner.data.texts import read_texts
 from dao.learner.data.unseen import load_unseen, overlap
 from dao.learner.kinds.classification import Classification
@@ -76,9 +76,9 @@ def test_each_source_is_read_once(csv, monkeypatch):
 
     def noted(source, columns):
         seen.append(source)
-        return read(source, columns)
+        return read_source(source, columns)
 
-    monkeypatch.setattr(unseen, "read", noted)
+    monkeypatch.setattr(unseen, "read_source", noted)
     paths = [csv(ROWS, "one.csv"), csv("text,score\nc,1\n", "two.csv")]
     assert load_unseen(paths, Columns(), tasks=BOTH).report["rows"]["test"] == 3
     assert seen == paths

@@ -13,7 +13,7 @@ import torch
 
 from dao.learner.basics.limits import IN_A_LINE
 from dao.learner.batches.packing import Numbers
-from dao.learner.settings.sampling_spec import parse_sampling
+from dao.learner.settings.train_section import parse_sampling
 
 __all__ = ["Draws", "Labels", "make_draws", "sampling_counts", "sampling_line"]
 

@@ -36,6 +36,7 @@ from dao.learner.kinds.recorded import described
 from dao.learner.pipeline.start import load_table
 from dao.learner.scoring.assessment import assess, slice_columns
 from dao.learner.scoring.threshold import sweep_lines
+from dao.learner.settings.checks import DOMAIN
 from dao.learner.storage.record import THRESHOLDS
 
 __all__ = [
@@ -108,7 +109,8 @@ def _measured(
     """Figures on the test rows of the table, baselines and breakdowns."""
     cfg, rows = folder.config(), table.rows("test")
     tasks = {name: task for name, task in model.tasks.items() if name in table.frame}
-    further = table.frame.drop(columns=list(tasks))
+    # The domain stays where it is a task as well.
+    further = table.frame.drop(columns=[name for name in tasks if name != DOMAIN])
     chosen = None if new else cfg.data.slices
     slices = slice_columns(chosen, further, cfg.target_columns, cfg.tasks)
     learnt = None if trained is None else (trained.rows("train"), trained.rows("validation"))

@@ -8,10 +8,9 @@ import pandas as pd
 from dao.errors import UserError
 from dao.learner.basics.wording import shown
 from dao.learner.data.decide import decided
-from dao.learner.data.named import default_data
 from dao.learner.data.reading.absent import Missing, refuse_no_classes
 from dao.learner.data.reading.filters import Where, matching
-from dao.learner.data.reading.sources import Raw, read
+from dao.learner.data.reading.sources import Raw
 from dao.learner.data.reading.standard import (
     require_named,
     require_text_and_target,
@@ -20,7 +19,8 @@ from dao.learner.data.reading.standard import (
 )
 from dao.learner.data.reading.table import Columns, Table
 from dao.learner.data.refusals import each
-from dao.learner.data.report import GIVEN, described, digest, notes
+from dao.learner.data.registered import about_named, limits_of, read_default, read_source
+from dao.learner.data.report import GIVEN, described, notes
 from dao.learner.data.splits import FRACTIONS, group_key, make_splits
 from dao.learner.kinds import KINDS, Task, TaskSettings
 from dao.learner.kinds.base import SPLITS, Parser, Recoding
@@ -59,8 +59,8 @@ def load(
     report counts all of it, and `notes` puts it into words.
 
     Args:
-        sources: Files or hub data sets (see `reading.sources.read`); none for those
-            that are registered (`dao.learner.data.named`).
+        sources: Files, data that are registered by name (`dao.learner.settings.named`), or hub
+            data sets (see `reading.sources.read`); none for the registered default.
         columns: Names of the columns.
         tasks: Settings of the tasks to load targets for; a kind that is not given is proposed.
         split_seed: Seed of the splits made here.
@@ -74,7 +74,7 @@ def load(
         UserError: A source, a column or a cell cannot be used; the message names it.
     """
     synthetic = synthetic or {}
-    raw = [read(source, columns) for source in sources] or [_registered(synthetic)]
+    raw = [read_source(source, columns) for source in sources] or [read_default(synthetic)]
     every = {**(split_tasks or {}), **tasks}
     require_text_and_target(raw, columns, list(every))
     require_named(raw, columns, list(every))
@@ -92,7 +92,9 @@ def load(
     )
     made["split"] = left_out + made["split"]
     if len(every) > len(tasks):
-        frame, more = _usable(frame.drop(columns=[t for t in every if t not in tasks]), tasks)
+        # The domain is a column of every row beside being one of the other tasks.
+        further = [name for name in every if name not in tasks and name != "domain"]
+        frame, more = _usable(frame.drop(columns=further), tasks)
         dropped["dropped"]["without target"] += more["dropped"]["without target"]
     recodings = _recoded(frame, tasks)
     report = described(raw, frame, {name: kinds[name] for name in tasks}) | dropped | made
@@ -102,7 +104,8 @@ def load(
         report["cut"] = {n: _about(tasks[n], found.about, raw) for n, found in recodings.items()}
     report["kinds"] = _kinds(tasks, proposed)
     if not sources:
-        report["expected_limits"] = _limits(synthetic, tasks)
+        report["expected_limits"] = limits_of(synthetic, tasks)
+    report |= about_named(sources, tasks, filtered=any(others.values()))
     table = Table(frame, columns, report, tasks, recodings)
     check(table)
     return table
@@ -266,24 +269,6 @@ def _truths(column: str, cells: Sequence[object], task: Task) -> list[Any]:
                 f"column, which is taken for the truth behind `{task.column}`."
             ) from None
     return task.unseen_values(found)
-
-
-def _registered(options: Mapping[str, Any]) -> Raw:
-    data = default_data()
-    frame = data.read(options).astype(object)
-    return Raw(data.title, frame, digest(frame))
-
-
-def _limits(
-    options: Mapping[str, Any], tasks: Mapping[str, TaskSettings]
-) -> dict[str, dict[str, float]]:
-    by_column, found = default_data().limits(options), {}
-    for name, settings in tasks.items():
-        keys = [figure.key for figure in KINDS[settings.kind].own_figures]
-        best = by_column.get(settings.column, {})
-        if known := {key: value for key, value in best.items() if key in keys}:
-            found[name] = known
-    return found
 
 
 def _stack(parts: list[pd.DataFrame]) -> pd.DataFrame:

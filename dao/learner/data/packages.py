@@ -10,6 +10,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 from dao.errors import UserError
@@ -108,7 +109,7 @@ def _extracted(archive: bytes, path: str, what: str) -> bytes:
             if found is None:
                 raise KeyError(path)
             return found.read()
-    except (KeyError, tarfile.TarError):
+    except (KeyError, EOFError, OSError, tarfile.TarError, zlib.error, zipfile.BadZipFile):
         raise UserError(
             f"{what} should hold the file {path}. Found none, or no archive. Correct the path."
         ) from None

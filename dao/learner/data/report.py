@@ -76,6 +76,7 @@ def notes(report: Mapping[str, Any]) -> list[str]:
          'split: 11 rows by their split column']
     """
     lines = [f"{part['source']}: {count(part['rows'])}" for part in report["sources"]]
+    lines += [f"{source}: {terms}" for source, terms in report.get("terms", {}).items()]
     if "pairs" in report:
         lines.append(f"every row is a pair of texts: {' and '.join(report['pairs'])}")
     lines += kind_notes(report.get("kinds", {}))
@@ -93,7 +94,24 @@ def notes(report: Mapping[str, Any]) -> list[str]:
     lines += [f"dropped: {', '.join(dropped)}"] if dropped else []
     lines += _removed(report.get("duplicates", {}))
     lines += [f"split: {note}" for note in report["split"]]
+    lines += _references(report)
     return lines + _noise(report.get("expected_limits", {}), report.get("kinds", {}))
+
+
+def _references(report: Mapping[str, Any]) -> list[str]:
+    """A line per figure of others that the results are told beside, or why there are none."""
+    if "terms" in report and not report["references"]:
+        return ["no figures of others beside the results: they are about all rows of one source"]
+    return [
+        f"{known['task']} {known['figure']} of {known['name']}: {_values(known)}"
+        for known in report.get("references", ())
+    ]
+
+
+def _values(known: Mapping[str, Any]) -> str:
+    whole = {} if known["whole"] is None else {"all rows": known["whole"]}
+    parts = {value: figure for of in known["parts"].values() for value, figure in of.items()}
+    return ", ".join(f"{where} {figure:.3f}" for where, figure in {**whole, **parts}.items())
 
 
 def kind_notes(kinds: Mapping[str, Mapping[str, str]]) -> list[str]:

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pandas as pd
 
 from dao.learner.data.load import assemble, nothing
-from dao.learner.data.reading.sources import read
 from dao.learner.data.reading.standard import require_text_and_target
 from dao.learner.data.reading.table import Columns, Table
+from dao.learner.data.registered import read_source
 from dao.learner.data.report import described
 from dao.learner.data.splits import group_key
 from dao.learner.kinds import Task
@@ -30,7 +30,7 @@ def load_unseen(sources: Sequence[str], columns: Columns, *, tasks: Mapping[str,
         UserError: A source cannot be used, or has no target; the message names it.
     """
     columns = replace(columns, settable=False)
-    raw = [read(source, columns) for source in sources]
+    raw = [read_source(source, columns) for source in sources]
     raw = [p._replace(frame=p.frame.drop(columns=columns.split, errors="ignore")) for p in raw]
     require_text_and_target(raw, columns, list(tasks))
     parsers = {name: task.unseen_parser() for name, task in tasks.items()}

@@ -24,6 +24,7 @@ from dao.learner.model.prefix import frozen_layers
 from dao.learner.model.widening import parameters_per_unit
 from dao.learner.pipeline.copied import copied_growths
 from dao.learner.scoring.assessment import TableLike, slice_columns
+from dao.learner.settings.checks import DOMAIN
 from dao.learner.settings.config import Config
 from dao.learner.settings.encoder_section import Encoder
 from dao.learner.training.plan import make_plan
@@ -136,7 +137,8 @@ def slices(cfg: Config, table: TableLike, tasks: Mapping[str, Task]) -> tuple[st
     Raises:
         UserError: the data have no such column.
     """
-    further = table.frame.drop(columns=list(tasks))
+    # The domain stays where it is a task as well.
+    further = table.frame.drop(columns=[name for name in tasks if name != DOMAIN])
     found = slice_columns(cfg.data.slices, further, cfg.target_columns, tasks)
     return found if "domain" in found or not cfg.experts.names else (*found, "domain")
 

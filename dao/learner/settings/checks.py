@@ -8,8 +8,7 @@ from dao.learner.basics.wording import listed
 from dao.learner.settings.dendrites_section import DendriteSettings
 from dao.learner.settings.encoder_section import Encoder
 from dao.learner.settings.experts_section import ExpertSettings
-from dao.learner.settings.sampling_spec import parse_sampling
-from dao.learner.settings.train_section import Train
+from dao.learner.settings.train_section import Train, parse_sampling
 from dao.learner.settings.weighting_spec import accumulates, parse_weighting
 
 __all__ = [

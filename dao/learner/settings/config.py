@@ -47,6 +47,7 @@ from dao.learner.settings.data_section import Data
 from dao.learner.settings.dendrites_section import DendriteSettings
 from dao.learner.settings.encoder_section import Encoder
 from dao.learner.settings.experts_section import ExpertSettings
+from dao.learner.settings.named import fill
 from dao.learner.settings.reading import (
     in_words,
     parse_overrides,
@@ -244,7 +245,8 @@ def load_config(
 ) -> Config:
     """Merge defaults <- YAML file <- `KEY=VALUE` overrides <- flags (dotted key to value).
 
-    The encoder's folder, where it is one, gets its full path.
+    Registered data that are the only source have defaults of their own. The encoder's folder,
+    where it is one, gets its full path.
 
     Args:
         path: The YAML file.
@@ -266,6 +268,7 @@ def load_config(
             merged[key] = selected(merged.get(key), value)
         else:
             set_value(merged, key, value)
+    fill(merged)
     try:
         merged = _gathered(merged)
         tasks = {name: settled_task(name, given) for name, given in merged.pop("tasks").items()}

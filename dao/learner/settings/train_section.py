@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from dao.learner.basics.frozen import Settings
 from dao.schedule import EVERY, FEW
 
-__all__ = ["Dao", "Train"]
+__all__ = ["Dao", "Train", "parse_sampling"]
 
 
 class Dao(Settings):
@@ -114,3 +114,29 @@ class Train(Settings):
     """At a loss or gradient that is NaN or infinite: stop, or leave the step out and count it."""
     keep_checkpoint: bool = False
     """Keep the last checkpoint of a finished run."""
+
+
+def parse_sampling(text: str) -> float:
+    """The temperature that `train.sampling` names: 1 for `proportional`, infinity for `equal`.
+
+    Raises:
+        ValueError: there is no such sampling.
+
+    Example:
+        >>> [parse_sampling(t) for t in ("proportional", "temperature:2.5", "equal")]
+        [1.0, 2.5, inf]
+    """
+    named = {"proportional": 1.0, "equal": float("inf")}
+    if text in named:
+        return named[text]
+    kind, _, number = text.partition(":")
+    try:
+        temperature = float(number) if kind == "temperature" else 0.0
+    except ValueError:
+        temperature = 0.0
+    if not temperature >= 1:  # NaN included
+        raise ValueError(
+            "should be proportional, equal, or temperature:T with T from 1 on, such as "
+            "temperature:3"
+        )
+    return temperature
