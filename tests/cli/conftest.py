@@ -95,6 +95,20 @@ def exports_once(shared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting, "export", export)
 
 
+@pytest.fixture
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports whose words alone are looked at have an empty picture for every figure.
+
+    `test_presets.py` and `test_factorial.py` have the figures of real runs drawn.
+    """
+    from dao.learner.experiment.pictures.figures import Panel, png
+    from dao.learner.experiment.report import page, report
+
+    empty = png([Panel(lambda axes: None, "nothing")])
+    monkeypatch.setattr(report, "png", lambda panels: empty)
+    monkeypatch.setattr(page, "svg", lambda panel, key: f'<svg id="{key}"></svg>')
+
+
 @pytest.fixture(scope="session")
 def domain_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Headlines of two domains, in which the same words mean the opposite."""

@@ -197,6 +197,7 @@ def test_a_machine_of_the_cluster_is_lost(cluster: Any, arguments: Arguments, tm
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_runs", "without_pictures")
 def test_an_experiment_whose_dendrites_wait_for_a_plateau(arguments: Arguments, tmp_path: Path):
     output = tmp_path / "patient"
     settings = (

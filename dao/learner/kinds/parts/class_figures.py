@@ -43,7 +43,7 @@ def confusion(predicted: Array, actual: Array, classes: int) -> Array:
 
 
 def shares(part: Array, whole: Array) -> Array:
-    """part / whole, 0 where there is no whole."""
+    """Part / whole, 0 where there is no whole."""
     return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
 
 
