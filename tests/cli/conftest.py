@@ -5,7 +5,8 @@ import hashlib
 import json
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def stop_before(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 def exports_once(shared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model whose weights were exported before gets the file of then: an export takes seconds.
 
-    For commands that export among other things; `test_evaluate.py` exports in earnest.
+    The first export of its weights is a real one, in whichever test that is.
     """
     from dao.learner.inference import exporting
     from dao.learner.inference.backends import onnx
@@ -95,9 +96,9 @@ def exports_once(shared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting, "export", export)
 
 
-@pytest.fixture
-def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports whose words alone are looked at have an empty picture for every figure.
+@contextmanager
+def no_pictures() -> Iterator[None]:
+    """Within the block, reports have an empty picture for every figure: their words are looked at.
 
     `test_presets.py` and `test_factorial.py` have the figures of real runs drawn.
     """
@@ -105,8 +106,17 @@ def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     from dao.learner.experiment.report import page, report
 
     empty = png([Panel(lambda axes: None, "nothing")])
-    monkeypatch.setattr(report, "png", lambda panels: empty)
-    monkeypatch.setattr(page, "svg", lambda panel, key: f'<svg id="{key}"></svg>')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "png", lambda panels: empty)
+        patch.setattr(page, "svg", lambda panel, key: f'<svg id="{key}"></svg>')
+        yield
+
+
+@pytest.fixture
+def without_pictures() -> Iterator[None]:
+    """`no_pictures` for a whole test."""
+    with no_pictures():
+        yield
 
 
 @pytest.fixture(scope="session")
