@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +126,29 @@ def _start_server(place: Path) -> None:
     while not place.exists():
         assert server.poll() is None, log.read_text()
         time.sleep(0.05)
+
+
+@contextmanager
+def no_pictures() -> Iterator[None]:
+    """Within the block, reports have an empty picture for every figure: their words are looked at.
+
+    In `tests/cli`, `test_presets.py` and `test_factorial.py` have the figures of real runs drawn.
+    """
+    from dao.learner.experiment.pictures.figures import Panel, png
+    from dao.learner.experiment.report import page, report
+
+    empty = png([Panel(lambda axes: None, "nothing")])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "png", lambda panels: empty)
+        patch.setattr(page, "svg", lambda panel, key: f'<svg id="{key}"></svg>')
+        yield
+
+
+@pytest.fixture
+def without_pictures() -> Iterator[None]:
+    """`no_pictures` for a whole test."""
+    with no_pictures():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,7 @@ import hashlib
 import json
 import random
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -94,29 +93,6 @@ def exports_once(shared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(onnx, "export", export)
     monkeypatch.setattr(exporting, "export", export)
-
-
-@contextmanager
-def no_pictures() -> Iterator[None]:
-    """Within the block, reports have an empty picture for every figure: their words are looked at.
-
-    `test_presets.py` and `test_factorial.py` have the figures of real runs drawn.
-    """
-    from dao.learner.experiment.pictures.figures import Panel, png
-    from dao.learner.experiment.report import page, report
-
-    empty = png([Panel(lambda axes: None, "nothing")])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "png", lambda panels: empty)
-        patch.setattr(page, "svg", lambda panel, key: f'<svg id="{key}"></svg>')
-        yield
-
-
-@pytest.fixture
-def without_pictures() -> Iterator[None]:
-    """`no_pictures` for a whole test."""
-    with no_pictures():
-        yield
 
 
 @pytest.fixture(scope="session")

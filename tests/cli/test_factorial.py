@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 
 from dao.learner.experiment.grid.job import HEADER
 from dao.learner.experiment.grid.runner import conclude
-from tests.cli.conftest import no_pictures
+from tests.conftest import no_pictures
 
 ROOT = Path(__file__).parents[2]
 HERE = ("base/0", "dao/0", "reg/0")

@@ -12,7 +12,7 @@ from dao.learner.experiment.grid.factorial import factorial_cells
 from dao.learner.experiment.grid.runner import conclude
 from dao.learner.pipeline.start import train
 from dao.learner.settings.config import load_config
-from tests.cli.conftest import no_pictures
+from tests.conftest import no_pictures
 from train import app
 
 ROOT = Path(__file__).parents[2]

@@ -277,7 +277,7 @@ def test_every_run_once_and_a_second_call_runs_nothing(place: Place, jobs: int, 
     assert place.concluded == [Path("out")] * 2
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("without_pictures")
 def test_an_end_writes_and_shows_the_report_and_so_does_the_next(tmp_path: Path, make_arm, capsys):
     for seed in (0, 1):
         make_arm(tmp_path, "base", seed, right=20 + seed)
