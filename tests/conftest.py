@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import hashlib
 import logging
 import os
 import shlex
@@ -149,6 +150,33 @@ def without_pictures() -> Iterator[None]:
     """`no_pictures` for a whole test."""
     with no_pictures():
         yield
+
+
+@pytest.fixture
+def exports_once(shared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model whose weights were exported before gets the file of then: an export takes seconds.
+
+    The first export of its weights is a real one, in whichever test that is.
+    """
+    from dao.learner.inference import exporting
+    from dao.learner.inference.backends import onnx
+
+    real = onnx.export
+
+    def export(model: Any, path: Path) -> None:
+        digest = hashlib.sha256()
+        for name, tensor in model.state_dict().items():
+            digest.update(name.encode() + tensor.detach().numpy().tobytes())
+        kept = shared_folder / f"{digest.hexdigest()}.onnx"
+        with FileLock(f"{kept}.lock"):
+            if kept.exists():
+                shutil.copyfile(kept, path)
+            else:
+                real(model, path)
+                shutil.copyfile(path, kept)
+
+    monkeypatch.setattr(onnx, "export", export)
+    monkeypatch.setattr(exporting, "export", export)
 
 
 @pytest.fixture(scope="session")
