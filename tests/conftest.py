@@ -67,6 +67,17 @@ ROOT = Path(__file__).parents[1]
 WARM = Path(__file__).with_name("warm")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def unsynced() -> Iterator[None]:
+    """`os.fsync` looks at the file and waits for no disk, which takes as long as a tiny run does.
+
+    It guards against power cuts, which no test can make. Processes that a test starts do sync.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that all workers of pytest-xdist have in common."""

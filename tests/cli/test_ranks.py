@@ -133,7 +133,7 @@ def test_dendrites_at_their_own_rate_stay_equal_on_two_ranks(pair: Launch, train
 
 
 def test_a_plateau_lowers_the_rate_of_two_ranks_as_of_one(pair: Launch, train, tmp_path: Path):
-    settings = ("--tasks", "reg", *EXACT, "train.lr=0.1", "train.validations_per_epoch=5",
+    settings = ("--tasks", "reg", *EXACT, "train.lr=0.03", "train.validations_per_epoch=5",
                 "train.schedule=plateau", "train.plateau=0", "train.gamma=0.5")  # fmt: skip
     result = pair("compare_every_step", tmp_path / "two", *settings)
     assert result.returncode == 0, result.stderr
