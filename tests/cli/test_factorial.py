@@ -22,7 +22,7 @@ from tests.conftest import no_pictures
 
 ROOT = Path(__file__).parents[2]
 HERE = ("base/0", "dao/0", "reg/0")
-THERE = ("dao+dendrites/0", "sham/0", "capacity/0", "cls/0")
+THERE = ("dao+dendrites/0", "sham/0", "cls/0")
 TRAIN = (sys.executable, str(ROOT / "train.py"))
 Arguments = Callable[..., list[str]]
 
