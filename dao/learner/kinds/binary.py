@@ -24,7 +24,6 @@ from dao.learner.kinds.base import (
 from dao.learner.kinds.guessing.positive import positive_class
 from dao.learner.kinds.parts import baselines
 from dao.learner.kinds.parts.cells import named, natural, parse_name, parse_number
-from dao.learner.kinds.parts.class_figures import areas, confusion
 from dao.learner.kinds.parts.figures import Figure
 from dao.learner.kinds.parts.targets import refuse_unseen
 from dao.learner.kinds.parts.thresholds import Thresholded, best_threshold, probabilities
@@ -242,20 +241,28 @@ class Binary(Task, Thresholded):
 
         Without any positive row, precision, recall and F1 are None: a recall of nothing is not 0.
         """
-        counts = confusion(predicted, actual, 2)
-        hits, called, true = counts[1, 1], counts[:, 1].sum(), counts[1].sum()
-        ratios = {"f1": (2 * hits, called + true), "precision": (hits, called),
-                  "recall": (hits, true)}  # fmt: skip
-        scores = {
-            key: float(part / whole if whole else 0) if true else None
-            for key, (part, whole) in ratios.items()
+        from sklearn.metrics import (
+            accuracy_score,
+            confusion_matrix,
+            f1_score,
+            precision_score,
+            recall_score,
+        )
+
+        scores: dict[str, float | None] = {
+            key: float(of(actual, predicted, zero_division=0)) if actual.any() else None
+            for key, of in (
+                ("f1", f1_score),
+                ("precision", precision_score),
+                ("recall", recall_score),
+            )
         }
         return {
-            "accuracy": float(counts.trace() / counts.sum()),
+            "accuracy": float(accuracy_score(actual, predicted)),
             **scores,
             "positives": int(actual.sum()),
             "classes": self.classes,
-            "confusion_matrix": counts.tolist(),
+            "confusion_matrix": confusion_matrix(actual, predicted, labels=[0, 1]).tolist(),
         }
 
     def row_scores(self, predicted: Array, actual: Array) -> Array:
@@ -307,13 +314,16 @@ class Binary(Task, Thresholded):
         return {name: self._scored(p, test[1], from_) for name, (p, from_) in rows.items()}
 
     def _scored(self, positive: Array, targets: Tensor, threshold: float | None) -> dict[str, Any]:
+        from sklearn.metrics import average_precision_score, roc_auc_score
+
         found = self.measure(self._called(positive, threshold), targets)
         if not found["n"]:
             return found
         known = self.labelled(targets).cpu().numpy()
         actual, scores = targets.detach().cpu().numpy()[known], positive[known]
         both = 0 < actual.sum() < len(actual)
-        found["roc_auc"], found["pr_auc"] = areas(actual, scores) if both else (None, None)
+        found["roc_auc"] = float(roc_auc_score(actual, scores)) if both else None
+        found["pr_auc"] = float(average_precision_score(actual, scores)) if both else None
         return found | {"threshold": 0.5 if threshold is None else threshold}
 
     @staticmethod

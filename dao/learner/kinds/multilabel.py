@@ -26,7 +26,6 @@ from dao.learner.kinds.base import (
 )
 from dao.learner.kinds.parts import baselines
 from dao.learner.kinds.parts.cells import natural, parse_name
-from dao.learner.kinds.parts.class_figures import shares
 from dao.learner.kinds.parts.figures import Figure
 from dao.learner.kinds.parts.targets import code_of, parse_all, refuse_unseen
 from dao.learner.kinds.parts.thresholds import probabilities
@@ -240,12 +239,13 @@ class Multilabel(Task):
         Macro F1 is the mean over the labels that occur among predictions or targets; both F1 are
         None where no target has a label, whatever is predicted.
         """
+        # By hand: scikit-learn takes the column of a single label for two classes.
         called, true = predicted > 0, actual > 0
         hits, rows, support = ((called & true).sum(axis=0), called.sum(axis=0), true.sum(axis=0))
         each = {
-            "precision": shares(hits, rows),
-            "recall": shares(hits, support),
-            "f1": shares(2 * hits, rows + support),
+            "precision": _shares(hits, rows),
+            "recall": _shares(hits, support),
+            "f1": _shares(2 * hits, rows + support),
         }
         some, defined = rows + support > 0, true.any()
         return {
@@ -284,6 +284,11 @@ class Multilabel(Task):
             baselines.LINEAR: np.stack(each, axis=1) >= self.threshold,
         }
         return {name: self.measure(m.astype(int), test[1]) for name, m in found.items()}
+
+
+def _shares(parts: Array, wholes: Array) -> Array:
+    """Parts of wholes, 0 of nothing."""
+    return np.divide(parts, wholes, out=np.zeros(len(parts)), where=wholes > 0)
 
 
 def split_labels(

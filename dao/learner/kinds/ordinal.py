@@ -17,7 +17,6 @@ from dao.learner.basics.wording import count, listed, shown
 from dao.learner.kinds.base import SPLITS, Array, Labelled, Recoding, Task, TaskSettings
 from dao.learner.kinds.parts import baselines
 from dao.learner.kinds.parts.cells import named, natural, parse_name, parse_number
-from dao.learner.kinds.parts.class_figures import confusion
 from dao.learner.kinds.parts.figures import Figure
 from dao.learner.kinds.parts.targets import refuse_unseen
 
@@ -189,13 +188,21 @@ class Ordinal(Task):
         Kappa is None where targets are all one level: it is undefined if the predictions are that
         level too, and else 0 whatever they are.
         """
-        counts = confusion(predicted, actual, len(self.levels))
+        from sklearn.metrics import accuracy_score, cohen_kappa_score, confusion_matrix
+
+        places = list(range(len(self.levels)))
+        varied = len(set(actual.tolist())) > 1
+        kappa = (
+            cohen_kappa_score(actual, predicted, labels=places, weights="quadratic")
+            if varied
+            else None
+        )
         return {
-            "accuracy": float(counts.trace() / counts.sum()),
+            "accuracy": float(accuracy_score(actual, predicted)),
             "mae_levels": float(np.abs(predicted - actual).mean()),
-            "qwk": _weighted_kappa(counts) if len(set(actual.tolist())) > 1 else None,
+            "qwk": None if kappa is None else float(kappa),
             "classes": self.levels,
-            "confusion_matrix": counts.tolist(),
+            "confusion_matrix": confusion_matrix(actual, predicted, labels=places).tolist(),
         }
 
     def row_scores(self, predicted: Array, actual: Array) -> Array:
@@ -266,11 +273,3 @@ def _ascending(name: str, column: str, known: Collection[str]) -> list[str]:
                 f"{name}.levels=[LOWEST,...,HIGHEST]."
             )
     return found
-
-
-def _weighted_kappa(counts: Array) -> float:
-    """Cohen's kappa with quadratic weights, of a confusion matrix."""
-    places = np.arange(len(counts))
-    distances = np.subtract.outer(places, places) ** 2
-    by_chance = np.outer(counts.sum(axis=1), counts.sum(axis=0)) / counts.sum()
-    return float(1 - (distances * counts).sum() / (distances * by_chance).sum())

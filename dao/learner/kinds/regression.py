@@ -213,12 +213,13 @@ class Regression(Task):
         Where a constant leaves a correlation undefined it is 0; where all targets are equal, or
         there is only one, R2 is None.
         """
-        errors, spread = predicted - actual, actual - actual.mean()
+        from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
+
         varied = np.ptp(actual) > 0
         return {
-            "mse": float((errors**2).mean()),
-            "mae": float(np.abs(errors).mean()),
-            "r2": float(1 - (errors**2).sum() / (spread**2).sum()) if varied else None,
+            "mse": float(mean_squared_error(actual, predicted)),
+            "mae": float(mean_absolute_error(actual, predicted)),
+            "r2": float(r2_score(actual, predicted)) if varied else None,
             "pearson": _cosine(_centred(predicted), _centred(actual)),
             "spearman": _spearman(predicted, actual),
             "cosine": _cosine(predicted, actual),
@@ -266,11 +267,11 @@ def _density_weights(scores: Array, gamma: float) -> dict[str, Any]:
 
 def _spearman(predicted: Array, actual: Array) -> float:
     """Rank correlation; 0 where a constant leaves it undefined."""
-    from scipy.stats import rankdata
+    from scipy.stats import spearmanr
 
     if _constant(predicted) or _constant(actual):
         return 0.0
-    return _cosine(_centred(rankdata(predicted)), _centred(rankdata(actual)))
+    return float(spearmanr(predicted, actual).statistic)
 
 
 def _constant(numbers: Array) -> bool:

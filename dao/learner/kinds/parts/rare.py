@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from dao.errors import UserError
-from dao.learner.kinds.parts.class_figures import areas
 
 __all__ = ["FIGURES", "RARE", "flat", "of_interest", "ranking", "rarest"]
 
@@ -68,12 +67,17 @@ def ranking(
         average precision, sum of (R_i - R_(i-1)) P_i over the thresholds; None where the rows have
         none of the class, or no other.
     """
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
     found: dict[str, dict[str, float | None]] = {}
     for index, name in enumerate(classes):
         positive = actual == index
         defined = positive.any() and not positive.all()
-        roc, precision_recall = areas(positive, scores[:, index]) if defined else (None, None)
-        found[name] = {"roc_auc": roc, "pr_auc": precision_recall}
+        column = scores[:, index]
+        found[name] = {
+            "roc_auc": float(roc_auc_score(positive, column)) if defined else None,
+            "pr_auc": float(average_precision_score(positive, column)) if defined else None,
+        }
     return found
 
 
