@@ -32,6 +32,7 @@ from benchmarks.frozen.runner import complete, keep_plan
 from benchmarks.frozen.tables import TABLES, load_table
 from benchmarks.frozen.training import BATCH, CLIP, DECAY, DEPTH, EVERY, WARMUP, WIDTH, Job
 from benchmarks.frozen.unit_page import Part, write_page
+from dao import DAOLoss
 from dao.errors import UserError
 from dao.learner.console.errors import user_errors
 from dao.learner.console.terminal import plain_console
@@ -106,6 +107,7 @@ def _settings(tables: Sequence[str], seeds: int, steps: int) -> dict[str, Any]:
     return {
         "tables": {name: min(seeds, TABLES[name][1]) for name in tables},
         "rows": {name: ARMS[name].about for name in ROWS},
+        "DAOLoss": DAOLoss(["task"], source="rep").extra_repr(),
         "rows with a rate of their own": TUNED,
         "fixed rate": RATES.fixed, "rates tried": RATES.tried, "seeds of tuning": RATES.seeds,
         "steps": steps, "batch": BATCH, "trunk": [WIDTH] * DEPTH, "optimizer": "AdamW",

@@ -150,12 +150,12 @@ class DAOLoss(nn.Module):
         self.refresh_every, self.accumulate = refresh_every, accumulate
         self.calibrate_every, self.check_finite = calibrate_every, check_finite
         self.tasks = task_names(tasks)
-        priors = {} if priors is None else priors
-        check_options(self.tasks, priors, vars(self))
+        check_options(self.tasks, priors or {}, vars(self))
         self._places = Places(source, params, module, compares=calibrate_every > 0)
         self._plan: MeasuringPlan | None = None  # settled by the first training call
-        prior = [float(priors.get(task, 1.0)) for task in self.tasks]
-        self.state = RunningNorms(self.tasks, ema=ema ** (1 / accumulate), prior=prior, alpha=alpha)
+        prior = [float((priors or {}).get(task, 1.0)) for task in self.tasks]
+        self.state = RunningNorms(self.tasks, ema=ema ** (1 / accumulate), prior=prior)
+        self.state.alpha = alpha if max_ratio is None else 0.0  # a bound has a notice of its own
         self.measured = False
         self._record: CallRecord | None = None
 

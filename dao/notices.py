@@ -140,32 +140,35 @@ def far_from_mean(seen: Mapping[str, Seen], ema: float) -> dict[str, str]:
 
 
 def drifted(rows: Mapping[str, Seen], alpha: float) -> dict[str, str]:
-    """What to say of tasks whose weight has moved a thousandfold against the mean of all tasks.
+    """What to say of tasks whose weight has moved a thousandfold against the other tasks' weights.
+
+    Told is the task whose gradient has moved, and not those that stand still beside it.
 
     Args:
         rows: All tasks, measured in this call or not.
         alpha: As for :func:`dao.inverse_norm_weights`: how far weights follow norms.
 
     Example:
-        >>> rows = {"a": Seen(1e-5, -11.5, 90, 99, 0.0), "b": Seen(1.0, 0.0, 90, 99, 0.0)}
-        >>> {task: text.split(",")[0] for task, text in drifted(rows, 2 * 0.9).items()}
-        ... # doctest: +NORMALIZE_WHITESPACE
-        {'a': "The weight of 'a' is 3.1e+04 times what it began with",
-         'b': "The weight of 'b' is 3.2e-05 times what it began with"}
+        >>> rows = {"a": Seen(1e-4, -9.2, 90, 99, 0.0), "b": Seen(1.0, 0.0, 90, 99, 0.0)}
+        >>> {task: text.split(",")[0] for task, text in drifted(rows, alpha=1.0).items()}
+        {'a': "Beside the other weights that of 'a' is 9.9e+03 times what it began with"}
     """
     moves = {t: row.log_mean - row.log_start for t, row in rows.items()}
     known = {t: move for t, move in moves.items() if math.isfinite(move)}
     said = {}
     for task, move in known.items():
-        gap = alpha * (sum(known.values()) / len(known) - move)
-        if abs(gap) > math.log(FAR):
-            cause = "vanishes" if gap > 0 else "grows"
-            said[task] = (
-                f"The weight of {task!r} is {math.exp(gap):.2g} times what it began with, against "
-                f"the mean of all tasks, as its gradient {cause}. A task that is learnt, or has "
-                "nothing to teach, can so outweigh the others: set its `priors` entry below 1, or "
-                "a `max_ratio`, if their figures suffer."
-            )
+        others = (sum(known.values()) - move) / max(1, len(known) - 1)
+        gap = alpha * (others - move)
+        if abs(gap) <= math.log(FAR) or abs(move) < abs(others):
+            continue
+        found = f"Beside the other weights that of {task!r} is {math.exp(gap):.2g} times what it "
+        said[task] = found + (
+            "began with, as its gradient vanishes. A task that is learnt, or has nothing to teach, "
+            "can so outweigh the others: set its entry of `priors` below 1, or a `max_ratio`, if "
+            "their figures suffer."
+            if gap > 0
+            else "began with, as its gradient grows. Check that its loss still falls."
+        )
     return said
 
 

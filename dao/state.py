@@ -63,6 +63,8 @@ class RunningNorms(nn.Module):
         log_start: The running mean after the first few measurements, from which a warning counts
             how far weights have moved; NaN before, ``(K,)``.
         step: Training calls in all.
+        alpha: How far weights follow norms, for the warning of weights that have moved far; not
+            part of the state.
         doubt: Comparisons that the mean of all tasks' offsets counts as, in the offset of one; not
             part of the state.
 
@@ -90,13 +92,12 @@ class RunningNorms(nn.Module):
     log_start: Tensor
     step: Tensor
 
-    def __init__(
-        self, tasks: Sequence[str], *, ema: float, prior: Sequence[float], alpha: float = 1.0
-    ) -> None:
+    def __init__(self, tasks: Sequence[str], *, ema: float, prior: Sequence[float]) -> None:
         super().__init__()
         self.tasks = list(tasks)
         self._index = {task: place for place, task in enumerate(tasks)}
-        self.ema, self.alpha = ema, alpha
+        self.ema = ema
+        self.alpha = 0.0
         self.doubt = 0
         self._prior = tuple(prior)
         self._replaced = False
@@ -127,6 +128,7 @@ class RunningNorms(nn.Module):
         """
         if self._replaced:
             self._replaced = False
+            self.log_start.fill_(torch.nan)  # a state of before may lack it: counted from now
             if not _plausible(dict(self.named_buffers())):
                 self._start()
 
@@ -333,7 +335,7 @@ def _plausible(state: Mapping[str, Tensor]) -> bool:
     counts = [t for t in state.values() if not t.is_floating_point()]
     logs = [state[name] for name in ("log_ema", "log_used", "offset")]
     prior, norm, unseen = state["prior"], state["norm"], state["turns"] == 0
-    credit, loss, start = state["credit"], state["log_loss"], state["log_start"]
+    credit, loss = state["credit"], state["log_loss"]
     fresh = [state[name][unseen] for name in ("count", "in_force", "log_ema", "log_used")]
     return (
         all(bool(((t >= 0) & (t < 2**40)).all()) for t in counts)
@@ -342,6 +344,5 @@ def _plausible(state: Mapping[str, Tensor]) -> bool:
         and bool((norm.isnan() | (norm >= 0)).all() and norm[unseen].isnan().all())
         and bool(((credit >= -1) & (credit < 3)).all())
         and bool(((loss == -torch.inf) | (loss.abs() < 1e3)).all())
-        and bool((start.isnan() | (start.abs() < 1e3)).all() and start[unseen].isnan().all())
         and not any(t.any() for t in fresh)
     )

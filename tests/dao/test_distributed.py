@@ -1,5 +1,6 @@
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,8 @@ def ranks(warm_python, tmp_path_factory):
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": root}
     running = [
         subprocess.Popen(
-            [warm_python, str(SCRIPT), str(rank), str(folder)],
+            # One is no fork of the warm server: ranks share no order of sets.
+            [warm_python if rank else sys.executable, str(SCRIPT), str(rank), str(folder)],
             env=env,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from dao.errors import UserError
@@ -12,6 +13,7 @@ from dao.learner.experiment.plans.kept import check_same_plan, keep, kept
 from dao.learner.experiment.plans.plan import folder_name
 from dao.learner.experiment.plans.reading import plan_yaml, read_plan
 from dao.learner.experiment.plans.settling import designed, stated
+from dao.learner.settings import named
 from dao.learner.settings.config import load_config
 
 ROOT = Path(__file__).parents[2]
@@ -226,6 +228,18 @@ def test_what_is_stated_is_what_differs_from_the_defaults():
     found = stated(shared)
     assert found.pop("tasks")["reg"]["scale"] == 3
     assert found == {"train.lr": 0.01}
+
+
+def test_what_is_stated_leaves_out_what_registered_data_bring(monkeypatch):
+    """And states a usual default that somebody set in its place."""
+    shop = named.NamedData("shop", pd.DataFrame, "", {"data.slices": ["place"], "train.epochs": 9})
+    monkeypatch.setitem(named._named, "shop", shop)
+    sources = {"data.sources": ["shop"]}
+    usual = load_config(None, ["data.sources=[shop]"])
+    assert (usual.train.epochs, usual.data.slices) == (9, ("place",))
+    assert stated(usual) == sources
+    changed = load_config(None, ["data.sources=[shop]", "data.slices=null", "train.epochs=4"])
+    assert stated(changed) == sources | {"data.slices": None, "train.epochs": 4}
 
 
 def test_folders_of_arms():

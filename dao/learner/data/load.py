@@ -91,13 +91,14 @@ def load(
         frame, kinds, split_seed, fractions, names=columns.targets, rules=columns.rules
     )
     made["split"] = left_out + made["split"]
-    if len(every) > len(tasks):
+    others_only = [name for name in every if name not in tasks]
+    if others_only:
         # The domain is a column of every row beside being one of the other tasks.
-        further = [name for name in every if name not in tasks and name != "domain"]
-        frame, more = _usable(frame.drop(columns=further), tasks)
+        frame, more = _usable(frame.drop(columns=[n for n in others_only if n != "domain"]), tasks)
         dropped["dropped"]["without target"] += more["dropped"]["without target"]
     recodings = _recoded(frame, tasks)
-    report = described(raw, frame, {name: kinds[name] for name in tasks}) | dropped | made
+    own = frame.drop(columns=others_only, errors="ignore")  # what decides the fingerprint
+    report = described(raw, own, {name: kinds[name] for name in tasks}) | dropped | made
     if columns.second:
         report["pairs"] = list(columns.texts)
     if recodings:

@@ -57,7 +57,7 @@ def about_named(
     """The report's entries on registered data: `terms` of each, and `references`.
 
     Figures of others are about all rows of the data. Where these are filtered, or come with rows of
-    other sources, no figure is comparable, and `references` is empty.
+    other sources, no figure is comparable, and there is no entry `references`.
 
     Args:
         sources: of the table.
@@ -71,13 +71,14 @@ def about_named(
     if not named:
         return {}
     terms = {source: data.terms for source, data in named.items()}
-    comparable = not filtered and len(sources) == 1
+    if filtered or len(sources) > 1:
+        return {"terms": terms}
     references = [
         {
             "name": known.name, "task": task, "figure": known.figure, "source": known.source,
             "whole": known.whole, "parts": {c: dict(of) for c, of in known.parts.items()},
         }
-        for data in named.values() if comparable
+        for data in named.values()
         for known in data.references()
         for task, settings in tasks.items()
         if settings.column == known.column and known.figure in _figures(settings)

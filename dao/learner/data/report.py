@@ -100,7 +100,7 @@ def notes(report: Mapping[str, Any]) -> list[str]:
 
 def _references(report: Mapping[str, Any]) -> list[str]:
     """A line per figure of others that the results are told beside, or why there are none."""
-    if "terms" in report and not report["references"]:
+    if "terms" in report and "references" not in report:
         return ["no figures of others beside the results: they are about all rows of one source"]
     return [
         f"{known['task']} {known['figure']} of {known['name']}: {_values(known)}"

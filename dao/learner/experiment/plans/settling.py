@@ -93,7 +93,10 @@ def stated(shared: Config, leave_out: Sequence[str] = PLACES) -> dict[str, Any]:
         >>> stated(load_config(None, ["train.lr=0.01", "output=here"]))
         {'train.lr': 0.01}
     """
-    found, default = shared.model_dump(mode="json"), Config().model_dump(mode="json")
+    found = shared.model_dump(mode="json")
+    # Data that are registered by name bring defaults of their own.
+    default = load_config(flags={"data.sources": found["data"]["sources"]}).model_dump(mode="json")
+    default["data"]["sources"] = []
     tasks = {} if found["tasks"] == default["tasks"] else {"tasks": found["tasks"]}
     for content in (found, default):
         content.pop("tasks")
