@@ -19,6 +19,7 @@ class Lora(Settings):
     alpha: float = Field(16, gt=0)
     """Scale: the update is multiplied by alpha / r."""
     dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of the adapters' inputs that is set to zero at random while they train."""
     targets: tuple[str, ...] = ()
     """Linear layers by name; empty: a proven list for the architecture."""
     folded: bool = True
@@ -33,7 +34,9 @@ class Scratch(Settings):
     when: Literal["never", "offline", "always"] = "never"
     """`offline`: where the hub model `encoder.name` is neither on the disk nor to be fetched."""
     architecture: Literal["bert", "phi"] = "bert"
+    """`bert` reads a text in both directions; `phi` is causal, each token sees those before it."""
     layers: int = Field(2, ge=1)
+    """Transformer layers."""
     width: int = Field(128, ge=1)
     """Of the token states."""
     heads: int = Field(2, ge=1)
@@ -50,6 +53,7 @@ class Scratch(Settings):
     pretrain_epochs: int = Field(0, ge=0)
     """Passes of language modelling over the training texts, masked (bert) or causal (phi)."""
     pretrain_lr: float = Field(1e-3, gt=0)
+    """Highest learning rate of the language modelling."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Of the weights and the language modelling, so that runs on the same training texts share the
     encoder; without `pretrain_epochs`, weights start from the run's own seed."""
@@ -80,6 +84,8 @@ class Encoder(Settings):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Compute type; auto: bf16 where the hardware multiplies it faster, else fp32."""
     gradient_checkpointing: bool = False
+    """Compute the states of the layers again in the backward pass in place of keeping them: less
+    memory for about a third more time."""
     tune: Literal["lora", "full"] = "lora"
     """What trains: adapters on frozen weights, or all weights (for small encoders)."""
     prefix_cache: bool = False
