@@ -17,6 +17,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "docs.extensions.mathml",
+    "docs.extensions.outside",
     "docs.extensions.reference_pages",
 ]
 exclude_patterns = ["extensions", "**.ipynb_checkpoints"]

@@ -4,9 +4,9 @@
 whose place comes what the settings' docstrings and the commands' help say.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Literal, Union, get_args, get_origin
 
 import typer
 from pydantic import BaseModel
@@ -72,7 +72,7 @@ def settings() -> str:
     return "\n".join(lines)
 
 
-def _kind(kind: Any) -> str:
+def _kind(kind: object) -> str:
     origin, parts = get_origin(kind), get_args(kind)
     if kind in PLAIN:
         return PLAIN[kind]
@@ -96,7 +96,7 @@ def _either(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} or {parts[-1]}"
 
 
-def _bounds(metadata: Any) -> str:
+def _bounds(metadata: Iterable[object]) -> str:
     given = [part for bound in metadata for part in getattr(bound, "metadata", [bound])]
     said = [
         f"{words} {_number(getattr(bound, sign))}"
