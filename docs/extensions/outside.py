@@ -4,8 +4,10 @@ The site hands them out as files: MyST does so where a link begins with `path:`.
 """
 
 import re
+from typing import TYPE_CHECKING
 
-from sphinx.application import Sphinx
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 __all__ = ["as_files", "setup"]
 
@@ -22,11 +24,11 @@ def as_files(source: str) -> str:
     return OUTSIDE.sub(r"](path:\1)", source)
 
 
-def _mark(_app: Sphinx, _page: str, source: list[str]) -> None:
+def _mark(_app: "Sphinx", _page: str, source: list[str]) -> None:
     source[0] = as_files(source[0])
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
+def setup(app: "Sphinx") -> dict[str, bool]:
     """Mark the links as Sphinx reads the pages."""
     app.connect("source-read", _mark)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -6,17 +6,19 @@ whose place comes what the settings' docstrings and the commands' help say.
 
 from collections.abc import Iterable, Iterator
 from types import NoneType, UnionType
-from typing import Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Literal, Union, get_args, get_origin
 
 import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from sphinx.application import Sphinx
 from typer.cli import get_docs_for_click
 
 from dao.learner.commands.app import app as command
 from dao.learner.kinds import KINDS, TaskSettings
 from dao.learner.settings.config import Config
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 __all__ = ["MARKER", "commands", "sections", "settings", "setup"]
 
@@ -141,14 +143,14 @@ def _help(name: str, program: typer.Typer) -> str:
 PAGES = {"settings": settings, "command-line": commands}
 
 
-def _fill(_app: Sphinx, page: str, source: list[str]) -> None:
+def _fill(_app: "Sphinx", page: str, source: list[str]) -> None:
     if page in PAGES:
         if MARKER not in source[0]:
             raise ValueError(f"docs/{page}.md should have a line {MARKER}. Found none.")
         source[0] = source[0].replace(MARKER, PAGES[page]())
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
+def setup(app: "Sphinx") -> dict[str, bool]:
     """Fill the pages as Sphinx reads them."""
     app.connect("source-read", _fill)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -37,8 +37,8 @@ class Dao(Settings):
     """The weights sum to the number of tasks or to 1; or the weighted gradient norms sum to what
     the norms sum to (`keep`) or to 1 (`unit`), for optimizers that follow the gradient's size."""
     absent: Literal["hold", "renormalize"] = "hold"
-    """With a task missing in a batch, the others keep their weights (`hold`), or share the sum of all
-    weights among themselves (`renormalize`)."""
+    """With a task missing in a batch, the others keep their weights (`hold`), or share the sum of
+    all weights among themselves (`renormalize`)."""
     priors: dict[str, float] = Field(default_factory=dict)
     """Task -> what it is worth, by which its weight is multiplied; 1 where none is given."""
     rules: Literal[1, 2, 3] = 3
