@@ -4,6 +4,7 @@
 whose place comes what the settings' docstrings and the commands' help say.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Literal, Union, get_args, get_origin
@@ -26,6 +27,7 @@ MARKER = "<!-- generated -->"
 PLAIN = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 EVERY_KIND = "Every task"
+COMMANDS = re.compile(r"\*\*Commands\*\*:\n\n(?:\* .*\n)+\n")
 
 Field = tuple[str, FieldInfo]
 
@@ -87,8 +89,9 @@ def _kind(kind: object) -> str:
     if origin in (Union, UnionType):
         return _either([_kind(part) for part in parts])
     if origin is tuple:
-        number = "" if parts[-1] is Ellipsis else f"{len(parts)} times "
-        return f"a list: {number}{_kind(parts[0])}"
+        number = "" if parts[-1] is Ellipsis else f"{len(parts)} "
+        word, *bounds = _kind(parts[0]).split(", ", 1)
+        return ", ".join([f"a list of {number}{word.removeprefix('a ')}s", *bounds])
     if origin is dict:
         return f"names, each with {_kind(parts[1])}"
     return "the settings of a task"
@@ -136,6 +139,7 @@ def commands() -> str:
 def _help(name: str, program: typer.Typer) -> str:
     found = typer.main.get_command(program)
     told: str = get_docs_for_click(obj=found, ctx=typer.Context(found), name=name)
+    told = COMMANDS.sub("", told)  # their help is cut off there, and whole further below
     # A heading deeper, below that of the page.
     return "\n".join(f"#{line}" if line.startswith("#") else line for line in told.splitlines())
 

@@ -79,7 +79,8 @@ def test_every_setting_is_told():
 def test_a_setting_is_told_with_what_it_takes():
     page = settings()
     assert "`encoder.lora.r`\n: a whole number, at least 1; default `8`" in page
-    assert "`dendrites.grow_at`\n: a list: a number, above 0 and below 1; default `[0.5]`" in page
+    assert "`dendrites.grow_at`\n: a list of numbers, above 0 and below 1; default `[0.5]`" in page
+    assert "`data.fractions`\n: a list of 3 numbers, above 0 and below 1; default" in page
     assert "`train.batch_tokens`\n: a whole number or null, at least 1; default null" in page
 
 
@@ -88,6 +89,10 @@ def test_every_command_is_told():
     for heading in ("dao train", "dao predict", "dao experiment", "python evaluate.py"):
         assert f"# `{heading}`" in page
     assert "--merge-experts" in page
+    assert "**Commands**" not in page
+    assert (
+        "Test two runs, or two folders of runs, against each other on the same test rows." in page
+    )
 
 
 def test_every_term_is_in_the_glossary_once():
