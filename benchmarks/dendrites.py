@@ -170,7 +170,7 @@ def train_step(work: Work, model: nn.Module) -> Callable[[], None]:
         outputs: Mapping[str, Tensor] = model(work.ids, work.mask)
         loss = functional.cross_entropy(outputs["cls"], work.classes)
         loss = loss + functional.mse_loss(outputs["reg"][:, 0], work.scores)
-        loss.backward()
+        torch.autograd.backward(loss)
         updates.step()
         updates.zero_grad()
 

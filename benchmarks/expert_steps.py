@@ -142,7 +142,7 @@ def _step(options: Options, model: MultiTaskModel) -> Callable[[], None]:
         outputs: Mapping[str, Tensor] = model(ids, mask)
         loss = functional.cross_entropy(outputs["cls"], classes)
         loss = loss + functional.mse_loss(outputs["reg"][:, 0], scores)
-        loss.backward()
+        torch.autograd.backward(loss)
         if model.experts is not None and model.experts.alone is None:
             found = model.experts.loss(domains)
             torch.autograd.backward(1.5 * found.domain + 0.05 * found.balance)

@@ -60,7 +60,7 @@ class Ours:
             self.about += f", LoRA in the last {encoder.lora.last_layers} layers"
         if cached:
             place = Path(self._folder.name)
-            found, spent = cache_prefix(self.model, [work.examples], work.pad, place, len)
+            found, spent = cache_prefix(self.model, [work.examples], work.pad, place, _silent)
             self.examples = found[0]
             self.about += f", layers below from disk ({spent['mib']:.0f} MiB)"
         if dendrites:
@@ -97,7 +97,7 @@ class Ours:
         done("forward")
         loss = self.balance(task_losses(outputs, batch.targets))
         done("losses and weighting")
-        loss.backward()
+        torch.autograd.backward(loss)
         done("backward")
         nn.utils.clip_grad_norm_(self._trainable, self.work.clip)
         self._optimizer.step()
@@ -127,6 +127,10 @@ class Ours:
 
     def _batch(self, rows: Sequence[int]) -> Batch:
         return collate(self.examples, rows, self.work.pad, self.work.device)
+
+
+def _silent(_: str) -> None:
+    """Leave out what is told of the work."""
 
 
 def _upper_half(encoder: Encoder) -> Encoder:

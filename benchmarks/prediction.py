@@ -20,6 +20,7 @@ import resource
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -89,9 +90,7 @@ def measure(
     dtype = next(model.predictor.model.encoder.parameters()).dtype
     pipeline = _pipeline(load(run, device=device), dtype)
     texts = _texts(model)
-    sizes = {
-        size: _timed(model, lambda s=size: _piped(pipeline, texts, TRIED, s)) for size in SIZES
-    }
+    sizes = {size: _timed(model, partial(_piped, pipeline, texts, TRIED, size)) for size in SIZES}
     best = min(sizes, key=lambda size: sizes[size])
     _exhausted(model.predict_iter(_stream(texts, TRIED)))
     before = _peak()

@@ -131,7 +131,7 @@ class TrainerArm:
             for implementation, times in seconds.items():
                 self._attend(implementation)
                 watch = Stopwatch(self.work.device)
-                self._loss(rows).backward()
+                torch.autograd.backward(self._loss(rows))
                 times.append(watch.seconds())
         self.trainer.model.zero_grad()
         return min(seconds, key=lambda name: statistics.median(seconds[name]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -116,7 +117,8 @@ def prepare(options: Options, folder: Path) -> Work:
     else:
         ids = lengths.drawn(count, len(tokenizer), limit, options.seed)
     targets = {"cls": torch.randint(OUTPUTS["cls"], (count,)), "reg": torch.randn(count)}
-    examples = Examples([np.asarray(row, dtype=np.int32) for row in ids], targets)
+    rows: list[Any] = [np.asarray(row, dtype=np.int32) for row in ids]
+    examples = Examples(rows, targets)
     start = folder / "start"
     return Work(options, encoder, examples, start, limit, pad_id(tokenizer), pooling)
 

@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import hashlib
 import logging
 import os
 import shlex
@@ -12,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +65,17 @@ WORDS = (
 
 ROOT = Path(__file__).parents[1]
 WARM = Path(__file__).with_name("warm")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unsynced() -> Iterator[None]:
+    """`os.fsync` looks at the file and waits for no disk, which takes as long as a tiny run does.
+
+    It guards against power cuts, which no test can make. Processes that a test starts do sync.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -125,6 +138,56 @@ def _start_server(place: Path) -> None:
     while not place.exists():
         assert server.poll() is None, log.read_text()
         time.sleep(0.05)
+
+
+@contextmanager
+def no_pictures() -> Iterator[None]:
+    """Within the block, reports have an empty picture for every figure: their words are looked at.
+
+    In `tests/cli`, `test_presets.py` and `test_factorial.py` have the figures of real runs drawn.
+    """
+    from dao.learner.experiment.pictures.figures import Panel, png
+    from dao.learner.experiment.report import page, report
+
+    empty = png([Panel(lambda axes: None, "nothing")])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "png", lambda panels: empty)
+        patch.setattr(page, "svg", lambda panel, key: f'<svg id="{key}"></svg>')
+        yield
+
+
+@pytest.fixture
+def without_pictures() -> Iterator[None]:
+    """`no_pictures` for a whole test."""
+    with no_pictures():
+        yield
+
+
+@pytest.fixture
+def exports_once(shared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model whose weights were exported before gets the file of then: an export takes seconds.
+
+    The first export of its weights is a real one, in whichever test that is.
+    """
+    from dao.learner.inference import exporting
+    from dao.learner.inference.backends import onnx
+
+    real = onnx.export
+
+    def export(model: Any, path: Path) -> None:
+        digest = hashlib.sha256()
+        for name, tensor in model.state_dict().items():
+            digest.update(name.encode() + tensor.detach().numpy().tobytes())
+        kept = shared_folder / f"{digest.hexdigest()}.onnx"
+        with FileLock(f"{kept}.lock"):
+            if kept.exists():
+                shutil.copyfile(kept, path)
+            else:
+                real(model, path)
+                shutil.copyfile(path, kept)
+
+    monkeypatch.setattr(onnx, "export", export)
+    monkeypatch.setattr(exporting, "export", export)
 
 
 @pytest.fixture(scope="session")

@@ -56,7 +56,7 @@ class Table:
 
 
 def _frame(package: tuple[str, str, str], member: str, **options: object) -> pd.DataFrame:
-    return pd.read_csv(io.BytesIO(package_file(*package, member)), **options)  # type: ignore[call-overload]
+    return pd.read_csv(io.BytesIO(package_file(*package, member)), **options)
 
 
 def _table(inputs: Sequence[np.ndarray], targets: pd.DataFrame) -> Table:
@@ -67,7 +67,8 @@ def _table(inputs: Sequence[np.ndarray], targets: pd.DataFrame) -> Table:
 
 
 def _one_hot(column: pd.Series) -> np.ndarray:
-    return pd.get_dummies(column).to_numpy(np.float32)
+    columns: np.ndarray = pd.get_dummies(column).to_numpy(np.float32)
+    return columns
 
 
 def bikeshare() -> Table:

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -151,7 +152,7 @@ class _Run:
             self.weighting.backward(self._losses(rows, places))
             nn.utils.clip_grad_norm_(parameters, CLIP)
             optimizer.step()
-            self.weighting.after_step(lambda r=rows, p=places: self._losses(r, p))
+            self.weighting.after_step(partial(self._losses, rows, places))
             if step + 1 in stops:
                 yield
 

@@ -40,7 +40,7 @@ class Part:
 
     def errors(self) -> dict[str, list[Errors]]:
         """Test errors of all rows whose runs have them, by seed; `grid` chosen by validation."""
-        found = {
+        found: dict[str, list[Errors]] = {
             arm: [{task: pair[0] for task, pair in line["test"].items()} for line in lines]
             for arm, lines in self.rows.items()
             if not arm.startswith(ALONE) and all(line["test"] for line in lines)

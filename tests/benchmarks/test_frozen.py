@@ -168,6 +168,7 @@ def test_runs_of_another_plan_are_refused(tmp_path: Path):
         keep_plan(tmp_path, "what", {"steps": 30, "rates": (1, 2)})
 
 
+@pytest.mark.slow
 def test_units_writes_plan_lines_page_and_figure(tmp_path: Path, monkeypatch):
     rows = ["equal", "equal-std", "power-.5", "power-.75", "dao"]
     monkeypatch.setattr(units, "ROWS", rows)
@@ -195,6 +196,7 @@ def test_units_refuses_an_unknown_table():
     assert "'cars'" in result.output
 
 
+@pytest.mark.slow
 def test_scale_writes_its_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     words = [f"word{n} and word{n % 7}" for n in range(120)]
     rows = [f"{w},{'up' if n % 3 else ''},{'' if n % 3 else n / 120}" for n, w in enumerate(words)]

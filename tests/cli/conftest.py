@@ -1,16 +1,13 @@
 """Real runs of the command line on the tiny Phi, shared by the tests that only look at them."""
 
 import csv
-import hashlib
 import json
 import random
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 from typer.testing import CliRunner, Result
 
 SMALL = (
@@ -66,33 +63,6 @@ def stop_before(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         monkeypatch.setattr(loop, "train_step", cut)
 
     return stop
-
-
-@pytest.fixture
-def exports_once(shared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model whose weights were exported before gets the file of then: an export takes seconds.
-
-    For commands that export among other things; `test_evaluate.py` exports in earnest.
-    """
-    from dao.learner.inference import exporting
-    from dao.learner.inference.backends import onnx
-
-    real = onnx.export
-
-    def export(model: Any, path: Path) -> None:
-        digest = hashlib.sha256()
-        for name, tensor in model.state_dict().items():
-            digest.update(name.encode() + tensor.detach().numpy().tobytes())
-        kept = shared_folder / f"{digest.hexdigest()}.onnx"
-        with FileLock(f"{kept}.lock"):
-            if kept.exists():
-                shutil.copyfile(kept, path)
-            else:
-                real(model, path)
-                shutil.copyfile(path, kept)
-
-    monkeypatch.setattr(onnx, "export", export)
-    monkeypatch.setattr(exporting, "export", export)
 
 
 @pytest.fixture(scope="session")

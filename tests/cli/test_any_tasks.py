@@ -289,7 +289,7 @@ def test_the_exported_file_gives_the_outputs_of_the_run(run: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("warm_runs")
+@pytest.mark.usefixtures("warm_runs", "without_pictures")
 def test_an_experiment_reports_every_figure_of_every_task(
     tiny_phi: Path, kinds_csv: Path, tmp_path: Path
 ):

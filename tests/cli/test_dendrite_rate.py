@@ -108,6 +108,7 @@ def stopped_run_ends_as_a_whole_one(
     return check
 
 
+@pytest.mark.slow
 def test_weight_decay_alone_makes_a_group_that_resumes(
     stopped_run_ends_as_a_whole_one, tmp_path: Path
 ):

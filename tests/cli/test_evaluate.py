@@ -200,6 +200,7 @@ def test_engines_serve_reports_and_predictions(full_run: Path, engine: str, boun
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("exports_once")
 def test_benchmark_compares_every_engine(full_run: Path):
     result = evaluate(full_run, "--benchmark", "--format", "json")
     assert result.exit_code == 0, result.output
@@ -252,6 +253,7 @@ def test_benchmark_tells_which_engine_cannot_run(full_run: Path, monkeypatch: py
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("exports_once")
 def test_export_writes_a_file_that_predicts_alone(full_run: Path, tmp_path: Path):
     import numpy as np
     import onnxruntime

@@ -8,6 +8,8 @@ import pytest
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+pytestmark = pytest.mark.slow  # all look at real runs of many steps
+
 # So fast that a later validation is worse than an early one.
 PATIENT = (
     "--tasks", "cls,reg", "--dendrites", "dendrites.where=heads", "dendrites.init_scale=0.1",

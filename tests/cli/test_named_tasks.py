@@ -168,6 +168,7 @@ def test_thresholds_of_several_tasks_leave_the_run_as_it_is(fit: Run, tmp_path: 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("exports_once")
 def test_the_exported_model_predicts_the_same(run: Path, tmp_path: Path, reviews: Path):
     pytest.importorskip("onnxruntime")
     evaluated(run, "--export", tmp_path / "model.onnx")
@@ -183,6 +184,7 @@ def test_the_exported_model_predicts_the_same(run: Path, tmp_path: Path, reviews
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("exports_once")
 def test_the_model_in_8_bits_is_measured_by_task(run: Path, tmp_path: Path):
     pytest.importorskip("onnxruntime")
     found = evaluated(run, "--quantize", "int8", "--output", tmp_path, "--format", "json").stdout

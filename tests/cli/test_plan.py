@@ -47,6 +47,7 @@ def test_a_plan_in_the_command_line(tmp_path: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_runs", "without_pictures")
 def test_runs_findings_and_a_report_from_the_folder_alone(
     tmp_path: Path, tiny_phi: Path, tiny_csv: Path
 ):
@@ -86,6 +87,7 @@ def test_runs_findings_and_a_report_from_the_folder_alone(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_runs", "without_pictures")
 def test_the_plan_for_experts_reports_per_domain(tmp_path: Path, tiny_csv: Path, tiny_bert: Path):
     rows = pd.read_csv(tiny_csv)
     rows = rows.assign(origin=["news", "forum"] * (len(rows) // 2))

@@ -34,6 +34,7 @@ def expected(folder: Path) -> list[float]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grown", [(), ("--dendrites", "dendrites.where=heads")])
 def test_the_rate_follows_the_validations_and_a_resumed_run_follows_the_whole_one(
     train, tmp_path: Path, stop_before, monkeypatch: pytest.MonkeyPatch, grown

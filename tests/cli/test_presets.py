@@ -12,6 +12,7 @@ from dao.learner.experiment.grid.factorial import factorial_cells
 from dao.learner.experiment.grid.runner import conclude
 from dao.learner.pipeline.start import train
 from dao.learner.settings.config import load_config
+from tests.conftest import no_pictures
 from train import app
 
 ROOT = Path(__file__).parents[2]
@@ -76,11 +77,12 @@ def test_the_constrained_variant(tiny_phi: Path, sentences: Path, tmp_path: Path
     few = tmp_path / "few.txt"
     lines = sentences.read_text(encoding="latin-1").splitlines(keepends=True)
     few.write_text("".join(lines[:40]), encoding="latin-1")
-    output = experiment(
-        "perforated-phi2.yaml", ("base", "dendrites"), tmp_path / "out", "dendrites.graph=false",
-        f"encoder.name={tiny_phi}", f"data.sources={few}",
-        "train.epochs=2", "train.batch_size=1", "train.lr=1e-5",
-    )  # fmt: skip
+    with no_pictures():
+        output = experiment(
+            "perforated-phi2.yaml", ("base", "dendrites"), tmp_path / "out",
+            f"encoder.name={tiny_phi}", f"data.sources={few}", "dendrites.graph=false",
+            "train.epochs=2", "train.batch_size=1", "train.lr=1e-5",
+        )  # fmt: skip
     found = json.loads((output / "findings.json").read_text())["arms"]
     assert found["base"]["steps"] == found["dendrites"]["steps"] == 2 * 28
     both = [json.loads((output / arm / "seed=0" / "data.json").read_text()) for arm in found]
@@ -135,10 +137,11 @@ def paper(tiny_phi: Path, tiny_csv: Path, tmp_path_factory: pytest.TempPathFacto
     rows = pd.read_csv(tiny_csv).drop(columns="label")
     path = tmp_path_factory.mktemp("scores") / "scores.csv"
     rows.to_csv(path, index=False)
-    return experiment(
-        "dao-paper.yaml", PAPER, tmp_path_factory.mktemp("paper") / "out", "train.epochs=2",
-        f"encoder.name={tiny_phi}", f"data.sources={path}", "encoder.lora.last_layers=1",
-    )  # fmt: skip
+    with no_pictures():
+        return experiment(
+            "dao-paper.yaml", PAPER, tmp_path_factory.mktemp("paper") / "out", "train.epochs=2",
+            f"encoder.name={tiny_phi}", f"data.sources={path}", "encoder.lora.last_layers=1",
+        )  # fmt: skip
 
 
 @pytest.mark.slow

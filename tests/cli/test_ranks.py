@@ -33,10 +33,13 @@ Launch = Callable[..., subprocess.CompletedProcess[str]]
 pytestmark = pytest.mark.slow
 
 
-def launch_by(python: str, what: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def launch_by(
+    python: str, what: str, *arguments: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    given = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200", **variables}
     return subprocess.run(
         [python, *LAUNCHER, str(PROGRAM), what, *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+        env={**os.environ, **given},
         capture_output=True,
         text=True,
         timeout=150,
@@ -66,16 +69,15 @@ def pair(launch: Launch, fixed: tuple[str, ...]) -> Launch:
 
 
 @pytest.fixture(scope="module")
-def two(fixed: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def two(launch: Launch, fixed: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on two ranks, which hold the same weights to the bit after every step and growth.
 
     Each rank imports for itself and hashes strings in its own way, as anywhere else.
     """
     folder = tmp_path_factory.mktemp("ranks") / "two"
     places = ("--output", str(folder), f"cache={folder.parent / 'cache'}")
-    result = launch_by(
-        sys.executable, "compare_every_step", *fixed, *places, *BOTH, *EXACT, *CACHED
-    )
+    own = {"PYTHON_EXEC": sys.executable}  # what torchrun starts the ranks with
+    result = launch("compare_every_step", *fixed, *places, *BOTH, *EXACT, *CACHED, **own)
     assert result.returncode == 0, result.stderr
     (folder.parent / "stdout").write_text(result.stdout)
     (folder.parent / "stderr").write_text(result.stderr)
@@ -131,7 +133,7 @@ def test_dendrites_at_their_own_rate_stay_equal_on_two_ranks(pair: Launch, train
 
 
 def test_a_plateau_lowers_the_rate_of_two_ranks_as_of_one(pair: Launch, train, tmp_path: Path):
-    settings = ("--tasks", "reg", *EXACT, "train.lr=0.1", "train.validations_per_epoch=5",
+    settings = ("--tasks", "reg", *EXACT, "train.lr=0.03", "train.validations_per_epoch=5",
                 "train.schedule=plateau", "train.plateau=0", "train.gamma=0.5")  # fmt: skip
     result = pair("compare_every_step", tmp_path / "two", *settings)
     assert result.returncode == 0, result.stderr
@@ -229,7 +231,7 @@ def test_tasks_of_all_kinds_are_the_same_on_two_ranks(
     train, launch: Launch, tiny_phi: Path, kinds_csv: Path, tmp_path: Path
 ):
     settings = (
-        *FIVE, *NAMED, "--dao", *EXACT, *SMALL, "train.batch_size=5", "train.epochs=1",
+        *FIVE, *NAMED, "--dao", *EXACT, *SMALL, "train.batch_size=10", "train.epochs=1",
         "train.lr=0.003", "urgent.class_weights=balanced", "area.class_weights=balanced",
     )  # fmt: skip
     alone = train(tmp_path / "one", *settings, data=kinds_csv)
@@ -265,7 +267,7 @@ def test_tasks_of_all_kinds_are_the_same_on_two_ranks(
 def test_an_error_ends_all_ranks_with_one_line(
     pair: Launch, tmp_path: Path, what: str, arguments: tuple[str, ...], fragment: str
 ):
-    result = pair(what, tmp_path / "run", *arguments)
+    result = pair(what, tmp_path / "run", *arguments, "train.epochs=1")
     assert result.returncode == 1
     (line,) = (line for line in result.stderr.splitlines() if line.startswith("error: "))
     assert fragment in line
@@ -275,7 +277,7 @@ def test_an_error_ends_all_ranks_with_one_line(
 
 
 def test_a_bug_on_one_rank_shows_its_traceback_alone(pair: Launch, tmp_path: Path):
-    result = pair("stumble_in_step_5", tmp_path / "run")
+    result = pair("stumble_in_step_5", tmp_path / "run", "train.epochs=1")
     assert result.returncode == 1
     assert result.stderr.count("ZeroDivisionError: a bug on the second rank") == 1
     assert "RuntimeError" not in result.stderr  # of the rank that waited for the second

@@ -188,6 +188,7 @@ def test_same_seed_same_figures_to_the_bit(train, full_run: Path, tmp_path: Path
     assert read(tmp_path / "other")["splits"] != first["splits"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [4, 8, 13])  # before growth, between growth and best, after both
 def test_a_run_broken_off_and_resumed_equals_one_that_was_not(
     train, full_run: Path, tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch
@@ -280,7 +281,7 @@ def test_sigkill_in_the_middle_and_resume(full_run: Path, warm_python: str, tmp_
     program = str(ROOT / "train.py")
     folder = tmp_path / "killed"
     same = ["--config", str(full_run / "config.yaml"), "--output", str(folder)]
-    process = subprocess.Popen([sys.executable, program, *same, "train.checkpoint_every=1"])
+    process = subprocess.Popen([warm_python, program, *same, "train.checkpoint_every=1"])
     history = folder / "history.jsonl"
     while process.poll() is None and not (
         history.exists() and len(history.read_text().splitlines()) >= 12

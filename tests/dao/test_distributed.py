@@ -1,6 +1,5 @@
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -25,14 +24,14 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
+def ranks(warm_python, tmp_path_factory):
     """What two processes with half a batch each, and one with the whole, computed."""
     folder = tmp_path_factory.mktemp("ranks")
     root = str(SCRIPT.parents[2])
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": root}
     running = [
         subprocess.Popen(
-            [sys.executable, str(SCRIPT), str(rank), str(folder)],
+            [warm_python, str(SCRIPT), str(rank), str(folder)],
             env=env,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

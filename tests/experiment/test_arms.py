@@ -101,6 +101,7 @@ def test_arms_of_the_paper(paper):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_pictures")
 def test_an_arm_that_was_asked_for_and_is_not_there_is_named(tmp_path, make_arm):
     make(tmp_path, make_arm, ("base", "dao"))
     found = findings(tmp_path, ("base", "dao", "dao-paper"))
@@ -133,6 +134,7 @@ def test_the_papers_arm_is_what_its_name_says(tmp_path, make_arm, make_run):
 FAST = ["dendrites.lr=10"]
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_restart_lr_is_an_arm_where_dendrites_have_a_rate_of_their_own(tmp_path, make_arm):
     assert "restart-lr" not in chosen(["cls"])
     assert chosen(["cls"], lr=10.0) == ("base", "dendrites", "sham", "capacity", "restart-lr")

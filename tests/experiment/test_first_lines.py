@@ -7,6 +7,7 @@ from dao.learner.experiment.findings.effects import findings
 from dao.learner.experiment.findings.runs import read_run
 from dao.learner.experiment.report.report import write_report
 from dao.learner.experiment.report.terminal import print_report
+from tests.conftest import no_pictures
 
 SHARES = {"a": [0.001], "b": [0.006], "c": [0.05]}
 
@@ -20,7 +21,8 @@ def experiment(tmp_path_factory, make_arm):
         make_arm(folder, "dendrites", seed, right=30, error=0.7, dendrites=grown)
         make_arm(folder, "sham", seed, dendrites=grown | {"output_shares": {}})
     found = findings(folder, ("base", "dendrites", "sham"))
-    write_report(folder, found)
+    with no_pictures():
+        write_report(folder, found)
     return folder, found
 
 

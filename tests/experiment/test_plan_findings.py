@@ -20,6 +20,7 @@ from dao.learner.experiment.plans.reading import read_plan
 from dao.learner.experiment.plans.report.answers import answers, choices
 from dao.learner.experiment.plans.report.report import write_plan_report
 from dao.learner.experiment.plans.settling import designed
+from tests.conftest import no_pictures
 
 METRICS = {
     "a.f1": {"task": "a", "main": True, "better": "higher"},
@@ -393,7 +394,8 @@ def test_the_report_is_made_from_the_folder_alone(again: Design, capsys: pytest.
     assert len(rows) == 1 + 15  # a row per run, and none for what was chosen among them
     assert "delta_m" in rows[0]
     before = report
-    conclude_plan(again.folder)
+    with no_pictures():
+        conclude_plan(again.folder)
     assert (again.folder / "report.md").read_text() == before
 
 

@@ -20,13 +20,13 @@ from dao.learner.settings.config import load_config
 UP, DOWN = ("rose", "gained"), ("fell", "lost")
 WORDS = ["[PAD]", "[UNK]", *UP, *DOWN]
 LENGTH, NOISE = 12, 0.1
-ROWS = {"train": 400, "validation": 200, "test": 300}
-ARMS, SEEDS = ("base", "dendrites", "sham", "restart-lr"), 5
+ROWS = {"train": 1600, "validation": 200, "test": 300}
+ARMS, SEEDS = ("base", "dendrites", "sham", "restart-lr"), 3
 SETTINGS = (
     "tasks=[cls]", "encoder.precision=fp32", "encoder.lora.r=1", "encoder.lora.targets=[query]",
     "dendrites.where=heads", "dendrites.grow_at=[0.25]", "dendrites.lr=15", "dendrites.graph=false",
-    "dendrites.activation=tanh", "dendrites.init_scale=0.1", "train.lr=0.01",
-    "train.epochs=40", "train.batch_size=100", "train.validations_per_epoch=1",
+    "dendrites.activation=tanh", "dendrites.init_scale=0.1", "train.lr=0.02",
+    "train.epochs=10", "train.batch_size=200", "train.validations_per_epoch=1",
     "train.schedule=constant", "train.checkpoint_every=1000", "train.log_every=100",
 )  # fmt: skip
 

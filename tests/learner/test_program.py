@@ -40,10 +40,10 @@ def test_all_else_speaks_of_the_installed_command(started: str, monkeypatch: pyt
     ("start", "told"),
     [(["train.py"], "python train.py"), (["-m", "dao", "train"], "dao train")],
 )
-def test_a_message_names_the_program_that_was_started(start: list[str], told: str):
-    done = subprocess.run(
-        [sys.executable, *start, *UNKNOWN], cwd=ROOT, capture_output=True, text=True
-    )
+def test_a_message_names_the_program_that_was_started(
+    warm_python: str, start: list[str], told: str
+):
+    done = subprocess.run([warm_python, *start, *UNKNOWN], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.split() == (
         f"error: `no` is not a setting. `{told} --dry-run` prints them all.".split()

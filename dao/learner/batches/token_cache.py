@@ -6,7 +6,6 @@ import hashlib
 import json
 import zlib
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from dao.learner.batches.tokens import Tokens, pad_id, tokenize
 from dao.learner.storage.files import write_atomically
+from dao.learner.storage.provenance import package_version
 
 __all__ = ["TokenCache", "cache_key", "read_tokens", "write_tokens"]
 
@@ -94,7 +94,7 @@ def cache_key(
         "side": tokenizer.truncation_side,
         "empty": pad_id(tokenizer),
         "limit": limit,
-        "packages": {name: version(name) for name in ("transformers", "tokenizers")},
+        "packages": {name: package_version(name) for name in ("transformers", "tokenizers")},
     }
     if pairs:
         facts["pairs"] = True

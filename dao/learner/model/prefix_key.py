@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from importlib.metadata import version
 
 import numpy as np
 import torch
 
 from dao.learner.encoder.layers import Boundary
 from dao.learner.model.model import MultiTaskModel
+from dao.learner.storage.provenance import package_version
 
 __all__ = ["encoder_digest", "rows_key"]
 
@@ -32,7 +32,7 @@ def encoder_digest(model: MultiTaskModel, boundary: Boundary) -> str:
         "config": {k: v for k, v in base.config.to_dict().items() if k not in PLACE},
         "compute": str(model.compute),
         "attention": base.config._attn_implementation,
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": {name: package_version(name) for name in PACKAGES},
         "hardware": _hardware(model.device),
     }
     if model.separator is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -33,6 +35,12 @@ def parse_overrides(overrides: Iterable[str]) -> Iterator[tuple[str, Any]]:
         yield key, read_value(value)
 
 
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> Any:  # noqa: ANN401
+    """`read_yaml`, once per text: an experiment's report reads the settings of all runs often."""
+    return read_yaml(text)
+
+
 def read_yaml_file(path: Path) -> dict[str, Any]:
     """The settings in a YAML file, nested as they stand there.
 
@@ -40,7 +48,7 @@ def read_yaml_file(path: Path) -> dict[str, Any]:
         UserError: the file is missing, cannot be read, is not YAML or holds something else.
     """
     try:
-        content = read_yaml(path.read_text(encoding="utf-8"))
+        content = deepcopy(_parsed(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise UserError(f"The config file should exist. Found nothing at {path}.") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +13,28 @@ import torch
 
 import dao
 
-__all__ = ["provenance", "revision"]
+__all__ = ["package_version", "provenance", "revision"]
 
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("torch", "transformers", "peft", "perforatedai", "bitsandbytes", "scikit-learn")
 
 
+@cache
+def package_version(name: str) -> str | None:
+    """The version of an installed package; None where there is none. Read once per process."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def provenance(device: torch.device) -> dict[str, Any]:
     """Versions of packages, the machine and the revision, for metrics.json."""
-    versions: dict[str, str | None] = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = None
     cuda = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
         "python": platform.python_version(),
         "system": platform.platform(),
-        "packages": versions,
+        "packages": {package: package_version(package) for package in PACKAGES},
         "device": cuda or platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
         "git": _git_state(ROOT),

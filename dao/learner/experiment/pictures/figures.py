@@ -155,7 +155,7 @@ def _figure(panels: Sequence[Panel], across: int) -> Figure:
     rows = math.ceil(len(panels) / across)
     width = across * max(p.size[0] for p in panels)
     height = rows * max(p.size[1] for p in panels)
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     named: dict[str, Any] = {}
     for index, panel in enumerate(panels):
         axes = figure.add_subplot(rows, across, index + 1)
@@ -170,6 +170,11 @@ def _figure(panels: Sequence[Panel], across: int) -> Figure:
             ncols=max(1, min(len(named), room // each)), columnspacing=1.2,
             handlelength=2.2,
         )  # fmt: skip
+    # Left to `savefig`, the layout would cost one more drawing, which nobody sees.
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.execute(figure)
+    figure.set_layout_engine("none")
     return figure
 
 
