@@ -56,7 +56,7 @@ class Data(Settings):
     """What a cell of a label, a score, a split or a domain holds where the value is missing, beside
     empty cells; words count as they are spelled, numbers as numbers."""
     encoding: str = "utf-8"
-    """Of CSV, TSV, JSON, JSONL and TXT files, for example windows-1252 or utf-16."""
+    """Encoding of CSV, TSV, JSON, JSONL and TXT files, for example windows-1252 or utf-16."""
     rules: Literal[1, 2] = 2
     """How tables are read and split. 1: as before `missing` came: each class's share is rounded by
     itself, rows that two sources share count twice, copies of a text are found by its letters and

@@ -40,7 +40,7 @@ class DendriteSettings(Settings):
     max_sets: int = Field(1, ge=1)
     """Sets to add at most; with `patience` only."""
     activation: Literal["sigmoid", "relu", "tanh"] = "sigmoid"
-    """Of the dendrites: what is applied to the output of each."""
+    """The function that each dendrite applies to its output."""
     init_scale: float = Field(0.01, gt=0)
     """Size of the random numbers with which the weights of new dendrites begin."""
     lr: float = Field(1.0, gt=0)
