@@ -25,7 +25,7 @@ def class_balanced_weights(
 ) -> Tensor:
     r"""A weight per class that falls with its number of samples.
 
-    .. math:: c_y = \mathrm{clip}\Big(a \frac{1 - \beta}{1 - \beta^{N_y}}\Big)
+    .. math:: c_y = \mathrm{clip}\left(a \frac{1 - \beta}{1 - \beta^{N_y}}\right)
 
     with :math:`N_y` the samples of class y and the factor a such that the mean over all samples is
     1. Index it by labels for per-sample weights, or give it to ``cross_entropy(weight=...)``.
@@ -71,7 +71,7 @@ def label_density_weights(
 ) -> Tensor:
     r"""A weight per sample that falls with the density of its continuous target.
 
-    .. math:: r_i = \mathrm{clip}\big(a \, \rho(y_i)^{-\gamma}\big)
+    .. math:: r_i = \mathrm{clip}\left(a \, \rho(y_i)^{-\gamma}\right)
 
     with :math:`\rho` the histogram of the targets, smoothed by a Gaussian, and the factor a such
     that the mean weight is 1. At the ends of the range the kernel is cut off and renormalised, so

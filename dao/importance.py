@@ -217,7 +217,7 @@ def adapter_norm(gradient: Tensor, representation: Tensor) -> Tensor:
     With :math:`z_i` the representation and :math:`g_i` its gradient, this is the norm of the
     gradient with respect to A and b of :math:`z + A z + b` at A = 0, b = 0:
 
-    .. math:: n^2 = \Big\|\sum_i g_i z_i^T\Big\|^2 + \Big\|\sum_i g_i\Big\|^2
+    .. math:: n^2 = \left\|\sum_i g_i z_i^T\right\|^2 + \left\|\sum_i g_i\right\|^2
                   = \sum_{ij} (g_i \cdot g_j)(z_i \cdot z_j + 1)
 
     Like a true parameter gradient it is a sum over samples, so opposite samples cancel.

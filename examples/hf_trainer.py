@@ -20,7 +20,7 @@ show in `trainer.state.log_history` and wherever else the Trainer reports.
 from collections.abc import Sequence
 from tempfile import TemporaryDirectory
 
-import dao.learner  # noqa: F401  (settles a torchvision that does not load; see the README)
+import dao.learner  # noqa: F401  (settles a torchvision that does not load; see docs/start.md)
 
 # isort: split
 import torch

@@ -1,9 +1,10 @@
-"""Every configuration runs, and every command of the README is one that exists."""
+"""Every configuration runs, and every command of README and docs is one that exists."""
 
 import importlib
 import re
 import shlex
 import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from dao.learner.settings.config import load_config
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 README = (ROOT / "README.md").read_text()
+PAGES = {path.stem: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
+DOCUMENTS = {"README": README, **PAGES}
 
 
 @pytest.mark.slow
@@ -38,16 +41,25 @@ def test_every_config_trains(train, path: Path, tiny_csv: Path, tmp_path: Path):
 MEASURED = ("training", "weighting", "dendrites", "expert_steps", "prediction", "units", "scale")
 
 
-def commands() -> list[str]:
-    blocks = re.findall(r"```(?:bash|console)\n(.*?)```", README, re.DOTALL)
-    joined = "\n".join(blocks).replace("\\\n", " ")
-    return [
-        line for line in joined.splitlines() if line.startswith(("python ", "torchrun ", "dao "))
-    ]
+def blocks(text: str, *languages: str) -> list[str]:
+    return re.findall(rf"```(?:{'|'.join(languages)})\n(.*?)```", text, re.DOTALL)
 
 
-def test_the_readme_has_commands():
-    assert len(commands()) >= 6
+def commands(text: str) -> list[str]:
+    joined = "\n".join(blocks(text, "bash", "console")).replace("\\\n", " ")
+    steps = (step for line in joined.splitlines() for step in line.split(" && "))
+    lines = (re.sub(r"^(?:[A-Z_]+=\S* )+", "", step) for step in steps)
+    return [line for line in lines if line.startswith(("python ", "torchrun ", "dao "))]
+
+
+def all_commands() -> list[str]:
+    found = (shlex.split(c, comments=True) for text in DOCUMENTS.values() for c in commands(text))
+    return list(dict.fromkeys(shlex.join(words) for words in found))
+
+
+def test_the_documents_have_commands():
+    assert len(commands(README)) >= 4
+    assert len(all_commands()) > 60
 
 
 @pytest.fixture
@@ -58,7 +70,7 @@ def readers_folder(
     expert_run: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A working directory that holds what the README's reader is supposed to have."""
+    """A working directory that holds what a reader is supposed to have."""
     rows = pd.read_csv(tiny_csv)
     rows = rows.assign(headline=rows["text"], sentiment=rows["label"], agree=1.0)
     for name in ("classes.csv", "scores.csv", "new.csv"):
@@ -76,6 +88,7 @@ def readers_folder(
     sentences = rows["text"] + "@" + rows["label"].fillna("negative")
     (tmp_path / "Sentences_AllAgree.txt").write_text("\n".join(sentences), encoding="latin-1")
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    shutil.copyfile(ROOT / "configs" / "plans" / "loss-scales.yaml", tmp_path / "my-plan.yaml")
     for name in ("RUN", "RUN_A", "RUN_B"):
         shutil.copytree(full_run, tmp_path / name)
     shutil.copytree(expert_run, tmp_path / "MOE")
@@ -89,10 +102,16 @@ LONG = {"--benchmark", "--export", "--quantize"}
 @pytest.mark.usefixtures("readers_folder", "exports_once", "rated")
 @pytest.mark.parametrize(
     "command",
-    [pytest.param(c, marks=[pytest.mark.slow] if LONG & {*c.split()} else []) for c in commands()],
+    [
+        pytest.param(c, marks=[pytest.mark.slow] if LONG & {*c.split()} else [])
+        for c in all_commands()
+    ],
 )
-def test_every_command_of_the_readme_works(command: str):
+def test_every_command_works(command: str):
     """As written; training as --dry-run, and the run to resume is one that is finished."""
+    if kept := re.search(r"results/my-plan-my/plan.yaml", command):
+        Path(kept[0]).parent.mkdir(parents=True)
+        shutil.copyfile("my-plan.yaml", kept[0])
     if command.startswith("dao "):
         from dao.learner.commands.app import app
 
@@ -131,39 +150,79 @@ def test_every_command_of_the_readme_works(command: str):
     assert not resume or "should be unfinished" in result.stderr
 
 
-def test_no_two_experiments_of_the_readme_share_a_folder():
-    folders = []
-    for words in (shlex.split(c, comments=True) for c in commands() if "--factorial" in c):
+@pytest.mark.usefixtures("readers_folder")
+def test_every_command_of_a_script_for_slurm_works():
+    """Run by bash with a `python` that says what it was given."""
+    (script,) = blocks(PAGES["factorial"], "sh")
+    assert script.startswith("#!/bin/bash")
+    said = "python() { printf '%s\\n' \"$@\"; }\nSLURM_ARRAY_TASK_ID=11 SLURM_CPUS_PER_TASK=2\n"
+    run = ["bash", "-eu", "-c", said + script]
+    program, *given = subprocess.run(run, capture_output=True, check=True, text=True).stdout.split()
+    assert program == "train.py"
+    assert given[-2:] == ["--only", "dao+dendrites/1"]
+    from train import app
+
+    result = CliRunner().invoke(app, [*given, "--dry-run"])
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.usefixtures("readers_folder")
+def test_the_lines_of_python_in_the_readme_predict(capsys: pytest.CaptureFixture[str]):
+    (block,) = blocks(README, "python")
+    assert len([line for line in block.splitlines() if line and line[0] != "#"]) <= 3
+    exec(block, {})
+    assert "'cls_p_negative'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", DOCUMENTS)
+def test_no_two_experiments_of_a_page_share_a_folder(page: str):
+    folders = {}
+    for line in commands(DOCUMENTS[page]):
+        if "--factorial" not in (words := shlex.split(line, comments=True)):
+            continue
         data = words[words.index("--data") + 1] if "--data" in words else "headlines"
         named = [word.removeprefix("name=") for word in words if word.startswith("name=")]
         plan = Path(words[words.index("--plan") + 1]).stem if "--plan" in words else "factorial"
-        folders.append(f"{plan}-{named[0] if named else Path(data).stem}")
-    assert len(folders) > 5
-    assert len(set(folders)) == len(folders)
+        folder = f"{plan}-{named[0] if named else Path(data).stem}"
+        # Another number of seeds, jobs or machines is the same experiment.
+        same = tuple(w for w in words if w.startswith(("--arms", "name=")))
+        assert folders.setdefault(folder, same) == same, folder
 
 
-def test_the_readme_names_every_example():
-    named = {word for line in commands() for word in line.split() if word.startswith("examples/")}
+def test_the_documents_name_every_example():
+    named = {w for line in all_commands() for w in line.split() if w.startswith("examples/")}
     files = {f"examples/{path.name}" for path in (ROOT / "examples").glob("*.py")}
     assert named == files - {"examples/toy.py"}
 
 
-def test_the_readme_tells_every_kind_with_all_of_its_options():
-    rows = {line.split("|")[1].strip(" `"): line for line in README.splitlines() if "|" in line}
+def test_the_page_of_tasks_tells_every_kind_with_all_of_its_options():
+    lines = [line for line in PAGES["tasks"].splitlines() if "|" in line]
+    rows = {line.split("|")[1].strip(" `"): line for line in lines}
     for kind, task in KINDS.items():
         told = rows[kind]
         for option in set(task.options.model_fields) - {"kind", "column", "show", "label_column"}:
-            assert f"`{option}" in told, (kind, option)
+            everywhere = option in task.options.__base__.model_fields
+            assert f"`{option}" in (PAGES["tasks"] if everywhere else told), (kind, option)
         for figure in task.own_figures:
             assert not figure.shown or figure.label.lower() in told.lower(), (kind, figure.label)
 
 
-def test_the_readme_shows_tasks_in_yaml_that_are_read(tmp_path: Path):
-    (block,) = re.findall(r"```yaml\n(tasks:.*?)```", README, re.DOTALL)
+def test_the_tasks_in_yaml_are_read(tmp_path: Path):
+    (block,) = re.findall(r"```yaml\n(tasks:.*?)```", PAGES["tasks"], re.DOTALL)
     (tmp_path / "tasks.yaml").write_text(block)
     cfg = load_config(tmp_path / "tasks.yaml")
     assert cfg.undecided == ["topic"]
     assert cfg.columns == {"topic": "topic", "urgent": "urgent", "stars": "rating"}
+
+
+@pytest.mark.usefixtures("readers_folder")
+def test_the_plan_that_is_shown_is_one():
+    from train import app
+
+    (block,) = blocks(PAGES["plans"], "yaml")
+    Path("shown.yaml").write_text(block)
+    result = CliRunner().invoke(app, ["--factorial", "--plan", "shown.yaml", "--dry-run"])
+    assert result.exit_code == 0, result.output
 
 
 def test_the_readme_gives_the_two_set_up_commands():

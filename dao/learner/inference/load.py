@@ -64,7 +64,8 @@ class Model:
         Raises:
             UserError: a text is empty or no text, or no pair where the run learnt from pairs.
 
-        Example:
+        Example::
+
             model = load("results/my/a+b/seed=0")
             model.predict(["Net loss narrowed in the third quarter"])
         """
@@ -175,7 +176,8 @@ def load(
         UserError: there is no finished run, a file of it is damaged, changed or missing, or the
             device or engine cannot be had.
 
-    Example:
+    Example::
+
         from dao.learner import load
 
         model = load("results/my/a+b/seed=0")

@@ -32,14 +32,15 @@ class ClassificationSettings(TaskSettings):
     loss: Literal["ce", "focal"] = "ce"
     """Cross-entropy, or focal loss (arXiv 1708.02002)."""
     focal_gamma: float = Field(2.0, ge=0)
-    """Of `focal`: the loss of a row is multiplied by (1 - p of its true class)^gamma."""
+    """With loss=focal: the loss of a row is multiplied by (1 - p of its true class)^gamma."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     """Share of the target that is spread over all classes."""
     class_weights: Literal["none", "balanced", "effective"] = "none"
     """`balanced`: inverse to a class's rows; `effective`: to their effective number (arXiv
     1901.05555)."""
     beta: float = Field(0.999, ge=0, lt=1)
-    """Of `effective`: 0 weighs all alike, towards 1 the weights become inverse to the rows."""
+    """With class_weights=effective: 0 weighs all alike, towards 1 the weights become inverse to the
+    rows."""
     cut: int | tuple[float, ...] | None = None
     """Make the classes out of a score, which then is what `column` holds: a number of classes of
     equal size in the training rows, or ascending thresholds."""

@@ -77,11 +77,14 @@ class Config(Settings):
     """Tasks whose targets decide the split of the data, where these are not the run's own: in an
     experiment, one task alone then has the rows that it has among the others."""
     weighting: str = "equal"
-    """Of the losses: dao, equal, fixed:W,W,... (a weight per task) or fixed:TASK=W,... (1 for the
-    others), gls, uw, uw_so[:T], dwa[:T], rlw, gradnorm[:ALPHA], famo, dbmtl[:BETA], imtl_l,
-    norm0[:STEPS], autoscale[:STEPS], torchjd:AGGREGATOR."""
+    """The rule that weighs the losses: dao, equal, fixed:W,W,... (a weight per task) or
+    fixed:TASK=W,... (1 for the others), gls, uw, uw_so[:T], dwa[:T], rlw, gradnorm[:ALPHA], famo,
+    dbmtl[:BETA], imtl_l, norm0[:STEPS], autoscale[:STEPS], torchjd:AGGREGATOR."""
     seed: int = Field(0, ge=0, lt=2**32)
+    """Decides the random numbers of a run: weights that start at random, the order of the rows,
+    dropout. Two runs that differ in nothing else show how much is chance."""
     device: str = "auto"
+    """Where the run is computed: auto (a GPU if there is one), cpu, cuda, cuda:1, ..."""
     output: str = ""
     """The run folder; empty: results/NAME/ARM/seed=N."""
     cache: str = ""

@@ -18,7 +18,9 @@ class Synthetic(Settings):
     """The embedded headlines (used when no data is given)."""
 
     rows: int = Field(6000, ge=200)
+    """Headlines to generate, all splits together."""
     seed: int = 0
+    """Decides which headlines are generated; the `seed` of a run changes nothing in them."""
     label_noise: float = Field(0.03, ge=0, le=0.5)
     """Probability that the annotator picked another class."""
     score_noise: float = Field(0.08, ge=0, le=0.3)
@@ -38,7 +40,10 @@ class Data(Settings):
     split: str = "split"
     """Column that says train, validation or test; empty or null: ignore such a column and split."""
     domain: str = "domain"
+    """Column with the domain of each row, by which the figures are broken down, and which says to
+    which expert a row belongs."""
     id: str = "id"
+    """Column that names each row, in predictions.csv and where rows of two files are compared."""
     slices: tuple[str, ...] | None = None
     """Columns to break the results down by; null: every other column of 2 to 12 values."""
     where: dict[str, str | tuple[str, ...]] = Field(default_factory=dict)
@@ -51,7 +56,7 @@ class Data(Settings):
     """What a cell of a label, a score, a split or a domain holds where the value is missing, beside
     empty cells; words count as they are spelled, numbers as numbers."""
     encoding: str = "utf-8"
-    """Of CSV, TSV, JSON, JSONL and TXT files, for example windows-1252 or utf-16."""
+    """Encoding of CSV, TSV, JSON, JSONL and TXT files, for example windows-1252 or utf-16."""
     rules: Literal[1, 2] = 2
     """How tables are read and split. 1: as before `missing` came: each class's share is rounded by
     itself, rows that two sources share count twice, copies of a text are found by its letters and

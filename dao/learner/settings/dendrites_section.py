@@ -17,6 +17,7 @@ class DendriteSettings(Settings):
     """Artificial dendrites by perforatedai."""
 
     enabled: bool = False
+    """Add dendrites, or stand in for them with a `control`; `--dendrites` switches it on."""
     control: Literal["none", "sham", "capacity", "restart"] = "none"
     """An arm to compare with: `sham`, the same growths, but dendrites never train; `restart`, none,
     but the best weights back and a new optimizer at the same points; `capacity`, that and as
@@ -39,7 +40,9 @@ class DendriteSettings(Settings):
     max_sets: int = Field(1, ge=1)
     """Sets to add at most; with `patience` only."""
     activation: Literal["sigmoid", "relu", "tanh"] = "sigmoid"
+    """The function that each dendrite applies to its output."""
     init_scale: float = Field(0.01, gt=0)
+    """Size of the random numbers with which the weights of new dendrites begin."""
     lr: float = Field(1.0, gt=0)
     """Learning rate of the dendrites' own weights and gates, as a multiple of the model's rate at
     every step; without effect in the controls, which train no dendrites."""

@@ -15,10 +15,11 @@ class Lora(Settings):
     """Low-rank adapters on the frozen encoder (Hu et al. 2021), made by peft."""
 
     r: int = Field(8, ge=1)
-    """Rank."""
+    """Rank: the width of both matrices. A higher one trains more parameters."""
     alpha: float = Field(16, gt=0)
     """Scale: the update is multiplied by alpha / r."""
     dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of the adapters' inputs that is set to zero at random while they train."""
     targets: tuple[str, ...] = ()
     """Linear layers by name; empty: a proven list for the architecture."""
     folded: bool = True
@@ -33,16 +34,18 @@ class Scratch(Settings):
     when: Literal["never", "offline", "always"] = "never"
     """`offline`: where the hub model `encoder.name` is neither on the disk nor to be fetched."""
     architecture: Literal["bert", "phi"] = "bert"
+    """`bert` reads a text in both directions; `phi` is causal, each token sees those before it."""
     layers: int = Field(2, ge=1)
+    """Transformer layers."""
     width: int = Field(128, ge=1)
-    """Of the token states."""
+    """Numbers per token: the width of the token states."""
     heads: int = Field(2, ge=1)
-    """Of the attention; their number divides the width."""
+    """Attention heads; their number divides the width."""
     intermediate: int = Field(512, ge=1)
     """Width inside the feed-forward blocks."""
     dropout: float | None = Field(None, ge=0, lt=1)
-    """Of token states and attention; null: the architecture's own, .1 for bert and 0 for phi. With
-    tune=lora it acts while the encoder is pretrained, and is taken out afterwards."""
+    """Dropout of token states and attention; null: the architecture's own, .1 for bert and 0 for
+    phi. With tune=lora it acts while the encoder is pretrained, and is taken out afterwards."""
     tokenizer: Literal["wordpiece", "characters"] = "wordpiece"
     """`characters`: each character is a token, which suits Chinese."""
     vocabulary: int = Field(8000, ge=16)
@@ -50,9 +53,10 @@ class Scratch(Settings):
     pretrain_epochs: int = Field(0, ge=0)
     """Passes of language modelling over the training texts, masked (bert) or causal (phi)."""
     pretrain_lr: float = Field(1e-3, gt=0)
+    """Highest learning rate of the language modelling."""
     seed: int = Field(0, ge=0, lt=2**32)
-    """Of the weights and the language modelling, so that runs on the same training texts share the
-    encoder; without `pretrain_epochs`, weights start from the run's own seed."""
+    """Seed of the weights and the language modelling, so that runs on the same training texts share
+    the encoder; without `pretrain_epochs`, weights start from the run's own seed."""
 
     @model_validator(mode="after")
     def _divides(self) -> Scratch:
@@ -76,10 +80,12 @@ class Encoder(Settings):
     max_length: int = Field(128, ge=4)
     """Tokens per text; longer texts are cut, and counted before training."""
     quantize: Literal["none", "nf4", "int8"] = "none"
-    """Frozen weights through bitsandbytes."""
+    """Keep the frozen weights in 4 bits (nf4) or 8 bits (int8), through bitsandbytes."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Compute type; auto: bf16 where the hardware multiplies it faster, else fp32."""
     gradient_checkpointing: bool = False
+    """Compute the states of the layers again in the backward pass in place of keeping them: less
+    memory for about a third more time."""
     tune: Literal["lora", "full"] = "lora"
     """What trains: adapters on frozen weights, or all weights (for small encoders)."""
     prefix_cache: bool = False

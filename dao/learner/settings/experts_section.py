@@ -36,10 +36,10 @@ class ExpertSettings(Settings):
     routing: Literal["soft", "hard"] = "soft"
     """In predictions: all experts by their weights, or the heaviest alone. Training is soft."""
     router_weight: float = Field(1.5, ge=0)
-    """Of the router's cross-entropy with the true domain, beside the tasks' losses, whose weights
-    are as large as `dao.total` makes them."""
+    """Weight of the router's cross-entropy with the true domain, beside the tasks' losses, whose
+    weights are as large as `dao.total` makes them."""
     balance_weight: float = Field(0.05, ge=0)
-    """Of the divergence of the experts' mean weights from the batch's own mix of domains."""
+    """Weight of the divergence of the experts' mean weights from the batch's own mix of domains."""
     router_lr: float = Field(0.01, gt=0)
     """Highest learning rate of the router; that of everything else is `train.lr`."""
 

@@ -21,8 +21,13 @@ class Dao(Settings):
     `auto`: `params` with a `refresh_every`; without one, all norms are taken at the representation,
     and compared with those over the parameters in turn."""
     rep_norm: Literal["adapter", "frobenius"] = "adapter"
+    """Which norm stands for a gradient at the representation: that of a linear layer laid on top of
+    it, which follows the norm over the parameters (`adapter`), or the plain one (`frobenius`)."""
     alpha: float = Field(1.0, ge=0, le=1)
+    """How far gradients are evened out: 1 gives all the same norm, 0 gives constant weights."""
     ema: float = Field(0.9, ge=0, lt=1)
+    """Smoothing of the measured norms, on a log scale: old ones fade over about 1 / (1 - ema)
+    measurements; 0 keeps the last one alone."""
     refresh_every: int | None = Field(None, ge=1)
     """Steps between measurements of all tasks; null: as often as keeps the cost of a step within a
     few percent, which is every step at the representation for up to three tasks, else every 10."""
@@ -32,7 +37,10 @@ class Dao(Settings):
     """The weights sum to the number of tasks or to 1; or the weighted gradient norms sum to what
     the norms sum to (`keep`) or to 1 (`unit`), for optimizers that follow the gradient's size."""
     absent: Literal["hold", "renormalize"] = "hold"
+    """With a task missing in a batch, the others keep their weights (`hold`), or share the sum of
+    all weights among themselves (`renormalize`)."""
     priors: dict[str, float] = Field(default_factory=dict)
+    """Task -> what it is worth, by which its weight is multiplied; 1 where none is given."""
     rules: Literal[1, 2, 3] = 3
     """How `source` and `refresh_every` are read. 2: null stands for 50 with up to three tasks,
     whose norms `auto` then takes over the parameters. 1: the same, and `params` and 50, which were
@@ -70,6 +78,7 @@ class Train(Settings):
     """The step budget and the optimizer (AdamW, linear warm-up, then a schedule)."""
 
     epochs: int = Field(4, ge=1)
+    """Passes over the training rows; they are the step budget, which every schedule spans."""
     batch_size: int = Field(32, ge=1)
     """Rows per batch."""
     batch_tokens: int | None = Field(None, ge=1)
@@ -81,7 +90,10 @@ class Train(Settings):
     packing: bool = False
     """Rows of a batch share lines, kept apart by the attention mask, in place of padding."""
     lr: float = Field(1.5e-3, gt=0)
+    """Highest learning rate, reached after the warm-up. The default suits LoRA on a small encoder;
+    a whole encoder (encoder.tune=full) usually needs a smaller one, such as 1e-4."""
     weight_decay: float = Field(0.01, ge=0)
+    """Weight decay of AdamW: each step also shrinks the weights by the learning rate times this."""
     warmup: float = Field(0.1, ge=0, lt=1)
     """Share of the budget over which the rate rises, also after each growth (then a third)."""
     schedule: Literal["linear", "cosine", "step", "constant", "plateau"] = "linear"
@@ -99,6 +111,7 @@ class Train(Settings):
     clip: float = Field(1.0, gt=0)
     """Largest total gradient norm."""
     validations_per_epoch: int = Field(2, ge=1)
+    """How often in an epoch the model is measured on the validation rows; the best one is kept."""
     select_weights: dict[str, float] = Field(default_factory=dict)
     """Task -> its weight in the mean score that selects the model; 1 where none is given."""
     early_stopping: int | None = Field(None, ge=1)

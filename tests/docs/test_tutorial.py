@@ -1,0 +1,48 @@
+"""The tutorial runs from its first cell to its last, and shows what it printed."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+NOTEBOOK = Path(__file__).parents[2] / "docs" / "tutorial.ipynb"
+
+
+def printed(cells: list[dict]) -> str:
+    outputs = [o for cell in cells for o in cell.get("outputs", [])]
+    return "".join("".join(o.get("text", o.get("data", {}).get("text/plain", ""))) for o in outputs)
+
+
+def test_the_notebook_is_kept_with_what_it_printed():
+    cells = json.loads(NOTEBOOK.read_text())["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == [*range(1, len(code) + 1)]
+    assert all(cell["outputs"] for cell in code)
+    assert "site-packages" not in NOTEBOOK.read_text()
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import nbformat
+    from nbclient import NotebookClient
+
+    for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    # The command `dao` of this environment, on this project.
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    paths = [str(NOTEBOOK.parents[1]), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = []
+    place = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=place).execute()
+    told = printed(notebook.cells)
+    for task in ("topic (classification", "urgent (binary", "stars (ordinal", "minutes (regr"):
+        assert f"test: {task}" in told
+    assert told.count("this model") == 4
+    assert "400 predictions in answers.csv" in told
+    assert (tmp_path / "run" / "metrics.json").exists()
