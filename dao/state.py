@@ -172,7 +172,8 @@ class RunningNorms(nn.Module):
         zero = [t for t, row in seen.items() if row.norm == 0 and not self.has_told("silent", t)]
         self.tell("silent", silent(seen, [t for t in zero if not reaches(t)], place))
         self.tell("far", far_from_mean(seen, self.ema))
-        self.tell("drift", drifted(rows, self.alpha))
+        jumped = [task for task in rows if self.has_told("far", task)]
+        self.tell("drift", {t: s for t, s in drifted(rows, self.alpha).items() if t not in jumped})
         return [task for task, row in seen.items() if not math.isfinite(row.norm)]
 
     def tell(self, kind: str, said: Mapping[str, str]) -> None:
