@@ -47,8 +47,8 @@ from dao.learner.settings.data_section import Data
 from dao.learner.settings.dendrites_section import DendriteSettings
 from dao.learner.settings.encoder_section import Encoder
 from dao.learner.settings.experts_section import ExpertSettings
-from dao.learner.settings.named import fill
 from dao.learner.settings.reading import (
+    fill_named,
     in_words,
     parse_overrides,
     read_yaml_file,
@@ -271,7 +271,7 @@ def load_config(
             merged[key] = selected(merged.get(key), value)
         else:
             set_value(merged, key, value)
-    fill(merged)
+    fill_named(merged)
     try:
         merged = _gathered(merged)
         tasks = {name: settled_task(name, given) for name, given in merged.pop("tasks").items()}

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dao.errors import UserError
-from dao.learner.basics.words import Typed, as_text
-from dao.learner.settings.reading import set_value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +20,6 @@ __all__ = [
     "NamedData",
     "Reference",
     "default_data",
-    "fill",
     "named_data",
     "register",
 ]
@@ -113,30 +110,3 @@ def default_data() -> DefaultData:
 def named_data(source: str) -> NamedData | None:
     """The data that are registered under this name; None where there are none."""
     return _named.get(source)
-
-
-def fill(settings: dict[str, Any]) -> None:
-    """Set the defaults of registered data, where they are the only source and nothing else is set.
-
-    Args:
-        settings: nested, as they were merged of all that a person gave; changed in place.
-    """
-    section = settings.get("data")
-    sources = _plain(section.get("sources")) if isinstance(section, Mapping) else None
-    only = sources[0] if isinstance(sources, list | tuple) and len(sources) == 1 else sources
-    data = named_data(str(as_text(only)))
-    for key, value in data.defaults.items() if data else ():
-        if not _holds(settings, key.split(".")):
-            set_value(settings, key, value)
-
-
-def _plain(value: object) -> object:
-    return value.value if isinstance(value, Typed) else value
-
-
-def _holds(tree: Mapping[str, Any], path: Sequence[str]) -> bool:
-    first, *rest = path
-    if first not in tree:
-        return False
-    below = _plain(tree[first])
-    return not rest or not isinstance(below, Mapping) or _holds(below, rest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
@@ -15,10 +15,11 @@ from pydantic import BaseModel
 from dao.errors import UserError
 from dao.learner.basics.program import command
 from dao.learner.basics.wording import one_line
-from dao.learner.basics.words import Typed, read_value, read_yaml
+from dao.learner.basics.words import Typed, as_text, read_value, read_yaml
 from dao.learner.kinds.declared import declarations
+from dao.learner.settings.named import named_data
 
-__all__ = ["in_words", "parse_overrides", "read_yaml_file", "selected", "set_value"]
+__all__ = ["fill_named", "in_words", "parse_overrides", "read_yaml_file", "selected", "set_value"]
 
 COLUMN = "data.where."
 
@@ -124,3 +125,30 @@ def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
         for part in nested:
             if isinstance(part, type) and issubclass(part, BaseModel):
                 yield from _keys(part, f"{prefix}{name}.")
+
+
+def fill_named(settings: dict[str, Any]) -> None:
+    """Set the defaults of registered data, where they are the only source and nothing else is set.
+
+    Args:
+        settings: nested, as they were merged of all that a person gave; changed in place.
+    """
+    section = settings.get("data")
+    sources = _plain(section.get("sources")) if isinstance(section, Mapping) else None
+    only = sources[0] if isinstance(sources, list | tuple) and len(sources) == 1 else sources
+    data = named_data(str(as_text(only)))
+    for key, value in data.defaults.items() if data else ():
+        if not _holds(settings, key.split(".")):
+            set_value(settings, key, value)
+
+
+def _plain(value: object) -> object:
+    return value.value if isinstance(value, Typed) else value
+
+
+def _holds(tree: Mapping[str, Any], path: Sequence[str]) -> bool:
+    first, *rest = path
+    if first not in tree:
+        return False
+    below = _plain(tree[first])
+    return not rest or not isinstance(below, Mapping) or _holds(below, rest)
