@@ -20,18 +20,7 @@ __all__ = ["Sweep", "score", "write_page"]
 
 EQUAL, GRID_ROW = "equal", "grid"
 TITLES = {"adamw": "AdamW", "sgd": "SGD with momentum"}
-DRAWN = (
-    "equal",
-    "uw",
-    "gls",
-    "famo",
-    "norm0",
-    "gradnorm",
-    "upgrad",
-    "dao",
-    "dao-paper",
-    "dao-unit",
-)
+DRAWN = ("equal", "uw", "gls", "famo", "norm0", "gradnorm", "upgrad", "dao")
 Lines = list[Mapping[str, Any]]
 
 
@@ -181,8 +170,13 @@ def _panel(sweep: Sweep, task: str, name: str) -> Panel:
         for place, row in enumerate(DRAWN):
             if row in sweep.rows:
                 means = [_mean(sweep.lines[row, c], task) for c in sweep.columns]
-                axes.plot(sweep.columns, means, marker="o", label=row, **task_style(place))
+                width = 3.0 if row == "dao" else 1.5
+                style = task_style(place) | {"linewidth": width}
+                axes.plot(sweep.columns, means, marker="o", label=row, **style)
         axes.set_xscale("log")
+        axes.set_xticks(sweep.columns[:: max(1, len(sweep.columns) // 4)])
+        axes.xaxis.set_major_formatter(lambda factor, _: f"{factor:g}")
+        axes.minorticks_off()
         axes.set_xlabel("factor on the loss of the score")
         axes.set_ylabel(name)
         axes.set_title(f"{TITLES[sweep.optimizer]}: {name}")

@@ -164,6 +164,7 @@ def _panel(part: Part) -> Panel:
         axes.axvline(0, color=GRID, linewidth=1)
         axes.set_yticks(range(len(order)), order)
         axes.set_xscale("symlog", linthresh=5)
+        axes.xaxis.set_major_formatter(lambda change, _: f"{change:g}")
         axes.set_xlabel("Δm %, against single-task models")
         axes.set_title(part.table)
 
