@@ -20,6 +20,7 @@ from dao.learner.console.result_tables import (
     variants_tables,
 )
 from dao.learner.data.load import Columns, Table, ceilings
+from dao.learner.data.report import said
 from dao.learner.data.unseen import load_unseen, overlap
 from dao.learner.experiment.report.side_by_side import print_beside
 from dao.learner.experts.merging import Rule, merge_and_measure
@@ -79,6 +80,7 @@ def print_report(
         lines = [f"{overlap(trained, table)} of these rows were in the training data"]
     if data and cfg.data.where:
         lines.append(f"not applied to these rows: data.where of the run, {dict(cfg.data.where)}")
+    lines += said(table.report) if data else []
     found = _measured(folder, model, table, trained, new=bool(data))
     for part, content in found.items():
         metrics[part] = {**({} if data else metrics[part]), "test": content}

@@ -33,8 +33,8 @@ class Data(Settings):
     null_words: ClassVar[frozenset[str]] = frozenset({"text", "domain", "id", "where", "missing"})
 
     sources: tuple[str, ...] = ()
-    """CSV, TSV, Parquet, JSON, JSONL files, data that are registered by name, or a hub data set;
-    empty: the embedded headlines."""
+    """CSV, TSV, XLSX, Parquet, JSON, JSONL files, FILE.xlsx:SHEET, data that are registered by
+    name, or a hub data set; empty: the embedded headlines."""
     text: tuple[str, ...] = ("text",)
     """Column of the text; two columns, such as [premise,hypothesis]: a pair of texts."""
     split: str = "split"

@@ -35,6 +35,7 @@ class Columns:
         labels: Column that the labels of a .txt file come under, which has no names of columns.
         rules: 1 reads tables as before `missing` came: only empty cells are missing, and rows that
             two sources share count twice.
+        sheet: Of an .xlsx file; empty: the first.
     """
 
     text: str = "text"
@@ -50,6 +51,7 @@ class Columns:
     rules: int = 2
     second: str = ""
     labels: str = LABELS
+    sheet: str = ""
 
     @classmethod
     def named(
