@@ -73,7 +73,8 @@ def print_report(
     """
     trained, lines = _trained(folder, bool(data))
     model, metrics = load(), folder.read("metrics.json")
-    table = load_unseen(data, columns, tasks=model.tasks) if data else trained
+    written = metrics.get("data", {}).get("written")
+    table = load_unseen(data, columns, tasks=model.tasks, written=written) if data else trained
     assert table is not None, "without new data, missing data of the run are an error"
     cfg = folder.config()
     if data and trained is not None:

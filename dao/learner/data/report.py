@@ -101,10 +101,19 @@ def notes(report: Mapping[str, Any]) -> list[str]:
     return lines + _noise(report.get("expected_limits", {}), report.get("kinds", {}))
 
 
-def said(report: Mapping[str, Any]) -> list[str]:
-    """What a person should know of how the files were read, and nobody asked for."""
+def _written(report: Mapping[str, Any]) -> list[str]:
     return [
-        f"{part['source']}: {line}" for part in report["sources"] for line in part.get("said", ())
+        f"{task}: {', '.join(f'{how} in {count(rows)}' for how, rows in found.items())}, read as "
+        f"numbers"
+        for task, found in report.get("written", {}).items()
+    ]
+
+
+def said(report: Mapping[str, Any]) -> list[str]:
+    """What a person should know of how files and numbers were read, and nobody asked for."""
+    return [
+        *(f"{p['source']}: {line}" for p in report["sources"] for line in p.get("said", ())),
+        *_written(report),
     ]
 
 
