@@ -15,7 +15,7 @@ from dao.errors import UserError
 from dao.learner.basics.wording import one_line
 from dao.learner.data.reading.excel import file_and_sheet, sheet_note
 from dao.learner.data.reading.formats import FORMATS, Rows, as_columns
-from dao.learner.data.reading.hints import headless, not_decoded
+from dao.learner.data.reading.hints import WINDOWS, headless, is_utf8, is_windows, not_decoded
 from dao.learner.data.reading.table import Columns
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 SEPARATED = (".csv", ".tsv")
+TEXT = (*SEPARATED, ".json", ".jsonl")
 HUB_NAME = re.compile(r"[\w-]+(/[\w.-]+)?(:[\w.-]+)?")
 
 
@@ -84,15 +85,31 @@ def read(source: str, columns: Columns) -> Raw:
 
 
 def located(source: str, columns: Columns) -> tuple[Path, Columns]:
-    """The path of a source, and how it is read: of a book, which sheet."""
+    """The path of a source, and how it is read: of a book, which sheet; of text, in which encoding.
+
+    Raises:
+        UserError: The file cannot be opened.
+    """
     file, sheet = file_and_sheet(source)
-    return Path(file), replace(columns, sheet=sheet)
+    path = Path(file)
+    columns = replace(columns, sheet=sheet)
+    if path.suffix.lower() in TEXT and is_utf8(columns.encoding) and path.is_file():
+        try:
+            if is_windows(path):
+                columns = replace(columns, encoding=WINDOWS)
+        except OSError as error:
+            raise _unreadable(path, error) from None
+    return path, columns
 
 
 def remarks(source: str, columns: Columns) -> tuple[str, ...]:
     """What a person should know of how a file that can be read is read."""
     path, own = located(source, columns)
-    return sheet_note(path.read_bytes(), own.sheet) if path.suffix.lower() == ".xlsx" else ()
+    if path.suffix.lower() == ".xlsx":
+        return sheet_note(path.read_bytes(), own.sheet)
+    if own.encoding != columns.encoding:
+        return (f"read as {WINDOWS}, because it is not UTF-8; data.encoding says another",)
+    return ()
 
 
 def is_hub_name(source: str) -> bool:
@@ -125,10 +142,14 @@ def _content(path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path} should be readable. Found: {error.strerror}.") from None
+        raise _unreadable(path, error) from None
     if not content.strip():
         raise UserError(f"{path} should have rows of data. Found an empty file.")
     return content
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path} should be readable. Found: {error.strerror}.")
 
 
 def parse(path: Path, content: bytes, columns: Columns) -> Rows:
