@@ -156,3 +156,38 @@ def test_a_file_in_windows_1252_with_missing_labels(start, tmp_path: Path):
     again = CliRunner().invoke(app, [run, "--data", str(new), *settings])
     assert again.exit_code == 0, again.output
     assert json.loads(again.stdout)["splits"]["test"]["cls"]["n"] == 39
+
+
+def test_an_excel_book_with_percentages_is_learned_measured_and_predicted(start, tmp_path: Path):
+    from evaluate import app
+
+    openpyxl = pytest.importorskip("openpyxl")
+    scores = [f"{i % 7},{i % 10} %" for i in range(37)]
+    data = table(tmp_path / "data.csv", score=[*scores, "-", "None", "N/A"])
+    book, path = openpyxl.Workbook(), tmp_path / "data.xlsx"
+    with data.open(newline="") as file:
+        for row in csv.reader(file):
+            book.active.append(row)
+    book.create_sheet("other")
+    book.save(path)
+    result = start(path, "--tasks", "reg")
+    assert result.exit_code == 0, result.output
+    for line in (
+        f"{path}: read from its first sheet, `Sheet`",
+        "reg: decimal commas in 37 rows, percent signs in 37 rows, read as numbers",
+        "missing in `score`: - in 1 row, None in 1 row, N/A in 1 row",
+    ):
+        assert line in result.stderr
+    run = str(tmp_path / "run")
+    again = CliRunner().invoke(app, [run, "--data", f"{path}:Sheet", "--format", "json"])
+    assert again.exit_code == 0, again.output
+    found = json.loads(again.stdout)
+    assert found["splits"]["test"]["reg"]["n"] == 37
+    assert any("percent signs in 37 rows" in line for line in found["notes"])
+    output = tmp_path / "out.csv"
+    predicted = CliRunner().invoke(app, [run, "--input", str(path), "--output", str(output)])
+    assert predicted.exit_code == 0, predicted.output
+    assert "read from its first sheet" in predicted.stderr
+    with output.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert (len(rows), rows[3]["score"]) == (40, "3,3 %")
