@@ -502,7 +502,8 @@ CASES = [
         (),
         "`score` of FILE should be a finite number, or empty where it is missing. Found 'NA' in "
         "row 29. If it means missing, give "
-        "data.missing=[NA,N/A,n/a,#N/A,<NA>,NaN,nan,None,null,-]. Correct it, or name another column with data.reg=COLUMN.",
+        "data.missing=[NA,N/A,n/a,#N/A,<NA>,NaN,nan,None,null]. Correct it, or "
+        "name another column with data.reg=COLUMN.",
     ),
     (
         "unknown key",

@@ -163,7 +163,7 @@ def test_an_excel_book_with_percentages_is_learned_measured_and_predicted(start,
 
     openpyxl = pytest.importorskip("openpyxl")
     scores = [f"{i % 7},{i % 10} %" for i in range(37)]
-    data = table(tmp_path / "data.csv", score=[*scores, "-", "None", "N/A"])
+    data = table(tmp_path / "data.csv", score=[*scores, "null", "None", "N/A"])
     book, path = openpyxl.Workbook(), tmp_path / "data.xlsx"
     with data.open(newline="") as file:
         for row in csv.reader(file):
@@ -175,7 +175,7 @@ def test_an_excel_book_with_percentages_is_learned_measured_and_predicted(start,
     for line in (
         f"{path}: read from its first sheet, `Sheet`",
         "reg: decimal commas in 37 rows, percent signs in 37 rows, read as numbers",
-        "missing in `score`: - in 1 row, None in 1 row, N/A in 1 row",
+        "missing in `score`: null in 1 row, None in 1 row, N/A in 1 row",
     ):
         assert line in result.stderr
     run = str(tmp_path / "run")

@@ -72,7 +72,7 @@ def test_null_and_nan_of_parquet_are_missing(tmp_path):
     assert report["missing"] == {"score": {"nan": 3}}
 
 
-@pytest.mark.parametrize("word", ["none", "NONE", "NA", "Null", "--"])
+@pytest.mark.parametrize("word", ["none", "NONE", "NA", "Null", "-"])
 def test_a_word_that_may_be_a_class_stays_one_and_is_pointed_out(csv, word):
     rows = [f"text {i},{word if i % 2 else 'up'}" for i in range(40)]
     found = load([csv(table(rows, "text,label"))], Columns(), tasks=CLS).report

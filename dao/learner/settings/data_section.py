@@ -55,13 +55,13 @@ class Data(Settings):
     missing: tuple[str, ...] = MISSING
     """What a cell of a label, a score, a split or a domain holds where the value is missing, beside
     empty cells; words count as they are spelled, numbers as numbers. From rules=3 on the default
-    list counts `None`, `null` and `-` too."""
+    list counts `None` and `null` too."""
     encoding: str = "utf-8"
     """Encoding of CSV, TSV, JSON, JSONL and TXT files, for example windows-1252 or utf-16."""
     rules: Literal[1, 2, 3] = 3
     """How tables are read and split. 1: as before `missing` came: each class's share is rounded by
     itself, rows that two sources share count twice, copies of a text are found by its letters and
-    digits alone, and numbers may be texts. 2: as before `None`, `null` and `-` were missing values.
+    digits alone, and numbers may be texts. 2: as before `None` and `null` were missing values.
     Runs that began then are read by 1 and 2."""
     synthetic: Synthetic = Synthetic()
 
