@@ -85,6 +85,15 @@ def as_parquet(rows: list[dict[str, Any]]) -> bytes:
     return file.getvalue()
 
 
+def as_book(rows: list[dict[str, Any]]) -> bytes:
+    openpyxl = pytest.importorskip("openpyxl")
+    file, book = io.BytesIO(), openpyxl.Workbook()
+    for row in ([*rows[0]], *(row.values() for row in rows)) if rows else ():
+        book.active.append([ascii(cell)[:32000] for cell in row])
+    book.save(file)
+    return file.getvalue()
+
+
 WRITERS: dict[str, Callable[[list[dict[str, Any]]], bytes]] = {
     ".csv": lambda rows: as_csv(rows, ","),
     ".tsv": lambda rows: as_csv(rows, "\t"),
@@ -94,6 +103,7 @@ WRITERS: dict[str, Callable[[list[dict[str, Any]]], bytes]] = {
     ".txt": lambda rows: "\n".join(f"{r.get('text')}@{r.get('label')}" for r in rows).encode(
         "utf-8", "replace"
     ),
+    ".xlsx": as_book,
 }
 
 

@@ -96,20 +96,20 @@ CASES = [
     (
         "latin-1",
         "data.csv",
-        (GOOD + "Mäki rose,up,0.5,train\n").encode("latin-1"),
+        (GOOD + "利益 rose,up,0.5,train\n").encode() + "Mäki,up,1,train\n".encode("latin-1"),
         (),
-        "FILE should be UTF-8 text. Found byte 0xe4 in line 30, which Windows-1252 (Latin-1) reads "
-        "as 'ä' in 'Mäki rose,up,0.5'. If that is right, give data.encoding=windows-1252, or save "
+        "FILE should be UTF-8 text. Found byte 0xe4 in line 31, which Windows-1252 (Latin-1) reads "
+        "as 'ä' in 'Mäki,up,1,train'. If that is right, give data.encoding=windows-1252, or save "
         "it as UTF-8.",
     ),
     (
         "latin-1 and no header",
         "data.csv",
-        ("Mäki rose in all of the quarters,up\nfell,down\n").encode("latin-1"),
+        ("Mäki rose in all of the quarters,up\nfell,利益\n").encode().replace(b"\xc3", b""),
         (),
-        "FILE should be UTF-8 text. Found byte 0xe4 in line 1, which Windows-1252 (Latin-1) reads "
-        "as 'ä' in 'Mäki rose in all'. If that is right, give data.encoding=windows-1252, or save "
-        "it as UTF-8. The first line ('Mäki rose in all of the quarters', 'up') looks like data: "
+        "FILE should be UTF-8 text. Found byte 0xa4 in line 1, which Windows-1252 (Latin-1) reads "
+        "as '¤' in 'M¤ki rose in all'. If that is right, give data.encoding=windows-1252, or save "
+        "it as UTF-8. The first line ('M¤ki rose in all of the quarters', 'up') looks like data: "
         "put the columns' names above it.",
     ),
     (
@@ -256,17 +256,18 @@ CASES = [
     ),
     (
         "suffix",
-        "data.xlsx",
+        "data.xls",
         "PK",
         (),
-        "FILE should end in one of .csv, .json, .jsonl, .parquet, .tsv, .txt. Found .xlsx.",
+        "FILE should end in one of .csv, .json, .jsonl, .parquet, .tsv, .txt, .xlsx. Found .xls.",
     ),
     (
         "no suffix",
         "data",
         "text\n",
         (),
-        "FILE should end in one of .csv, .json, .jsonl, .parquet, .tsv, .txt. Found no suffix.",
+        "FILE should end in one of .csv, .json, .jsonl, .parquet, .tsv, .txt, .xlsx. Found no "
+        "suffix.",
     ),
     (
         "no text",
@@ -500,8 +501,9 @@ CASES = [
         GOOD + "sales,up,NA,train\n",
         (),
         "`score` of FILE should be a finite number, or empty where it is missing. Found 'NA' in "
-        "row 29. If it means missing, give data.missing=[NA,N/A,n/a,#N/A,<NA>,NaN,nan]. Correct "
-        "it, or name another column with data.reg=COLUMN.",
+        "row 29. If it means missing, give "
+        "data.missing=[NA,N/A,n/a,#N/A,<NA>,NaN,nan,None,null]. Correct it, or "
+        "name another column with data.reg=COLUMN.",
     ),
     (
         "unknown key",

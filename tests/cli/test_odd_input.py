@@ -138,17 +138,16 @@ def test_many_rows_take_bounded_memory_and_show_progress(tiny_bert: Path, tmp_pa
 def test_a_file_in_windows_1252_with_missing_labels(start, tmp_path: Path):
     from evaluate import app
 
-    data = table(tmp_path / "data.csv", text=["Mäkinen sagte nein"], label=["N/A", "none"])
+    data = table(tmp_path / "data.csv", text=["Mäkinen", "x", "y"], label=["N/A", "none"])
     data.write_bytes(data.read_text().encode("windows-1252"))
-    said = start(data, "--tasks", "cls")
-    assert said.exit_code == 1
-    assert "give data.encoding=windows-1252" in said.stderr
-    result = start(data, "--tasks", "cls", "data.encoding=windows-1252", "data.missing=[N/A,none]")
+    result = start(data, "--tasks", "cls", "data.missing=[N/A,none]")
     assert result.exit_code == 0, result.output
+    assert f"{data}: read as windows-1252, because it is not UTF-8" in result.stderr
     assert "missing in `label`: N/A in 1 row, none in 1 row" in result.stderr
     assert json.loads((tmp_path / "run" / "tasks.json").read_text())["cls"]["classes"] == [
         "down", "up",
     ]  # fmt: skip
+    assert "Mäkinen" in (tmp_path / "run" / "predictions.csv").read_text()
     new, run = table(tmp_path / "new.csv", label=["?"]), str(tmp_path / "run")
     new.write_bytes(("\ufeff" + new.read_text()).encode("utf-16-le"))
     again = CliRunner().invoke(app, [run, "--data", str(new), "--format", "json"])
@@ -157,3 +156,38 @@ def test_a_file_in_windows_1252_with_missing_labels(start, tmp_path: Path):
     again = CliRunner().invoke(app, [run, "--data", str(new), *settings])
     assert again.exit_code == 0, again.output
     assert json.loads(again.stdout)["splits"]["test"]["cls"]["n"] == 39
+
+
+def test_an_excel_book_with_percentages_is_learned_measured_and_predicted(start, tmp_path: Path):
+    from evaluate import app
+
+    openpyxl = pytest.importorskip("openpyxl")
+    scores = [f"{i % 7},{i % 10} %" for i in range(37)]
+    data = table(tmp_path / "data.csv", score=[*scores, "null", "None", "N/A"])
+    book, path = openpyxl.Workbook(), tmp_path / "data.xlsx"
+    with data.open(newline="") as file:
+        for row in csv.reader(file):
+            book.active.append(row)
+    book.create_sheet("other")
+    book.save(path)
+    result = start(path, "--tasks", "reg")
+    assert result.exit_code == 0, result.output
+    for line in (
+        f"{path}: read from its first sheet, `Sheet`",
+        "reg: decimal commas in 37 rows, percent signs in 37 rows, read as numbers",
+        "missing in `score`: null in 1 row, None in 1 row, N/A in 1 row",
+    ):
+        assert line in result.stderr
+    run = str(tmp_path / "run")
+    again = CliRunner().invoke(app, [run, "--data", f"{path}:Sheet", "--format", "json"])
+    assert again.exit_code == 0, again.output
+    found = json.loads(again.stdout)
+    assert found["splits"]["test"]["reg"]["n"] == 37
+    assert any("percent signs in 37 rows" in line for line in found["notes"])
+    output = tmp_path / "out.csv"
+    predicted = CliRunner().invoke(app, [run, "--input", str(path), "--output", str(output)])
+    assert predicted.exit_code == 0, predicted.output
+    assert "read from its first sheet" in predicted.stderr
+    with output.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert (len(rows), rows[3]["score"]) == (40, "3,3 %")

@@ -58,7 +58,8 @@ def test_proposals_by_hand(cells, kind, options, reason):
 
 COMMA = (
     r"`x` should hold numbers with a decimal point for the task t\. Found '\d,\d+'\. Write 3\.5 "
-    r"for 3,5; or, if these are labels, say so with --tasks t:multilabel t\.separator=,\."
+    r"for 3,5, or say that these are numbers with --tasks t:regression; or, if these are labels, "
+    r"say so with --tasks t:multilabel t\.separator=,\."
 )
 
 

@@ -13,6 +13,7 @@ from dao.learner.data.reading.table import MISSING
 from dao.learner.data.unseen import load_unseen
 from dao.learner.kinds.classification import Classification
 from dao.learner.kinds.declared import task_settings
+from dao.learner.kinds.parts.cells import USUAL
 from dao.learner.kinds.regression import Regression
 from dao.learner.settings.data_section import MISSING as SETTING
 
@@ -41,7 +42,7 @@ def test_the_learner_and_the_tasks_name_the_same_markers():
     assert SETTING == MISSING
 
 
-@pytest.mark.parametrize("word", [*MISSING, "", "  "])
+@pytest.mark.parametrize("word", [*USUAL, "", "  "])
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
 def test_a_marker_is_missing_in_every_task(csv, word, suffix):
     mark = {".csv": ",", ".tsv": "\t"}.get(suffix)
@@ -71,7 +72,7 @@ def test_null_and_nan_of_parquet_are_missing(tmp_path):
     assert report["missing"] == {"score": {"nan": 3}}
 
 
-@pytest.mark.parametrize("word", ["none", "None", "NA", "null", "-"])
+@pytest.mark.parametrize("word", ["none", "NONE", "NA", "Null", "-"])
 def test_a_word_that_may_be_a_class_stays_one_and_is_pointed_out(csv, word):
     rows = [f"text {i},{word if i % 2 else 'up'}" for i in range(40)]
     found = load([csv(table(rows, "text,label"))], Columns(), tasks=CLS).report
@@ -101,6 +102,28 @@ def test_old_runs_keep_their_classes(csv):
         [csv(table(rows, "text,label"))], Columns.named(Old(), {"cls": "label"}), tasks=CLS
     ).report
     assert set(report["targets"]["cls"]) == {"N/A", "up"}
+
+
+@pytest.mark.parametrize(
+    ("rules", "given", "classes"),
+    [
+        (1, MISSING, {"N/A", "null"}),
+        (2, MISSING, {"null"}),
+        (3, MISSING, set()),
+        (3, ("N/A",), {"null"}),
+    ],
+)
+def test_runs_keep_the_words_of_their_time(csv, rules, given, classes):
+    class Settings:
+        text, cls, split, domain, id = ("text",), "label", "split", "domain", "id"
+        missing, encoding = given, "utf-8"
+
+    Settings.rules = rules
+    words = ("N/A", "null", "up", "down")
+    rows = [f"text {i},{words[i % 4]}" for i in range(60)]
+    columns = Columns.named(Settings(), {"cls": "label"})
+    report = load([csv(table(rows, "text,label"))], columns, tasks=CLS).report
+    assert set(report["targets"]["cls"]) == classes | {"up", "down"}
 
 
 def test_splits_and_domains_may_be_missing_too_and_texts_may_not(csv):

@@ -36,7 +36,7 @@ Weighting = Annotated[
 Dendrites = Annotated[bool | None, typer.Option(help="Grow dendrites.")]
 Data = Annotated[
     list[str] | None,
-    typer.Option(help="CSV, Parquet, JSON(L) file or hub id; repeat to merge several."),
+    typer.Option(help="CSV, Excel, Parquet, JSON(L) file or hub id; repeat to merge several."),
 ]
 Experts = Annotated[
     str | None, typer.Option(help="A LoRA expert per domain and a router: news,forum.")
@@ -103,7 +103,8 @@ TextPair = Annotated[
     typer.Option(help="Second text of each --text, for a run on pairs of texts."),
 ]
 Source = Annotated[
-    Path | None, typer.Option("--input", help="Predict every row of this file; its columns stay.")
+    Path | None,
+    typer.Option("--input", help="Predict every row of a CSV, Excel, ... file; its columns stay."),
 ]
 EngineOption = Annotated[
     Literal["eager", "merged", "bf16", "int8", "onnx", "onnx-int8"] | None,

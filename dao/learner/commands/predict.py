@@ -127,7 +127,7 @@ def predict_file(
         predictions.print_lines(parts)
     else:
         predictions.write_csv(parts, sys.stdout)
-    _tell(model.notes())
+    _tell([*texts.said, *model.notes()])
 
 
 def _loaded(folder: RunElsewhere, device: str | None, engine: EngineName) -> Model:

@@ -20,6 +20,7 @@ from dao.learner.console.result_tables import (
     variants_tables,
 )
 from dao.learner.data.load import Columns, Table, ceilings
+from dao.learner.data.report import said
 from dao.learner.data.unseen import load_unseen, overlap
 from dao.learner.experiment.report.side_by_side import print_beside
 from dao.learner.experts.merging import Rule, merge_and_measure
@@ -72,13 +73,15 @@ def print_report(
     """
     trained, lines = _trained(folder, bool(data))
     model, metrics = load(), folder.read("metrics.json")
-    table = load_unseen(data, columns, tasks=model.tasks) if data else trained
+    written = metrics.get("data", {}).get("written")
+    table = load_unseen(data, columns, tasks=model.tasks, written=written) if data else trained
     assert table is not None, "without new data, missing data of the run are an error"
     cfg = folder.config()
     if data and trained is not None:
         lines = [f"{overlap(trained, table)} of these rows were in the training data"]
     if data and cfg.data.where:
         lines.append(f"not applied to these rows: data.where of the run, {dict(cfg.data.where)}")
+    lines += said(table.report) if data else []
     found = _measured(folder, model, table, trained, new=bool(data))
     for part, content in found.items():
         metrics[part] = {**({} if data else metrics[part]), "test": content}

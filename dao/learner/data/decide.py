@@ -14,7 +14,7 @@ from dao.learner.kinds import TaskSettings
 from dao.learner.kinds.declared import Undecided, task_settings
 from dao.learner.kinds.proposal import Proposal, propose
 
-__all__ = ["decided"]
+__all__ = ["decided", "is_empty"]
 
 
 def decided(
@@ -63,7 +63,7 @@ def _training(part: Raw, columns: Columns, column: str) -> list[Any]:
         splits = part.frame[columns.split].tolist()
         trains = [missing(columns.split, split) or _trains(split) for split in splits]
         cells = list(compress(cells, trains))
-    return [cell for cell in cells if not (missing(column, cell) or _empty(cell))]
+    return [cell for cell in cells if not (missing(column, cell) or is_empty(cell))]
 
 
 def _trains(split: object) -> bool:
@@ -73,5 +73,6 @@ def _trains(split: object) -> bool:
         return False  # refused where it is read
 
 
-def _empty(cell: object) -> bool:
+def is_empty(cell: object) -> bool:
+    """Whether a cell holds nothing, or nothing but space."""
     return isinstance(cell, str | float | None) and parse_text(cell) is None

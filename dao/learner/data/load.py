@@ -7,7 +7,7 @@ import pandas as pd
 
 from dao.errors import UserError
 from dao.learner.basics.wording import shown
-from dao.learner.data.decide import decided
+from dao.learner.data.numbers import decided_plainly
 from dao.learner.data.reading.absent import Missing, refuse_no_classes
 from dao.learner.data.reading.filters import Where, matching
 from dao.learner.data.reading.sources import Raw
@@ -80,7 +80,7 @@ def load(
     require_named(raw, columns, list(every))
     chosen, others = matching(raw, where or {})
     kept, left_out = without_other_splits(chosen, columns)
-    every, proposed = decided(kept, columns, every)
+    kept, every, proposed, written = decided_plainly(kept, columns, every)
     tasks = {name: every[name] for name in tasks}
     kinds = {name: KINDS[settings.kind] for name, settings in every.items()}
     parsers = {name: kind.parser(every[name]) for name, kind in kinds.items()}
@@ -104,6 +104,8 @@ def load(
     if recodings:
         report["cut"] = {n: _about(tasks[n], found.about, raw) for n, found in recodings.items()}
     report["kinds"] = _kinds(tasks, proposed)
+    if written:
+        report["written"] = written
     if not sources:
         report["expected_limits"] = limits_of(synthetic, tasks)
     report |= about_named(sources, tasks, filtered=any(others.values()))

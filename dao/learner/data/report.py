@@ -19,7 +19,7 @@ from dao.learner.kinds.proposal import RULE
 
 GIVEN = "given"
 
-__all__ = ["GIVEN", "described", "digest", "kind_notes", "notes"]
+__all__ = ["GIVEN", "described", "digest", "kind_notes", "notes", "said"]
 
 
 def described(
@@ -31,7 +31,9 @@ def described(
     content = [name for name in names if name in frame]
     return {
         "sources": [
-            {"source": part.source, "sha256": part.digest, "rows": len(part.frame)} for part in raw
+            {"source": part.source, "sha256": part.digest, "rows": len(part.frame)}
+            | ({"said": list(part.said)} if part.said else {})
+            for part in raw
         ],
         "rows": {split: len(rows) for split, rows in by_split.items()},
         "labelled": {
@@ -76,6 +78,7 @@ def notes(report: Mapping[str, Any]) -> list[str]:
          'split: 11 rows by their split column']
     """
     lines = [f"{part['source']}: {count(part['rows'])}" for part in report["sources"]]
+    lines += said(report)
     lines += [f"{source}: {terms}" for source, terms in report.get("terms", {}).items()]
     if "pairs" in report:
         lines.append(f"every row is a pair of texts: {' and '.join(report['pairs'])}")
@@ -96,6 +99,22 @@ def notes(report: Mapping[str, Any]) -> list[str]:
     lines += [f"split: {note}" for note in report["split"]]
     lines += _references(report)
     return lines + _noise(report.get("expected_limits", {}), report.get("kinds", {}))
+
+
+def _written(report: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{task}: {', '.join(f'{how} in {count(rows)}' for how, rows in found.items())}, read as "
+        f"numbers"
+        for task, found in report.get("written", {}).items()
+    ]
+
+
+def said(report: Mapping[str, Any]) -> list[str]:
+    """What a person should know of how files and numbers were read, and nobody asked for."""
+    return [
+        *(f"{p['source']}: {line}" for p in report["sources"] for line in p.get("said", ())),
+        *_written(report),
+    ]
 
 
 def _references(report: Mapping[str, Any]) -> list[str]:

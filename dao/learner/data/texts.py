@@ -13,7 +13,7 @@ from dao.learner.basics.wording import short, shown
 from dao.learner.data.reading.chunks import SIZE, Chunked
 from dao.learner.data.reading.formats import Rows
 from dao.learner.data.reading.progress import ticking
-from dao.learner.data.reading.sources import Raw
+from dao.learner.data.reading.sources import Raw, located, remarks
 from dao.learner.data.reading.standard import hint, parse_prose
 from dao.learner.data.reading.table import Columns
 from dao.learner.data.reading.two_texts import joined
@@ -28,11 +28,13 @@ class Texts(NamedTuple):
         source: The file.
         names: All of its columns, in order.
         number: How many rows it has.
+        said: What a person should know of how it is read.
     """
 
     source: Chunked
     names: Sequence[str]
     number: int
+    said: tuple[str, ...] = ()
 
     def parts(self, size: int = SIZE) -> Iterator[tuple[Rows, list[str]]]:
         """All columns of at most `size` rows at a time, and the text of each of these rows.
@@ -65,7 +67,12 @@ def read_texts(source: str, columns: Columns) -> Texts:
         number += 1
     if not number:
         raise UserError(f"{source} should have rows of data. Found {_nothing(Path(source))}.")
-    return Texts(file, list(names), number)
+    return Texts(file, list(names), number, _said(source, columns))
+
+
+def _said(source: str, columns: Columns) -> tuple[str, ...]:
+    path, _ = located(source, columns)
+    return tuple(f"{source}: {line}" for line in remarks(source, columns)) if path.exists() else ()
 
 
 def _looked_through(file: Chunked, names: dict[str, None]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pandas as pd
 
 from dao.learner.data.load import assemble, nothing
+from dao.learner.data.numbers import Written, reads_numbers, written_plainly
 from dao.learner.data.reading.standard import require_text_and_target
 from dao.learner.data.reading.table import Columns, Table
 from dao.learner.data.registered import read_source
@@ -18,13 +19,25 @@ from dao.learner.kinds import Task
 __all__ = ["load_unseen", "overlap"]
 
 
-def load_unseen(sources: Sequence[str], columns: Columns, *, tasks: Mapping[str, Task]) -> Table:
+def load_unseen(
+    sources: Sequence[str],
+    columns: Columns,
+    *,
+    tasks: Mapping[str, Task],
+    written: Written | None = None,
+) -> Table:
     """Every labelled row of `sources` as a test row; tasks without any target take no part.
 
     Classes that were cut from a score in training are cut at the same thresholds.
 
     Columns for domain and id may be absent whatever their names, and one for the split counts
     for nothing.
+
+    Args:
+        sources: As for `load`.
+        columns: The user's names.
+        tasks: Of the model.
+        written: How the numbers of the training data were written, of the table's report.
 
     Raises:
         UserError: A source cannot be used, or has no target; the message names it.
@@ -34,6 +47,8 @@ def load_unseen(sources: Sequence[str], columns: Columns, *, tasks: Mapping[str,
     raw = [p._replace(frame=p.frame.drop(columns=columns.split, errors="ignore")) for p in raw]
     require_text_and_target(raw, columns, list(tasks))
     parsers = {name: task.unseen_parser() for name, task in tasks.items()}
+    numbers = {name: True for name, parse in parsers.items() if reads_numbers(parse)}
+    raw, found = written_plainly(raw, columns, numbers, written or {})
     frame, dropped = assemble(raw, columns, parsers)
     present = [task for task in tasks if frame[task].notna().any()]
     if not present:
@@ -48,6 +63,8 @@ def load_unseen(sources: Sequence[str], columns: Columns, *, tasks: Mapping[str,
         | dropped
         | {"split": ["every row is for test"]}
     )
+    if found:
+        report["written"] = found
     if columns.second:
         report["pairs"] = list(columns.texts)
     return Table(frame, columns, report)

@@ -33,8 +33,8 @@ class Data(Settings):
     null_words: ClassVar[frozenset[str]] = frozenset({"text", "domain", "id", "where", "missing"})
 
     sources: tuple[str, ...] = ()
-    """CSV, TSV, Parquet, JSON, JSONL files, data that are registered by name, or a hub data set;
-    empty: the embedded headlines."""
+    """CSV, TSV, XLSX, Parquet, JSON, JSONL files, FILE.xlsx:SHEET, data that are registered by
+    name, or a hub data set; empty: the embedded headlines."""
     text: tuple[str, ...] = ("text",)
     """Column of the text; two columns, such as [premise,hypothesis]: a pair of texts."""
     split: str = "split"
@@ -54,13 +54,15 @@ class Data(Settings):
     """Shares of train, validation and test where the data has no split; they sum to 1."""
     missing: tuple[str, ...] = MISSING
     """What a cell of a label, a score, a split or a domain holds where the value is missing, beside
-    empty cells; words count as they are spelled, numbers as numbers."""
+    empty cells; words count as they are spelled, numbers as numbers. From rules=3 on the default
+    list counts `None` and `null` too."""
     encoding: str = "utf-8"
     """Encoding of CSV, TSV, JSON, JSONL and TXT files, for example windows-1252 or utf-16."""
-    rules: Literal[1, 2] = 2
+    rules: Literal[1, 2, 3] = 3
     """How tables are read and split. 1: as before `missing` came: each class's share is rounded by
     itself, rows that two sources share count twice, copies of a text are found by its letters and
-    digits alone, and numbers may be texts. Runs that began then are read by 1."""
+    digits alone, and numbers may be texts. 2: as before `None` and `null` were missing values.
+    Runs that began then are read by 1 and 2."""
     synthetic: Synthetic = Synthetic()
 
     @property
@@ -95,7 +97,9 @@ class Data(Settings):
     @model_validator(mode="after")
     def _has_markers(self) -> Data:
         if self.rules == 1 and self.missing != MISSING:
-            raise ValueError("`missing` should come with rules=2. Found rules=1, which has none")
+            raise ValueError(
+                "`missing` should come with rules=2 or 3. Found rules=1, which has none"
+            )
         return self
 
     @field_validator("text")

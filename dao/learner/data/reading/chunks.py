@@ -15,7 +15,14 @@ from dao.learner.data.reading.formats import (
     kept_columns,
     separated,
 )
-from dao.learner.data.reading.sources import check_file, invalid, is_hub_name, parse, read
+from dao.learner.data.reading.sources import (
+    check_file,
+    invalid,
+    is_hub_name,
+    located,
+    parse,
+    read,
+)
 from dao.learner.data.reading.table import Columns
 
 __all__ = ["SIZE", "Chunked"]
@@ -41,12 +48,12 @@ class Chunked(NamedTuple):
         """Its rows, at most `size` at a time; a part of a JSONL file has the names of its own rows.
 
         CSV, TSV and JSONL are read by lines and Parquet by its row groups, in memory that does not
-        grow with the file. JSON, Financial PhraseBank and hub data sets are read whole.
+        grow with the file. JSON, XLSX, Financial PhraseBank and hub data sets are read whole.
 
         Raises:
             UserError: The source is missing, unreadable or of an unknown format.
         """
-        path = Path(self.source)
+        path, columns = located(self.source, self.columns)
         if is_hub_name(self.source) and not path.exists():
             frame = read(self.source, self.columns).frame
             yield from _slices({str(name): frame[name].tolist() for name in frame}, size)
@@ -55,15 +62,15 @@ class Chunked(NamedTuple):
         suffix = path.suffix.lower()
         try:
             if suffix in SEPARATORS:
-                yield from _separated(path, self.columns, SEPARATORS[suffix], size)
+                yield from _separated(path, columns, SEPARATORS[suffix], size)
             elif suffix == ".jsonl":
-                yield from _json_lines(path, self.columns, size)
+                yield from _json_lines(path, columns, size)
             elif suffix == ".parquet":
                 yield from _parquet(path, size)
             else:
-                yield from _slices(parse(path, path.read_bytes(), self.columns), size)
+                yield from _slices(parse(path, path.read_bytes(), columns), size)
         except UnicodeDecodeError:
-            parse(path, path.read_bytes(), self.columns)  # which says where the byte is
+            parse(path, path.read_bytes(), columns)  # which says where the byte is
             raise
         except UserError:
             raise

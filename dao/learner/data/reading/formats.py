@@ -12,6 +12,7 @@ from typing import Any
 
 from dao.learner.basics.spreadsheets import is_guarded, unguarded
 from dao.learner.basics.wording import one_line, short
+from dao.learner.data.reading.excel import sheet_rows
 from dao.learner.data.reading.progress import ticking
 from dao.learner.data.reading.table import Columns
 
@@ -34,16 +35,24 @@ csv.field_size_limit(2**31 - 1)
 def _separated(separator: str) -> Callable[[bytes, Columns], Rows]:
     def parse(content: bytes, columns: Columns) -> Rows:
         stream = io.StringIO(_text(content, columns.encoding), newline="")
-        table = separated(stream, separator)
-        header = next(table)
-        cells: list[list[Any]] = [[] for _ in header]
-        for row in ticking(table, "reading"):
-            for column, cell in zip(cells, row, strict=False):
-                column.append(cell)
-        kept = kept_columns(header, list(map(any, cells)))
-        return {header[place]: cells[place] for place in kept}
+        return _columns_of(separated(stream, separator))
 
     return parse
+
+
+def _columns_of(table: Iterator[list[str]]) -> Rows:
+    """Rows of cells, the first of them the names of the columns, as columns."""
+    header = next(table)
+    cells: list[list[Any]] = [[] for _ in header]
+    for row in ticking(table, "reading"):
+        for column, cell in zip(cells, row, strict=False):
+            column.append(cell)
+    kept = kept_columns(header, list(map(any, cells)))
+    return {header[place]: cells[place] for place in kept}
+
+
+def _book(content: bytes, columns: Columns) -> Rows:
+    return _columns_of(sheet_rows(content, columns.sheet))
 
 
 def separated(lines: Iterable[str], separator: str) -> Iterator[list[str]]:
@@ -235,5 +244,6 @@ FORMATS: dict[str, Callable[[bytes, Columns], Rows]] = {
     ".parquet": _parquet,
     ".tsv": _separated("\t"),
     ".txt": _sentences,
+    ".xlsx": _book,
 }
 """Reader of each file name suffix."""

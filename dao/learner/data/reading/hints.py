@@ -1,7 +1,9 @@
-"""What may be wrong with a file that cannot be read, in words that end an error message."""
+"""What may be wrong with a file that cannot be read: its encoding, or its first line."""
 
 from __future__ import annotations
 
+import codecs
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,12 +11,52 @@ from typing import Any
 from dao.learner.basics.limits import EXAMPLES
 from dao.learner.basics.wording import short
 
-__all__ = ["headless", "not_decoded"]
+__all__ = ["WINDOWS", "headless", "is_utf8", "is_windows", "not_decoded"]
 
-GUESSES = ("windows-1252", "latin-1")
+WINDOWS = "windows-1252"
+GUESSES = (WINDOWS, "latin-1")
 """Latin-1 gives every byte a meaning, so the last always reads."""
+OUTSIDE = re.compile(rb"[\x00-\x08\x0b\x0e-\x1f\x7f\x81\x8d\x8f\x90\x9d]")
+"""Control characters, and bytes that Windows-1252 lacks."""
+BLOCK = 1 << 20  # bytes at a time
 LONG = 25  # characters of a name above which a text with spaces is rather data
 SEEN = 1000  # rows that are looked at
+
+
+def is_utf8(encoding: str) -> bool:
+    """Whether this is a name of UTF-8."""
+    return encoding.lower().replace("_", "-") in ("utf-8", "utf8")
+
+
+def is_windows(path: Path) -> bool:
+    """Whether a file is no UTF-8, but text of Windows-1252, which Excel gives a CSV.
+
+    A control character or a byte that Windows-1252 lacks speaks against it. If most bytes beyond
+    ASCII are letters of UTF-8, the file is a damaged one of UTF-8.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with path.open("rb") as file:
+        strict = codecs.getincrementaldecoder("utf-8")()
+        try:
+            while block := file.read(BLOCK):
+                strict.decode(block)
+            strict.decode(b"", final=True)
+            return False
+        except UnicodeDecodeError:
+            file.seek(0)
+        decoder, beyond, letters = codecs.getincrementaldecoder("utf-8")("ignore"), 0, 0
+        while block := file.read(BLOCK):
+            if OUTSIDE.search(block):
+                return False
+            beyond += _beyond_ascii(block)
+            letters += _beyond_ascii(decoder.decode(block).encode())
+    return 2 * letters < beyond
+
+
+def _beyond_ascii(content: bytes) -> int:
+    return len(content) - len(content.decode("ascii", "ignore"))
 
 
 def not_decoded(path: Path, error: UnicodeDecodeError) -> str:

@@ -13,16 +13,28 @@ import pandas as pd
 
 from dao.errors import UserError
 from dao.learner.basics.wording import one_line
+from dao.learner.data.reading.excel import file_and_sheet, sheet_note
 from dao.learner.data.reading.formats import FORMATS, Rows, as_columns
-from dao.learner.data.reading.hints import headless, not_decoded
+from dao.learner.data.reading.hints import WINDOWS, headless, is_utf8, is_windows, not_decoded
 from dao.learner.data.reading.table import Columns
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["SEPARATED", "Raw", "check_file", "invalid", "is_hub_name", "parse", "read"]
+__all__ = [
+    "SEPARATED",
+    "Raw",
+    "check_file",
+    "invalid",
+    "is_hub_name",
+    "located",
+    "parse",
+    "read",
+    "remarks",
+]
 
 SEPARATED = (".csv", ".tsv")
+TEXT = (*SEPARATED, ".json", ".jsonl")
 HUB_NAME = re.compile(r"[\w-]+(/[\w.-]+)?(:[\w.-]+)?")
 
 
@@ -34,45 +46,77 @@ class Raw(NamedTuple):
         frame: What it holds.
         digest: SHA-256 of the file or of the hub's rows.
         hub: Whether it came from the hub.
+        said: What a person should know of how it was read.
     """
 
     source: str
     frame: pd.DataFrame
     digest: str
     hub: bool = False
+    said: tuple[str, ...] = ()
 
 
 def read(source: str, columns: Columns) -> Raw:
     """Read one source.
 
     Args:
-        source: Path of a .csv, .tsv, .parquet, .json, .jsonl or .txt file (a sentence, `@` and
-            its label on each line), or a hub data set as `owner/name` or `owner/name:config`.
+        source: Path of a .csv, .tsv, .xlsx, .parquet, .json, .jsonl or .txt file (a sentence, `@`
+            and its label on each line), `FILE.xlsx:SHEET`, or a hub data set as `owner/name` or
+            `owner/name:config`.
         columns: Names for what carries none: the sentences and labels of a .txt file, and the
             splits of a hub data set.
 
     Raises:
         UserError: The source is missing, empty, unreadable or of an unknown format.
     """
-    path = Path(source)
+    path, own = located(source, columns)
     hub = is_hub_name(source) and not path.exists()
     if hub:
         rows = _hub(source, columns.split)
         digest = hashlib.sha256(json.dumps(rows, default=str).encode()).hexdigest()
     else:
         content = _content(path)
-        rows = parse(path, content, columns)
+        rows = parse(path, content, own)
         digest = hashlib.sha256(content).hexdigest()
     frame = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in rows.items()})
     if frame.empty:
         raise UserError(f"{source} should have rows of data. Found none.")
-    return Raw(source, frame, digest, hub)
+    return Raw(source, frame, digest, hub, () if hub else remarks(source, columns))
+
+
+def located(source: str, columns: Columns) -> tuple[Path, Columns]:
+    """The path of a source, and how it is read: of a book, which sheet; of text, in which encoding.
+
+    Raises:
+        UserError: The file cannot be opened.
+    """
+    file, sheet = file_and_sheet(source)
+    path = Path(file)
+    columns = replace(columns, sheet=sheet)
+    if path.suffix.lower() in TEXT and is_utf8(columns.encoding) and path.is_file():
+        try:
+            if is_windows(path):
+                columns = replace(columns, encoding=WINDOWS)
+        except OSError as error:
+            raise _unreadable(path, error) from None
+    return path, columns
+
+
+def remarks(source: str, columns: Columns) -> tuple[str, ...]:
+    """What a person should know of how a file that can be read is read."""
+    path, own = located(source, columns)
+    if path.suffix.lower() == ".xlsx":
+        return sheet_note(path.read_bytes(), own.sheet)
+    if own.encoding != columns.encoding:
+        return (f"read as {WINDOWS}, because it is not UTF-8; data.encoding says another",)
+    return ()
 
 
 def is_hub_name(source: str) -> bool:
     """Whether a source is written as a hub data set is."""
     # The suffix tells owner/name-1.0 from folder/data.csv.
-    return Path(source).suffix.lower() not in FORMATS and bool(HUB_NAME.fullmatch(source))
+    file, _ = file_and_sheet(source)
+    return Path(file).suffix.lower() not in FORMATS and bool(HUB_NAME.fullmatch(source))
 
 
 def check_file(path: Path) -> None:
@@ -98,10 +142,14 @@ def _content(path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path} should be readable. Found: {error.strerror}.") from None
+        raise _unreadable(path, error) from None
     if not content.strip():
         raise UserError(f"{path} should have rows of data. Found an empty file.")
     return content
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path} should be readable. Found: {error.strerror}.")
 
 
 def parse(path: Path, content: bytes, columns: Columns) -> Rows:
@@ -121,6 +169,8 @@ def parse(path: Path, content: bytes, columns: Columns) -> Rows:
     except UnicodeDecodeError as error:
         hint = _first_line(suffix, content, columns)
         raise UserError(not_decoded(path, error) + (hint and f" {hint}")) from None
+    except UserError:
+        raise
     except (ValueError, OSError) as error:  # what the parsers raise
         raise invalid(path, error) from None
 

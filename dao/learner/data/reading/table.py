@@ -8,7 +8,7 @@ import pandas as pd
 
 from dao.learner.kinds.base import Recoding, TaskSettings
 from dao.learner.kinds.declared import BUILT_IN
-from dao.learner.kinds.parts.cells import MISSING
+from dao.learner.kinds.parts.cells import MISSING, USUAL
 
 __all__ = ["Columns", "Table"]
 
@@ -34,7 +34,8 @@ class Columns:
         second: The other text of a row that is a pair of texts; empty: every row has one text.
         labels: Column that the labels of a .txt file come under, which has no names of columns.
         rules: 1 reads tables as before `missing` came: only empty cells are missing, and rows that
-            two sources share count twice.
+            two sources share count twice. 2 knows fewer of the usual words for nothing.
+        sheet: Of an .xlsx file; empty: the first.
     """
 
     text: str = "text"
@@ -45,11 +46,12 @@ class Columns:
     domain: str = "domain"
     id: str = "id"
     settable: bool = True
-    missing: Sequence[str] = MISSING
+    missing: Sequence[str] = USUAL
     encoding: str = "utf-8"
-    rules: int = 2
+    rules: int = 3
     second: str = ""
     labels: str = LABELS
+    sheet: str = ""
 
     @classmethod
     def named(
@@ -59,9 +61,12 @@ class Columns:
         labels: str | None = None,
     ) -> Self:
         """The names that `settings` gives in its attributes, and the column of each task."""
+        missing = settings.missing if settings.rules > 1 else ()
+        if settings.rules > 2 and tuple(missing) == MISSING:
+            missing = USUAL
         return cls(
             settings.text[0], targets, settings.split, settings.domain, settings.id,
-            missing=settings.missing if settings.rules > 1 else (), encoding=settings.encoding,
+            missing=missing, encoding=settings.encoding,
             rules=settings.rules, second=settings.text[1] if len(settings.text) > 1 else "",
             labels=labels or LABELS,
         )  # fmt: skip

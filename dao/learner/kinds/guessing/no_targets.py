@@ -71,8 +71,9 @@ def refuse_decimal_commas(name: str, column: str, words: Sequence[str]) -> None:
         found = next(word for word in words if "," in word)
         raise UserError(
             f"`{column}` should hold numbers with a decimal point for the task {name}. Found "
-            f"{shown(found)}. Write 3.5 for 3,5; or, if these are labels, say so with --tasks "
-            f"{name}:multilabel {name}.separator=,."
+            f"{shown(found)}. Write 3.5 for 3,5, or say that these are numbers with --tasks "
+            f"{name}:regression; or, if these are labels, say so with --tasks {name}:multilabel "
+            f"{name}.separator=,."
         )
 
 

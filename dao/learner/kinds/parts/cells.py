@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from decimal import Decimal
 from numbers import Real
 
-__all__ = ["MISSING", "named", "natural", "parse_name", "parse_number"]
+__all__ = ["MISSING", "USUAL", "named", "natural", "parse_name", "parse_number"]
 
 MISSING = ("N/A", "n/a", "#N/A", "<NA>", "NaN", "nan")
-"""Words that stand for nothing and hardly ever for a class: "none" or "NA" may well be a class."""
+"""Words that stand for nothing: what the setting `data.missing` says by default."""
+USUAL = (*MISSING, "None", "null")
+"""What that default means from `data.rules=3` on: also nothing as Python and JSON write it.
+`none` and `NA` may well be classes, and `-` the opposite of `+`."""
 INTEGER_LIKE = re.compile(r"-?\d+\.0+")
 DIGITS = re.compile(r"(\d+)")
 LARGEST = 3.4e38  # of 32 bits, in which targets that are not standardised are learned
