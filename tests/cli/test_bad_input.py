@@ -69,7 +69,7 @@ CASES = [
         "data.csv",
         GOOD + '"profit "rose"",up,0.5,train\n',
         (),
-        "FILE should be valid CSV. Found: ',' expected after '\"', up to line 30.",
+        "FILE should be valid CSV. Found: ',' expected after '\"', up to line 30; are cells separated by commas?",
     ),
     (
         "nul",
@@ -283,7 +283,8 @@ CASES = [
         "text,other\na,b\n",
         (),
         "`label` or `score` should be a column of FILE. Found: text, other. Add it, or "
-        "name another column with data.cls=COLUMN or data.reg=COLUMN.",
+        "name another column with data.cls=COLUMN or data.reg=COLUMN, or learn other columns with "
+        "--tasks COLUMN,COLUMN.",
     ),
     (
         "column absent",

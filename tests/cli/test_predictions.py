@@ -99,6 +99,17 @@ def test_every_column_of_the_input_stays_in_its_order(full_run: Path, tmp_path: 
     assert float(found[2][7]) == pytest.approx(alone["reg"], abs=1e-5)
 
 
+def test_the_input_is_not_written_over(full_run: Path, tmp_path: Path):
+    texts = tmp_path / "texts.csv"
+    texts.write_text("text\nprofit rose\n")
+    (tmp_path / "same.csv").symlink_to(texts)
+    for output in (texts, tmp_path / "same.csv"):
+        done = evaluate(full_run, "--input", texts, "--output", output)
+        assert done.exit_code == 1
+        assert f"Found {output} as both. Choose another --output." in done.stderr
+    assert texts.read_text() == "text\nprofit rose\n"
+
+
 @pytest.mark.parametrize("ending", ["tsv", "jsonl", "parquet"])
 def test_other_formats_become_the_same_csv(full_run: Path, tmp_path: Path, ending: str):
     frame = pd.DataFrame({"n": [1, 2], "body": ["net profit rose", "sales fell"], "x": ["a", None]})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dao.command import uncollected, without
+from dao.errors import UserError
 from dao.learner.commands import options as o
 from dao.learner.commands.finished import columns_of, finished, sort_out
 
@@ -117,6 +118,11 @@ def predict_file(
 
     if output:
         check_writable(output)
+        if output.exists() and source.exists() and output.samefile(source):
+            raise UserError(
+                f"The output should be another file than the input. Found {output} as both. "
+                f"Choose another --output."
+            )
     texts = read_texts(str(source), columns_of(folder, overrides))
     model = _loaded(folder, device, engine)
     parts = predictions.told_progress(_predicted(model, texts), texts.number)

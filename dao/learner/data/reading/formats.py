@@ -81,7 +81,9 @@ def separated(lines: Iterable[str], separator: str) -> Iterator[list[str]]:
             if row:
                 yield list(map(clean, row))
     except csv.Error as error:
-        raise ValueError(f"{error}, up to line {reader.line_num}") from None
+        said = {",": "commas", "\t": "tabs"}[separator]
+        doubt = f"; are cells separated by {said}?" if "expected after" in str(error) else ""
+        raise ValueError(f"{error}, up to line {reader.line_num}{doubt}") from None
 
 
 def kept_columns(header: Sequence[str], filled: Sequence[bool]) -> list[int]:

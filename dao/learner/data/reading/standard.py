@@ -107,9 +107,12 @@ def _absent(parts: Sequence[str], raw: Sequence[Raw], columns: Columns) -> UserE
     names = " or ".join(f"`{columns.column(part)}`" for part in parts)
     sources = " or ".join(part.source for part in raw)
     found = dict.fromkeys(str(name) for part in raw for name in part.frame.columns)
+    advice = columns.advice(parts)
+    if columns.settable and len(parts) > 1:  # no task has its column, so others may be meant
+        advice = f"{advice.removesuffix('.')}, or learn other columns with --tasks COLUMN,COLUMN."
     return UserError(
         f"{names} should be a column of {sources}. Found: {', '.join(map(short, found))}"
-        f"{hint(raw)} Add it, or {columns.advice(parts)}"
+        f"{hint(raw)} Add it, or {advice}"
     )
 
 
