@@ -69,7 +69,8 @@ CASES = [
         "data.csv",
         GOOD + '"profit "rose"",up,0.5,train\n',
         (),
-        "FILE should be valid CSV. Found: ',' expected after '\"', up to line 30; are cells separated by commas?",
+        "FILE should be valid CSV. Found: ',' expected after '\"', up to line 30, as a comma "
+        "follows a cell in quotes.",
     ),
     (
         "nul",

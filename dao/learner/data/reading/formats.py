@@ -81,8 +81,8 @@ def separated(lines: Iterable[str], separator: str) -> Iterator[list[str]]:
             if row:
                 yield list(map(clean, row))
     except csv.Error as error:
-        said = {",": "commas", "\t": "tabs"}[separator]
-        doubt = f"; are cells separated by {said}?" if "expected after" in str(error) else ""
+        said = {",": "comma", "\t": "tab"}[separator]
+        doubt = f", as a {said} follows a cell in quotes" if "expected after" in str(error) else ""
         raise ValueError(f"{error}, up to line {reader.line_num}{doubt}") from None
 
 
