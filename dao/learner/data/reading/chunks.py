@@ -62,7 +62,8 @@ class Chunked(NamedTuple):
         suffix = path.suffix.lower()
         try:
             if suffix in SEPARATORS:
-                yield from _separated(path, columns, SEPARATORS[suffix], size)
+                separator = columns.separator or SEPARATORS[suffix]
+                yield from _separated(path, columns, separator, size)
             elif suffix == ".jsonl":
                 yield from _json_lines(path, columns, size)
             elif suffix == ".parquet":

@@ -18,6 +18,7 @@ from dao.learner.data.reading.table import Columns
 
 __all__ = [
     "FORMATS",
+    "SPOKEN",
     "Rows",
     "as_columns",
     "json_records",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 Rows = dict[str, list[Any]]
+SPOKEN = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "`|`"}
 
 # The default refuses cells above 128 KiB.
 csv.field_size_limit(2**31 - 1)
@@ -35,7 +37,7 @@ csv.field_size_limit(2**31 - 1)
 def _separated(separator: str) -> Callable[[bytes, Columns], Rows]:
     def parse(content: bytes, columns: Columns) -> Rows:
         stream = io.StringIO(_text(content, columns.encoding), newline="")
-        return _columns_of(separated(stream, separator))
+        return _columns_of(separated(stream, columns.separator or separator))
 
     return parse
 
@@ -81,8 +83,8 @@ def separated(lines: Iterable[str], separator: str) -> Iterator[list[str]]:
             if row:
                 yield list(map(clean, row))
     except csv.Error as error:
-        said = {",": "comma", "\t": "tab"}[separator]
-        doubt = f", as a {said} follows a cell in quotes" if "expected after" in str(error) else ""
+        said = SPOKEN[separator]
+        doubt = f", as {said} follows a cell in quotes" if "expected after" in str(error) else ""
         raise ValueError(f"{error}, up to line {reader.line_num}{doubt}") from None
 
 

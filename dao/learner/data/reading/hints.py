@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import csv
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from dao.learner.basics.limits import EXAMPLES
 from dao.learner.basics.wording import short
 
-__all__ = ["WINDOWS", "headless", "is_utf8", "is_windows", "not_decoded"]
+__all__ = ["WINDOWS", "headless", "is_utf8", "is_windows", "not_decoded", "separator_of"]
 
 WINDOWS = "windows-1252"
 GUESSES = (WINDOWS, "latin-1")
@@ -21,6 +22,24 @@ OUTSIDE = re.compile(rb"[\x00-\x08\x0b\x0e-\x1f\x7f\x81\x8d\x8f\x90\x9d]")
 BLOCK = 1 << 20  # bytes at a time
 LONG = 25  # characters of a name above which a text with spaces is rather data
 SEEN = 1000  # rows that are looked at
+
+
+def separator_of(path: Path, encoding: str) -> str:
+    """What separates the cells of a .csv file: a comma, unless its first line has none.
+
+    A first line without a comma outside of quotes may be separated by `;`, as Excel writes where
+    the comma is the decimal sign, by tabs, or by `|`.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    try:
+        with path.open(encoding=encoding, newline="") as file:
+            line = next((line for line in file if line.strip()), "")
+    except (UnicodeError, LookupError):  # told by whoever reads the file
+        return ","
+    counts = {mark: len(next(csv.reader([line], delimiter=mark), [])) for mark in ",;\t|"}
+    return next((mark for mark, cells in counts.items() if cells > 1), ",")
 
 
 def is_utf8(encoding: str) -> bool:

@@ -14,8 +14,15 @@ import pandas as pd
 from dao.errors import UserError
 from dao.learner.basics.wording import one_line
 from dao.learner.data.reading.excel import file_and_sheet, sheet_note
-from dao.learner.data.reading.formats import FORMATS, Rows, as_columns
-from dao.learner.data.reading.hints import WINDOWS, headless, is_utf8, is_windows, not_decoded
+from dao.learner.data.reading.formats import FORMATS, SPOKEN, Rows, as_columns
+from dao.learner.data.reading.hints import (
+    WINDOWS,
+    headless,
+    is_utf8,
+    is_windows,
+    not_decoded,
+    separator_of,
+)
 from dao.learner.data.reading.table import Columns
 
 if TYPE_CHECKING:
@@ -85,7 +92,9 @@ def read(source: str, columns: Columns) -> Raw:
 
 
 def located(source: str, columns: Columns) -> tuple[Path, Columns]:
-    """The path of a source, and how it is read: of a book, which sheet; of text, in which encoding.
+    """The path of a source, and how it is read.
+
+    Of a book, which sheet; of text, in which encoding; of a .csv file, what separates its cells.
 
     Raises:
         UserError: The file cannot be opened.
@@ -93,12 +102,16 @@ def located(source: str, columns: Columns) -> tuple[Path, Columns]:
     file, sheet = file_and_sheet(source)
     path = Path(file)
     columns = replace(columns, sheet=sheet)
-    if path.suffix.lower() in TEXT and is_utf8(columns.encoding) and path.is_file():
-        try:
-            if is_windows(path):
-                columns = replace(columns, encoding=WINDOWS)
-        except OSError as error:
-            raise _unreadable(path, error) from None
+    suffix = path.suffix.lower()
+    if suffix not in TEXT or not path.is_file():
+        return path, columns
+    try:
+        if is_utf8(columns.encoding) and is_windows(path):
+            columns = replace(columns, encoding=WINDOWS)
+        if suffix == ".csv":
+            columns = replace(columns, separator=separator_of(path, columns.encoding))
+    except OSError as error:
+        raise _unreadable(path, error) from None
     return path, columns
 
 
@@ -107,9 +120,12 @@ def remarks(source: str, columns: Columns) -> tuple[str, ...]:
     path, own = located(source, columns)
     if path.suffix.lower() == ".xlsx":
         return sheet_note(path.read_bytes(), own.sheet)
+    said = []
     if own.encoding != columns.encoding:
-        return (f"read as {WINDOWS}, because it is not UTF-8; data.encoding says another",)
-    return ()
+        said.append(f"read as {WINDOWS}, because it is not UTF-8; data.encoding says another")
+    if own.separator not in ("", ","):
+        said.append(f"{SPOKEN[own.separator]} separates its cells, by its first line")
+    return tuple(said)
 
 
 def is_hub_name(source: str) -> bool:

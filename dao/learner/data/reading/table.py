@@ -36,6 +36,7 @@ class Columns:
         rules: 1 reads tables as before `missing` came: only empty cells are missing, and rows that
             two sources share count twice. 2 knows fewer of the usual words for nothing.
         sheet: Of an .xlsx file; empty: the first.
+        separator: Of the cells of a .csv file; empty: that of its ending.
     """
 
     text: str = "text"
@@ -52,6 +53,7 @@ class Columns:
     second: str = ""
     labels: str = LABELS
     sheet: str = ""
+    separator: str = ""
 
     @classmethod
     def named(
