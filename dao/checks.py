@@ -103,7 +103,8 @@ def check_some(present: Iterable[str], tasks: Sequence[str]) -> None:
     if not list(present):
         raise UserError(
             f"`losses` should hold a usable loss for one of {list(tasks)}. Found none that is "
-            "present, finite and requires grad. Skip the batch, or look for NaN in it."
+            "present, finite and requires grad. Skip the batch, or look for NaN in it and, if "
+            "training has diverged, in the model's parameters."
         )
 
 
