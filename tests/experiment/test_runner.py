@@ -467,7 +467,7 @@ def test_an_unknown_backend(place: Place):
 
 def test_the_slurm_script_names_every_run_once():
     text = (Path(ROOT) / "docs" / "factorial.md").read_text()
-    (script,) = [b for b in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) if "SBATCH" in b]
+    (script,) = [b for b in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) if "SBATCH" in b]
     assert "--array=0-39" in script
     loop = f"for SLURM_ARRAY_TASK_ID in {{0..39}}; do\n{script.replace('python ', 'echo ')}done"
     shown = subprocess.run(["bash", "-c", loop], capture_output=True, text=True, check=True).stdout

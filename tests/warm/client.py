@@ -32,6 +32,8 @@ def is_handed_on(file: int) -> bool:
 
 
 def main(place: str, python: str, arguments: list[str]) -> None:
+    # The other process may be at work, and a signal meant for it, before this one can pass it on.
+    signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
     server = socket.socket(socket.AF_UNIX)
     server.connect(place)
     files = [file for file in map(int, os.listdir("/proc/self/fd")) if is_handed_on(file)]
@@ -44,6 +46,7 @@ def main(place: str, python: str, arguments: list[str]) -> None:
     process = told(server)
     for number in PASSED_ON:
         signal.signal(number, lambda received, _: os.kill(process, received))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
     code = os.waitstatus_to_exitcode(told(server))
     if code >= 0:
         os._exit(code)
