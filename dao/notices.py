@@ -155,9 +155,9 @@ def drifted(rows: Mapping[str, Seen], alpha: float) -> dict[str, str]:
     """
     moves = {t: row.log_mean - row.log_start for t, row in rows.items()}
     known = {t: move for t, move in moves.items() if math.isfinite(move)}
-    said = {}
+    said, total = {}, sum(known.values())
     for task, move in known.items():
-        others = (sum(known.values()) - move) / max(1, len(known) - 1)
+        others = (total - move) / max(1, len(known) - 1)
         gap = alpha * (others - move)
         if abs(gap) <= math.log(FAR) or abs(move) < abs(others):
             continue

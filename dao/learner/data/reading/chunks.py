@@ -15,6 +15,7 @@ from dao.learner.data.reading.formats import (
     kept_columns,
     separated,
 )
+from dao.learner.data.reading.hints import is_utf8
 from dao.learner.data.reading.sources import (
     check_file,
     invalid,
@@ -86,8 +87,7 @@ def _slices(rows: Rows, size: int) -> Iterator[Rows]:
 
 
 def _opened(path: Path, encoding: str, newline: str) -> TextIO:
-    is_utf8 = encoding.lower().replace("_", "-") in ("utf-8", "utf8")
-    return path.open(encoding="utf-8-sig" if is_utf8 else encoding, newline=newline)
+    return path.open(encoding="utf-8-sig" if is_utf8(encoding) else encoding, newline=newline)
 
 
 def _lines(stream: TextIO) -> Iterator[str]:

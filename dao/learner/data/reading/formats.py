@@ -13,6 +13,7 @@ from typing import Any
 from dao.learner.basics.spreadsheets import is_guarded, unguarded
 from dao.learner.basics.wording import one_line, short
 from dao.learner.data.reading.excel import sheet_rows
+from dao.learner.data.reading.hints import is_utf8
 from dao.learner.data.reading.progress import ticking
 from dao.learner.data.reading.table import Columns
 
@@ -130,7 +131,7 @@ def other_separator(header: Sequence[str], separator: str = "") -> str:
 
 
 def _decoded(content: bytes, encoding: str) -> str:
-    if encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
+    if is_utf8(encoding):
         return content.decode("utf-8-sig")
     return content.decode(encoding).removeprefix("\ufeff")
 

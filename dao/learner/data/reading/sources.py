@@ -88,7 +88,7 @@ def read(source: str, columns: Columns) -> Raw:
     frame = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in rows.items()})
     if frame.empty:
         raise UserError(f"{source} should have rows of data. Found none.")
-    return Raw(source, frame, digest, hub, () if hub else remarks(source, columns))
+    return Raw(source, frame, digest, hub, () if hub else _remarks(path, own, columns))
 
 
 def located(source: str, columns: Columns) -> tuple[Path, Columns]:
@@ -117,7 +117,10 @@ def located(source: str, columns: Columns) -> tuple[Path, Columns]:
 
 def remarks(source: str, columns: Columns) -> tuple[str, ...]:
     """What a person should know of how a file that can be read is read."""
-    path, own = located(source, columns)
+    return _remarks(*located(source, columns), columns)
+
+
+def _remarks(path: Path, own: Columns, columns: Columns) -> tuple[str, ...]:
     if path.suffix.lower() == ".xlsx":
         return sheet_note(path.read_bytes(), own.sheet)
     said = []
