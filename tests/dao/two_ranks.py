@@ -3,6 +3,7 @@
 Each case is computed twice: before the process group exists, on the joined batch, and as one rank.
 """
 
+import gc
 import sys
 import warnings
 from pathlib import Path
@@ -262,6 +263,9 @@ def main(rank, folder):
     for name, case in (OTHERS | ALONE).items():
         found[name] = case(rank)
     torch.save({"expected": expected, "found": found}, Path(folder) / f"{rank}.pt")
+    dist.barrier()
+    # Wrapped models hold the group, whose threads have to end before the interpreter does.
+    gc.collect()
     dist.destroy_process_group()
 
 
