@@ -31,7 +31,7 @@ def test_exponent_without_a_dot_is_a_number():
     ("overrides", "message"),
     [
         (["train.lrr=1"], r"`train.lrr` is not a setting. Did you mean `train.lr`\?"),
-        (["nothing.like.this=1"], "`nothing` is not a setting"),
+        (["nothing.like.this=1"], "`nothing` is not a setting, nor a task here: --tasks names"),
         (["train.lr=-1"], "`train.lr`: Input should be greater than 0. Found -1"),
         (["train.lr=nan"], "`train.lr`"),
         (

@@ -46,7 +46,8 @@ def test_a_message_names_the_program_that_was_started(
     done = subprocess.run([warm_python, *start, *UNKNOWN], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.split() == (
-        f"error: `no` is not a setting. `{told} --dry-run` prints them all.".split()
+        f"error: `no` is not a setting, nor a task here: --tasks names tasks. "
+        f"`{told} --dry-run` prints them all.".split()
     )
 
 

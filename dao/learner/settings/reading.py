@@ -110,6 +110,8 @@ def in_words(error: Mapping[str, Any], model: type[BaseModel]) -> str:
     if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(key, list(_keys(model)), n=1)
         all_of_them = f"`{command('train')} --dry-run` prints them all."
+        if not near and isinstance(error["input"], Mapping):  # KEY.SOMETHING, as of a task
+            return f"`{key}` is not a setting, nor a task here: --tasks names tasks. {all_of_them}"
         hint = f"Did you mean `{near[0]}`?" if near else all_of_them
         return f"`{key}` is not a setting. {hint}"
     message = error["msg"].removeprefix("Value error, ")
