@@ -33,7 +33,7 @@ FLOORS = (
     ("storage",),
     ("processes", "data.reading"),
     ("data", "batches"),
-    ("encoder", "scoring", "weighting"),
+    ("encoder", "scoring", "weighting", "calibration"),
     ("model",),
     ("dendrites",),
     ("training", "console", "inference.backends"),

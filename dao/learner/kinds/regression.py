@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from dao.data_weights import label_density_weights
 from dao.errors import UserError
-from dao.learner.kinds.base import Array, Labelled, Recoding, Task, TaskSettings
+from dao.learner.kinds.base import Array, Labelled, Recoding, TaskSettings
+from dao.learner.kinds.certainty.regions import Interval
 from dao.learner.kinds.parts import baselines
 from dao.learner.kinds.parts.cells import parse_number
 from dao.learner.kinds.parts.figures import Figure
@@ -47,7 +48,7 @@ class RegressionSettings(TaskSettings):
     distribution smoothing, arXiv 2102.09554); 0: all rows alike."""
 
 
-class Regression(Task):
+class Regression(Interval):
     """One number, learned by an error of its standardised value.
 
     The head sees z = (y - mean) / sd * scale. Encoded targets, predictions and metrics stay in
