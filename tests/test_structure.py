@@ -38,7 +38,7 @@ FLOORS = (
     ("dendrites",),
     ("training", "console", "inference.backends"),
     ("inference",),
-    ("experts",),
+    ("experts", "explaining"),
     ("pipeline", "experiment"),
     ("experiment.plans",),
     ("experiment.findings",),

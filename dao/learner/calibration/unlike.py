@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from dao.learner.batches.tokens import end_ids
 from dao.learner.kinds.base import Array
 
 __all__ = ["Familiar", "familiar"]
@@ -77,13 +78,11 @@ def familiar(
             shares of unseen tokens, or the next larger of these shares.
         tokenizer: of both.
     """
-    seen, passed_over = np.bincount(training) > 0, {*tokenizer.all_special_ids}
-    # Some tokenizers have one token for unknown characters and for the end of a text.
-    names = list(tokenizer.special_tokens_map.values())
-    if names.count(tokenizer.unk_token) == 1:
-        passed_over.discard(tokenizer.unk_token_id)
-        seen[tokenizer.unk_token_id : tokenizer.unk_token_id + 1] = False
-    made = Familiar(seen, frozenset(passed_over), 1.0)
+    seen, passed_over = np.bincount(training) > 0, end_ids(tokenizer)
+    unknown = tokenizer.unk_token_id
+    if unknown is not None and unknown not in passed_over:
+        seen[unknown : unknown + 1] = False
+    made = Familiar(seen, passed_over, 1.0)
     shares = made.shares(validation)
     limit = float(np.quantile(shares, QUANTILE, method="higher")) if len(shares) else 1.0
     return replace(made, limit=limit)

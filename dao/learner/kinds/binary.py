@@ -235,7 +235,7 @@ class Binary(Choice, Thresholded):
 
     def log_probabilities(self, outputs: Tensor) -> Tensor:
         """Log-probability of each class, (n, 1, 2)."""
-        logits = self.scaled(outputs.detach().double())
+        logits = self.scaled(outputs.double())
         return functional.logsigmoid(torch.stack([-logits, logits], dim=-1))
 
     def decide(self, outputs: Tensor) -> Array:

@@ -250,7 +250,7 @@ class Classification(Choice, Thresholded):
 
     def log_probabilities(self, outputs: Tensor) -> Tensor:
         """Log-probability of each class, (n, 1, classes)."""
-        return self.scaled(outputs.detach().double()).log_softmax(dim=-1)[:, None]
+        return self.scaled(outputs.double()).log_softmax(dim=-1)[:, None]
 
     def decide(self, outputs: Tensor) -> Array:
         """Index of the largest output of each row."""

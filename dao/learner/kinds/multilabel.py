@@ -231,7 +231,7 @@ class Multilabel(Probable):
 
     def log_probabilities(self, outputs: Tensor) -> Tensor:
         """Log-probability of lacking and of having each label, (n, labels, 2)."""
-        logits = self.scaled(outputs.detach().double())
+        logits = self.scaled(outputs.double())
         return functional.logsigmoid(torch.stack([-logits, logits], dim=-1))
 
     def decide(self, outputs: Tensor) -> Array:

@@ -193,7 +193,7 @@ class Ordinal(Choice):
 
         of which the highest level lacks the last term.
         """
-        logits = self.scaled(outputs.detach().double())
+        logits = self.scaled(outputs.double())
         none = logits.new_zeros(len(logits), 1)
         reached = functional.logsigmoid(logits).cumsum(dim=1)
         stays = torch.cat([functional.logsigmoid(-logits), none], dim=1)

@@ -88,6 +88,7 @@ class Regression(Interval):
     row_better: ClassVar[Any] = "lower"
     view: ClassVar[Any] = "scatter"
     hub_type: ClassVar[str] = "text-regression"
+    evidence_unit: ClassVar[str] = "the predicted number"
     selects_by: ClassVar[str] = "r2"
 
     def __init__(
@@ -206,6 +207,10 @@ class Regression(Interval):
         """Outputs converted back to the user's unit."""
         raw = outputs.detach().squeeze(-1).cpu().double().numpy()
         return raw / self.scale * self.sd + self.mean
+
+    def evidence(self, outputs: Tensor, decided: Array) -> Tensor:
+        """The predicted numbers in the user's unit, whatever was decided."""
+        return outputs.squeeze(-1).double() / self.scale * self.sd + self.mean
 
     def compare(self, predicted: Array, actual: Array) -> dict[str, Any]:
         """Errors and correlations in the user's unit.

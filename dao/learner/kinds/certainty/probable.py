@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from dao.learner.kinds.base import Array, Task
@@ -49,6 +50,13 @@ class Probable(Task):
             targets: Encoded, all present.
         """
         return targets.reshape(len(targets), -1).long()
+
+    def evidence(self, outputs: Tensor, decided: Array) -> Tensor:
+        """The log-probability of the decisions, of all labels together, at the temperature."""
+        chances = self.log_probabilities(outputs)
+        places = torch.as_tensor(decided, device=chances.device).reshape(len(decided), -1)
+        places = places.expand(len(chances), -1)[..., None]
+        return chances.gather(-1, places).flatten(1).sum(dim=1)
 
     def at(self, temperature: float) -> Self:
         """This task with another temperature."""
@@ -102,4 +110,4 @@ class Choice(Probable, Conformal):
         return np.asarray((self._lacking(outputs) <= limit).sum(axis=1))
 
     def _lacking(self, outputs: Tensor) -> Array:
-        return 1 - self.log_probabilities(outputs)[:, 0].exp().cpu().numpy()
+        return 1 - self.log_probabilities(outputs.detach())[:, 0].exp().cpu().numpy()
