@@ -16,6 +16,7 @@ __all__ = ["calibration_lines", "calibration_tables"]
 
 ERRORS = {"ece": "expected calibration error", "nll": "negative log-likelihood"}
 BEFORE_AFTER = ("before", "after")
+WIDE_AS = {"classes": "classes", "width": "wide"}
 
 
 def calibration_tables(metrics: Mapping[str, Any], split: str) -> list[Table]:
@@ -49,12 +50,18 @@ def _scaling(title: str, found: Mapping[str, Any]) -> Table:
 
 
 def _coverage(title: str, found: Mapping[str, Any]) -> Table:
-    reached = aligned([own["reached"] for own in found.values()])
-    unsure = aligned([own["unsure"] for own in found.values()])
-    table = titled(title, ["", "coverage reached", "mean size", "unsure", "validation rows"])
-    for (name, own), share, marked in zip(found.items(), reached, unsure, strict=True):
-        size = f"{own['region']} {number(own['size'])}"
-        table.add_row(name, share, size, marked, str(own["validation_rows"]))
+    rows = list(found.values())
+    columns = {
+        "coverage reached": aligned([own["reached"] for own in rows]),
+        "mean size": [f"{number(own['size'])} {WIDE_AS[own['region']]}" for own in rows],
+        "unsure": aligned([own["unsure"] for own in rows]),
+        "validation rows": [str(own["validation_rows"]) for own in rows],
+    }
+    if not any(columns["unsure"]):
+        del columns["unsure"]
+    table = titled(title, ["", *columns])
+    for place, name in enumerate(found):
+        table.add_row(name, *(cells[place] for cells in columns.values()))
     return table
 
 
