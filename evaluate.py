@@ -41,6 +41,7 @@ def main(
     threshold_sweep: o.ThresholdSweep = False,
     compare_to: o.CompareTo = None,
     device: o.RunDevice = None,
+    coverage: o.Coverage = None,
 ) -> None:
     """Report on a finished run, predict with it, compare ways to run it, or export it.
 

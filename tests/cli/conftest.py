@@ -175,3 +175,15 @@ def in_cells(rows: list[dict[str, Any]], path: Path) -> Path:
 def kinds_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`kinds_rows` as a file."""
     return in_cells(kinds_rows(), tmp_path_factory.mktemp("kinds") / "kinds.csv")
+
+
+@pytest.fixture(scope="session")
+def kinds_run(train: Train, kinds_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run with a task of every kind, and beside it what was printed."""
+    folder = tmp_path_factory.mktemp("kinds-run") / "run"
+    asked = (*FIVE, *NAMED, "--dao", "train.checkpoint_every=3")
+    result = train(folder, *asked, data=kinds_csv)
+    assert result.exit_code == 0, result.output
+    (folder.parent / "stdout").write_text(result.stdout)
+    (folder.parent / "stderr").write_text(result.stderr)
+    return folder

@@ -47,8 +47,9 @@ def evaluate(*arguments: str) -> Result:
 
 def test_the_run_folder_is_complete(run: Path):
     expected = {
-        "README.md", "config.yaml", "data.json", "experts", "experts.json", "heads.safetensors",
-        "history.jsonl", "metrics.json", "predictions.csv", "router.safetensors", "stages",
+        "README.md", "calibration.json", "config.yaml", "data.json", "experts", "experts.json",
+        "heads.safetensors", "history.jsonl", "metrics.json", "predictions.csv",
+        "router.safetensors", "stages",
         "tasks.json", "tokenizer", "validation.jsonl",
     }  # fmt: skip
     assert {path.name for path in run.iterdir()} == expected

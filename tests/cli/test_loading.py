@@ -307,7 +307,7 @@ def test_the_digests_of_all_that_predicts_are_recorded(full_run: Path):
     metrics = json.loads((full_run / "metrics.json").read_text())
     assert set(metrics["files"]) == {
         "adapter/adapter_config.json", "adapter/adapter_model.safetensors", "heads.safetensors",
-        "dendrites.safetensors", "dendrites.json", "tasks.json",
+        "dendrites.safetensors", "dendrites.json", "tasks.json", "calibration.json",
     }  # fmt: skip
     assert all(len(found) == 64 for found in metrics["files"].values())
     assert len(metrics["data"]["fingerprint"]) == 64

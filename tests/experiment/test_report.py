@@ -14,6 +14,7 @@ import pytest
 import yaml
 from matplotlib.figure import Figure
 
+from dao.learner.calibration.reliability import reliability
 from dao.learner.experiment.findings.runs import read_runs
 from dao.learner.experiment.pictures.effect_figures import (
     cost_panels,
@@ -26,7 +27,6 @@ from dao.learner.experiment.pictures.prediction_figures import (
     calibration,
     calibration_panel,
     confusion_panel,
-    reliability,
     score_panel,
 )
 from dao.learner.experiment.pictures.training_figures import (

@@ -13,7 +13,7 @@ from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from dao.learner.batches.token_types import encode, refuse_inner
 
-__all__ = ["Tokens", "cut_line", "pad_id", "tokenize"]
+__all__ = ["Tokens", "cut_line", "end_ids", "pad_id", "tokenize"]
 
 # The tokenizer answers with Python objects; only so many texts have them at a time.
 CHUNK = 10_000
@@ -156,3 +156,15 @@ def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
         if candidate is not None:
             return int(candidate)
     return 0
+
+
+def end_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Ids of the special tokens that stand for no part of a text, such as those of its two ends.
+
+    That is all of them but the one for unknown characters, unless it has a second meaning: some
+    tokenizers have one token for unknown characters and for the end of a text.
+    """
+    ids = {int(token) for token in tokenizer.all_special_ids}
+    if list(tokenizer.special_tokens_map.values()).count(tokenizer.unk_token) == 1:
+        ids.discard(tokenizer.unk_token_id)
+    return frozenset(ids)

@@ -10,6 +10,7 @@ import dao
 from dao.learner.commands.compare import compare
 from dao.learner.commands.evaluate import evaluate
 from dao.learner.commands.experiment import experiment
+from dao.learner.commands.explaining.explain import explain
 from dao.learner.commands.export import export
 from dao.learner.commands.predict import predict
 from dao.learner.commands.search import search
@@ -23,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     no_args_is_help=True,
 )
-for command in (train, evaluate, predict, compare, export, experiment, search):
+for command in (train, evaluate, predict, explain, compare, export, experiment, search):
     app.command()(command)
 
 

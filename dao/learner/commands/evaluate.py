@@ -13,7 +13,7 @@ from dao.learner.commands import options as o
 from dao.learner.commands.compare import compare_runs
 from dao.learner.commands.export import write_model
 from dao.learner.commands.finished import columns_of, finished, sort_out
-from dao.learner.commands.predict import check_texts, predict_file, predict_texts
+from dao.learner.commands.predict import check_share, check_texts, predict_file, predict_texts
 
 if TYPE_CHECKING:
     from dao.learner.inference.elsewhere import RunElsewhere
@@ -52,6 +52,7 @@ def evaluate(
     threshold_sweep: o.ThresholdSweep = False,
     compare_to: o.CompareTo = None,
     device: o.RunDevice = None,
+    coverage: o.Coverage = None,
 ) -> None:
     """Report on a finished run, on its test rows or on new data, or compare ways to run it."""
     _start({**locals(), **dict.fromkeys(OF_PROGRAM)})
@@ -71,7 +72,7 @@ def program(given: Mapping[str, Any]) -> None:
         _start(given)
         return
     paths = given["overrides"] or []
-    others = (*MODES.values(), "output", "engine", "expert_weights", "device")
+    others = (*MODES.values(), "output", "engine", "expert_weights", "device", "coverage")
     if len(paths) != 2 or any(given[name] for name in others):
         raise typer.BadParameter("compare takes two runs or folders, and --format.")
     compare_runs(Path(paths[0]), Path(paths[1]), given["style"])
@@ -79,6 +80,7 @@ def program(given: Mapping[str, Any]) -> None:
 
 def _start(given: Mapping[str, Any]) -> None:
     check_texts(given["text"], given["text_pair"])
+    check_share(given["coverage"])
     columns, encoder = sort_out(given["overrides"] or [], given["run"])
     _check_usage(given, columns)
     from dao.learner.console.errors import user_errors
@@ -88,10 +90,15 @@ def _start(given: Mapping[str, Any]) -> None:
         device: str | None = given["device"]
         engine: EngineName = given["engine"] or "eager"
         if given["source"]:
-            predict_file(folder, given["source"], columns, given["output"], device, engine)
+            predict_file(
+                folder, given["source"], columns, given["output"], device, engine,
+                given["coverage"],
+            )  # fmt: skip
         elif given["text"]:
             columns_of(folder, columns)  # refuses a wrong number of texts
-            predict_texts(folder, given["text"], given["text_pair"], device, engine)
+            predict_texts(
+                folder, given["text"], given["text_pair"], device, engine, given["coverage"]
+            )
         elif given["export"]:
             write_model(folder, given["export"], device)
         else:
@@ -120,7 +127,7 @@ def _evaluate(folder: RunElsewhere, columns: list[str], given: Mapping[str, Any]
         reporting.print_engines(folder, load, style)
     else:
         reporting.print_report(
-            folder, load, columns_of(folder, columns), given["data"] or [], style
+            folder, load, columns_of(folder, columns), given["data"] or [], style, given["coverage"]
         )
 
 
@@ -137,5 +144,7 @@ def _check_usage(given: Mapping[str, Any], columns: list[str]) -> None:
         raise typer.BadParameter("--expert-weights goes with --merge-experts.")
     if (given["engine"] or columns) and mode not in ("", "--data", "--text", "--input"):
         raise typer.BadParameter("--engine and columns are for reports and predictions.")
+    if given["coverage"] is not None and mode not in ("", "--data", "--text", "--input"):
+        raise typer.BadParameter("--coverage is for reports and predictions.")
     if given["style"] and mode in ("--text", "--input", "--export"):
         raise typer.BadParameter("--format is for reports and comparisons.")

@@ -110,6 +110,15 @@ EngineOption = Annotated[
     Literal["eager", "merged", "bf16", "int8", "onnx", "onnx-int8"] | None,
     typer.Option(help="What runs the model; default: eager, as it was trained."),
 ]
+Coverage = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        help="Sets of classes (TASK_set) or intervals (TASK_low, TASK_high) that hold the truth in "
+        "this share of texts, such as 0.9, and the marks unsure and unlike. Reports measure those "
+        "of 0.9 unless told otherwise.",
+    ),
+]
 Benchmark = Annotated[
     bool, typer.Option("--benchmark", help="Compare all engines on the test split.")
 ]

@@ -36,6 +36,7 @@ def predict(
     ] = None,
     engine: o.EngineOption = None,
     device: o.RunDevice = None,
+    coverage: o.Coverage = None,
 ) -> None:
     """Predict every text of a file of any size, or single texts.
 
@@ -47,6 +48,7 @@ def predict(
     if output and not source:
         raise typer.BadParameter("--output goes with --input.")
     check_texts(text, text_pair)
+    check_share(coverage)
     columns, encoder = sort_out(overrides or [], run)
     with uncollected():
         from dao.learner.console.errors import user_errors
@@ -59,9 +61,9 @@ def predict(
             if (engine or "eager") == "eager":
                 without("scipy")
         if source:
-            predict_file(folder, source, columns, output, device, engine or "eager")
+            predict_file(folder, source, columns, output, device, engine or "eager", coverage)
         else:
-            predict_texts(folder, text or [], text_pair, device, engine or "eager")
+            predict_texts(folder, text or [], text_pair, device, engine or "eager", coverage)
 
 
 def check_texts(text: Sequence[str] | None, text_pair: Sequence[str] | None) -> None:
@@ -76,25 +78,37 @@ def check_texts(text: Sequence[str] | None, text_pair: Sequence[str] | None) -> 
         raise typer.BadParameter("--text and --text-pair should not be empty.")
 
 
+def check_share(coverage: float | None) -> None:
+    """Refuse a coverage that is no share of texts.
+
+    Raises:
+        typer.BadParameter: so it is.
+    """
+    if coverage is not None and not 0 < coverage < 1:
+        raise typer.BadParameter(f"--coverage should be between 0 and 1. Found {coverage:g}.")
+
+
 def predict_texts(
     folder: RunElsewhere,
     text: Sequence[str],
     text_pair: Sequence[str] | None,
     device: str | None,
     engine: EngineName,
+    coverage: float | None = None,
 ) -> None:
     """Print a JSON line per text, its answers behind it; notes go to stderr.
 
     Raises:
-        UserError: the run takes pairs and there are none, or the reverse; as `opened`.
+        UserError: the run takes pairs and there are none, or the reverse; as `opened` and
+            `Model.covered`.
     """
     from dao.learner.basics.pairs import typed
     from dao.learner.console.predictions import print_lines
 
     texts = typed(text, text_pair, folder.config().data.text)
     model = _loaded(folder, device, engine)
-    found: Columns = {**model.predictor.text_columns(texts), **model.answers(texts)}
-    _tell(model.notes())
+    found: Columns = {**model.predictor.text_columns(texts), **model.answers(texts, coverage)}
+    _tell([*model.notes(), *_left_out(model, coverage)])
     print_lines([found])
 
 
@@ -105,12 +119,13 @@ def predict_file(
     output: Path | None,
     device: str | None,
     engine: EngineName,
+    coverage: float | None = None,
 ) -> None:
     """Predict every row of a file, some rows at a time; notes and progress go to stderr.
 
     Raises:
         UserError: the file cannot be used or has a row without text, found before anything is
-            predicted; the output cannot be written; as `opened`.
+            predicted; the output cannot be written; as `opened` and `Model.covered`.
     """
     from dao.learner.console import predictions
     from dao.learner.data.texts import read_texts
@@ -125,7 +140,8 @@ def predict_file(
             )
     texts = read_texts(str(source), columns_of(folder, overrides))
     model = _loaded(folder, device, engine)
-    parts = predictions.told_progress(_predicted(model, texts), texts.number)
+    left_out = _left_out(model, coverage)
+    parts = predictions.told_progress(_predicted(model, texts, coverage), texts.number)
     if output:
         predictions.write_table(parts, output)
         print(f"{texts.number} predictions in {output}")
@@ -133,7 +149,7 @@ def predict_file(
         predictions.print_lines(parts)
     else:
         predictions.write_csv(parts, sys.stdout)
-    _tell([*texts.said, *model.notes()])
+    _tell([*texts.said, *model.notes(), *left_out])
 
 
 def _loaded(folder: RunElsewhere, device: str | None, engine: EngineName) -> Model:
@@ -143,13 +159,18 @@ def _loaded(folder: RunElsewhere, device: str | None, engine: EngineName) -> Mod
         return opened(folder, device, engine)
 
 
-def _predicted(model: Model, texts: Texts) -> Iterator[Columns]:
+def _left_out(model: Model, coverage: float | None) -> list[str]:
+    """A line on the tasks without sets and intervals, where these are asked for."""
+    return [] if coverage is None else model.covered(coverage).notes()
+
+
+def _predicted(model: Model, texts: Texts, coverage: float | None) -> Iterator[Columns]:
     """The columns of the file, then the answers, some rows at a time."""
     from dao.learner.console.predictions import beside
 
     names: dict[str, str] = {}
     for rows, some in texts.parts():
-        found = model.answers(some)
+        found = model.answers(some, coverage)
         if not names:
             names, notes = beside(texts.names, list(found))
             _tell(notes)

@@ -12,6 +12,7 @@ from rich.table import Table as Shown
 
 from dao.errors import UserError
 from dao.learner.basics.limits import TOGETHER
+from dao.learner.calibration.figures import COVERAGE, calibration_parts
 from dao.learner.console.command import show, show_tables
 from dao.learner.console.report import summary
 from dao.learner.console.result_tables import (
@@ -58,6 +59,7 @@ def print_report(
     columns: Columns,
     data: Sequence[str],
     style: str,
+    coverage: float | None = None,
 ) -> None:
     """Measure the model of a finished run and print the report.
 
@@ -67,9 +69,11 @@ def print_report(
         columns: of new data.
         data: files with labels; empty: the run's own test rows.
         style: `terminal`, `markdown` or `json`.
+        coverage: of sets and intervals; None for that of every report, where the run allows it.
 
     Raises:
-        UserError: the data of the run are not what they were, or the new ones cannot be used.
+        UserError: the data of the run are not what they were, or the new ones cannot be used; the
+            run does not allow the coverage.
     """
     trained, lines = _trained(folder, bool(data))
     model, metrics = load(), folder.read("metrics.json")
@@ -82,9 +86,11 @@ def print_report(
     if data and cfg.data.where:
         lines.append(f"not applied to these rows: data.where of the run, {dict(cfg.data.where)}")
     lines += said(table.report) if data else []
-    found = _measured(folder, model, table, trained, new=bool(data))
+    if coverage is not None:
+        lines += model.covered(coverage).notes()
+    found = _measured(folder, model, table, trained, coverage, new=bool(data))
     for part, content in found.items():
-        metrics[part] = {**({} if data else metrics[part]), "test": content}
+        metrics[part] = {**({} if data else metrics.get(part, {})), "test": content}
     if data:  # "test" would be taken for the test rows of the run
         metrics["measured_on"] = [Path(source).name for source in data]
     if cfg.routed:
@@ -107,9 +113,15 @@ def _trained(folder: RunElsewhere, new: bool) -> tuple[Table | None, list[str]]:
 
 
 def _measured(
-    folder: RunElsewhere, model: Model, table: Table, trained: Table | None, *, new: bool
+    folder: RunElsewhere,
+    model: Model,
+    table: Table,
+    trained: Table | None,
+    coverage: float | None,
+    *,
+    new: bool,
 ) -> Mapping[str, Any]:
-    """Figures on the test rows of the table, baselines and breakdowns."""
+    """Figures on the test rows of the table, baselines, breakdowns, and calibration."""
     cfg, rows = folder.config(), table.rows("test")
     tasks = {name: task for name, task in model.tasks.items() if name in table.frame}
     # The domain stays where it is a task as well.
@@ -117,8 +129,14 @@ def _measured(
     chosen = None if new else cfg.data.slices
     slices = slice_columns(chosen, further, cfg.target_columns, cfg.tasks)
     learnt = None if trained is None else (trained.rows("train"), trained.rows("validation"))
-    outputs = model.predictor(rows["text"].tolist())
-    return assess(outputs, tasks, rows, learnt, ceilings(table, tasks, "test"), slices)
+    ids = model.predictor.tokens(rows["text"].tolist())
+    outputs = model.predictor.of_tokens(ids)
+    found = assess(outputs, tasks, rows, learnt, ceilings(table, tasks, "test"), slices)
+    if model.calibration is None:
+        return found
+    asked = COVERAGE if coverage is None else coverage
+    parts = calibration_parts("test", tasks, model.calibration, outputs, rows, ids, asked)
+    return found | {name: of_splits["test"] for name, of_splits in parts.items()}
 
 
 def _test_rows(folder: RunElsewhere) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from dao.learner.basics.limits import IN_A_LINE, TOGETHER
 from dao.learner.basics.numbers import number
+from dao.learner.console.calibration_tables import calibration_lines
 from dao.learner.console.result_tables import (
     left_out_slices,
     main_columns,
@@ -116,6 +117,7 @@ def summary(metrics: Mapping[str, Any]) -> list[str]:
     """A few lines about a run: better plain models, loss weights, dendrites, router and steps."""
     lines = [line for split in tested(metrics) for line in worse_than_plain(metrics, split)]
     lines += [line for split in tested(metrics) for line in left_out_slices(metrics, split)]
+    lines += [line for split in tested(metrics) for line in calibration_lines(metrics, split)]
     lines += _moves(metrics["loss_weights"])
     dendrites = metrics["dendrites"]
     if dendrites:
@@ -251,11 +253,13 @@ def model_card(cfg: Config, metrics: Mapping[str, Any]) -> str:
     shares = "".join(
         f"{line[0].upper()}{line[1:]}.\n\n" for line in share_lines(metrics["dendrites"])
     )
+    calibrated = "".join(f"- {as_markdown(s)}\n" for s in calibration_lines(metrics, "test"))
+    calibrated += "\n" if calibrated else ""
     pairs = " and ".join(f"`{name}`" for name in cfg.data.text)
     pairs = f"Every input is a pair of texts: {pairs}.\n\n" if cfg.data.pairs else ""
     return (
         f"---\n{data.to_yaml()}\n---\n\n# {cfg.arm}, seed {cfg.seed}\n\n{worse}{tables}\n"
-        f"{shares}{pairs}"
+        f"{calibrated}{shares}{pairs}"
         f"`{part}/` is {what}, `heads.safetensors` the task heads"
         f"{', `dendrites.safetensors` the dendrites' if kept else ''}. "
         f"`dao.learner.load` loads them together"

@@ -16,6 +16,7 @@ from dao.learner.basics.limits import ACROSS, IN_A_LINE, TOGETHER
 from dao.learner.basics.numbers import aligned
 from dao.learner.basics.tables import figure_cells, titled
 from dao.learner.basics.wording import listed
+from dao.learner.console.calibration_tables import calibration_tables
 from dao.learner.console.reference_tables import reference_tables
 from dao.learner.console.terminal import styled
 from dao.learner.kinds.recorded import headlines, part_name
@@ -74,6 +75,7 @@ def tables_of(metrics: Mapping[str, Any], *, parts: bool = True) -> list[Table]:
     tables = []
     for split in tested(metrics):
         tables += [*results_tables(metrics, split), *reference_tables(metrics, split)]
+        tables += calibration_tables(metrics, split)
         if parts:
             tables += [*slices_tables(metrics, split), *routing_tables(metrics, split)]
     return tables

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 from dao.errors import UserError
 from dao.learner.basics.pairs import PAIR, join
 from dao.learner.basics.wording import one_line
+from dao.learner.calibration.coverage import Covered, check_coverage, covered
+from dao.learner.calibration.record import CALIBRATION, Calibration, read_calibration
 from dao.learner.inference.elsewhere import RunElsewhere
 from dao.learner.inference.engines import EngineName, make_engine
 from dao.learner.inference.predictor import CutTexts, Predictor, pick_device, reload
@@ -51,18 +54,25 @@ class Model:
         """Whether every input is a pair of texts."""
         return self.predictor.pairs
 
-    def predict(self, texts: Sequence[Text]) -> list[dict[str, Any]]:
+    def predict(
+        self, texts: Sequence[Text], *, coverage: float | None = None
+    ) -> list[dict[str, Any]]:
         """What every task makes of each text.
 
         Args:
             texts: the texts; for a run on pairs, a tuple of two texts each.
+            coverage: share of texts whose set or interval is to hold the truth, such as 0.9; None
+                for neither.
 
         Returns:
             A row per text, in order, with the columns of predictions.csv: per task `TASK`, and
-            where the kind has them `TASK_p_CLASS`.
+            where the kind has them `TASK_p_CLASS`. With a coverage also `TASK_set`, classes with
+            `|` between them, or `TASK_low` and `TASK_high`, in the unit of the data, and of the
+            row `unsure` and `unlike`.
 
         Raises:
-            UserError: a text is empty or no text, or no pair where the run learnt from pairs.
+            UserError: a text is empty or no text, or no pair where the run learnt from pairs; as
+                `covered`.
 
         Example::
 
@@ -71,24 +81,60 @@ class Model:
         """
         if isinstance(texts, str):
             raise UserError(f"predict takes a list of texts. Found one text, {texts[:40]!r}.")
-        return list(self.predict_iter(texts))
+        return list(self.predict_iter(texts, coverage=coverage))
 
-    def predict_iter(self, texts: Iterable[Text], chunk: int = CHUNK) -> Iterator[dict[str, Any]]:
+    def predict_iter(
+        self, texts: Iterable[Text], chunk: int = CHUNK, *, coverage: float | None = None
+    ) -> Iterator[dict[str, Any]]:
         """As `predict`, for any number of texts: no more than `chunk` are in memory at a time.
 
         Args:
             texts: the texts; read as they are needed.
             chunk: texts that are sorted by length and predicted together.
+            coverage: as for `predict`.
         """
         number, waiting = 0, iter(texts)
         while some := list(islice(waiting, chunk)):
             plain = [self._checked(text, number + i) for i, text in enumerate(some, start=1)]
             number += len(some)
-            yield from rows_of(self.predictor.answers(plain, self.tasks))
+            yield from rows_of(self.answers(plain, coverage))
 
-    def answers(self, texts: Sequence[str]) -> dict[str, list[Any]]:
-        """Columns of answers to texts that are known to be usable; pairs as one string each."""
-        return self.predictor.answers(texts, self.tasks)
+    def answers(self, texts: Sequence[str], coverage: float | None = None) -> dict[str, list[Any]]:
+        """Columns of answers to texts that are known to be usable; pairs as one string each.
+
+        Args:
+            texts: the texts.
+            coverage: as for `predict`.
+
+        Raises:
+            UserError: as `covered`.
+        """
+        regions = None if coverage is None else self.covered(coverage)
+        return self.predictor.answers(texts, self.tasks, regions)
+
+    def covered(self, coverage: float) -> Covered:
+        """The tasks with the limits of their sets and intervals at a coverage.
+
+        Raises:
+            UserError: the run is of an earlier revision and keeps no calibration; no task has
+                regions; a task has too few validation rows for this coverage.
+        """
+        if self.calibration is None:
+            check_coverage(coverage)
+            raise UserError(
+                f"A run that is asked for a coverage should hold {CALIBRATION}. Found none in "
+                f"{self.folder.path}: it was trained by an earlier revision. Train it again."
+            )
+        return covered(self.tasks, self.calibration, coverage)
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """What the run keeps of its validation rows; None for a run of an earlier revision.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        return read_calibration(self.folder)
 
     def notes(self) -> list[str]:
         """What there is to say of the model, and of the texts that it was given so far."""

@@ -16,6 +16,8 @@ from dao.learner.basics.pairs import columns
 from dao.learner.batches.batching import Examples
 from dao.learner.batches.token_cache import TokenCache
 from dao.learner.batches.tokens import Tokens, cut_line, pad_id, tokenize
+from dao.learner.calibration.coverage import Covered
+from dao.learner.console.predictions import beside
 from dao.learner.dendrites import dendritic
 from dao.learner.encoder.limits import check_ids, embeddings, most_tokens
 from dao.learner.encoder.scratch import made_encoder
@@ -78,14 +80,23 @@ class Predictor(Generic[Model]):
 
     def examples(self, frame: pd.DataFrame, tasks: Mapping[str, Task]) -> Examples:
         """Token ids and encoded targets of a table's rows."""
-        ids = self._tokens(frame["text"].tolist())
+        ids = self.tokens(frame["text"].tolist())
         return Examples(ids, {n: task.encode(frame[n].tolist()) for n, task in tasks.items()})
 
     def __call__(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """Outputs per task, (n, outputs of the task), in the order of the texts."""
-        return predict(self.model, Examples(self._tokens(texts), {}), self.pad)
+        return self.of_tokens(self.tokens(texts))
 
-    def _tokens(self, texts: Sequence[str]) -> Tokens:
+    def of_tokens(self, ids: Tokens) -> dict[str, Tensor]:
+        """Outputs per task of texts as token ids, in their order."""
+        return predict(self.model, Examples(ids, {}), self.pad)
+
+    def tokens(self, texts: Sequence[str]) -> Tokens:
+        """The token ids of texts.
+
+        Raises:
+            UserError: a text is no Unicode, or has tokens that the encoder does not know.
+        """
         for row, text in enumerate(texts, start=1):
             if not text.isascii() and text.encode("utf-8", "replace").decode() != text:
                 raise UserError(f"A text should be Unicode. Found {text[:40]!r}, text {row}.")
@@ -109,13 +120,24 @@ class Predictor(Generic[Model]):
         """Columns of a table for people: `text`, and of pairs `text_pair` as well."""
         return {**columns(texts)} if self.pairs else {"text": texts}
 
-    def answers(self, texts: Sequence[str], tasks: Mapping[str, Task]) -> dict[str, list[Any]]:
-        """What each task makes of every text: column of predictions.csv -> a value per text."""
-        outputs = self(texts)
+    def answers(
+        self, texts: Sequence[str], tasks: Mapping[str, Task], covered: Covered | None = None
+    ) -> dict[str, list[Any]]:
+        """What each task makes of every text: column of predictions.csv -> a value per text.
+
+        With `covered`, its columns follow; of two columns of one name the later one gets a number.
+        """
+        ids = self.tokens(texts)
+        outputs = self.of_tokens(ids)
         found: dict[str, list[Any]] = {}
         for name, task in tasks.items():
             found |= task.predict(outputs[name])
-        return found | self.expert_columns(outputs)
+        found |= self.expert_columns(outputs)
+        if covered is None:
+            return found
+        further = covered.columns(outputs, ids)
+        names, _ = beside([*found], [*further])
+        return found | {names[name]: values for name, values in further.items()}
 
     def expert_columns(self, outputs: Mapping[str, Tensor]) -> dict[str, list[Any]]:
         """Columns with the experts' weights in `outputs`; none where the model mixes none."""

@@ -14,8 +14,9 @@ from dao.learner.storage.record import RunFolder
 __all__ = ["PUBLISHED", "save_run", "upload"]
 
 FILES = (
-    "README.md", "config.yaml", "data.json", "dendrites.json", "dendrites.safetensors",
-    "experts.json", "heads.safetensors", "metrics.json", "router.safetensors", "tasks.json",
+    "README.md", "calibration.json", "config.yaml", "data.json", "dendrites.json",
+    "dendrites.safetensors", "experts.json", "heads.safetensors", "metrics.json",
+    "router.safetensors", "tasks.json",
 )  # fmt: skip
 FOLDERS = ("adapter", "base", "encoder", "experts", "tokenizer")
 PUBLISHED = [*FILES, *(f"{name}/**" for name in FOLDERS)]

@@ -20,6 +20,7 @@ from dao.learner.basics.numbers import aligned, number
 from dao.learner.basics.tables import titled
 from dao.learner.inference.predictor import Predictor
 from dao.learner.kinds import Task
+from dao.learner.kinds.certainty.probable import Probable
 from dao.learner.kinds.parts.baselines import LINEAR
 from dao.learner.kinds.parts.thresholds import Thresholded
 from dao.learner.scoring.assessment import TableLike
@@ -56,7 +57,9 @@ def sweep_run(
             f"with {task.name}.positive=CLASS."
         )
 
+    # A threshold decides on probabilities as they are before a temperature scales them.
     task = task.at_one_half()
+    task = task.at(1.0) if isinstance(task, Probable) else task
 
     def outputs(texts: list[str]) -> Tensor:
         found: Tensor = predictor(texts)[task.name]

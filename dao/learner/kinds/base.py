@@ -76,6 +76,7 @@ class Task(ABC):
     row_figure: ClassVar[str]
     row_better: ClassVar[Literal["higher", "lower"]] = "higher"
     view: ClassVar[View]
+    evidence_unit: ClassVar[str] = "the log-probability of the answer"
     hub_type: ClassVar[str] = "text-classification"
     """What the hub calls such a task."""
     positive: str | None = None
@@ -221,6 +222,15 @@ class Task(ABC):
     @abstractmethod
     def decide(self, outputs: Tensor) -> Array:
         """Predictions, shape (n,) or (n, labels), in the unit of the encoded targets."""
+
+    @abstractmethod
+    def evidence(self, outputs: Tensor, decided: Array) -> Tensor:
+        """What speaks for decisions, (n,), differentiable: what `evidence_unit` says of them.
+
+        Args:
+            outputs: Of n rows, (n, width).
+            decided: What `decide` gives of n rows, or of the one row that all of them are about.
+        """
 
     @abstractmethod
     def compare(self, predicted: Array, actual: Array) -> dict[str, Any]:

@@ -18,15 +18,15 @@ from dao.learner.kinds.base import (
     Array,
     Labelled,
     Recoding,
-    Task,
     TaskSettings,
 )
+from dao.learner.kinds.certainty.probable import Choice
 from dao.learner.kinds.guessing.positive import positive_class
 from dao.learner.kinds.parts import baselines
 from dao.learner.kinds.parts.cells import named, natural, parse_name, parse_number
 from dao.learner.kinds.parts.figures import Figure
 from dao.learner.kinds.parts.targets import refuse_unseen
-from dao.learner.kinds.parts.thresholds import Thresholded, best_threshold, probabilities
+from dao.learner.kinds.parts.thresholds import Thresholded, chosen_threshold, probabilities
 
 __all__ = ["Binary", "BinarySettings"]
 
@@ -69,7 +69,7 @@ class BinarySettings(TaskSettings):
         return named(positive)
 
 
-class Binary(Task, Thresholded):
+class Binary(Choice, Thresholded):
     """Whether a text belongs to the positive class, learned by binary cross-entropy on one logit.
 
     Args:
@@ -223,13 +223,23 @@ class Binary(Task, Thresholded):
 
     def predict(self, outputs: Tensor) -> dict[str, list[Any]]:
         """The class, and the probability of each in `NAME_p_CLASS`."""
-        positive = probabilities(outputs)[:, 0]
+        positive = probabilities(self.scaled(outputs))[:, 0]
         names = [self.classes[int(called)] for called in self.decide(outputs)]
         both = dict(zip(self.classes, (1 - positive, positive), strict=True))
         return {self.name: names} | {f"{self.name}_p_{c}": p.tolist() for c, p in both.items()}
 
+    @property
+    def answers(self) -> Sequence[str]:
+        """The negative and the positive class."""
+        return self.classes
+
+    def log_probabilities(self, outputs: Tensor) -> Tensor:
+        """Log-probability of each class, (n, 1, 2)."""
+        logits = self.scaled(outputs.double())
+        return functional.logsigmoid(torch.stack([-logits, logits], dim=-1))
+
     def decide(self, outputs: Tensor) -> Array:
-        """1 where the probability reaches the threshold, else 0."""
+        """1 where the probability, before it is scaled, reaches the threshold, else 0."""
         return self._called(probabilities(outputs)[:, 0], self.threshold)
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Any]:
@@ -273,8 +283,13 @@ class Binary(Task, Thresholded):
         """With the threshold of the best F1 on these rows, unless one was given."""
         if self.threshold is not None:
             return self
-        found = _threshold(probabilities(outputs)[:, 0], targets)
+        found = chosen_threshold(probabilities(outputs)[:, 0], targets)
         return self.changed(threshold=found, chosen=True)
+
+    def scaled_threshold(self) -> float | None:
+        """The scaled probability of the positive class at the threshold."""
+        limit = torch.tensor(0.5 if self.threshold is None else self.threshold, dtype=torch.float64)
+        return float(self.scaled(limit.logit()).sigmoid())
 
     def at_one_half(self) -> Self:
         """With the threshold 0.5."""
@@ -307,7 +322,7 @@ class Binary(Task, Thresholded):
         inner, outer = linear[: len(validation[0])], linear[len(validation[0]) :]
         # A threshold that was chosen for the outputs of this model suits no other.
         given = None if self.chosen else self.threshold
-        limit = _threshold(inner, validation[1]) if given is None else given
+        limit = chosen_threshold(inner, validation[1]) if given is None else given
         ones = np.ones(len(test[0]))
         rows = {"majority class": (often * ones, 0.5), f"always {self.positive}": (ones, 0.5)}
         rows[baselines.LINEAR] = (outer, limit)
@@ -329,13 +344,3 @@ class Binary(Task, Thresholded):
     @staticmethod
     def _called(positive: Array, threshold: float | None) -> Array:
         return (positive >= (0.5 if threshold is None else threshold)).astype(int)
-
-
-def _threshold(positive: Array, targets: Tensor) -> float:
-    """The one with the best F1; 0.5 where these rows do not have both classes."""
-    actual = targets.detach().cpu().numpy()
-    known = ~np.isnan(actual)
-    marks = actual[known] == 1
-    if not 0 < marks.sum() < len(marks):
-        return 0.5
-    return best_threshold(marks, positive[known])

@@ -14,9 +14,9 @@ from dao.learner.kinds.base import (
     Labelled,
     Parser,
     Recoding,
-    Task,
     TaskSettings,
 )
+from dao.learner.kinds.certainty.probable import Choice
 from dao.learner.kinds.classification_settings import ClassificationSettings
 from dao.learner.kinds.parts import baselines, rare
 from dao.learner.kinds.parts.cells import natural, parse_name, parse_number
@@ -33,7 +33,7 @@ __all__ = ["Classification", "ClassificationSettings"]
 MISSING = -100  # the index that torch's cross-entropy ignores
 
 
-class Classification(Task, Thresholded):
+class Classification(Choice, Thresholded):
     """One of several classes, learned by cross-entropy or focal loss.
 
     Args:
@@ -238,10 +238,19 @@ class Classification(Task, Thresholded):
         columns: dict[str, list[Any]] = {
             self.name: [self.classes[index] for index in self.decide(outputs)]
         }
-        probabilities = outputs.detach().float().softmax(dim=-1).cpu()
+        probabilities = self.scaled(outputs.detach().float()).softmax(dim=-1).cpu()
         for index, label in enumerate(self.classes):
             columns[f"{self.name}_p_{label}"] = probabilities[:, index].tolist()
         return columns
+
+    @property
+    def answers(self) -> Sequence[str]:
+        """The classes."""
+        return self.classes
+
+    def log_probabilities(self, outputs: Tensor) -> Tensor:
+        """Log-probability of each class, (n, 1, classes)."""
+        return self.scaled(outputs.double()).log_softmax(dim=-1)[:, None]
 
     def decide(self, outputs: Tensor) -> Array:
         """Index of the largest output of each row."""

@@ -21,9 +21,9 @@ from dao.learner.kinds.base import (
     Labelled,
     Parser,
     Recoding,
-    Task,
     TaskSettings,
 )
+from dao.learner.kinds.certainty.probable import Probable
 from dao.learner.kinds.parts import baselines
 from dao.learner.kinds.parts.cells import natural, parse_name
 from dao.learner.kinds.parts.figures import Figure
@@ -63,7 +63,7 @@ class MultilabelSettings(TaskSettings):
         return separator
 
 
-class Multilabel(Task):
+class Multilabel(Probable):
     """Which labels a text has, learned by the mean binary cross-entropy of a logit per label.
 
     Args:
@@ -219,7 +219,7 @@ class Multilabel(Task):
         """The labels in one cell, and the probability of each in `NAME_p_LABEL`."""
         labels = np.array(self.labels, dtype=object)
         names = self.written([labels[row].tolist() for row in self.decide(outputs).astype(bool)])
-        each = probabilities(outputs)
+        each = probabilities(self.scaled(outputs))
         columns = {
             f"{self.name}_p_{label}": each[:, i].tolist() for i, label in enumerate(self.labels)
         }
@@ -229,8 +229,13 @@ class Multilabel(Task):
         """Labels as one cell; the separator alone where there is none."""
         return [None if v is None else self.separator.join(v) or self.separator for v in values]
 
+    def log_probabilities(self, outputs: Tensor) -> Tensor:
+        """Log-probability of lacking and of having each label, (n, labels, 2)."""
+        logits = self.scaled(outputs.double())
+        return functional.logsigmoid(torch.stack([-logits, logits], dim=-1))
+
     def decide(self, outputs: Tensor) -> Array:
-        """1 where the probability of a label reaches the threshold, (n, labels)."""
+        """1 where the probability of a label, before it is scaled, reaches the threshold."""
         return (probabilities(outputs) >= self.threshold).astype(int)
 
     def compare(self, predicted: Array, actual: Array) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from dao.errors import UserError
 from dao.learner.basics.wording import count, listed, shown
-from dao.learner.kinds.base import SPLITS, Array, Labelled, Recoding, Task, TaskSettings
+from dao.learner.kinds.base import SPLITS, Array, Labelled, Recoding, TaskSettings
+from dao.learner.kinds.certainty.probable import Choice
 from dao.learner.kinds.parts import baselines
 from dao.learner.kinds.parts.cells import named, natural, parse_name, parse_number
 from dao.learner.kinds.parts.figures import Figure
@@ -47,7 +48,7 @@ class OrdinalSettings(TaskSettings):
         return names
 
 
-class Ordinal(Task):
+class Ordinal(Choice):
     r"""A level, learned by K - 1 logits of "above level j, given that it is at least level j".
 
     This is CORN (Shi, Cao and Raschka 2021, arXiv 2111.08851). With :math:`f_j` the logits,
@@ -171,15 +172,35 @@ class Ordinal(Task):
     def predict(self, outputs: Tensor) -> dict[str, list[Any]]:
         """The level, and the probability of each in `NAME_p_LEVEL`."""
         names = [self.levels[place] for place in self.decide(outputs)]
-        above = self._above(outputs)
+        above = self._above(self.scaled(outputs))
         ends = np.ones((len(above), 1)), np.zeros((len(above), 1))
         each = np.concatenate([ends[0], above], 1) - np.concatenate([above, ends[1]], 1)
         columns = {f"{self.name}_p_{level}": each[:, i].tolist() for i, level in
                    enumerate(self.levels)}  # fmt: skip
         return {self.name: names} | columns
 
+    @property
+    def answers(self) -> Sequence[str]:
+        """The levels."""
+        return self.levels
+
+    def log_probabilities(self, outputs: Tensor) -> Tensor:
+        r"""Log-probability of each level, (n, 1, levels).
+
+        With :math:`f_j` over the temperature, level j has
+
+        .. math:: \log P(y = j) = \sum_{i < j} \log \sigma(f_i) + \log(1 - \sigma(f_j)),
+
+        of which the highest level lacks the last term.
+        """
+        logits = self.scaled(outputs.double())
+        none = logits.new_zeros(len(logits), 1)
+        reached = functional.logsigmoid(logits).cumsum(dim=1)
+        stays = torch.cat([functional.logsigmoid(-logits), none], dim=1)
+        return (torch.cat([none, reached], dim=1) + stays)[:, None]
+
     def decide(self, outputs: Tensor) -> Array:
-        """The median level: how many levels it is probably above."""
+        """The median level before probabilities are scaled: how many it is probably above."""
         return np.asarray((self._above(outputs) > 0.5).sum(axis=1))
 
     def compare(self, predicted: Array, actual: Array) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from dao.data_weights import label_density_weights
 from dao.errors import UserError
-from dao.learner.kinds.base import Array, Labelled, Recoding, Task, TaskSettings
+from dao.learner.kinds.base import Array, Labelled, Recoding, TaskSettings
+from dao.learner.kinds.certainty.regions import Interval
 from dao.learner.kinds.parts import baselines
 from dao.learner.kinds.parts.cells import parse_number
 from dao.learner.kinds.parts.figures import Figure
@@ -47,7 +48,7 @@ class RegressionSettings(TaskSettings):
     distribution smoothing, arXiv 2102.09554); 0: all rows alike."""
 
 
-class Regression(Task):
+class Regression(Interval):
     """One number, learned by an error of its standardised value.
 
     The head sees z = (y - mean) / sd * scale. Encoded targets, predictions and metrics stay in
@@ -87,6 +88,7 @@ class Regression(Task):
     row_better: ClassVar[Any] = "lower"
     view: ClassVar[Any] = "scatter"
     hub_type: ClassVar[str] = "text-regression"
+    evidence_unit: ClassVar[str] = "the predicted number"
     selects_by: ClassVar[str] = "r2"
 
     def __init__(
@@ -205,6 +207,10 @@ class Regression(Task):
         """Outputs converted back to the user's unit."""
         raw = outputs.detach().squeeze(-1).cpu().double().numpy()
         return raw / self.scale * self.sd + self.mean
+
+    def evidence(self, outputs: Tensor, decided: Array) -> Tensor:
+        """The predicted numbers in the user's unit, whatever was decided."""
+        return outputs.squeeze(-1).double() / self.scale * self.sd + self.mean
 
     def compare(self, predicted: Array, actual: Array) -> dict[str, Any]:
         """Errors and correlations in the user's unit.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,6 +47,7 @@ class Experts(nn.Module):
     Attributes:
         features: what the router saw in the last forward, (batch, width); no gradient flows here.
         weights: of the experts in the last forward, (batch, experts); None where one acted alone.
+        held: weights, (1, experts), that every row gets in place of the router's; mostly None.
     """
 
     def __init__(
@@ -61,6 +63,20 @@ class Experts(nn.Module):
         self.features: Tensor | None = None
         self.weights: Tensor | None = None
         self.alone: str | None = None
+        self.held: Tensor | None = None
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Within the block, every row gets the weights of the last forward, which had one row.
+
+        No gradient flows through what the router sees, so that without this the output of a model
+        would depend on its input in a way that gradients do not tell.
+        """
+        self.held = self.weights
+        try:
+            yield
+        finally:
+            self.held = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -80,6 +96,10 @@ class Experts(nn.Module):
         self.features = self.weights = None
         if self.alone is not None:
             self.gate.let_alone(self.alone)
+            return
+        if self.held is not None:
+            self.weights = self.held.expand(len(mask), -1)
+            self.gate.open(self.weights)
             return
         self.features = self.look(embed, states, mask)
         routing = "soft" if self.training else self.routing

@@ -9,6 +9,11 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
+from dao.learner.batches.tokens import Tokens
+from dao.learner.calibration.figures import calibration_parts
+from dao.learner.calibration.record import Calibration, calibration_of
+from dao.learner.calibration.temperature import with_temperature
+from dao.learner.calibration.unlike import familiar
 from dao.learner.dendrites import dendritic
 from dao.learner.dendrites.share import shares_of_sets
 from dao.learner.experts.routing import routing_figures
@@ -29,15 +34,17 @@ class Measured:
     """What a selected model came to.
 
     Attributes:
-        tasks: by name, with what they chose on the validation rows, such as thresholds.
+        tasks: by name, with what they chose on the validation rows: thresholds, temperatures.
         figures: `splits`, `baselines`, `best_reachable`, `slices`, and `routing` where there is a
-            router; each of validation and of test.
+            router, each of validation and of test; `calibration` and `unlike` of test.
+        calibration: what the run keeps of its validation rows, the content of calibration.json.
         test: the model's outputs for the test rows, task -> (n, outputs of the task).
         dendrites: the content of dendrites.json but for their structure; None without dendrites.
     """
 
     tasks: Mapping[str, Task]
     figures: Mapping[str, Mapping[str, Any]]
+    calibration: Calibration
     test: Outputs
     dendrites: Mapping[str, Any] | None
 
@@ -65,7 +72,11 @@ def measure(prepared: Prepared, trained: Trained) -> Measured:
         parts = assess(outputs[split], tasks, rows, learnt, best, prepared.slices)
         for part, content in parts.items():
             figures.setdefault(part, {})[split] = content
-    return Measured(tasks, figures | _routed(prepared, tasks, outputs), test, dendrites)
+    calibration = _calibration(prepared, tasks, validation)
+    ids = prepared.ids["test"].ids
+    figures |= calibration_parts("test", tasks, calibration, test, table.rows("test"), ids)
+    figures |= _routed(prepared, tasks, outputs)
+    return Measured(tasks, figures, calibration, test, dendrites)
 
 
 def _validation(prepared: Prepared, trained: Trained) -> tuple[Outputs, dict[str, Any] | None]:
@@ -90,11 +101,22 @@ def _validation(prepared: Prepared, trained: Trained) -> tuple[Outputs, dict[str
 
 
 def _tuned(tasks: Mapping[str, Task], outputs: Outputs, rows: pd.DataFrame) -> dict[str, Task]:
-    """The tasks with what they choose on the validation rows, such as thresholds."""
-    return {
-        name: task.tuned(outputs[name], task.encode(rows[name].tolist()))
-        for name, task in tasks.items()
-    }
+    """The tasks with what they choose on the validation rows: thresholds, temperatures."""
+    found = {}
+    for name, task in tasks.items():
+        known = outputs[name], task.encode(rows[name].tolist())
+        found[name] = with_temperature(task.tuned(*known), *known)
+    return found
+
+
+def _calibration(prepared: Prepared, tasks: Mapping[str, Task], outputs: Outputs) -> Calibration:
+    """What the run keeps of its validation rows."""
+    rows, ids = prepared.inputs.table.rows("validation"), prepared.ids
+    targets = {name: task.encode(rows[name].tolist()) for name, task in tasks.items()}
+    training = ids["train"].ids
+    assert isinstance(training, Tokens)
+    known = familiar(training.values, ids["validation"].ids, prepared.predictor.tokenizer)
+    return calibration_of(tasks, outputs, targets, known, prepared.inputs.cfg.seed)
 
 
 def _routed(

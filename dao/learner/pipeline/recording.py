@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
+from dao.learner.calibration.record import CALIBRATION
 from dao.learner.console.report import model_card
 from dao.learner.encoder.find import hub_id
 from dao.learner.encoder.scratch import BASE, forget_start
@@ -51,6 +52,7 @@ def record(prepared: Prepared, trained: Trained, measured: Measured) -> dict[str
         twin = trained.fitted.description
         folder.write("dendrites.json", {**measured.dendrites, "twin": twin})
     folder.write("tasks.json", {name: task.to_dict() for name, task in measured.tasks.items()})
+    folder.write(CALIBRATION, measured.calibration.to_dict())
     _write_predictions(prepared, measured)
     if trained.experts is not None:
         folder.write("experts.json", trained.experts)

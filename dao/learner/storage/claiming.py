@@ -22,8 +22,8 @@ __all__ = ["check_claimable", "check_own", "claim", "locked"]
 
 # Every name that a run gives to a file or folder directly below its own.
 WRITTEN = {
-    "PAI", "README.md", "adapter", "base", "checkpoints", "config.yaml", "data.json",
-    "dendrites.json", "dendrites.safetensors", "encoder", "experts", "experts.json",
+    "PAI", "README.md", "adapter", "base", "calibration.json", "checkpoints", "config.yaml",
+    "data.json", "dendrites.json", "dendrites.safetensors", "encoder", "experts", "experts.json",
     "heads.safetensors", "history.jsonl", "machine.json", "metrics.json", "model-int8.onnx",
     "model-int8.onnx.data", "model-int8.onnx.json", "precision_recall.png", "predictions.csv",
     "router.safetensors", "skipped.jsonl", "stages", "start", "tasks.json", "threshold.json",

@@ -21,7 +21,7 @@ THRESHOLDS = "thresholds"  # a folder per task, so that no task's name is that o
 
 # The files of a finished run that predictions depend on; metrics.json has their digests.
 MODEL = ("adapter", "base", "encoder", "experts", "heads.safetensors", "router.safetensors",
-         "dendrites.safetensors", "dendrites.json", "tasks.json")  # fmt: skip
+         "dendrites.safetensors", "dendrites.json", "tasks.json", "calibration.json")  # fmt: skip
 # A stage writes stage.json last: with this file it is finished.
 STAGES, STAGE, STAGE_WEIGHTS = "stages", "stage.json", "weights.safetensors"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,20 +13,18 @@ from sklearn.metrics import confusion_matrix
 
 from dao.learner.basics.numbers import number
 from dao.learner.basics.wording import count
+from dao.learner.calibration.reliability import Reliability, reliability
 from dao.learner.experiment.findings.runs import Run
 from dao.learner.experiment.pictures.figures import INK, Panel, arm_style
 
 __all__ = [
-    "Reliability",
     "calibration",
     "calibration_panel",
     "confusion_panel",
     "labels_panel",
-    "reliability",
     "score_panel",
 ]
 
-BINS = 10
 NUMBERED = 12  # classes up to which a cell has room for its count
 LABELS = 20  # bars of a picture
 SHORTENED = 16  # characters of a class name on an axis
@@ -128,43 +125,6 @@ def _draw_labels(
     axes.set_title(title)
     axes.set_xlabel("F1")
     axes.set_ylabel("label (test rows)")
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """How often the predicted class is right, by the probability that the model gave it.
-
-    Attributes:
-        confidence: mean probability of the predicted class, per bin that has rows.
-        accuracy: share of right predictions in the same bins.
-        count: rows in the same bins.
-        ece: expected calibration error, the mean of |accuracy - confidence| weighted by count.
-    """
-
-    confidence: np.ndarray
-    accuracy: np.ndarray
-    count: np.ndarray
-    ece: float
-
-
-def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> Reliability:
-    """Bin predictions by confidence, in bins of equal width (Guo et al. 2017, arXiv 1706.04599).
-
-    Args:
-        confidence: probability of the predicted class, one per row.
-        correct: whether the class was right.
-        bins: number of bins between 0 and 1.
-
-    >>> reliability(np.array([0.9, 0.8, 0.6, 0.7]), np.array([1, 1, 0, 1]), bins=2).ece
-    0.0
-    """
-    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    count = np.bincount(place, minlength=bins)
-    used = count > 0
-    mean = np.bincount(place, confidence, bins)[used] / count[used]
-    right = np.bincount(place, correct.astype(float), bins)[used] / count[used]
-    ece = float(np.sum(count[used] * np.abs(right - mean)) / max(len(confidence), 1))
-    return Reliability(mean, right, count[used], round(ece, 12))
 
 
 def calibration(runs: Sequence[Run], task: str) -> Reliability | None:

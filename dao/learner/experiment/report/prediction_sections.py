@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dao.learner.basics.limits import PICTURED
+from dao.learner.calibration.reliability import Reliability
 from dao.learner.experiment.findings.runs import Run, Runs
 from dao.learner.experiment.pictures.figures import Panel
 from dao.learner.experiment.pictures.prediction_figures import (
-    Reliability,
     calibration,
     calibration_panel,
     confusion_panel,

@@ -11,7 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Marks", "Scores", "Thresholded", "best_threshold", "probabilities"]
+__all__ = [
+    "Marks",
+    "Scores",
+    "Thresholded",
+    "best_threshold",
+    "chosen_threshold",
+    "probabilities",
+]
 
 Scores = NDArray[np.float64]
 Marks = NDArray[np.bool_]
@@ -34,6 +41,21 @@ def best_threshold(positive: Marks, scores: Scores) -> float:
     both = precision + recall
     values = np.divide(2 * precision * recall, both, out=np.zeros_like(both), where=both > 0)[:-1]
     return float(thresholds[np.flatnonzero(values == values.max())[-1]])
+
+
+def chosen_threshold(positive: Scores, targets: Tensor) -> float:
+    """The threshold of the best F1 on rows; 0.5 where these do not have both classes.
+
+    Args:
+        positive: Probabilities of the positive class, (n,).
+        targets: 1 or 0, NaN where missing, (n,).
+    """
+    actual = targets.detach().cpu().numpy()
+    known = ~np.isnan(actual)
+    marks = actual[known] == 1
+    if not 0 < marks.sum() < len(marks):
+        return 0.5
+    return best_threshold(marks, positive[known])
 
 
 def probabilities(logits: Tensor) -> NDArray[Any]:

@@ -1,0 +1,1 @@
+"""The command that looks into single answers of a finished run."""

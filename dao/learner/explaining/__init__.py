@@ -1,0 +1,1 @@
+"""Which tokens an answer of a finished run rests on (extra `explain`)."""
