@@ -38,7 +38,7 @@ FLOORS = (
     ("dendrites",),
     ("training", "console", "inference.backends"),
     ("inference",),
-    ("experts",),
+    ("experts", "serving"),
     ("pipeline", "experiment"),
     ("experiment.plans",),
     ("experiment.findings",),

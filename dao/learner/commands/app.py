@@ -13,6 +13,7 @@ from dao.learner.commands.experiment import experiment
 from dao.learner.commands.export import export
 from dao.learner.commands.predict import predict
 from dao.learner.commands.search import search
+from dao.learner.commands.serve import serve
 from dao.learner.commands.train import train
 
 __all__ = ["app", "main"]
@@ -23,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     no_args_is_help=True,
 )
-for command in (train, evaluate, predict, compare, export, experiment, search):
+for command in (train, evaluate, predict, serve, compare, export, experiment, search):
     app.command()(command)
 
 

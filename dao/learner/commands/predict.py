@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +15,6 @@ from dao.learner.commands import options as o
 from dao.learner.commands.finished import columns_of, finished, sort_out
 
 if TYPE_CHECKING:
-    from dao.learner.data.texts import Texts
     from dao.learner.inference.elsewhere import RunElsewhere
     from dao.learner.inference.engines import EngineName
     from dao.learner.inference.load import Model
@@ -125,7 +124,8 @@ def predict_file(
             )
     texts = read_texts(str(source), columns_of(folder, overrides))
     model = _loaded(folder, device, engine)
-    parts = predictions.told_progress(_predicted(model, texts), texts.number)
+    parts = predictions.completed(texts, model.answers, _tell)
+    parts = predictions.told_progress(parts, texts.number)
     if output:
         predictions.write_table(parts, output)
         print(f"{texts.number} predictions in {output}")
@@ -141,19 +141,6 @@ def _loaded(folder: RunElsewhere, device: str | None, engine: EngineName) -> Mod
         from dao.learner.inference.load import opened
 
         return opened(folder, device, engine)
-
-
-def _predicted(model: Model, texts: Texts) -> Iterator[Columns]:
-    """The columns of the file, then the answers, some rows at a time."""
-    from dao.learner.console.predictions import beside
-
-    names: dict[str, str] = {}
-    for rows, some in texts.parts():
-        found = model.answers(some)
-        if not names:
-            names, notes = beside(texts.names, list(found))
-            _tell(notes)
-        yield {**rows, **{names[name]: values for name, values in found.items()}}
 
 
 def _tell(lines: Sequence[str]) -> None:
