@@ -175,3 +175,12 @@ def in_cells(rows: list[dict[str, Any]], path: Path) -> Path:
 def kinds_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`kinds_rows` as a file."""
     return in_cells(kinds_rows(), tmp_path_factory.mktemp("kinds") / "kinds.csv")
+
+
+@pytest.fixture(scope="session")
+def kinds_run(train: Train, kinds_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on pairs of texts with a task of every kind."""
+    folder = tmp_path_factory.mktemp("kinds-run") / "run"
+    result = train(folder, *FIVE, *NAMED, "train.epochs=1", data=kinds_csv)
+    assert result.exit_code == 0, result.output
+    return folder

@@ -2,7 +2,8 @@
 
 # Annotations are read by FastAPI, so they are not postponed.
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -105,6 +106,12 @@ class Service:
         names = list(columns([]).texts)
         self.said = {**about(model, engine, names), "limits": self.limits.told()}
 
+    @asynccontextmanager
+    async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        """As long as the server runs."""
+        yield
+        self.turns.close()
+
     async def health(self) -> Json:
         """Whether the server answers, and how many requests it is at."""
         return Json({"status": "ok", "waiting": self.turns.waiting})
@@ -191,7 +198,8 @@ def make_app(service: Service) -> FastAPI:
         version=dao.__version__,
         docs_url=None,
         redoc_url=None,
-        on_shutdown=[service.turns.close],
+        redirect_slashes=False,
+        lifespan=service.lifespan,
     )
     pairs = service.own.pairs
     example = '{"texts": [["a text", "its pair"]]}' if pairs else '{"texts": ["a text"]}'

@@ -7,9 +7,9 @@ that a name of that site was pointed here (DNS rebinding), and `Origin` which si
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Collection
 from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -31,6 +31,7 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+AUTHORITY = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([\w.-]+))(?::\d*)?")
 DRAINED = 4
 """A body is read up to so many times its limit, so that its client is there to read the answer."""
 
@@ -102,7 +103,7 @@ class Guard:
             )
         origin = headers.get("origin")
         if origin is not None:
-            asking = urlsplit(origin).netloc if "\\" not in origin else ""
+            _, _, asking = origin.partition("://")
             if asking.lower() != host.lower() and _name(asking) not in self.origins:
                 raise HTTPException(
                     403, f"Only the server's own page may ask it. Found the origin {origin[:80]!r}."
@@ -164,13 +165,11 @@ def _too_large(limit: int) -> HTTPException:
 
 
 def _name(host: str) -> str:
-    """The name in `NAME:PORT`, in small letters; empty where there is none.
+    """The name in `NAME:PORT`, in small letters; empty where this is none.
 
     Example:
-        >>> _name("LocalHost:8000"), _name("[::1]:8000"), _name("a b")
-        ('localhost', '::1', 'a b')
+        >>> _name("LocalHost:8000"), _name("[::1]:8000"), _name("someone@localhost")
+        ('localhost', '::1', '')
     """
-    try:
-        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
-    except ValueError:
-        return ""
+    found = AUTHORITY.fullmatch(host)
+    return (found[1] or found[2]).lower().rstrip(".") if found else ""
