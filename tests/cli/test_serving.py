@@ -237,7 +237,7 @@ def test_a_wrong_file_gets_one_line(client: TestClient, case: str, full_run: Pat
 
 
 DEEP = b"[" * 100_000
-WRONG_BODIES: dict[str, tuple[bytes, dict[str, str], int]] = {
+WRONG_BODIES: dict[str, tuple[bytes, dict[str, Any], int]] = {
     "nothing": (b"", JSON, 422),
     "no type": (b'{"texts": ["up"]}', {"content-type": ""}, 415),
     "form": (b"texts=up", {"content-type": "application/x-www-form-urlencoded"}, 415),
@@ -257,7 +257,7 @@ WRONG_BODIES: dict[str, tuple[bytes, dict[str, str], int]] = {
     "no UTF-8": (b'{"texts": ["\xff\xfe"]}', JSON, 400),
     "pairs": (b'{"texts": [["a", "b"]]}', JSON, 422),
     "another key": (b'{"texts": ["up"], "path": "/etc/passwd"}', JSON, 422),
-    "odd type": (b"{}", {"content-type": "application/json; charset=\xff"}, 422),
+    "odd type": (b"{}", {"content-type": b"application/json; charset=\xff"}, 422),
     "no boundary": (b"x", {"content-type": "multipart/form-data"}, 415),
 }
 

@@ -22,7 +22,7 @@ function put(parent, ...children) {
 }
 
 const counted = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
-const percent = (share) => `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
+const percent = (share) => (share > 0 && share < 0.001 ? "< 0.1 %" : `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`);
 
 function figure(value) {
   if (value === null || value === undefined || value === "") return "–";
@@ -32,6 +32,15 @@ function figure(value) {
   const size = Math.abs(number);
   if (size >= 1e9 || size < 1e-4) return number.toExponential(2);
   return number.toLocaleString("en", { maximumFractionDigits: size < 0.1 ? 4 : size < 100 ? 3 : 1 });
+}
+
+// A number as finely as the range of its training data makes sense of.
+function measured(value, { lowest, highest }) {
+  const number = Number(value);
+  const range = highest - lowest;
+  if (value === null || !Number.isFinite(number) || !(range > 0) || range > 1e6 || range < 1e-3) return figure(value);
+  const decimals = Math.min(6, Math.max(0, 2 - Math.floor(Math.log10(range))));
+  return number.toLocaleString("en", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
 }
 
 // -- asking ---------------------------------------------------------------------------------------
@@ -63,6 +72,7 @@ async function during(button, place, work) {
     if (matchMedia("(max-width: 860px)").matches) answers.scrollIntoView({ behavior: "smooth" });
   } catch (error) {
     $(place).textContent = error.message;
+    if (/`?data\.(text|encoding)/.test(error.message)) document.querySelector("#upload details").open = true;
     $("status").textContent = answers.classList.contains("empty")
       ? "What the model makes of your texts appears here."
       : "These are the answers of before.";
@@ -196,8 +206,8 @@ function taskOf(name, task, row, used) {
     .map((label) => [label, take(`${name}_p_${label}`)]);
   const [low, high] = [take(`${name}_low`), take(`${name}_high`)];
   const chosen = new Set(task.separator ? String(decision).split(task.separator).filter(Boolean) : [String(decision)]);
-  if (shares.length) put(block, decided([...chosen].join(", "), low, high));
-  else put(block, decided(figure(decision), low, high));
+  if (shares.length) put(block, decided([...chosen].join(", "), low, high, task));
+  else put(block, decided(measured(decision, task.targets), low, high, task));
   for (const ending of ["unsure", "unlike"]) put(block, badge(row, `${name}_${ending}`, used));
   const set = take(`${name}_set`);
   if (set !== undefined && set !== null) {
@@ -209,10 +219,10 @@ function taskOf(name, task, row, used) {
   return block;
 }
 
-function decided(words, low, high) {
+function decided(words, low, high, task) {
   const line = make("p", words || "none", words ? "decision" : "decision none");
   const known = [low, high].every((end) => end !== undefined && end !== null);
-  return known ? put(line, make("small", ` between ${figure(low)} and ${figure(high)}`)) : line;
+  return known ? put(line, make("small", ` between ${measured(low, task.targets)} and ${measured(high, task.targets)}`)) : line;
 }
 
 function barsOf(task, shares, chosen) {
@@ -288,7 +298,7 @@ function overallOf(task, about, cells) {
     if (!numbers.length) return block;
     const mean = numbers.reduce((sum, number) => sum + number, 0) / numbers.length;
     const ends = numbers.reduce(([low, high], n) => [Math.min(low, n), Math.max(high, n)], [Infinity, -Infinity]);
-    const line = put(make("p", figure(mean), "decision"), make("small", ` on average, from ${figure(ends[0])} to ${figure(ends[1])}`));
+    const line = put(make("p", measured(mean, about.targets), "decision"), make("small", ` on average, from ${measured(ends[0], about.targets)} to ${measured(ends[1], about.targets)}`));
     return put(block, line);
   }
   const counts = new Map(about.classes.map((label) => [label, 0]));
@@ -318,7 +328,8 @@ function preview(header, rows, shown, own) {
       const text = unguarded(row[place] ?? "");
       const number = place >= own && text !== "" && Number.isFinite(Number(text));
       const cut = text.length > 160 ? `${text.slice(0, 160)}…` : text;
-      put(line, make("td", number ? figure(text) : cut, place < own ? "" : "mine"));
+      const kind = [place < own ? "" : "mine", text.length > 40 ? "prose" : ""].filter(Boolean).join(" ");
+      put(line, make("td", number ? figure(text) : cut, kind));
     }
     put(body, line);
   }
@@ -350,7 +361,7 @@ function showModel() {
   const of = sources.length ? ` of ${sources.join(", ")}` : "";
   const reads = tokens ? ` It reads up to ${counted(tokens, "token")} of a text.` : "";
   $("trained").textContent = `${learnt}${of}${steps ? ` in ${counted(steps, "step")}` : ""}.${reads} ` +
-    "The figures are of texts that it never saw in training; the rows below the model are plain models, which it has to beat.";
+    "The figures are of texts that it never saw in training. Plain models, such as the most frequent class, are what it has to beat.";
   $("tasks").replaceChildren(...tasks.map(([name, task]) => qualityOf(name, task)));
   fitForms();
 }
@@ -374,36 +385,57 @@ function qualityOf(name, task) {
   const title = put(make("h3", name), make("small", task.kind));
   const card = put(make("article", "", "card"), title, make("p", learntOf(task), "learnt"));
   if (!task.figures.length) return put(card, make("p", "There are no test figures.", "hint"));
-  const labels = new Set(task.figures.flatMap((one) => Object.keys(one.plain)));
-  const head = make("tr");
-  put(head, make("td"));
-  for (const { label, better } of task.figures) {
-    const cell = make("th", `${label} ${better === "higher" ? "↑" : "↓"}`, "number");
-    cell.scope = "col";
-    cell.title = `${better} is better`;
-    put(head, cell);
-  }
-  const line = (label, values, kind) => {
-    const first = make("th", label);
-    first.scope = "row";
-    const cells = values.map((value, place) => make("td", figure(value), isBest(task.figures[place], value) ? "number best" : "number"));
-    return put(make("tr", "", kind), first, ...cells);
-  };
-  const body = put(make("tbody"), line("this model", task.figures.map((one) => one.model), "own"),
-    ...[...labels].map((label) => line(label, task.figures.map((one) => one.plain[label]), "")));
-  return put(card, put(make("table"), put(make("thead"), head), body));
+  const table = tableOf(["On test", "This model", "Best plain model"], task.figures.map(({ label, better, model: own, plain }) => {
+    const [rival, value] = bestPlain(plain, better);
+    const known = [own, value].filter((one) => typeof one === "number");
+    const best = rounded(better === "higher" ? Math.max(...known) : Math.min(...known));
+    const mark = (figures) => (rounded(figures) === best ? "best" : "");
+    return [
+      make("span", `${label}\u00a0${better === "higher" ? "↑" : "↓"}`),
+      make("span", rounded(own), mark(own)),
+      put(make("span"), make("span", rounded(value), mark(value)), rival && make("small", rival)),
+    ];
+  }));
+  const names = [...new Set(task.figures.flatMap((one) => Object.keys(one.plain)))];
+  const all = tableOf(["", ...task.figures.map((one) => one.label)], names.map((rival) => [
+    make("span", rival), ...task.figures.map((one) => make("span", rounded(one.plain[rival]))),
+  ]));
+  const scroll = put(make("div", "", "sideways"), all);
+  scroll.tabIndex = 0;
+  scroll.setAttribute("role", "region");
+  scroll.setAttribute("aria-label", `Plain models of ${name}`);
+  return put(card, table, names.length > 1 && put(make("details"), make("summary", `All ${names.length} plain models`), scroll));
 }
 
-function isBest({ model: own, plain, better }, value) {
-  const known = [own, ...Object.values(plain)].filter((one) => typeof one === "number");
-  return typeof value === "number" && value === (better === "higher" ? Math.max(...known) : Math.min(...known));
+function tableOf(heads, rows) {
+  const head = make("tr");
+  heads.forEach((words, place) => {
+    const cell = make(words ? "th" : "td", words, place ? "number" : "");
+    if (words) cell.scope = "col";
+    put(head, cell);
+  });
+  const body = make("tbody");
+  for (const [first, ...rest] of rows) {
+    const label = put(make("th"), first);
+    label.scope = "row";
+    put(body, put(make("tr"), label, ...rest.map((cell) => put(make("td", "", "number"), cell))));
+  }
+  return put(make("table"), put(make("thead"), head), body);
 }
+
+function bestPlain(plain, better) {
+  const known = Object.entries(plain).filter(([, value]) => typeof value === "number");
+  known.sort((a, b) => (better === "higher" ? b[1] - a[1] : a[1] - b[1]));
+  return known[0] || ["", null];
+}
+
+const rounded = (value) => (typeof value === "number" && Math.abs(value) < 100 && (Math.abs(value) >= 1e-3 || !value) ? value.toFixed(3) : figure(value));
 
 function learntOf(task) {
   const tested = task.tested_on ? `tested on ${counted(task.tested_on, "text")}` : "";
   const { lowest, mean, highest } = task.targets;
   if (!task.classes.length) {
-    const range = Number.isFinite(lowest) ? `numbers from ${figure(lowest)} to ${figure(highest)}, ${figure(mean)} on average` : "";
+    const range = Number.isFinite(lowest) ? `numbers from ${measured(lowest, task.targets)} to ${measured(highest, task.targets)}, ${measured(mean, task.targets)} on average` : "";
     return [range, tested].filter(Boolean).join("; ");
   }
   const some = task.classes.slice(0, FEW).map((label) => (label in task.targets ? `${label} (${figure(task.targets[label])})` : label));
