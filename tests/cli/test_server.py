@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import io
-import json
 import shutil
 import signal
 import subprocess

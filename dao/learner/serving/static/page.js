@@ -317,7 +317,7 @@ function preview(header, rows, shown, own) {
   const table = make("table");
   const head = make("tr");
   for (const place of shown) {
-    const cell = make("th", header[place], place < own ? "" : "mine");
+    const cell = make("th", unguarded(header[place]), place < own ? "" : "mine");
     cell.scope = "col";
     put(head, cell);
   }
