@@ -239,7 +239,7 @@ class TestWrong:
                 found = answer.json()
                 for row in found["rows"]:
                     row |= {"amount_low": row["amount"] - 0.25, "amount_high": row["amount"] + 0.5,
-                            "area_set": "loss;profit", "unsure": True, "unlike": False,
+                            "area_set": "loss|profit", "stars_set": "2", "unsure": False, "unlike": True,
                             "weight": 0.25}  # fmt: skip
                 route.fulfill(response=answer, json=found)
 
@@ -251,8 +251,10 @@ class TestWrong:
             assert " between " in tasks["amount"].locator(".decision").inner_text()
             assert tasks["amount"].locator(".band").count() == 1
             assert tasks["area"].locator(".set b").all_inner_texts() == ["loss", "profit"]
+            assert tasks["area"].locator(".set span").inner_text() == "one of"
+            assert tasks["stars"].locator(".set").inner_text().split() == ["only", "2"]
             assert tasks["stars"].locator(".what").all_inner_texts() == ["1", "2", "3"]
-            assert view.page.locator(".badge").all_inner_texts() == ["unsure"]
+            assert view.page.locator(".badge").all_inner_texts() == ["unlike the training texts"]
             assert view.text("#results .others") == "weight 0.25"
             assert view.page.locator(".quote").all_inner_texts() == ["net profit", "rose sharply"]
             view.check()

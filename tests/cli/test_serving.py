@@ -626,7 +626,7 @@ def test_wrong_addresses_get_one_line(command, full_run: Path, tmp_path: Path):
 
 
 def test_without_its_packages_one_line_says_what_to_install(command, full_run, monkeypatch):
-    from dao.learner.commands import serve
+    from dao.learner.commands.serving import serve
 
     monkeypatch.setattr(serve, "PACKAGES", ("fastapi", "no_such_package"))
     result, _ = command(full_run)

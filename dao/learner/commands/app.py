@@ -13,7 +13,7 @@ from dao.learner.commands.experiment import experiment
 from dao.learner.commands.export import export
 from dao.learner.commands.predict import predict
 from dao.learner.commands.search import search
-from dao.learner.commands.serve import serve
+from dao.learner.commands.serving.serve import serve
 from dao.learner.commands.train import train
 
 __all__ = ["app", "main"]

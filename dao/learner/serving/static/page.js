@@ -5,6 +5,7 @@
 const $ = (id) => document.getElementById(id);
 const FEW = 6; // probabilities that are shown before the rest is folded away
 const PREVIEW = 20; // rows of a file that are shown
+const BADGES = { unsure: "unsure", unlike: "unlike the training texts" };
 const OFF = new Set(["", "no", "false", "0", "none"]);
 
 let model = null;
@@ -173,7 +174,7 @@ function cardOf(text, row) {
   if (badges.children.length) put(card, badges);
   const grid = make("div", "", "grid");
   for (const [name, task] of Object.entries(model.tasks)) {
-    put(grid, name in row && taskOf(name, task, row, used));
+    put(grid, Object.hasOwn(row, name) && taskOf(name, task, row, used));
   }
   put(card, grid);
   const others = Object.entries(row).filter(([column]) => !used.has(column));
@@ -185,13 +186,14 @@ function cardOf(text, row) {
 }
 
 function badge(row, column, used) {
-  if (!(column in row)) return null;
+  if (!Object.hasOwn(row, column)) return null;
   used.add(column);
   const value = row[column];
   const on = typeof value === "string" ? !OFF.has(value.toLowerCase()) : Boolean(value);
   if (!on) return null;
   const plainly = value === true || value === 1 || ["yes", "true", "1"].includes(String(value).toLowerCase());
-  return make("span", plainly ? column : `${column}: ${[value].flat().join(", ")}`, "badge");
+  const words = BADGES[column] || column;
+  return make("span", plainly ? words : `${words}: ${[value].flat().join(", ")}`, "badge");
 }
 
 function taskOf(name, task, row, used) {
@@ -202,7 +204,7 @@ function taskOf(name, task, row, used) {
   const block = put(make("section", "", "task"), make("h3", name));
   const decision = take(name);
   const shares = task.classes
-    .filter((label) => `${name}_p_${label}` in row)
+    .filter((label) => Object.hasOwn(row, `${name}_p_${label}`))
     .map((label) => [label, take(`${name}_p_${label}`)]);
   const [low, high] = [take(`${name}_low`), take(`${name}_high`)];
   const chosen = new Set(task.separator ? String(decision).split(task.separator).filter(Boolean) : [String(decision)]);
@@ -211,8 +213,9 @@ function taskOf(name, task, row, used) {
   for (const ending of ["unsure", "unlike"]) put(block, badge(row, `${name}_${ending}`, used));
   const set = take(`${name}_set`);
   if (set !== undefined && set !== null) {
-    const names = Array.isArray(set) ? set : String(set).split(";");
-    put(block, put(make("p", "", "set"), make("span", "one of"), ...names.filter(Boolean).map((one) => make("b", one))));
+    const names = (Array.isArray(set) ? set : String(set).split("|")).filter(Boolean);
+    const said = ["no class is likely enough", "only"][names.length] || "one of";
+    put(block, put(make("p", "", "set"), make("span", said), ...names.map((one) => make("b", one))));
   }
   if (shares.length) put(block, ...barsOf(task, shares, chosen));
   else put(block, scaleOf(task, decision, low, high));
@@ -438,7 +441,7 @@ function learntOf(task) {
     const range = Number.isFinite(lowest) ? `numbers from ${measured(lowest, task.targets)} to ${measured(highest, task.targets)}, ${measured(mean, task.targets)} on average` : "";
     return [range, tested].filter(Boolean).join("; ");
   }
-  const some = task.classes.slice(0, FEW).map((label) => (label in task.targets ? `${label} (${figure(task.targets[label])})` : label));
+  const some = task.classes.slice(0, FEW).map((label) => (Object.hasOwn(task.targets, label) ? `${label} (${figure(task.targets[label])})` : label));
   const more = task.classes.length > FEW ? ` and ${task.classes.length - FEW} more` : "";
   return [`${some.join(", ")}${more}`, tested].filter(Boolean).join("; ");
 }
