@@ -238,9 +238,9 @@ class TestWrong:
                 answer = route.fetch()
                 found = answer.json()
                 for row in found["rows"]:
-                    row |= {"amount_low": row["amount"] - 0.25, "amount_high": row["amount"] + 0.5,
-                            "area_set": "loss|profit", "stars_set": "2", "unsure": False, "unlike": True,
-                            "weight": 0.25}  # fmt: skip
+                    row |= {"amount_low": row["amount"] - 0.25, "amount_high": row["amount"] + 0.5}
+                    row |= {"area_set": "loss|profit", "stars_set": "2"}
+                    row |= {"unsure": False, "unlike": True, "weight": 0.25}
                 route.fulfill(response=answer, json=found)
 
             view.page.route("**/predict", more)
