@@ -115,7 +115,8 @@ def files(draw: st.DrawFn) -> tuple[str, bytes]:
         return suffix, draw(st.binary(max_size=200))
     content = bytearray(WRITERS[suffix](draw(tables())))
     damage = draw(st.sampled_from(["none", "none", "cut", "flip", "mark", "insert"]))
-    place = draw(st.integers(0, max(0, len(content) - 1)))
+    # Not a bound of the draw: the same rows as a book have another length at another time of day.
+    place = draw(st.integers(0, 1 << 16)) % max(1, len(content))
     if damage == "cut":
         del content[place:]
     elif damage == "flip" and content:

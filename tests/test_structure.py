@@ -38,7 +38,7 @@ FLOORS = (
     ("dendrites",),
     ("training", "console", "inference.backends"),
     ("inference",),
-    ("experts", "explaining"),
+    ("experts", "explaining", "serving"),
     ("pipeline", "experiment"),
     ("experiment.plans",),
     ("experiment.findings",),
@@ -418,3 +418,5 @@ def test_the_wheel_holds_dao_and_nothing_else(tmp_path: Path):
     assert "Project-URL: Paper" in told
     assert "dao/learner/model/model.py" in names
     assert "dao/learner/experiment/report/report.py" in names
+    for name in ("index.html", "style.css", "page.js", "icon.svg"):
+        assert f"dao/learner/serving/static/{name}" in names

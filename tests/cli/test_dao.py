@@ -31,7 +31,16 @@ def test_the_version_is_that_of_the_package():
 
 def test_help_names_every_command():
     told = run("--help").stdout
-    for name in ("train", "evaluate", "predict", "compare", "export", "experiment", "search"):
+    for name in (
+        "train",
+        "evaluate",
+        "predict",
+        "serve",
+        "compare",
+        "export",
+        "experiment",
+        "search",
+    ):
         assert f" {name} " in told
         assert run(name, "--help").exit_code == 0
 

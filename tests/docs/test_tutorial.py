@@ -2,7 +2,7 @@
 
 import json
 import os
-import sys
+import shlex
 from pathlib import Path
 
 import pytest
@@ -24,14 +24,18 @@ def test_the_notebook_is_kept_with_what_it_printed():
 
 
 @pytest.mark.slow
-def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_notebook_runs(tmp_path: Path, warm_python: str, monkeypatch: pytest.MonkeyPatch):
     import nbformat
     from nbclient import NotebookClient
 
     for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "XDG_CACHE_HOME"):
         monkeypatch.setenv(name, str(tmp_path / name))
-    # The command `dao` of this environment, on this project.
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    # The command `dao` on this project, in a process that has its libraries already.
+    command = tmp_path / "bin" / "dao"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {shlex.quote(warm_python)} -m dao "$@"\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
     paths = [str(NOTEBOOK.parents[1]), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
     notebook = nbformat.read(NOTEBOOK, as_version=4)

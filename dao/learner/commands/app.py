@@ -14,6 +14,7 @@ from dao.learner.commands.explaining.explain import explain
 from dao.learner.commands.export import export
 from dao.learner.commands.predict import predict
 from dao.learner.commands.search import search
+from dao.learner.commands.serving.serve import serve
 from dao.learner.commands.train import train
 
 __all__ = ["app", "main"]
@@ -24,7 +25,9 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     no_args_is_help=True,
 )
-for command in (train, evaluate, predict, explain, compare, export, experiment, search):
+for command in (
+    train, evaluate, predict, explain, serve, compare, export, experiment, search,
+):  # fmt: skip
     app.command()(command)
 
 

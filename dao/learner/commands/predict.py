@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,6 @@ from dao.learner.commands import options as o
 from dao.learner.commands.finished import columns_of, finished, sort_out
 
 if TYPE_CHECKING:
-    from dao.learner.data.texts import Texts
     from dao.learner.inference.elsewhere import RunElsewhere
     from dao.learner.inference.engines import EngineName
     from dao.learner.inference.load import Model
@@ -141,7 +141,9 @@ def predict_file(
     texts = read_texts(str(source), columns_of(folder, overrides))
     model = _loaded(folder, device, engine)
     left_out = _left_out(model, coverage)
-    parts = predictions.told_progress(_predicted(model, texts, coverage), texts.number)
+    answers = partial(model.answers, coverage=coverage)
+    parts = predictions.completed(texts, answers, _tell)
+    parts = predictions.told_progress(parts, texts.number)
     if output:
         predictions.write_table(parts, output)
         print(f"{texts.number} predictions in {output}")
@@ -162,19 +164,6 @@ def _loaded(folder: RunElsewhere, device: str | None, engine: EngineName) -> Mod
 def _left_out(model: Model, coverage: float | None) -> list[str]:
     """A line on the tasks without sets and intervals, where these are asked for."""
     return [] if coverage is None else model.covered(coverage).notes()
-
-
-def _predicted(model: Model, texts: Texts, coverage: float | None) -> Iterator[Columns]:
-    """The columns of the file, then the answers, some rows at a time."""
-    from dao.learner.console.predictions import beside
-
-    names: dict[str, str] = {}
-    for rows, some in texts.parts():
-        found = model.answers(some, coverage)
-        if not names:
-            names, notes = beside(texts.names, list(found))
-            _tell(notes)
-        yield {**rows, **{names[name]: values for name, values in found.items()}}
 
 
 def _tell(lines: Sequence[str]) -> None:

@@ -7,14 +7,18 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from dao.learner.basics.spreadsheets import guarded
 from dao.learner.storage.files import write_atomically
 
-__all__ = ["beside", "print_lines", "told_progress", "write_csv", "write_table"]
+if TYPE_CHECKING:
+    from dao.learner.data.texts import Texts
+
+__all__ = ["Columns", "beside", "completed", "print_lines", "told_progress", "write_csv",
+           "write_table"]  # fmt: skip
 
 Columns = Mapping[str, Sequence[Any]]
 EVERY = 5.0  # seconds between two lines on the progress
@@ -47,6 +51,29 @@ def beside(taken: Sequence[str], found: Sequence[str]) -> tuple[dict[str, str], 
         if new != name
     ]
     return names, notes
+
+
+def completed(
+    texts: Texts,
+    answers: Callable[[Sequence[str]], Columns],
+    tell: Callable[[Sequence[str]], object],
+    size: int | None = None,
+) -> Iterator[Columns]:
+    """The columns of a file, then the answers, some rows at a time.
+
+    Args:
+        texts: the file.
+        answers: what gives the columns of predictions of some texts.
+        tell: gets lines on columns whose names were taken, once.
+        size: rows at a time; None for as many as the file is read by.
+    """
+    names: dict[str, str] = {}
+    for rows, some in texts.parts() if size is None else texts.parts(size):
+        found = answers(some)
+        if not names:
+            names, notes = beside(texts.names, list(found))
+            tell(notes)
+        yield {**rows, **{names[name]: values for name, values in found.items()}}
 
 
 def write_table(parts: Iterable[Columns], output: Path) -> None:

@@ -1,0 +1,175 @@
+"""What is refused before the app sees it, and the headers of every answer.
+
+A page of another site can make a browser send requests to this machine. The name in `Host` shows
+that a name of that site was pointed here (DNS rebinding), and `Origin` which site it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Collection
+from ipaddress import ip_address
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dao.learner.serving.limits import Limits
+from dao.learner.serving.problems import problem
+
+__all__ = ["HEADERS", "LOOPBACK", "Guard", "is_loopback"]
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+UPLOAD = "/predict/file"
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'; object-src 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+AUTHORITY = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([\w.-]+))(?::\d*)?")
+DRAINED = 4
+"""A body is read up to so many times its limit, so that its client is there to read the answer."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs of this machine reach a server with this address.
+
+    Example:
+        >>> is_loopback("localhost"), is_loopback("127.0.0.2"), is_loopback("0.0.0.0")
+        (True, True, False)
+    """
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+class Guard:
+    """An app behind checks of the host, the origin and the size of every request.
+
+    Args:
+        app: What answers the requests that are right.
+        limits: Of the size, and of how long a client may be silent.
+        hosts: Names by which the server may be called; empty: any.
+        origins: Names of the hosts of pages that may ask it, beside the page of its own.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        limits: Limits,
+        hosts: Collection[str] = LOOPBACK,
+        origins: Collection[str] = (),
+    ) -> None:
+        self.app = app
+        self.limits = limits
+        self.hosts = {name.lower() for name in hosts}
+        self.origins = {name.lower() for name in origins}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request (ASGI)."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        limit = self.limits.file if scope["path"] == UPLOAD else self.limits.body
+        body = _Body(receive, limit, self.limits.seconds)
+        try:
+            self._check(Headers(scope=scope), limit)
+        except HTTPException as error:
+            await body.drain()
+            await problem(error.status_code, error.detail)(scope, receive, with_headers)
+            return
+        await self.app(scope, body.receive, with_headers)
+
+    def _check(self, headers: Headers, limit: int) -> None:
+        """Raise what is wrong with the headers of a request."""
+        host = headers.get("host", "")
+        if self.hosts and _name(host) not in self.hosts:
+            raise HTTPException(
+                400,
+                f"The server should be called by a name that it was given. Found the host "
+                f"{host[:80]!r}. Use http://127.0.0.1, or start it with --allow-host NAME.",
+            )
+        origin = headers.get("origin")
+        if origin is not None:
+            _, _, asking = origin.partition("://")
+            if asking.lower() != host.lower() and _name(asking) not in self.origins:
+                raise HTTPException(
+                    403, f"Only the server's own page may ask it. Found the origin {origin[:80]!r}."
+                )
+        length = headers.get("content-length", "")
+        if length.isascii() and length.isdigit() and int(length[:20]) > limit:
+            raise _too_large(limit)
+
+
+class _Body:
+    """The body of a request, counted as it comes."""
+
+    def __init__(self, receive: Receive, limit: int, seconds: float) -> None:
+        self._receive = receive
+        self.limit = limit
+        self.seconds = seconds
+        self.size = 0
+        self.whole = False
+
+    async def receive(self) -> Message:
+        """The next part of the body, then what comes behind it.
+
+        Raises:
+            HTTPException: It is too large, or does not come.
+        """
+        if self.whole:
+            return await self._receive()
+        try:
+            message = await asyncio.wait_for(self._receive(), self.seconds)
+        except TimeoutError:
+            self.whole = True
+            raise HTTPException(
+                408, f"The request should come whole. Found nothing more for {self.seconds:g} s."
+            ) from None
+        self._count(message)
+        if self.size > self.limit:
+            await self.drain()
+            raise _too_large(self.limit)
+        return message
+
+    async def drain(self) -> None:
+        """Read on without keeping anything, up to a bound."""
+        try:
+            while not self.whole and self.size <= DRAINED * self.limit:
+                self._count(await asyncio.wait_for(self._receive(), self.seconds))
+        except TimeoutError:
+            pass
+        self.whole = True
+
+    def _count(self, message: Message) -> None:
+        self.size += len(message.get("body", b""))
+        self.whole = message["type"] != "http.request" or not message.get("more_body", False)
+
+
+def _too_large(limit: int) -> HTTPException:
+    return HTTPException(
+        413, f"The request should have at most {limit:,} bytes. Found more. Send it in parts."
+    )
+
+
+def _name(host: str) -> str:
+    """The name in `NAME:PORT`, in small letters; empty where this is none.
+
+    Example:
+        >>> _name("LocalHost:8000"), _name("[::1]:8000"), _name("someone@localhost")
+        ('localhost', '::1', '')
+    """
+    found = AUTHORITY.fullmatch(host)
+    return (found[1] or found[2]).lower().rstrip(".") if found else ""

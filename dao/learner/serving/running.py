@@ -1,0 +1,89 @@
+"""A server at its port: told once it is ready, ended by Ctrl-C."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import socket
+import sys
+import threading
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from dao.errors import UserError
+
+__all__ = ["bound", "run"]
+
+PATIENCE = 10
+"""Seconds that requests have to come to their end once the server is to stop."""
+
+
+class _Told(uvicorn.Server):
+    """A server that says where it is."""
+
+    def __init__(self, config: uvicorn.Config, url: str) -> None:
+        super().__init__(config)
+        self.url = url
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then say so."""
+        await super().startup(sockets)
+        print(f"ready at {self.url}; Ctrl-C ends it", flush=True)
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket at an address of this machine.
+
+    Raises:
+        UserError: The port is taken, or the address cannot be had.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, number, _, address = found[0]
+        made = socket.socket(family, kind, number)
+    except (OSError, UnicodeError) as error:
+        raise UserError(
+            f"--host should be an address of this machine. Found {host!r}: {error}. Correct it."
+        ) from None
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind(address)
+        made.listen()
+    except OSError as error:
+        made.close()
+        if error.errno == errno.EADDRINUSE:
+            raise UserError(
+                f"The port should be free. Found port {port} of {host} taken. Choose another "
+                f"with --port, or 0 for any."
+            ) from None
+        raise UserError(
+            f"--host and --port should be an address that this user may have. Found {host} and "
+            f"{port}: {error.strerror}. Choose others."
+        ) from None
+    return made
+
+
+def run(app: ASGIApp, listener: socket.socket, host: str) -> None:
+    """Answer requests until Ctrl-C or a signal to terminate.
+
+    Args:
+        app: What answers.
+        listener: As `bound` gives it.
+        host: How the address is shown.
+    """
+    port = listener.getsockname()[1]
+    shown = f"[{host}]" if ":" in host else host
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
+        timeout_graceful_shutdown=PATIENCE, ws="none",
+    )  # fmt: skip
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _Told(config, f"http://{shown}:{port}").run([listener])
+    except KeyboardInterrupt:
+        pass
+    finally:
+        listener.close()
+    print("stopped", file=sys.stderr)

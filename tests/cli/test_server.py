@@ -1,0 +1,276 @@
+"""`dao serve` as a process, and its page in a browser."""
+
+import contextlib
+import csv
+import io
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from dao.learner import load
+from tests.cli.served import HOST, at_a_port, service_of
+from tests.experiment.test_report import CHROMIUM, FLAGS, TOO_WIDE
+
+ROOT = Path(__file__).parents[2]
+CLIENTS = 50
+TEXTS = [f"the company said net profit rose in quarter {i}" for i in range(CLIENTS)]
+
+
+@contextlib.contextmanager
+def process(python: str, *arguments: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`dao serve` and the address that it prints."""
+    words = [python, "-m", "dao", "serve", *map(str, arguments), "--port", "0"]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(words, cwd=ROOT, text=True, **pipes) as server:
+        try:
+            line = server.stdout.readline()
+            assert line.startswith(f"ready at {HOST}:"), line + server.stderr.read()
+            yield server, line.split()[2].removesuffix(";")
+        finally:
+            if server.poll() is None:
+                server.send_signal(signal.SIGINT)
+                server.wait(60)
+
+
+@pytest.mark.slow
+def test_fifty_clients_at_once_all_get_their_answers(warm_python: str, full_run: Path):
+    model = load(full_run, device="cpu")
+    wanted = {text: model.predict([text]) for text in TEXTS}
+    with process(warm_python, full_run) as (server, url):
+
+        def ask(text: str) -> list[dict[str, Any]]:
+            with httpx2.Client(base_url=url, timeout=120) as client:
+                answer = client.post("/predict", json={"texts": [text]})
+                assert answer.status_code == 200, answer.text
+                file = client.post(
+                    "/predict/file", files={"file": ("a.csv", f"text\n{text}\n")},
+                    params={"format": "json"},
+                )  # fmt: skip
+                assert file.status_code == 200, file.text
+                assert file.json()["rows"][0]["cls"] == answer.json()["rows"][0]["cls"]
+                return answer.json()["rows"]
+
+        with ThreadPoolExecutor(CLIENTS) as clients:
+            found = dict(zip(TEXTS, clients.map(ask, TEXTS), strict=True))
+        for text, (row,) in found.items():
+            assert row["cls"] == wanted[text][0]["cls"]
+            assert row["reg"] == pytest.approx(wanted[text][0]["reg"], abs=1e-5)
+        assert httpx2.get(f"{url}/health").json() == {"status": "ok", "waiting": 0}
+        server.send_signal(signal.SIGINT)
+        rest, said = server.communicate(timeout=60)
+    assert server.returncode == 0
+    assert rest == ""
+    assert said == "stopped\n"
+
+
+@pytest.mark.slow
+def test_a_request_to_terminate_ends_it_as_ctrl_c_does(warm_python: str, full_run: Path):
+    with process(warm_python, full_run) as (server, _):
+        server.send_signal(signal.SIGTERM)
+        _, said = server.communicate(timeout=60)
+    assert (server.returncode, said) == (0, "stopped\n")
+
+
+# -- in a browser ---------------------------------------------------------------------------------
+
+in_a_browser = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+]
+UNNAMED = """() => [...document.querySelectorAll('input, textarea, select')].filter(
+    e => !e.labels.length).length"""
+NASTY = '<img src=x onerror="alert(1)"> profit rose & fell'
+
+
+class View:
+    """A page of a browser, with what it said and asked for."""
+
+    def __init__(self, browser: Any, url: str, width: int = 1280, scheme: str = "light") -> None:
+        self.page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        self.url, self.width = url, width
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(url)
+        self.page.wait_for_selector("#tasks .card")
+
+    def text(self, selector: str) -> str:
+        return self.page.inner_text(selector)
+
+    def ask(self, *texts: str) -> None:
+        self.page.fill("#first", texts[0])
+        if len(texts) > 1:
+            self.page.fill("#second", texts[1])
+        self.page.click("#ask")
+        self.page.wait_for_selector("#results .card")
+
+    def check(self) -> None:
+        """Nothing was said, no other host was asked, everything fits."""
+        assert self.said == []
+        assert all(url.startswith((self.url, "blob:")) for url in self.asked), self.asked
+        assert self.page.evaluate("document.documentElement.scrollWidth") <= self.width
+        inside = TOO_WIDE.replace("body *", "body *:not(.skip):not(.scroll *):not(.sideways *)")
+        assert self.page.evaluate(inside) == []
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with api.sync_playwright() as started:
+        made = started.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield made
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def url(full_run: Path) -> Iterator[str]:
+    with at_a_port(service_of(full_run)) as found:
+        yield found
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+class TestPage:
+    pytestmark = in_a_browser
+
+    def test_texts_are_typed_and_answered(self, browser, url: str, full_run, width, scheme):
+        view = View(browser, url, width, scheme)
+        view.ask(NASTY)
+        assert view.text("#results .quote") == NASTY
+        (row,) = load(full_run, device="cpu").predict([NASTY])
+        found = view.page.locator("#results .task")
+        assert found.count() == 2
+        assert found.nth(0).locator(".decision").inner_text() == row["cls"]
+        assert found.nth(0).locator(".bars li").count() == 2
+        share = max(row["cls_p_negative"], row["cls_p_positive"])
+        assert found.nth(0).locator(".called .share").inner_text() == f"{100 * share:.0f} %"
+        assert float(found.nth(1).locator(".decision").inner_text()) == pytest.approx(
+            row["reg"], abs=0.006
+        )
+        assert view.text("#status") == "Answers to 1 text."
+        view.check()
+        dark = view.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (dark == "rgb(15, 17, 22)") == (scheme == "dark")
+
+    def test_a_file_is_answered_and_downloaded(self, browser, url, tmp_path, width, scheme):
+        view = View(browser, url, width, scheme)
+        rows = [[i, f"net profit {'rose' if i % 2 else 'fell'}, {NASTY}"] for i in range(30)]
+        with (tmp_path / "my.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([["=id", "text"], *rows])
+        view.page.set_input_files("#file", tmp_path / "my.csv")
+        view.page.wait_for_selector("#results table")
+        assert view.text("#status") == "Answers to 30 rows of my.csv."
+        assert view.page.locator("#results tbody tr").count() == 20
+        heads = view.page.locator("#results thead th").all_inner_texts()
+        assert heads == ["=id", "text", "cls", "reg"]
+        with view.page.expect_download() as waiting:
+            view.page.click("#results button")
+        assert waiting.value.suggested_filename == "my-predictions.csv"
+        found = list(csv.reader(io.StringIO(Path(waiting.value.path()).read_text(), newline="")))
+        assert len(found) == 31
+        assert found[0][:3] == ["'=id", "text", "cls"]
+        assert found[1][1] == rows[0][1]
+        view.check()
+
+
+class TestWrong:
+    pytestmark = in_a_browser
+
+    def test_wrong_input_is_told_where_it_is(self, browser, url: str, tmp_path: Path):
+        view = View(browser, url)
+        view.page.click("#ask")
+        view.page.wait_for_selector("#texts-error:not(:empty)")
+        assert view.text("#texts-error") == "Type a text first."
+        (tmp_path / "a.csv").write_text("id,body\n1,sales fell\n")
+        view.page.set_input_files("#file", tmp_path / "a.csv")
+        view.page.wait_for_selector("#upload-error:not(:empty)")
+        assert "`text` should be a column of a.csv. Found: id, body." in view.text("#upload-error")
+        view.said.clear()  # Chromium tells of every answer that is an error
+        view.page.fill("#column", "body")
+        view.page.click("#send")
+        view.page.wait_for_selector("#results table")
+        assert view.text("#texts-error") == view.text("#upload-error") == ""
+        view.check()
+
+    def test_the_keyboard_does_all(self, browser, url: str):
+        view = View(browser, url, 390)
+        places = []
+        for _ in range(9):
+            view.page.keyboard.press("Tab")
+            places.append(view.page.evaluate("document.activeElement.id"))
+        assert places[:7] == ["", "first", "lines", "ask", "file", "", "send"]
+        view.page.focus("#first")
+        view.page.keyboard.type("sales fell")
+        view.page.keyboard.press("Control+Enter")
+        view.page.wait_for_selector("#results .card")
+        view.check()
+
+    def test_every_field_has_a_name_and_errors_are_announced(self, browser, url: str):
+        view = View(browser, url)
+        assert view.page.evaluate(UNNAMED) == 0
+        assert view.page.get_attribute("#texts-error", "role") == "alert"
+        assert view.page.get_attribute("#status", "aria-live") == "polite"
+
+    def test_a_server_that_is_gone_is_told(self, browser, full_run: Path):
+        with at_a_port(service_of(full_run)) as gone:
+            view = View(browser, gone)
+        view.page.fill("#first", "sales fell")
+        view.page.click("#ask")
+        view.page.wait_for_selector("#texts-error:not(:empty)")
+        assert view.text("#texts-error") == "The server does not answer. Is it still running?"
+
+    @pytest.mark.parametrize("width", [1280, 390])
+    def test_pairs_intervals_sets_and_badges(self, browser, kinds_run: Path, width: int):
+        """The columns of a coming version are put into real answers on their way to the page."""
+        with at_a_port(service_of(kinds_run)) as url:
+            view = View(browser, url, width)
+
+            def more(route: Any) -> None:
+                answer = route.fetch()
+                found = answer.json()
+                for row in found["rows"]:
+                    row |= {"amount_low": row["amount"] - 0.25, "amount_high": row["amount"] + 0.5}
+                    row |= {"area_set": "loss|profit", "stars_set": "2"}
+                    row |= {"unsure": False, "unlike": True, "weight": 0.25}
+                route.fulfill(response=answer, json=found)
+
+            view.page.route("**/predict", more)
+            view.ask("net profit", "rose sharply")
+            tasks = dict(zip(view.page.locator("#results .task h3").all_inner_texts(),
+                             view.page.locator("#results .task").all(), strict=True))  # fmt: skip
+            assert [*tasks] == ["urgent", "area", "tags", "stars", "amount"]
+            assert " between " in tasks["amount"].locator(".decision").inner_text()
+            assert tasks["amount"].locator(".band").count() == 1
+            assert tasks["area"].locator(".set b").all_inner_texts() == ["loss", "profit"]
+            assert tasks["area"].locator(".set span").inner_text() == "one of"
+            assert tasks["stars"].locator(".set").inner_text().split() == ["only", "2"]
+            assert tasks["stars"].locator(".what").all_inner_texts() == ["1", "2", "3"]
+            assert view.page.locator(".badge").all_inner_texts() == ["unlike the training texts"]
+            assert view.text("#results .others") == "weight 0.25"
+            assert view.page.locator(".quote").all_inner_texts() == ["net profit", "rose sharply"]
+            view.check()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on this machine")
+def test_the_requests_of_the_page_of_documentation_are_answered(full_run: Path, tmp_path: Path):
+    from tests.cli.test_documents import PAGES, blocks
+
+    shown = "\n".join(blocks(PAGES["serving"], "bash")).replace("\\\n", " ")
+    lines = [line for line in shown.splitlines() if line.startswith("curl ")]
+    assert len(lines) >= 3
+    (tmp_path / "new.csv").write_text("id,text\n1,sales fell\n")
+    with at_a_port(service_of(full_run)) as url:
+        for line in lines:
+            command = line.replace(f"{HOST}:8000", url).replace("curl ", "curl -sS --fail ", 1)
+            subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True, timeout=60)
+    assert "cls_p_positive" in (tmp_path / "predictions.csv").read_text()

@@ -1,0 +1,636 @@
+"""The API of a served run: right answers to right requests, one line to all others."""
+
+import asyncio
+import csv
+import io
+import json
+import re
+import tempfile
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+from typer.testing import CliRunner
+
+import dao
+from dao.learner import load
+from dao.learner.serving.guard import HEADERS, Guard
+from dao.learner.serving.limits import Limits
+from dao.learner.serving.turns import BusyError, Turns
+from tests.cli.served import client_of, guarded, protected, refused, service_of
+
+JSON = {"content-type": "application/json"}
+TEXTS = ["net profit rose sharply", "sales fell", "=1+1 costs <b>up</b>"]
+TABLE = "when,text,score\n2024-01-02,net profit rose,1.50\n,=cost fell,-2\n"
+ADDED = ["cls", "cls_p_negative", "cls_p_positive", "reg"]
+
+
+@pytest.fixture(scope="module")
+def client(full_run: Path) -> Iterator[TestClient]:
+    with client_of(service_of(full_run)) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def small(full_run: Path) -> Iterator[TestClient]:
+    """A server with limits that a test can reach."""
+    limits = {"body": 400, "file": 20_000, "texts": 3, "characters": 50, "rows": 4, "cells": 12}
+    with client_of(service_of(full_run, table=2000, unpacked=100_000, **limits)) as found:
+        yield found
+
+
+def send(client: TestClient, content: bytes | str, name: str = "new.csv", **more: object):
+    return client.post("/predict/file", files={"file": (name, content)}, **more)
+
+
+def rows(text: str) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(text, newline="")))
+
+
+def test_texts_get_the_answers_of_the_model(client: TestClient, full_run: Path):
+    answer = client.post("/predict", json={"texts": TEXTS})
+    assert answer.status_code == 200
+    assert answer.json() == {"rows": load(full_run, device="cpu").predict(TEXTS), "notes": []}
+    protected(answer.headers)
+
+
+def test_texts_that_are_cut_are_noted_for_their_own_request(client: TestClient):
+    (note,) = client.post("/predict", json={"texts": ["up " * 100, "up"]}).json()["notes"]
+    assert note.startswith("1 of 2 texts was cut at 64 tokens")
+    assert client.post("/predict", json={"texts": ["up"]}).json()["notes"] == []
+
+
+def test_pairs_of_texts(kinds_run: Path):
+    with client_of(service_of(kinds_run)) as client:
+        found = client.post("/predict", json={"texts": [["net profit", "rose"]]}).json()["rows"]
+        assert found == load(kinds_run, device="cpu").predict([("net profit", "rose")])
+        for wrong in (["a text"], [["a"]], [["a", "b", "c"]], [["a", 1]]):
+            line = refused(client.post("/predict", json={"texts": wrong}), 422)
+            assert '{"texts": [["a text", "its pair"]]}' in line
+        line = refused(client.post("/predict", json={"texts": [["a\x1fb", "c"]]}), 422)
+        assert "U+001F" in line
+        told = client.get("/about").json()
+        assert told["pairs"]
+        assert told["text_columns"] == ["title", "body"]
+        answer = send(client, "one,two\nnet profit,rose\n", data={"data.text": '["one", "two"]'})
+        assert answer.status_code == 200, answer.text
+        assert rows(answer.text)[0][:3] == ["one", "two", "urgent"]
+
+
+def test_the_run_is_told_without_folders(client: TestClient, full_run: Path, tiny_csv: Path):
+    told = client.get("/about").json()
+    metrics = json.loads((full_run / "metrics.json").read_text())
+    assert told["dao"] == dao.__version__
+    assert told["trained_on"]["sources"] == ["tiny.csv"]
+    assert told["trained_on"]["rows"] == metrics["data"]["rows"]
+    assert told["encoder"].startswith("tiny-phi")
+    assert [*told["tasks"]] == ["cls", "reg"]
+    assert told["tasks"]["cls"]["classes"] == ["negative", "positive"]
+    assert told["tasks"]["reg"]["classes"] == []
+    for name, task in told["tasks"].items():
+        assert task["kind"] == metrics["tasks"][name]["kind"]
+        own, plain = metrics["splits"]["test"][name], metrics["baselines"]["test"][name]
+        assert task["tested_on"] == own["n"]
+        assert [f["key"] for f in task["figures"]] == [
+            f["key"] for f in metrics["tasks"][name]["figures"]
+        ]
+        for figure in task["figures"]:
+            assert figure["model"] == own[figure["key"]]
+            assert figure["plain"] == {k: row[figure["key"]] for k, row in plain.items()}
+    text = json.dumps(told)
+    assert str(full_run) not in text
+    assert str(tiny_csv.parent) not in text
+    assert "/tmp" not in text
+
+
+def test_every_kind_has_its_classes(kinds_run: Path):
+    tasks = service_of(kinds_run).said["tasks"]
+    assert {name: task["classes"] for name, task in tasks.items()} == {
+        "urgent": ["no", "yes"],
+        "area": ["costs", "loss", "profit", "sales"],
+        "tags": tasks["tags"]["classes"],
+        "stars": ["1", "2", "3"],
+        "amount": [],
+    }
+    assert {"rose", "sharp"} <= {*tasks["tags"]["classes"]}
+    assert tasks["tags"]["separator"] == ";"
+    assert {*tasks["amount"]["targets"]} == {"lowest", "mean", "highest"}
+
+
+def test_earlier_runs_are_told():
+    """Runs of every revision whose records are kept; their models are not."""
+    from dao.learner.inference.elsewhere import RunElsewhere
+    from dao.learner.kinds import KINDS
+    from dao.learner.kinds.recorded import recorded_tasks
+    from dao.learner.serving import about
+
+    for path in sorted((Path(__file__).parents[2] / "results" / "reference").iterdir()):
+        folder = RunElsewhere(path)
+        cfg, metrics = folder.config(), folder.read("metrics.json")
+        for name, recorded in recorded_tasks(metrics, cfg.tasks).items():
+            assert recorded.kind in KINDS
+            assert isinstance(about._targets(metrics, name), dict)
+        trained = about._trained_on(metrics, cfg.data.sources)
+        assert trained["sources"]
+        assert trained["rows"]["train"]
+        assert about._encoder(metrics, cfg.encoder.name)
+
+
+def test_a_file_keeps_its_columns_and_their_order(client: TestClient, full_run: Path, tmp_path):
+    from dao.learner.commands.app import app
+
+    answer = send(client, TABLE, "../../C:\\x\\new.csv")
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert answer.headers["x-dao-columns"] == "3"
+    protected(answer.headers)
+    (tmp_path / "new.csv").write_text(TABLE)
+    wanted = CliRunner().invoke(app, ["predict", str(full_run), "--input", f"{tmp_path}/new.csv"])
+    assert answer.text == wanted.stdout
+    assert rows(answer.text)[0] == ["when", "text", "score", *ADDED]
+
+
+def test_a_file_as_json(client: TestClient):
+    found = send(client, TABLE.replace("score", "cls"), params={"format": "json"}).json()
+    assert found["columns"] == ["when", "text", "cls", "cls_2", *ADDED[1:]]
+    assert found["predicted"] == ["cls_2", *ADDED[1:]]
+    assert [row["cls"] for row in found["rows"]] == ["1.50", "-2"]
+    assert found["rows"][1]["text"] == "=cost fell"
+    assert found["notes"] == ["`cls` is a column of the input: the predictions are in `cls_2`"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "form"),
+    [
+        ("a.TSV", b"id\ttext\n1\tsales fell\n", {}),
+        ("a.csv", "id;text\n1;sales fell\n".encode("utf-16"), {"data.encoding": "utf-16"}),
+        ("a.csv", b"id,body\n1,sales fell\n", {"data.text": "body"}),
+        ("a.csv", b"id,a: b\n1,sales fell\n", {"data.text": '["a: b"]'}),
+    ],
+)
+def test_files_of_other_kinds(client: TestClient, name: str, content: bytes, form: dict[str, str]):
+    answer = send(client, content, name, data=form)
+    assert answer.status_code == 200, answer.text
+    assert rows(answer.text)[1][:2] == ["1", "sales fell"]
+
+
+def book(cells: list[list[object]]) -> bytes:
+    openpyxl = pytest.importorskip("openpyxl")
+    file, made = io.BytesIO(), openpyxl.Workbook()
+    for row in cells:
+        made.active.append(row)
+    made.save(file)
+    return file.getvalue()
+
+
+def test_an_excel_book(client: TestClient):
+    answer = send(client, book([["id", "text"], [7, "sales fell"]]), "my book.xlsx")
+    assert answer.status_code == 200, answer.text
+    assert rows(answer.text)[1][:2] == ["7", "sales fell"]
+
+
+@pytest.fixture
+def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary files lie."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_nothing_of_an_upload_stays(client: TestClient, private: Path):
+    assert send(client, TABLE).status_code == 200
+    refused(send(client, "a,b\n1,2\n"))
+    refused(send(client, b"PK\x03\x04", "a.xlsx"))
+    assert [*private.iterdir()] == []
+
+
+WRONG_FILES: dict[str, tuple[str, bytes | str, dict[str, str], str]] = {
+    "no column": ("n.csv", "a,b\n1,2\n", {}, "`text` should be a column of n.csv. Found: a, b."),
+    "no ending": ("passwd", "a", {}, "passwd should end in .csv, .tsv or .xlsx. Found no ending"),
+    "other ending": ("a.parquet", "a", {}, "Found .parquet. Save it as one of these."),
+    "empty": ("n.csv", "", {}, "n.csv should have rows of data. Found an empty file."),
+    "no rows": ("n.csv", "text\n", {}, "Found none."),
+    "no text": ("n.csv", "text,b\nup,1\n,2\n", {}, "Found none in row 2."),
+    "NUL": ("n.csv", "text\nup\0\n", {}, "Found: a NUL character at position 7"),
+    "quote": ("n.csv", 'text\n"up\n', {}, "n.csv should be valid CSV"),
+    "bytes": ("n.csv", b"text\n\xc3\x28\x81\n", {}, "n.csv should be UTF-8 text. Found byte 0xc3"),
+    "UTF-16": ("n.csv", "text\nup\n".encode("utf-16"), {}, "as UTF-16 begins"),
+    "no book": ("n.xlsx", b"PK", {}, "n.xlsx should be valid XLSX. Found: a damaged file"),
+    "encoding": ("n.csv", "text\nup\n", {"data.encoding": "punycode"}, "`data.encoding` of the"),
+    "two columns": ("n.csv", "text\nup\n", {"data.text": "[a,b]"}, "`data.text` should be COLUMN"),
+    "long column": ("n.csv", "text\nup\n", {"data.text": "x" * 999}, "`data.text` of the request"),
+    "odd column": ("n.csv", "text\nup\n", {"data.text": "{a: 1}"}, "data.text"),
+    "a path": ("n.csv", "text\nup\n", {"data.text": "/etc/passwd"}, "`/etc/passwd` should be a"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_FILES)
+def test_a_wrong_file_gets_one_line(client: TestClient, case: str, full_run: Path, private: Path):
+    name, content, form, said = WRONG_FILES[case]
+    line = refused(send(client, content, name, data=form), 422)
+    assert said in line
+    assert str(private) not in line
+    assert str(full_run.parent) not in line
+    assert "upload." not in line
+
+
+DEEP = b"[" * 100_000
+WRONG_BODIES: dict[str, tuple[bytes, dict[str, Any], int]] = {
+    "nothing": (b"", JSON, 422),
+    "no type": (b'{"texts": ["up"]}', {"content-type": ""}, 415),
+    "form": (b"texts=up", {"content-type": "application/x-www-form-urlencoded"}, 415),
+    "no JSON": (b"{texts}", JSON, 400),
+    "no object": (b'["up"]', JSON, 422),
+    "a text": (b'{"texts": "up"}', JSON, 422),
+    "no texts": (b'{"texts": []}', JSON, 422),
+    "empty text": (b'{"texts": ["up", " "]}', JSON, 422),
+    "number": (b'{"texts": [1]}', JSON, 422),
+    "null": (b'{"texts": [null]}', JSON, 422),
+    "NaN": (b'{"texts": [NaN, Infinity]}', JSON, 422),
+    "huge number": (b'{"texts": ' + b"9" * 5000 + b"}", JSON, 400),
+    "large number": (b'{"texts": [1e999]}', JSON, 422),
+    "deep": (DEEP, JSON, 400),
+    "deep object": (b'{"texts": ' * 50_000, JSON, 400),
+    "half a pair": (b'{"texts": ["\\ud800"]}', JSON, 422),
+    "no UTF-8": (b'{"texts": ["\xff\xfe"]}', JSON, 400),
+    "pairs": (b'{"texts": [["a", "b"]]}', JSON, 422),
+    "another key": (b'{"texts": ["up"], "path": "/etc/passwd"}', JSON, 422),
+    "odd type": (b"{}", {"content-type": b"application/json; charset=\xff"}, 422),
+    "no boundary": (b"x", {"content-type": "multipart/form-data"}, 415),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_BODIES)
+def test_a_wrong_body_gets_one_line(client: TestClient, case: str):
+    body, headers, status = WRONG_BODIES[case]
+    refused(client.post("/predict", content=body, headers=headers), status)
+
+
+def test_a_text_with_odd_characters_is_answered(client: TestClient):
+    texts = [
+        "up\0down",
+        "up\x1fdown",
+        "\N{BYTE ORDER MARK}",
+        "\u202e\U0010ffff",
+        "a\nb\r\n",
+        "<script>",
+    ]
+    answer = client.post("/predict", json={"texts": texts})
+    assert answer.status_code == 200, answer.text
+    assert len(answer.json()["rows"]) == len(texts)
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "status"),
+    [
+        (b"x", {}, 422), (b"x", JSON, 422), (b"", {"content-type": "multipart/form-data"}, 400),
+        (b"--b\r\n", {"content-type": "multipart/form-data; boundary=b"}, None),
+        (b"--b\r\nContent-Disposition: form-data; name=file\r\n\r\nup\r\n--b--\r\n",
+         {"content-type": "multipart/form-data; boundary=b"}, 422),
+    ],
+)  # fmt: skip
+def test_a_wrong_form_gets_one_line(client: TestClient, content, headers, status):
+    refused(client.post("/predict/file", content=content, headers=headers), status)
+
+
+def test_wrong_addresses_and_methods(client: TestClient):
+    for path in ("/docs", "/redoc", "/static/page.js", "/../pyproject.toml", "/%2e%2e/etc/passwd",
+                 "/page.js/", "/%00", "/%ff"):  # fmt: skip
+        refused(client.get(path), 404)
+    assert refused(client.get("/predict"), 405).startswith("This address takes another method")
+    assert client.get("/predict").headers["allow"] == "POST"
+    refused(send(client, TABLE, params={"format": "xml"}), 422)
+
+
+# -- limits ---------------------------------------------------------------------------------------
+
+
+def test_the_limits_of_a_request(small: TestClient):
+    line = refused(small.post("/predict", json={"texts": ["up"] * 4}), 413)
+    assert line == (
+        "A request should have at most 3 texts. Found 4. Send it in parts, or as a file."
+    )
+    line = refused(small.post("/predict", json={"texts": ["up", "x" * 51]}), 413)
+    assert line == "A text should have at most 50 characters. Found 51, input 2. Shorten it."
+    line = refused(small.post("/predict", json={"texts": ["x" * 500]}), 413)
+    assert line == "The request should have at most 400 bytes. Found more. Send it in parts."
+    assert small.get("/about").json()["limits"]["texts"] == 3
+
+
+def test_a_body_without_a_length_is_counted(small: TestClient):
+    def parts(number: int) -> Iterator[bytes]:
+        yield b'{"texts": ["'
+        for _ in range(number):
+            yield b"up "
+        yield b'"]}'
+
+    assert small.post("/predict", content=parts(5), headers=JSON).status_code == 200
+    refused(small.post("/predict", content=parts(500), headers=JSON), 413)
+    refused(small.post("/predict", content=parts(5000), headers=JSON), 413)
+    refused(small.post("/nowhere", content=parts(5), headers=JSON), 404)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("text\n" + "up\n" * 5, "new.csv should have at most 4 rows. Found 5."),
+        ("text,a,b,c\n" + "up,,,\n" * 4, "new.csv should have at most 12 cells. Found 16."),
+        ("text\nup\n" + "x" * 51, "at most 50 characters. Found 51 in row 2. Shorten it."),
+        ("text,b\nup," + "x" * 3000, "new.csv should have at most 2,000 characters. Found more."),
+        ("text\n" + "x" * 30_000, "The request should have at most 20,000 bytes."),
+    ],
+)
+def test_the_limits_of_a_file(small: TestClient, content: str, said: str):
+    assert said in refused(send(small, content), 413)
+
+
+def test_a_cell_of_a_megabyte(client: TestClient):
+    line = refused(send(client, "text\n" + "x" * 10**6), 413)
+    assert "at most 100,000 characters. Found 1,000,000 in row 1" in line
+    answer = send(client, f"text,b\nup,{'x' * 10**6}\n")
+    assert answer.status_code == 200
+    assert len(rows(answer.text)[1][1]) == 10**6
+
+
+def test_a_small_excel_file_cannot_become_a_large_table(small: TestClient):
+    line = refused(send(small, book([["text"], ["up"], [None] * 20 + ["x"]]), "a.xlsx"), 413)
+    assert line.startswith("a.xlsx should have at most 12 cells. Found more.")
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("xl/worksheets/sheet1.xml", b"0" * 200_000)
+    assert "once it is unpacked" in refused(send(small, packed.getvalue(), "a.xlsx"), 413)
+
+
+def test_a_gap_of_a_billion_rows_is_refused(client: TestClient):
+    whole = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(book([["text"], ["up"]]))) as source,
+        zipfile.ZipFile(whole, "w") as made,
+    ):
+        for name in source.namelist():
+            content = source.read(name)
+            if name == "xl/worksheets/sheet1.xml":
+                content = content.replace(b'r="2"', b'r="999999999"').replace(b"A2", b"A999999999")
+            made.writestr(name, content)
+    assert "2,000,000 cells" in refused(send(client, whole.getvalue(), "a.xlsx"), 413)
+
+
+def test_a_client_that_falls_silent_is_told(full_run: Path):
+    app = guarded(service_of(full_run, seconds=0.05))
+    sent: list[dict[str, object]] = []
+
+    async def ask() -> None:
+        parts = iter([{"type": "http.request", "body": b"{", "more_body": True}])
+
+        async def receive() -> dict[str, object]:
+            for part in parts:
+                return part
+            await asyncio.sleep(60)
+            raise AssertionError
+
+        async def send(message: dict[str, object]) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"",
+                 "headers": [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")],
+                 "scheme": "http", "http_version": "1.1", "root_path": ""}  # fmt: skip
+        await app(scope, receive, send)
+
+    asyncio.run(ask())
+    assert sent[0]["status"] == 408
+    assert "Found nothing more for 0.05 s" in json.loads(sent[1]["body"])["error"]
+
+
+# -- one at a time --------------------------------------------------------------------------------
+
+
+def test_the_queue_serves_in_order_and_one_at_a_time():
+    turns, seen, running = Turns(8), [], []
+
+    def work(number: int) -> int:
+        running.append(number)
+        assert len(running) == 1
+        seen.append(number)
+        running.remove(number)
+        return number
+
+    async def ask(number: int) -> int:
+        with turns.place():
+            return await turns.model(lambda: work(number))
+
+    async def together() -> list[int]:
+        return await asyncio.gather(*map(ask, range(8)))
+
+    assert asyncio.run(together()) == seen == [*range(8)]
+    assert turns.waiting == 0
+    turns.close()
+
+
+def test_a_full_queue_is_told():
+    turns = Turns(2)
+    with turns.place(), turns.place(), pytest.raises(BusyError), turns.place():
+        raise AssertionError
+    assert turns.waiting == 0
+    turns.close()
+
+
+def test_a_full_queue_answers_503(full_run: Path):
+    service = service_of(full_run, waiting=1)
+    with client_of(service) as client, service.turns.place():
+        for ask in (lambda: client.post("/predict", json={"texts": ["up"]}),
+                    lambda: send(client, TABLE)):  # fmt: skip
+            answer = ask()
+            assert answer.status_code == 503
+            assert answer.json() == {"error": "The queue is full. Ask again in 2 seconds."}
+            assert answer.headers["retry-after"] == "2"
+        assert client.get("/health").json() == {"status": "ok", "waiting": 1}
+    assert service.turns.waiting == 0
+
+
+def test_a_text_does_not_wait_for_the_whole_of_a_file(full_run: Path):
+    service, order = service_of(full_run, part=1), []
+    real, begun = type(service.own.predictor).answers, threading.Event()
+
+    def slowly(self, texts, tasks):
+        order.append(texts[0])
+        begun.set()
+        threading.Event().wait(0.03)
+        return real(self, texts, tasks)
+
+    with pytest.MonkeyPatch.context() as patch, client_of(service) as client:
+        patch.setattr(type(service.own.predictor), "answers", slowly)
+        file = threading.Thread(target=send, args=(client, "text\n" + "profit rose\n" * 20))
+        file.start()
+        begun.wait()
+        client.post("/predict", json={"texts": ["sales fell"]})
+        file.join()
+    assert len(order) == 21
+    assert order.index("sales fell") < 10
+
+
+# -- who may ask ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost:8000", "LOCALHOST", "[::1]:8000"])
+def test_names_of_this_machine_are_answered(client: TestClient, host: str):
+    assert client.get("/health", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8000", "", "[::2]",
+             "a@localhost.", "[", "169.254.169.254"],
+)  # fmt: skip
+def test_other_names_are_refused(client: TestClient, host: str):
+    line = refused(client.get("/health", headers={"host": host}), 400)
+    assert line.startswith("The server should be called by a name that it was given.")
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "http://127.0.0.1:9999", "file://", "http://[",
+               "http://127.0.0.1\\@evil.example"],
+)  # fmt: skip
+def test_pages_of_other_sites_are_refused(client: TestClient, origin: str):
+    line = refused(send(client, TABLE, headers={"origin": origin}), 403)
+    assert line.startswith("Only the server's own page may ask it.")
+
+
+def test_the_own_page_and_allowed_ones_may_ask(client: TestClient, full_run: Path):
+    assert client.get("/health", headers={"origin": "http://127.0.0.1"}).status_code == 200
+    app = Guard(client.app.app, Limits(), ["dao.example"], ["dao.example"])
+    behind = TestClient(app, base_url="http://dao.example:8000")
+    assert behind.get("/health", headers={"origin": "https://dao.example"}).status_code == 200
+    refused(behind.get("/health", headers={"host": "127.0.0.1"}), 400)
+
+
+def test_the_page_and_what_it_loads(client: TestClient):
+    page = client.get("/")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert HEADERS["Content-Security-Policy"].startswith("default-src 'self'")
+    protected(page.headers)
+    named = set(re.findall(r'(?:src|href)="([^"#]+)"', page.text))
+    assert {"style.css", "page.js", "icon.svg", "openapi.json"} <= named
+    for name in named:
+        assert client.get(f"/{name}").status_code == 200, name
+    for name in ("", "style.css", "page.js"):
+        text = client.get(f"/{name}").text
+        assert not re.search(r"https?://|//[a-z]+\.|innerHTML|insertAdjacentHTML|eval\(", text)
+    assert not re.search(r"<style|style=|<script>|\son[a-z]+=", page.text)
+
+
+def test_the_api_is_described(client: TestClient):
+    told = client.get("/openapi.json").json()
+    assert [*told["paths"]] == ["/health", "/about", "/predict", "/predict/file"]
+    ask = told["paths"]["/predict"]["post"]
+    assert {*ask["responses"]} == {"200", "400", "403", "408", "413", "415", "422", "503"}
+    assert all(
+        answer["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Problem"}
+        for status, answer in ask["responses"].items() if status != "200"
+    )  # fmt: skip
+    fields = told["components"]["schemas"]["Body_file_predict_file_post"]["properties"]
+    assert {*fields} == {"file", "data.text", "data.encoding"}
+
+
+def test_a_bug_gives_one_line_and_no_traceback(full_run: Path):
+    service = service_of(full_run)
+    app = guarded(service)
+    service.own = None  # what no request can do
+    client = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
+    with client:
+        answer = client.post("/predict", json={"texts": ["up"]})
+    assert answer.status_code == 500
+    assert answer.json() == {"error": "The server failed at this request; its log says how."}
+
+
+def test_other_engines_answer_alike(client: TestClient, full_run: Path):
+    with client_of(service_of(full_run, "merged")) as merged:
+        assert merged.get("/about").json()["engine"] == "merged"
+        (found,) = merged.post("/predict", json={"texts": ["sales fell"]}).json()["rows"]
+    (eager,) = client.post("/predict", json={"texts": ["sales fell"]}).json()["rows"]
+    assert found["reg"] == pytest.approx(eager["reg"], abs=1e-5)
+
+
+# -- the command ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[object, list[object]]]:
+    """Runs `dao serve` up to where the server would start; gives the app that it would serve."""
+    from dao.learner.commands.app import app
+    from dao.learner.serving import running
+
+    started: list[object] = []
+
+    def run(served: object, listener, host: str) -> None:
+        started.append(served)
+        listener.close()
+
+    monkeypatch.setattr(running, "run", run)
+
+    def invoke(*arguments: object):
+        words = ["serve", *map(str, arguments)]
+        return CliRunner().invoke(app, words, catch_exceptions=False), started
+
+    return invoke
+
+
+def test_the_command_binds_to_this_machine(command, full_run: Path):
+    result, (app,) = command(full_run, "--port", 0)
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    assert app.hosts == {"localhost", "127.0.0.1", "::1"}
+    assert not app.origins
+
+
+def test_the_command_warns_when_other_machines_reach_it(command, full_run: Path):
+    result, (app,) = command(full_run, "--port", 0, "--host", "0.0.0.0")
+    (line,) = result.stderr.splitlines()
+    assert line == "note: 0.0.0.0 is reached from other machines, and nobody has to log in"
+    assert app.hosts == set()
+    _, (_, app) = command(full_run, "--port", 0, "--host", "0.0.0.0", "--allow-host", "dao.example")
+    assert app.hosts == {"dao.example", "0.0.0.0", "localhost", "127.0.0.1", "::1"}
+    assert app.origins == {"dao.example"}
+
+
+def test_the_command_takes_the_columns_of_new_data(command, full_run: Path):
+    result, (app,) = command(full_run, "--port", 0, "data.text=body")
+    assert result.exit_code == 0, result.output
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        assert client.get("/about").json()["text_columns"] == ["body"]
+        assert rows(send(client, "body\nup\n").text)[1][0] == "up"
+    assert command(full_run, "--port", 0, "train.lr=1")[0].exit_code == 2
+
+
+def test_wrong_addresses_get_one_line(command, full_run: Path, tmp_path: Path):
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result, _ = command(full_run, "--port", port)
+    assert result.exit_code == 1
+    assert (
+        result.stderr.split()
+        == (
+            f"error: The port should be free. Found port {port} of 127.0.0.1 taken. Choose another "
+            f"with --port, or 0 for any."
+        ).split()
+    )
+    result, _ = command(full_run, "--host", "no such host")
+    assert result.exit_code == 1
+    assert "error: --host should be an address of this machine." in result.stderr
+    result, _ = command(tmp_path)
+    assert result.exit_code == 1
+    assert "A run folder should hold config.yaml" in result.stderr
+
+
+def test_without_its_packages_one_line_says_what_to_install(command, full_run, monkeypatch):
+    from dao.learner.commands.serving import serve
+
+    monkeypatch.setattr(serve, "PACKAGES", ("fastapi", "no_such_package"))
+    result, _ = command(full_run)
+    assert result.exit_code == 1
+    said = "error: dao serve needs the packages of the extra serve. Found no `no_such_package`. Run"
+    assert said in " ".join(result.stderr.split())
+    assert '".[serve]"' in result.stderr
