@@ -19,10 +19,12 @@ from dao.learner.serving.limits import Limits
 HOST = "http://127.0.0.1"
 
 
-def service_of(run: Path, engine: Any = "eager", **limits: Any) -> Service:
+def service_of(
+    run: Path, engine: Any = "eager", coverage: float | None = None, **limits: Any
+) -> Service:
     folder = finished(run)
     model = opened(folder, "cpu", engine)
-    return Service(model, partial(columns_of, folder), engine, Limits(**limits))
+    return Service(model, partial(columns_of, folder), engine, Limits(**limits), coverage)
 
 
 def guarded(service: Service) -> Guard:

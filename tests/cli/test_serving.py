@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 import dao
+from dao.errors import UserError
 from dao.learner import load
 from dao.learner.serving.guard import HEADERS, Guard
 from dao.learner.serving.limits import Limits
@@ -62,6 +63,28 @@ def test_texts_that_are_cut_are_noted_for_their_own_request(client: TestClient):
     (note,) = client.post("/predict", json={"texts": ["up " * 100, "up"]}).json()["notes"]
     assert note.startswith("1 of 2 texts was cut at 64 tokens")
     assert client.post("/predict", json={"texts": ["up"]}).json()["notes"] == []
+
+
+def test_a_coverage_adds_sets_intervals_and_marks(kinds_run: Path, monkeypatch):
+    with client_of(service_of(kinds_run, coverage=0.8)) as client:
+        told = client.get("/about").json()
+        assert told["coverage"] == 0.8
+        assert any("tags" in note for note in told["notes"]), told["notes"]
+        monkeypatch.setattr("dao.learner.inference.load.read_calibration", None)  # is read once
+        found = client.post("/predict", json={"texts": [["net profit", "rose"]]}).json()["rows"]
+        monkeypatch.undo()
+        expected = load(kinds_run, device="cpu").predict([("net profit", "rose")], coverage=0.8)
+        assert found == expected
+        assert {"unsure", "unlike"} <= found[0].keys()
+        assert any(name.endswith("_low") for name in found[0])
+        assert any(name.endswith("_set") for name in found[0])
+        table = send(client, "title,body\nnet profit,rose\n").text
+        assert rows(table)[0][-2:] == ["unsure", "unlike"]
+
+
+def test_a_coverage_that_the_run_cannot_give_is_one_line(kinds_run: Path):
+    with pytest.raises(UserError, match="coverage"):
+        service_of(kinds_run, coverage=0.9999)
 
 
 def test_pairs_of_texts(kinds_run: Path):

@@ -27,17 +27,20 @@ class Answers(NamedTuple):
 
 def own_count(model: Model) -> Model:
     """The same model, which counts the texts that it cuts from 0, for one request."""
-    return replace(model, predictor=replace(model.predictor, counted=CutTexts()), told=())
+    own = replace(model, predictor=replace(model.predictor, counted=CutTexts()), told=())
+    read = {name: value for name, value in vars(model).items() if name == "calibration"}
+    vars(own).update(read)  # so that a request reads no file of the run
+    return own
 
 
-def answered(model: Model, texts: Sequence[Text]) -> Answers:
-    """What every task makes of each text.
+def answered(model: Model, texts: Sequence[Text], coverage: float | None = None) -> Answers:
+    """What every task makes of each text, with a coverage also its set or interval.
 
     Raises:
         UserError: As `Model.predict`.
     """
     own = own_count(model)
-    rows = own.predict(texts)
+    rows = own.predict(texts, coverage=coverage)
     return Answers(
         [{name: plain(value) for name, value in row.items()} for row in rows], own.notes()
     )

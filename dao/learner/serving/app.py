@@ -90,6 +90,10 @@ class Service:
         columns: How a file is read, from KEY=VALUE settings; raises UserError where they are wrong.
         engine: What runs the model.
         limits: Of the requests.
+        coverage: Share of texts whose sets and intervals hold the truth; None for no such columns.
+
+    Raises:
+        UserError: As `Model.covered`.
     """
 
     def __init__(
@@ -98,13 +102,18 @@ class Service:
         columns: Callable[[Sequence[str]], Reading],
         engine: str = "eager",
         limits: Limits | None = None,
+        coverage: float | None = None,
     ) -> None:
         self.own = model
         self.columns = columns
         self.limits = limits or Limits()
         self.turns = Turns(self.limits.waiting)
+        self.coverage = coverage
         names = list(columns([]).texts)
-        self.said = {**about(model, engine, names), "limits": self.limits.told()}
+        told = about(model, engine, names)
+        notes = [] if coverage is None else model.covered(coverage).notes()
+        covered = {"coverage": coverage, "notes": notes}
+        self.said = {**told, **covered, "limits": self.limits.told()}
 
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
@@ -143,7 +152,7 @@ class Service:
                     f"{number}. Shorten it."
                 )
         with self.turns.place():
-            found = await self.turns.model(partial(answered, self.own, texts))
+            found = await self.turns.model(partial(answered, self.own, texts, self.coverage))
         return Json({"rows": found.rows, "notes": found.notes})
 
     async def file(
@@ -181,7 +190,8 @@ class Service:
 
     async def _complete(self, texts: Texts) -> tuple[list[Columns], list[str]]:
         own, notes = own_count(self.own), [*texts.said]
-        rest = completed(texts, own.answers, notes.extend, self.limits.part)
+        answers = partial(own.answers, coverage=self.coverage)
+        rest = completed(texts, answers, notes.extend, self.limits.part)
         parts: list[Columns] = []
         while (part := await self.turns.model(partial(next, rest, None))) is not None:
             parts.append(part)

@@ -37,6 +37,7 @@ def serve(
     ] = None,
     engine: o.EngineOption = None,
     device: o.RunDevice = None,
+    coverage: o.Coverage = None,
 ) -> None:
     """Show a finished run as a page where one types texts or drops a file, and as a JSON API.
 
@@ -57,6 +58,7 @@ def serve(
                 allow_host or [],
                 engine or "eager",
                 device,
+                coverage,
             )
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
@@ -81,6 +83,7 @@ def _served(
     allowed: list[str],
     engine: EngineName,
     device: str | None,
+    coverage: float | None,
 ) -> None:
     """Load the model, take the port, answer until the end."""
     with uncollected():
@@ -107,5 +110,5 @@ def _served(
             file=sys.stderr,
         )
         names += [host, *LOOPBACK] if names else []
-    service = Service(model, columns, engine)
+    service = Service(model, columns, engine, coverage=coverage)
     run(Guard(make_app(service), service.limits, names, allowed), listener, host)

@@ -222,10 +222,14 @@ function taskOf(name, task, row, used) {
   return block;
 }
 
+function sure() {
+  return model.coverage ? ` (${percent(model.coverage)})` : "";
+}
+
 function decided(words, low, high, task) {
   const line = make("p", words || "none", words ? "decision" : "decision none");
   const known = [low, high].every((end) => end !== undefined && end !== null);
-  return known ? put(line, make("small", ` between ${measured(low, task.targets)} and ${measured(high, task.targets)}`)) : line;
+  return known ? put(line, make("small", ` between ${measured(low, task.targets)} and ${measured(high, task.targets)}${sure()}`)) : line;
 }
 
 function barsOf(task, shares, chosen) {
@@ -363,7 +367,8 @@ function showModel() {
   const learnt = rows.train ? `It learnt from ${rows.train.toLocaleString("en")} ${what}` : "It was trained";
   const of = sources.length ? ` of ${sources.join(", ")}` : "";
   const reads = tokens ? ` It reads up to ${counted(tokens, "token")} of a text.` : "";
-  $("trained").textContent = `${learnt}${of}${steps ? ` in ${counted(steps, "step")}` : ""}.${reads} ` +
+  const sets = model.coverage ? ` Its sets and intervals hold the truth for about ${percent(model.coverage)} of texts like these.` : "";
+  $("trained").textContent = `${learnt}${of}${steps ? ` in ${counted(steps, "step")}` : ""}.${reads}${sets} ` +
     "The figures are of texts that it never saw in training. Plain models, such as the most frequent class, are what it has to beat.";
   $("tasks").replaceChildren(...tasks.map(([name, task]) => qualityOf(name, task)));
   fitForms();
