@@ -37,7 +37,7 @@ FLOORS = (
     ("model",),
     ("dendrites",),
     ("training", "console", "inference.backends"),
-    ("inference",),
+    ("inference", "tracking"),
     ("experts",),
     ("pipeline", "experiment"),
     ("experiment.plans",),
