@@ -90,11 +90,26 @@ def ids(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+ON_REQUEST = {"dao/history.py": ("pandas", "matplotlib")}
+"""What a method of the plug-in imports when it is called, and asks for where it is missing."""
+
+
 @pytest.mark.parametrize("path", PACKAGE, ids=ids)
 def test_the_plug_in_needs_torch_and_nothing_else(path: Path):
+    late = ON_REQUEST.get(ids(path), ())
     for name in imports(path.read_text()):
-        assert within(name, "torch", "dao", *sys.stdlib_module_names), name
+        assert within(name, "torch", "dao", *late, *sys.stdlib_module_names), name
         assert not within(name, LEARNER), name
+
+
+@pytest.mark.parametrize("path", [ROOT / name for name in ON_REQUEST], ids=ids)
+def test_what_is_imported_on_request_is_imported_by_functions_alone(path: Path):
+    tree = parsed(path.read_text())
+    at_once = [node for node in tree.body if not isinstance(node, ast.FunctionDef | ast.If)]
+    names = [name for node in at_once for name in imported(node)]
+    assert not any(within(name, *ON_REQUEST[ids(path)]) for name in names)
+    (guard,) = [node for node in tree.body if isinstance(node, ast.If)]
+    assert ast.unparse(guard.test) == "TYPE_CHECKING"
 
 
 @pytest.mark.parametrize("name", sorted(DOORS))

@@ -46,12 +46,12 @@ def check(
         ask_hub: whether an encoder that is on the hub is looked at.
 
     Raises:
-        UserError: a tracker that is not installed; slices or domains that the data do not have, or a domain without labels to
-            select its expert by; experts in several processes; a device that is not there; a
-            weighting that cannot be made; growth of dendrites for which there is no time, or
-            growths of another run that cannot be copied; an
-            encoder that cannot be had, or not with these adapters, this pooling, these texts,
-            packed rows or a cache of its first layers.
+        UserError: a tracker that is not installed; slices or domains that the data do not have, or
+            a domain without labels to select its expert by; experts in several processes; a device
+            that is not there; a weighting that cannot be made; growth of dendrites for which there
+            is no time, or growths of another run that cannot be copied; an encoder that cannot be
+            had, or not with these adapters, this pooling, these texts, packed rows or a cache of
+            its first layers.
     """
     check_installed(cfg.train.track)
     slices(cfg, table, tasks)
