@@ -27,8 +27,8 @@ PANELS = {
 class DAOHistory:
     """Keeps what :class:`dao.DAOLoss` did: loss, weight, gradient norm and share of every task.
 
-    :meth:`record` is called once per step, after the loss, in any loop or callback. The numbers stay
-    on their device, and 100 steps are read at once, so that a step does not wait for them.
+    :meth:`record` is called once per step, after the loss, in any loop or callback. The numbers
+    stay on their device, and 100 steps are read at once, so that a step does not wait for them.
     With several ranks every rank could record the same; one is enough.
 
     Args:

@@ -102,7 +102,7 @@ def test_a_task_that_was_never_measured_has_a_gap():
     head = torch.nn.Linear(2, 1)
     balance = DAOLoss(["a", "b"], params=shared.parameters())
     z = head(shared(torch.ones(1, 2)))
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match="train"):
         balance({"a": z.sum(), "b": z.square().sum()})
     history = DAOHistory(balance)
     history.record()
