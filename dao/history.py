@@ -2,7 +2,6 @@
 
 from collections import deque
 from itertools import chain
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from dao.errors import UserError
@@ -149,7 +148,7 @@ class DAOHistory:
             self._read.append([{"step": step, "task": t, **found[f"{n} {t}"]} for t in tasks])
 
 
-def _pandas() -> ModuleType:
+def _pandas() -> Any:  # noqa: ANN401
     try:
         import pandas as pd
     except ImportError:
@@ -157,7 +156,7 @@ def _pandas() -> ModuleType:
     return pd
 
 
-def _pyplot() -> ModuleType:
+def _pyplot() -> Any:  # noqa: ANN401
     try:
         from matplotlib import pyplot as plt
     except ImportError:

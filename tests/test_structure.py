@@ -47,6 +47,7 @@ FLOORS = (
     ("experiment.report",),
     ("experiment.plans.report",),
     ("experiment.grid",),
+    ("experiment.tuning",),
     ("commands",),
 )
 """The rooms of the learner from the ground up; a room imports from lower floors alone."""

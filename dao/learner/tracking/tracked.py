@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -48,10 +49,10 @@ class Trackers:
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Give all trackers the numbers of a step."""
         waiting, self._waiting = self._waiting, []
-        for name in waiting:
-            self._try(name, step, lambda name=name: self._start(name, step))
+        for unopened in waiting:
+            self._try(unopened, step, partial(self._start, unopened, step))
         for name, tracker in list(self._open.items()):
-            self._try(name, step, lambda t=tracker: t.log(dict(values), step=step))
+            self._try(name, step, partial(tracker.log, dict(values), step=step))
 
     def close(self, step: int) -> None:
         """Let all trackers finish what they have begun."""

@@ -94,9 +94,9 @@ def _trackio(run: TrackedRun) -> Any:  # noqa: ANN401
 def _wandb(run: TrackedRun) -> Any:  # noqa: ANN401
     from accelerate.tracking import WandBTracker
 
-    return WandBTracker(
-        run.project, name=run.name, dir=str(run.folder), id=run.known_as, resume="allow"
-    )
+    # Whether a run can be gone on with is asked of the server, so only where there was one before.
+    resume = {} if run.known_as is None else {"id": run.known_as, "resume": "allow"}
+    return WandBTracker(run.project, name=run.name, dir=str(run.folder), **resume)
 
 
 def _mlflow(run: TrackedRun) -> Any:  # noqa: ANN401
