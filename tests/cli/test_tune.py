@@ -57,6 +57,7 @@ def test_a_search_names_the_best_on_validation_and_goes_on(train, tmp_path: Path
         result.stdout
     )
     assert not (folder / ".locks").exists()
+    assert train(folder, *TUNED, "--trials", "3", "--dry-run").exit_code == 0
     # Other ranges, and other settings of all runs, are another search.
     for other, words in ((("--tune", "train.epochs=1..2"), "search over what is asked"),
                          (("train.clip=2.0",), "`train.clip`")):  # fmt: skip

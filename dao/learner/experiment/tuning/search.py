@@ -75,7 +75,7 @@ class _Search:
             UserError: it is refused, or its folder holds a run of other settings.
         """
         place = folder_of(self.folder, trial.number, self.shared.seed)
-        cell = Cell(label(trial.number), self.shared.seed, self._config(self.values(trial), place))
+        cell = Cell(label(trial.number), self.shared.seed, self.config(self.values(trial), place))
         check_not_other(cell)
         return cell
 
@@ -90,7 +90,7 @@ class _Search:
         own = {key: value for key, value in self.values(best).items() if key not in weights}
         name = f"dao-beside-{label(best.number)}" if own else "dao"
         place = self.folder / name / f"seed={self.shared.seed}"
-        cfg = self._config({**own, "weighting": "dao"}, place)
+        cfg = self.config({**own, "weighting": "dao"}, place)
         return Beside(Cell(name, self.shared.seed, cfg), tuple(own))
 
     def check(self) -> None:
@@ -105,7 +105,12 @@ class _Search:
             for value in dimension.ends:
                 load_config(path, overrides, {**flags, **overrides_of({key: value})})
 
-    def _config(self, values: Mapping[str, Any], place: Path) -> Config:
+    def config(self, values: Mapping[str, Any], place: Path) -> Config:
+        """The settings of a run in `place` with these values.
+
+        Raises:
+            UserError: it is refused.
+        """
         path, overrides, flags = self.settings
         own = {**flags, **overrides_of(values), "output": str(place)}
         return self.read(load_config(path, overrides, own))[0]
@@ -188,8 +193,8 @@ def _show(search: _Search, budget: Budget) -> None:
     console.print(f"# search: {search.folder}; {_budget(search, budget)}", highlight=False)
     if weights_in(list(search.space)):
         console.print("# beside it: one run with weighting=dao", highlight=False)
-    cfg, table, _ = search.read(search.shared)
-    print_plan(cfg, table)
+    table = search.read(search.shared)[1]
+    print_plan(search.config({}, folder_of(search.folder, 0, search.shared.seed)), table)
 
 
 def _budget(search: _Search, budget: Budget) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin
 
@@ -171,11 +172,13 @@ def _range(key: str, text: str, shared: Config) -> Range:
 
 def _choice(key: str, text: str) -> Choice:
     names = [name.strip() for name in text.split("|")]
-    try:
-        values = read_yaml(f"[{','.join(names)}]") if all(names) else []
-        found = values if key in weights_in([key]) else settled_values(key, values)
-    except (yaml.YAMLError, RecursionError):
-        found = []
+    found: list[Any] = []
+    if weights_in([key]):
+        with suppress(ValueError):
+            found = [float(name) for name in names]
+    elif all(names):
+        with suppress(yaml.YAMLError, RecursionError):
+            found = settled_values(key, read_yaml(f"[{','.join(names)}]"))
     if len(found) != len(names) or len(set(names)) < max(2, len(names)):
         raise UserError(f"{FORM} It takes a range or several values. Found {key}={text}.")
     return Choice(dict(zip(names, found, strict=True)))

@@ -152,7 +152,8 @@ def _begin(
             return _tell(study, trial, 0.0, other.value, reason=f"as {label(other.number)}")
     stop = threading.Event()
     future = pool.submit(run_job, job_of(cell), stop)
-    return _AtWork(trial, cell, stop, future, time.monotonic())
+    known = study.get_trials(deepcopy=False)[trial.number].intermediate_values
+    return _AtWork(trial, cell, stop, future, time.monotonic(), seen=len(known))
 
 
 def _look(one: _AtWork) -> None:
