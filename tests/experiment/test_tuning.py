@@ -15,6 +15,7 @@ from dao.learner.experiment.tuning import outcome, search, study, trials
 from dao.learner.experiment.tuning.search import Asked, run_tuning
 from dao.learner.experiment.tuning.space import Choice, Range, overrides_of, read_space
 from dao.learner.settings.config import Config, load_config
+from dao.learner.storage.record import RunFolder
 
 
 @pytest.mark.parametrize(
@@ -190,6 +191,18 @@ def test_a_run_below_the_median_is_stopped_early(find, monkeypatch):
     assert all(t["reason"].startswith("after validation ") for t in stopped)
     assert f"{len(stopped)} stopped early" in shown[0]
     assert best > -0.5
+
+
+def test_seconds_are_those_of_training_whether_a_run_ended_or_not(tmp_path: Path):
+    folder = RunFolder(tmp_path)
+    assert trials.training_seconds(folder) == 0
+    checkpoint = tmp_path / "checkpoints" / "step=000003"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "state.json").write_text('{"seconds": 4.5}')
+    (checkpoint.parent / "latest").write_text(checkpoint.name)
+    assert trials.training_seconds(folder) == 4.5
+    (tmp_path / "metrics.json").write_text('{"training": {"seconds": 9.0}}')
+    assert trials.training_seconds(folder) == 9
 
 
 def test_a_run_that_fails_is_no_part_of_the_choice(find, capsys):

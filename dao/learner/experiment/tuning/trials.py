@@ -21,7 +21,16 @@ from dao.learner.experiment.tuning.study import begun, next_trial
 from dao.learner.storage.record import RunFolder
 from dao.learner.storage.writing import OwnedRecord
 
-__all__ = ["REASON", "SECONDS", "Budget", "folder_of", "label", "told", "work_off"]
+__all__ = [
+    "REASON",
+    "SECONDS",
+    "Budget",
+    "folder_of",
+    "label",
+    "told",
+    "training_seconds",
+    "work_off",
+]
 
 GLANCE = 0.2  # seconds between two looks at the validations of the runs at work
 SECONDS, REASON = "seconds", "reason"
@@ -54,7 +63,6 @@ class _AtWork:
     cell: Cell
     stop: threading.Event
     future: Future[Outcome]
-    began: float
     seen: int = 0
     pruned: bool = False
 
@@ -153,7 +161,7 @@ def _begin(
     stop = threading.Event()
     future = pool.submit(run_job, job_of(cell), stop)
     known = study.get_trials(deepcopy=False)[trial.number].intermediate_values
-    return _AtWork(trial, cell, stop, future, time.monotonic(), seen=len(known))
+    return _AtWork(trial, cell, stop, future, seen=len(known))
 
 
 def _look(one: _AtWork) -> None:
@@ -173,15 +181,27 @@ def _look(one: _AtWork) -> None:
 
 def _end(study: Any, one: _AtWork) -> Any:  # noqa: ANN401
     """Tell the study how a run ended; a run that was stopped as it finished has finished."""
-    outcome, spent = one.future.result(), time.monotonic() - one.began
+    outcome, folder = one.future.result(), OwnedRecord(one.cell.cfg.folder)
+    spent = training_seconds(folder)
     if outcome.finished:
-        training = RunFolder(one.cell.cfg.folder).read("metrics.json", "training")["training"]
-        return _tell(study, one.trial, training["seconds"], kept_score(one.cell))
+        return _tell(study, one.trial, spent, kept_score(one.cell))
     if one.pruned:
-        OwnedRecord(one.cell.cfg.folder).remove_checkpoints()  # nobody goes on with it
+        folder.remove_checkpoints()  # nobody goes on with it
         reason = f"after validation {one.seen}, at {number(one.rows[one.seen - 1]['score'])}"
         return _tell(study, one.trial, spent, state="PRUNED", reason=reason)
     return _tell(study, one.trial, spent, state="FAIL", reason=outcome.reason)
+
+
+def training_seconds(folder: RunFolder) -> float:
+    """Seconds that a run has trained: to its end, else to its last checkpoint, of each validation.
+
+    So what starts a process, which is the same for long and for short trials, does not count.
+    """
+    if folder.finished:
+        return float(folder.read("metrics.json", "training")["training"]["seconds"])
+    if not folder.has_checkpoint:
+        return 0.0
+    return float(RunFolder(folder.latest_checkpoint()).read("state.json", "seconds")["seconds"])
 
 
 def _tell(
