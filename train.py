@@ -57,6 +57,9 @@ def main(
     backend: o.Backend = None,
     only: o.Only = None,
     search: o.Grid = None,
+    tune: o.Tune = None,
+    trials: o.Trials = None,
+    minutes: o.Minutes = None,
 ) -> None:
     """Fine-tune one shared encoder on several tasks and report on held-out data."""
     given = locals()

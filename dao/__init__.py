@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         weighted_loss,
     )
     from dao.distributed import keep_alive
+    from dao.history import DAOHistory
     from dao.importance import (
         adapter_norm,
         frobenius_norm,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from dao.records import TaskRecord
 
 __all__ = [
+    "DAOHistory",
     "DAOLoss",
     "TaskRecord",
     "UserError",
@@ -71,6 +73,7 @@ _MODULES = {
         "weighted_loss",
     ),
     "distributed": ("keep_alive",),
+    "history": ("DAOHistory",),
     "importance": (
         "adapter_norm",
         "frobenius_norm",

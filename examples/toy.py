@@ -1,4 +1,4 @@
-"""What the three examples share: a small model, made-up sentences, and how to print.
+"""What the four examples of sentences share: a small model, made-up sentences, and how to print.
 
 Nothing here is about balancing losses. Sentences are token ids; each token has a hidden polarity.
 A sentence's score is ten times the mean polarity plus noise (regression, about -10 to 10 points),

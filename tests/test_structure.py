@@ -37,7 +37,7 @@ FLOORS = (
     ("model",),
     ("dendrites",),
     ("training", "console", "inference.backends"),
-    ("inference",),
+    ("inference", "tracking"),
     ("experts", "explaining", "serving"),
     ("pipeline", "experiment"),
     ("experiment.plans",),
@@ -47,6 +47,7 @@ FLOORS = (
     ("experiment.report",),
     ("experiment.plans.report",),
     ("experiment.grid",),
+    ("experiment.tuning",),
     ("commands",),
 )
 """The rooms of the learner from the ground up; a room imports from lower floors alone."""
@@ -60,7 +61,14 @@ MEASURED = [*EVERYTHING, *TASKS, *BENCHMARKS]
 LONGEST_FILE, MEDIAN_FILE, LONGEST_FUNCTION = 350, 130, 50
 """Lines. A function is as long as its whole `def`, signature included, without the docstring."""
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-FRAMEWORK = {"accelerate_loop.py": "accelerate", "hf_trainer.py": "transformers"}
+FRAMEWORK = {
+    "accelerate_loop.py": "accelerate",
+    "hf_trainer.py": "transformers",
+    "lightning_module.py": "lightning",
+    "vision_digits.py": "sklearn",
+}
+GUARDED = ("hf_trainer.py", "lightning_module.py")
+"""Examples whose framework imports torchvision, where there is one."""
 
 
 parsed = cache(ast.parse)
@@ -90,11 +98,26 @@ def ids(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+ON_REQUEST = {"dao/history.py": ("pandas", "matplotlib")}
+"""What a method of the plug-in imports when it is called, and asks for where it is missing."""
+
+
 @pytest.mark.parametrize("path", PACKAGE, ids=ids)
 def test_the_plug_in_needs_torch_and_nothing_else(path: Path):
+    late = ON_REQUEST.get(ids(path), ())
     for name in imports(path.read_text()):
-        assert within(name, "torch", "dao", *sys.stdlib_module_names), name
+        assert within(name, "torch", "dao", *late, *sys.stdlib_module_names), name
         assert not within(name, LEARNER), name
+
+
+@pytest.mark.parametrize("path", [ROOT / name for name in ON_REQUEST], ids=ids)
+def test_what_is_imported_on_request_is_imported_by_functions_alone(path: Path):
+    tree = parsed(path.read_text())
+    at_once = [node for node in tree.body if not isinstance(node, ast.FunctionDef | ast.If)]
+    names = [name for node in at_once for name in imported(node)]
+    assert not any(within(name, *ON_REQUEST[ids(path)]) for name in names)
+    (guard,) = [node for node in tree.body if isinstance(node, ast.If)]
+    assert ast.unparse(guard.test) == "TYPE_CHECKING"
 
 
 @pytest.mark.parametrize("name", sorted(DOORS))
@@ -306,7 +329,7 @@ def test_an_example_needs_torch_and_its_framework(path: Path):
         assert within(name, *allowed, *sys.stdlib_module_names), name
     # The guard for a broken torchvision, and nothing inside.
     learner = {name for name in found if within(name, LEARNER)}
-    assert learner == ({LEARNER} if path.name == "hf_trainer.py" else set())
+    assert learner == ({LEARNER} if path.name in GUARDED else set())
 
 
 QUANTISERS = ("bitsandbytes", "transformers.BitsAndBytesConfig")

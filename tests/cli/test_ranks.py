@@ -77,7 +77,8 @@ def two(launch: Launch, fixed: tuple[str, ...], tmp_path_factory: pytest.TempPat
     folder = tmp_path_factory.mktemp("ranks") / "two"
     places = ("--output", str(folder), f"cache={folder.parent / 'cache'}")
     own = {"PYTHON_EXEC": sys.executable}  # what torchrun starts the ranks with
-    result = launch("compare_every_step", *fixed, *places, *BOTH, *EXACT, *CACHED, **own)
+    watched = "train.track=[tensorboard]"
+    result = launch("compare_every_step", *fixed, *places, *BOTH, *EXACT, *CACHED, watched, **own)
     assert result.returncode == 0, result.stderr
     (folder.parent / "stdout").write_text(result.stdout)
     (folder.parent / "stderr").write_text(result.stderr)
@@ -120,6 +121,17 @@ def test_two_processes_train_the_model_of_one(train, two: Path, tmp_path: Path):
     figures = [json.loads((f / "metrics.json").read_text()) for f in (two, tmp_path / "one")]
     assert figures[0]["splits"]["test"]["cls"] == figures[1]["splits"]["test"]["cls"]
     assert figures[0]["training"]["prefix_cache"]["warm"] is False
+
+
+def test_the_first_rank_alone_tells_tensorboard(two: Path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert len(list((two / "tensorboard").glob("events.*"))) == 1
+    events = EventAccumulator(str(two / "tensorboard"))
+    events.Reload()
+    shown = [(event.step, event.value) for event in events.Scalars("train/loss")]
+    assert shown == [(row["step"], pytest.approx(row["loss"], rel=1e-6)) for row in rows(two)]
+    assert "test/cls.accuracy" in events.Tags()["scalars"]
 
 
 def test_dendrites_at_their_own_rate_stay_equal_on_two_ranks(pair: Launch, train, tmp_path: Path):

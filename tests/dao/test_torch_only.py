@@ -42,7 +42,21 @@ balance({"a": z.sum(), "b": z.square().sum()}).backward()
 assert shared.weight.grad is not None
 assert set(balance.telemetry()) == {"a", "b"}
 assert "torch._dynamo" not in sys.modules  # would double the time of the import
+from dao import DAOHistory
+
+history = DAOHistory(balance)
+history.record()
+assert [row["task"] for row in history.rows()] == ["a", "b"]
 print("stepped")
+"""
+LATE = """
+import torch
+from dao import DAOHistory, DAOLoss
+
+try:
+    getattr(DAOHistory(DAOLoss(["a"], params=torch.nn.Linear(1, 1).parameters())), "METHOD")()
+except ValueError as error:
+    print(error)
 """
 
 
@@ -63,3 +77,13 @@ def test_the_blocker_blocks(name):
     done = run(f"import {name}")
     assert done.returncode == 1
     assert f"blocked: {name}" in done.stderr
+
+
+@pytest.mark.parametrize(("method", "package"), [("to_frame", "pandas"), ("plot", "matplotlib")])
+def test_a_package_that_a_history_wants_on_request_is_named(method, package):
+    done = run(LATE.replace("METHOD", method))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (
+        f"DAOHistory.{method} should find {package}. Found it not installed. Run: pip install "
+        f"{package}\n"
+    )

@@ -22,15 +22,29 @@ import accelerate_loop
 import hf_trainer
 import plain_loop
 import toy
+import vision_digits
 from dao import DAOLoss
 from dao.schedule import due
 
+try:
+    import lightning_module
+except ImportError:  # of Lightning, which the package needs nowhere
+    lightning_module = None
+
 ROOT = Path(__file__).parents[2]
-EXAMPLES = [plain_loop, accelerate_loop, hf_trainer]
+IN_LIGHTNING = pytest.param(
+    lightning_module,
+    marks=pytest.mark.skipif(lightning_module is None, reason="needs pip install lightning"),
+    id="lightning_module",
+)
+EXAMPLES = [
+    *(pytest.param(m, id=m.__name__) for m in (plain_loop, accelerate_loop, hf_trainer)),
+    IN_LIGHTNING,
+]
 STEPS = 20
 Run = tuple[list[dict[str, float]], nn.Module]
 
-every_example = pytest.mark.parametrize("example", EXAMPLES, ids=lambda module: module.__name__)
+every_example = pytest.mark.parametrize("example", EXAMPLES)
 
 
 def deviation(one: Run, other: Run) -> tuple[float, float]:
@@ -99,14 +113,14 @@ def test_the_diff_in_the_docstring_is_what_the_code_has(example):
 
 
 @pytest.mark.parametrize("accumulate", [1, 4])
-def test_the_three_examples_give_the_same_weights(accumulate):
+@pytest.mark.parametrize("example", EXAMPLES[1:])
+def test_every_example_gives_the_weights_of_the_plain_loop(example, accumulate):
     plain = plain_loop.train(STEPS, accumulate, seed=0)
     assert len(plain[0]) == STEPS
     assert len({weights["cls"] for weights in plain[0]}) >= 4  # steps 0, 1, 4, 16
-    for example in (accelerate_loop, hf_trainer):
-        weights, parameters = deviation(example.train(STEPS, accumulate, seed=0), plain)
-        assert weights < 1e-6
-        assert parameters < 1e-6
+    weights, parameters = deviation(example.train(STEPS, accumulate, seed=0), plain)
+    assert weights < 1e-6
+    assert parameters < 1e-6
     assert deviation(plain_loop.train(STEPS, accumulate, seed=1), plain)[0] > 1e-3
 
 
@@ -130,6 +144,8 @@ def test_each_divides_by_the_accumulation_steps_once(tmp_path, monkeypatch):
     plain = plain_loop.train(3, 4, seed=0)
     assert deviation(accelerate_loop.train(3, 4, seed=0), plain)[1] < 1e-6
     assert deviation((plain[0], trained_by_sgd(tmp_path)), plain)[1] < 1e-6
+    if lightning_module is not None:
+        assert deviation(lightning_module.train(3, 4, seed=0), plain)[1] < 1e-6
     torch.manual_seed(0)
     undivided = trained_by_sgd(tmp_path, WithKwargs(toy.TwoTasks(), accumulate=4))
     assert deviation((plain[0], undivided), plain)[1] > 1e-2
@@ -182,6 +198,56 @@ def test_a_resumed_trainer_goes_on_with_the_same_weights(tmp_path):
     state, again = whole.model.state_dict(), resumed.model.state_dict()
     torch.testing.assert_close(again, state, rtol=0, atol=0, equal_nan=True)
     assert state["balance.state.count"].tolist() == [6, 6]  # steps 0, 1, 4 of 2 micro-batches
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(lightning_module is None, reason="needs pip install lightning")
+def test_lightning_saves_and_resumes_the_running_means(tmp_path):
+    def fit(steps: int, resume: Path | None = None):
+        torch.manual_seed(0)
+        module = lightning_module.Balanced(2)
+        rows = toy.rows(6 * toy.BATCH, 0)
+        loader = torch.utils.data.DataLoader(rows, batch_size=toy.BATCH // 2)
+        trainer = lightning_module.build(steps, 2)
+        trainer.fit(module, loader, ckpt_path=resume)
+        trainer.save_checkpoint(tmp_path / f"{steps}.ckpt")
+        return module
+
+    whole = fit(6)
+    fit(3)
+    # Lightning begins the epoch anew; the state of the loss does not.
+    resumed = fit(5, tmp_path / "3.ckpt")
+    assert whole.balance.state.count.tolist() == [6, 6]  # steps 0, 1, 4 of 2 micro-batches
+    assert resumed.balance.state.count.tolist() == [6, 6]
+    assert [row["step"] for row in resumed.history.rows()[::2]] == [4, 5]
+
+
+def test_the_digits_are_turned_by_the_angles_that_are_their_targets():
+    images, labels, angles = vision_digits.turned_digits(0)
+    assert images.shape == (1797, 1, 8, 8)
+    assert labels.bincount().tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    assert angles.abs().max() <= 45
+    again = vision_digits.turned_digits(0)
+    assert all(torch.equal(a, b) for a, b in zip(again, (images, labels, angles), strict=True))
+    assert not torch.equal(vision_digits.turned_digits(1)[2], angles)
+
+
+@pytest.mark.slow
+def test_the_digits_are_learned_beside_an_angle_in_degrees(capsys):
+    vision_digits.main(["--steps", "150"])
+    lines = capsys.readouterr().out.splitlines()
+    pattern = r"(plain sum|DAO): accuracy of the digit (.*), mean error of the angle (.*) degrees"
+    plain, balanced = (re.fullmatch(pattern, line).groups() for line in lines[:2])
+    assert (plain[0], balanced[0]) == ("plain sum", "DAO")
+    assert float(balanced[1]) > float(plain[1]) + 0.3
+    assert max(float(plain[2]), float(balanced[2])) < 12  # 22.5 without having learned anything
+    assert re.fullmatch(r"DAO weights: digit \d+\.\d+, angle 0\.\d+", lines[2])
+
+
+def test_the_digits_want_a_step(capsys):
+    with pytest.raises(SystemExit):
+        vision_digits.main(["--steps", "0"])
+    assert "--steps should be at least 1. Found 0." in capsys.readouterr().err
 
 
 # Accumulation. Each compares 4 micro-batches of 8 sentences with the whole batch of 32.

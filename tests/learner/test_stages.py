@@ -27,7 +27,8 @@ def job() -> Job:
     folder = SimpleNamespace(stage=lambda name: f"stages/{name}")
     tasks = {"reg": Regression("reg", "reg")}
     names = [f"row {row}" for row in range(10)]
-    return Job(None, tasks, rows, rows, 0, cfg, folder, None, names=names)
+    progress = SimpleNamespace(of_stage=lambda name, before: (name, before))
+    return Job(None, tasks, rows, rows, 0, cfg, folder, progress, names=names)
 
 
 def test_steps_of_every_stage_by_hand(job):
@@ -48,6 +49,12 @@ def test_the_warm_up_selects_nothing(job):
     warm_up = stages._warm_up(job)
     assert (warm_up.experts, warm_up.router) == ((), True)
     assert (warm_up.job.steps, warm_up.job.selects, warm_up.job.router) == (7, False, True)
+
+
+def test_the_progress_of_a_stage_knows_the_steps_before_it(job):
+    told = [stage.job.progress for stage in (*stages._alone(job), stages._warm_up(job))]
+    assert told == [("news", 0), ("forum", 6), ("router", 10)]
+    assert stages._progress(job, "joint") == ("", 17)
 
 
 def test_experts_train_in_one_process(monkeypatch):

@@ -79,6 +79,19 @@ Grid = Annotated[
         help="Run every combination of values; the best on validation is named; repeatable.",
     ),
 ]
+Tune = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tune",
+        metavar="KEY=LOW..HIGH or A|B",
+        help="Let optuna search a range, or choose among values; TASK.weight is a constant loss "
+        "weight; repeatable.",
+    ),
+]
+Trials = Annotated[int | None, typer.Option(min=1, help="Runs of --tune. Default: 20.")]
+Minutes = Annotated[
+    float | None, typer.Option(min=0.0, help="No run of --tune begins later than that.")
+]
 
 # Of a finished run.
 Run = Annotated[Path, typer.Argument(help="A run folder that training wrote.")]

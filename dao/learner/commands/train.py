@@ -48,17 +48,21 @@ def program(given: Mapping[str, Any], command: Sequence[str]) -> None:
         typer.Exit: bad input, said in one line.
     """
     from dao.learner.commands.experiment import run_experiment
-    from dao.learner.commands.search import run_grid
+    from dao.learner.commands.search import run_search
 
     resume, overwrite = given["resume"], given["overwrite"]
-    if given["search"] and (given["factorial"] or resume or overwrite):
-        raise typer.BadParameter("--grid excludes --factorial, --resume and --overwrite.")
-    if given["search"]:
+    asked = "grid" if given["search"] else "tune"
+    if (given["search"] or given["tune"]) and (given["factorial"] or resume or overwrite):
+        raise typer.BadParameter(f"--{asked} excludes --factorial, --resume and --overwrite.")
+    for name in ("trials", "minutes"):
+        if given[name] is not None and not given["tune"]:
+            raise typer.BadParameter(f"--{name} needs --tune.")
+    if given["search"] or given["tune"]:
         from dao.learner.experiment.grid.options import Options
 
         others = {name: given[name] for name in ("plan", "seeds", "arms", "backend", "only")}
         Options.given(False, others, alone=False)  # refuses them
-        run_grid({**given, "grid": given["search"]}, command)
+        run_search({**given, "grid": given["search"]}, command)
     elif not run_experiment(given, command, alone=bool(resume or overwrite)):
         _train_one(given)
 

@@ -82,6 +82,10 @@ class RichProgress:
         note = f"loss {loss}  {weights}  {row['tokens_per_s']:,.0f} tokens/s"
         self._bar.update(self._task, completed=row["step"], total=total, note=note, visible=True)
 
+    def of_stage(self, name: str, before: int) -> Self:  # noqa: ARG002
+        """The same bar, which begins anew."""
+        return self
+
     def validation(self, row: Mapping[str, Any]) -> None:
         """Print one line."""
         marks = ("  best so far" if row["best"] else "") + (

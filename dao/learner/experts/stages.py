@@ -34,7 +34,7 @@ from dao.learner.settings.decisive import check_settings, decisive
 from dao.learner.storage.checkpoint import check_fit
 from dao.learner.storage.files import read_tensors, write_tensors
 from dao.learner.storage.record import STAGE, STAGE_WEIGHTS
-from dao.learner.training.loop import ROW_EXPERT, Fitted, Job, fit
+from dao.learner.training.loop import ROW_EXPERT, Fitted, Job, Progress, fit
 from dao.learner.training.plan import make_plan
 
 __all__ = ["check_one_process", "fit_stages", "steps_of_stages"]
@@ -107,7 +107,8 @@ def fit_stages(
     job.progress.note(f"stage 2: the router and the heads, for {warm_up.job.steps} steps")
     records[ROUTER] = _finished(warm_up, resume) or _train(warm_up, resume)[1]
     job.progress.note("stage 3: experts, router and heads together")
-    joint = _Stage(JOINT, model.experts.names, True, replace(job, router=True))
+    last = replace(job, router=True, progress=_progress(job, JOINT))
+    joint = _Stage(JOINT, model.experts.names, True, last)
     fitted, records[JOINT], outputs = _train(joint, resume)
     seconds = sum(record["seconds"] for record in records.values())
     before = sum(job.folder.stage(name).count("skipped.jsonl") for name in records)
@@ -140,6 +141,13 @@ def steps_of_stages(job: Job) -> dict[str, int]:
     return {**steps, ROUTER: job.cfg.experts.router_warmup_steps, JOINT: joint}
 
 
+def _progress(job: Job, stage: str) -> Progress:
+    """The progress of a stage, which knows the steps of the stages before it."""
+    steps = steps_of_stages(job)
+    before = sum(list(steps.values())[: list(steps).index(stage)])
+    return job.progress.of_stage("" if stage == JOINT else stage, before)
+
+
 def _check_input(job: Job) -> None:
     model, rows = job.model, range(min(PROBES, len(job.train)))
     assert model.experts is not None
@@ -167,6 +175,7 @@ def _alone(job: Job) -> list[_Stage]:
             validation=rows_of(job.validation, number)[0],
             cfg=_stage_one(job.cfg),
             folder=job.folder.stage(name),
+            progress=_progress(job, name),
             names=[job.names[row] for row in rows] if job.names else (),
         )
         stages.append(_Stage(name, (name,), False, own))
@@ -200,6 +209,7 @@ def _warm_up(job: Job) -> _Stage:
     own = replace(
         job,
         folder=job.folder.stage(ROUTER),
+        progress=_progress(job, ROUTER),
         steps=job.cfg.experts.router_warmup_steps,
         validations=GLANCES,
         selects=False,

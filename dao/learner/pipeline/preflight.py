@@ -27,6 +27,7 @@ from dao.learner.scoring.assessment import TableLike, slice_columns
 from dao.learner.settings.checks import DOMAIN
 from dao.learner.settings.config import Config
 from dao.learner.settings.encoder_section import Encoder
+from dao.learner.tracking.trackers import check_installed
 from dao.learner.training.plan import make_plan
 from dao.learner.weighting.weighting import make_weighting
 
@@ -45,13 +46,14 @@ def check(
         ask_hub: whether an encoder that is on the hub is looked at.
 
     Raises:
-        UserError: slices or domains that the data do not have, or a domain without labels to
-            select its expert by; experts in several processes; a device that is not there; a
-            weighting that cannot be made; growth of dendrites for which there is no time, or
-            growths of another run that cannot be copied; an
-            encoder that cannot be had, or not with these adapters, this pooling, these texts,
-            packed rows or a cache of its first layers.
+        UserError: a tracker that is not installed; slices or domains that the data do not have, or
+            a domain without labels to select its expert by; experts in several processes; a device
+            that is not there; a weighting that cannot be made; growth of dendrites for which there
+            is no time, or growths of another run that cannot be copied; an encoder that cannot be
+            had, or not with these adapters, this pooling, these texts, packed rows or a cache of
+            its first layers.
     """
+    check_installed(cfg.train.track)
     slices(cfg, table, tasks)
     domains(cfg, table, tasks)
     pick_device(cfg.device)

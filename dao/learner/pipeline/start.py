@@ -16,6 +16,8 @@ from dao.learner.pipeline.prepare import Inputs
 from dao.learner.pipeline.run import run
 from dao.learner.processes import ranks
 from dao.learner.settings.config import Config
+from dao.learner.tracking.tracked import tracked
+from dao.learner.tracking.trackers import check_installed
 
 __all__ = ["Loaded", "checked_data", "load_data", "load_table", "train"]
 
@@ -89,13 +91,18 @@ def train(cfg: Config, *, resume: Path | None = None, overwrite: bool = False) -
     folder = ranks.run_folder(resume or cfg.folder)
     lines = notes(table.report) + notes_of_tasks(tasks)
     shown = RichProgress(lines) if ranks.is_first() else ranks.Silence()
-    with folder.locked(), shown as progress:
+    check_installed(cfg.train.track)
+    with folder.locked(), shown as terminal:
         if resume:
             folder.check_resumable()
         else:
             folder.create(cfg, overwrite=overwrite)
         ranks.barrier()
         try:
-            return run(Inputs(cfg, table, tasks, best, folder, progress, resume is not None))
+            with tracked(cfg, folder, terminal) as progress:
+                inputs = Inputs(cfg, table, tasks, best, folder, progress, resume is not None)
+                metrics = run(inputs)
+                progress.finished(metrics)
+            return metrics
         except KeyboardInterrupt:
             raise KeyboardInterrupt(folder.how_to_continue()) from None

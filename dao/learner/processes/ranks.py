@@ -267,3 +267,7 @@ class Silence:
 
     def note(self, text: str) -> None:
         """Nothing."""
+
+    def of_stage(self, name: str, before: int) -> Self:  # noqa: ARG002
+        """Nothing either."""
+        return self

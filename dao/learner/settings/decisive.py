@@ -16,7 +16,8 @@ __all__ = ["check_settings", "completed", "decisive"]
 def decisive(cfg: Config) -> dict[str, Any]:
     """The settings that the course of a run depends on."""
     places = dict.fromkeys(("name", "output", "device", "cache"), True)
-    within = {"train": {"keep_checkpoint"}, "data": {"rules"}}  # the data have a fingerprint
+    # The data have a fingerprint.
+    within = {"train": {"keep_checkpoint", "track"}, "data": {"rules"}}
     found = cfg.model_dump(mode="json", exclude={**places, **within})
     measured = {**cfg.dao.measured(len(cfg.tasks)), "rules": 3}
     # Where the copied run lies decides nothing: a checkpoint has the steps of its growths.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from dao.learner.basics.frozen import Settings
 from dao.schedule import EVERY, FEW
@@ -127,6 +127,15 @@ class Train(Settings):
     """At a loss or gradient that is NaN or infinite: stop, or leave the step out and count it."""
     keep_checkpoint: bool = False
     """Keep the last checkpoint of a finished run."""
+    track: tuple[Literal["tensorboard", "trackio", "wandb", "mlflow"], ...] = ()
+    """Trackers that are told of every step, validation and growth, and of the test figures."""
+
+    @field_validator("track")
+    @classmethod
+    def _each_once(cls, track: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(track)) < len(track):
+            raise ValueError(f"should name each tracker once, not {', '.join(track)}")
+        return track
 
 
 def parse_sampling(text: str) -> float:

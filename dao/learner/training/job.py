@@ -33,6 +33,12 @@ class Progress(Protocol):
     def note(self, text: str) -> None:
         """Show a line that a reader should know, mostly before the first step."""
 
+    def of_stage(self, name: str, before: int) -> Progress:
+        """The progress of a stage, whose steps begin at 1 after so many of the stages before.
+
+        The last stage, from which the model is selected, has an empty name.
+        """
+
 
 @dataclass(frozen=True)
 class Fitted:

@@ -17,7 +17,7 @@ from dao.learner.basics.program import install
 from dao.learner.experiment.grid.job import Outcome, RunJob, run_job
 from dao.learner.experiment.grid.waiting import Waiting
 
-__all__ = ["check_room", "on_ray", "on_this_machine"]
+__all__ = ["check_room", "on_ray", "on_this_machine", "stopping"]
 
 RETRIES = 3  # of a run whose worker or machine was lost
 GOODBYE = 20.0  # seconds for workers to end their processes
@@ -41,7 +41,7 @@ def on_this_machine(jobs: Sequence[RunJob], workers: int) -> Generator[Outcome]:
             finally:
                 waiting.ended(job)
 
-    with _stopping(stop):
+    with stopping(stop):
         try:
             pool = Parallel(workers, backend="threading", return_as="generator_unordered")
             yield from pool(delayed(work)() for _ in jobs)
@@ -76,7 +76,7 @@ def on_ray(jobs: Sequence[RunJob], workers: int | None) -> Generator[Outcome]:
     task = ray.remote(max_retries=RETRIES)(run_job)
     waiting = Waiting(jobs)
     pending: dict[Any, RunJob] = {}
-    with _stopping(threading.Event()):
+    with stopping(threading.Event()):
         try:
             while waiting.left or pending:
                 while len(pending) < (workers or len(jobs)) and (job := waiting.ready()):
@@ -138,7 +138,7 @@ def _outcome(ray: Any, ended: Any, job: RunJob) -> Outcome:  # noqa: ANN401
 
 
 @contextmanager
-def _stopping(stop: threading.Event) -> Iterator[None]:
+def stopping(stop: threading.Event) -> Iterator[None]:
     """Inside, SIGTERM does what Ctrl-C does, and both set `stop` before anything else happens."""
 
     def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001

@@ -30,7 +30,15 @@ from dao.learner.settings.config import Config, load_config
 from dao.learner.storage.files import write_atomically
 from dao.learner.storage.record import RunFolder
 
-__all__ = ["cells", "read_grid", "run_search"]
+__all__ = [
+    "cells",
+    "is_fixed",
+    "kept_score",
+    "of_task",
+    "read_grid",
+    "run_search",
+    "settled_values",
+]
 
 FILE = "grid.json"
 # Settings that a grid must not vary: validation scores of such runs cannot be compared.
@@ -53,7 +61,7 @@ def read_grid(options: Sequence[str]) -> dict[str, list[Any]]:
     for text in options:
         key, equals, listed = text.partition("=")
         try:
-            values = _settled(key, read_yaml(f"[{listed}]")) if equals else None
+            values = settled_values(key, read_yaml(f"[{listed}]")) if equals else None
         except (yaml.YAMLError, RecursionError):
             values = None
         if not key or not values or key in found:
@@ -62,7 +70,7 @@ def read_grid(options: Sequence[str]) -> dict[str, list[Any]]:
             )
         if len({str(value) for value in values}) < len(values):
             raise UserError(f"--grid should name each value once. Found {text!r}.")
-        if _fixed(key):
+        if is_fixed(key):
             raise UserError(
                 f"--grid should vary settings whose runs are scored alike. Found {key!r}. Train "
                 f"with each value by itself, and compare over several seeds."
@@ -71,22 +79,22 @@ def read_grid(options: Sequence[str]) -> dict[str, list[Any]]:
     return found
 
 
-def _of_task(key: str) -> tuple[str, str] | None:
+def of_task(key: str) -> tuple[str, str] | None:
     """The task and the option of `topic.loss` or `tasks.topic.loss`; None of another setting."""
     parts = key.removeprefix("tasks.").split(".")
     return (parts[0], parts[1]) if len(parts) == 2 and parts[0] not in Config.model_fields else None
 
 
-def _fixed(key: str) -> bool:
+def is_fixed(key: str) -> bool:
     """Whether runs that differ in this setting are not scored alike."""
-    if option := _of_task(key):
+    if option := of_task(key):
         return option[1] in OF_TASKS
     return any(key == name or key.startswith(f"{name}.") for name in FIXED)
 
 
-def _settled(key: str, values: Sequence[Any]) -> list[Any]:
+def settled_values(key: str, values: Sequence[Any]) -> list[Any]:
     """The values as the setting takes them: text as typed where the setting is text."""
-    if option := _of_task(key):
+    if option := of_task(key):
         return [settled_task(option[0], {option[1]: value})[option[1]] for value in values]
     parts, found = key.split("."), []
     for value in values:
@@ -125,7 +133,7 @@ def cells(
                 f"{len(label)}. Vary fewer settings."
             )
         place = {"output": str(folder / label / f"seed={shared.seed}")}
-        own = {".".join(_of_task(key) or [key]): value for key, value in own.items()}
+        own = {".".join(of_task(key) or [key]): value for key, value in own.items()}
         cfg = load_config(path, overrides, {**flags, **own, **place})
         found.append(Cell(label, cfg.seed, cfg))
     return found
@@ -203,7 +211,7 @@ def run_search(
 
 def _conclude(combinations: Sequence[Cell], grid: Mapping[str, Any], folder: Path) -> None:
     ended = [cell for cell in combinations if RunFolder(cell.cfg.folder).finished]
-    ranked = sorted(((_score(cell), cell) for cell in ended), key=lambda pair: -pair[0])
+    ranked = sorted(((kept_score(cell), cell) for cell in ended), key=lambda pair: -pair[0])
     if not ranked:
         return
     flat = {cell.arm: _values(cell, grid) for cell in ended}
@@ -226,7 +234,7 @@ def _conclude(combinations: Sequence[Cell], grid: Mapping[str, Any], folder: Pat
     print_results(RunFolder(best.cfg.folder).read("metrics.json"), best.cfg.folder)
 
 
-def _score(cell: Cell) -> float:
+def kept_score(cell: Cell) -> float:
     """The validation score of the model that a run kept."""
     folder = RunFolder(cell.cfg.folder)
     step = folder.read("metrics.json", "training")["training"]["selected_after_step"]

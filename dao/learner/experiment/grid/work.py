@@ -21,9 +21,19 @@ from dao.learner.experiment.grid.options import Options
 from dao.learner.experiment.plans.plan import folder_name
 from dao.learner.storage.record import RunFolder
 
-__all__ = ["describe", "end", "outcomes", "tidy", "work_off"]
+__all__ = [
+    "LOCKS",
+    "describe",
+    "end",
+    "job_of",
+    "outcomes",
+    "threads_of_each",
+    "tidy",
+    "work_off",
+]
 
 LOCKS = ".locks"
+"""Folder in that of an experiment or a search, with a file per run that somebody is at work on."""
 
 
 def work_off(
@@ -75,18 +85,26 @@ def outcomes(
         return
     workers = options.jobs or 1
     local = options.backend == "local"
-    threads = _threads(torch.get_num_threads() // workers if local else 1)
-    jobs = [_job(cell, folder, tuple(command), threads) for cell in missing]
+    threads = threads_of_each(torch.get_num_threads() // workers if local else 1)
+    jobs = [job_of(cell, folder, tuple(command), threads) for cell in missing]
     yield from on_this_machine(jobs, workers) if local else on_ray(jobs, options.jobs)
 
 
-def _threads(share: int) -> int:
+def threads_of_each(share: int) -> int:
     """OMP_NUM_THREADS where it is set, else this share of the processors."""
     given = os.environ.get("OMP_NUM_THREADS", "")
     return int(given) if given.isdigit() else max(1, share)
 
 
-def _job(cell: Cell, folder: Path, command: tuple[str, ...], threads: int) -> RunJob:
+def job_of(cell: Cell, folder: Path, command: tuple[str, ...], threads: int) -> RunJob:
+    """The work of a run for a thread or a worker.
+
+    Args:
+        cell: the run.
+        folder: of the experiment or the search.
+        command: what trains; it is given the arguments of `dao train`.
+        threads: for the arithmetic of the run.
+    """
     return RunJob(
         name=cell.name,
         folder=cell.cfg.folder,

@@ -1,0 +1,1 @@
+"""`--tune`: optuna proposes settings, runs try them, validation selects. Start at `search`."""
