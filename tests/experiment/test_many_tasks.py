@@ -9,9 +9,9 @@ import pytest
 from dao.learner.experiment.findings.arm_figures import positives
 from dao.learner.experiment.findings.contrasts import contrasts, measured, only_tested
 from dao.learner.experiment.findings.verdicts import over_seeds
+from dao.learner.experiment.pages.page import PageTable, Text, html, markdown
 from dao.learner.experiment.report.first_lines import worse_arms
 from dao.learner.experiment.report.many import arms_parts, effects_parts
-from dao.learner.experiment.report.page import PageTable, Text, html, markdown
 from dao.learner.experiment.report.report import _sections
 from dao.learner.experiment.report.tables import beside
 from dao.learner.kinds import KINDS

@@ -15,6 +15,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from dao.learner.experiment.findings.runs import read_runs
+from dao.learner.experiment.pages.page import PageTable, Section, Text, html, markdown
 from dao.learner.experiment.pictures.effect_figures import (
     cost_panels,
     effect_panels,
@@ -34,7 +35,6 @@ from dao.learner.experiment.pictures.training_figures import (
     loss_panels,
     validation_panels,
 )
-from dao.learner.experiment.report.page import PageTable, Section, Text, html, markdown
 from dao.learner.experiment.report.provenance import without_folders
 from dao.learner.experiment.report.report import write_report
 from dao.learner.experiment.report.results_csv import results_csv

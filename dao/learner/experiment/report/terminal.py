@@ -10,9 +10,9 @@ from rich.table import Table
 
 from dao.learner.basics.tables import titled
 from dao.learner.console.command import show_tables
+from dao.learner.experiment.pages.page import PageTable
 from dao.learner.experiment.report import tables
 from dao.learner.experiment.report.first_lines import dendrite_lines, worse_arms
-from dao.learner.experiment.report.page import PageTable
 
 __all__ = ["print_report"]
 
