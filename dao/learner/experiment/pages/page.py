@@ -183,7 +183,8 @@ def _html(part: Part, key: str) -> str:
             kind = ' class="note"' if quiet else ""
             return f"<p{kind}>{escape(text)}</p>"
         case Answer(text):
-            return f'<p class="answer">{escape(text)}</p>'
+            unbroken = escape(text).replace(" %", "&nbsp;%")
+            return f'<p class="answer">{unbroken}</p>'
         case Mark(text):
             return f'<p class="mark">{escape(text)}</p>'
         case Words(meanings):

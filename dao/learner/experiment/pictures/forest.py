@@ -108,5 +108,6 @@ def _draw(
     axes.grid(axis="y", visible=False)
     axes.locator_params(axis="x", nbins=5)
     axes.spines["left"].set_visible(False)
-    axes.set_title(about["label"], loc="left", fontweight="bold")
+    unit = f" ({about['unit']})" if about["task"] else ""
+    axes.set_title(f"{about['label']}{unit}", loc="left", fontweight="bold")
     axes.set_xlabel(f"{better} \N{RIGHTWARDS ARROW}")

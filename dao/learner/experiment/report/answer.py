@@ -21,18 +21,21 @@ WHAT = {
 }
 LEFT_OUT = ("interaction",)
 """Main effects that a first sentence does without."""
+FOUND = "found"
+CORRECTED = "corrected"
+"""In place of a verdict: the interval leaves 0 out, and Holm's correction finds no difference."""
 TOLD = 3
 """Differences up to which a sentence tells each."""
 
 
 def answer(findings: Mapping[str, Any]) -> str:
     """What a built-in experiment asked and what it found, in one sentence for a stranger."""
-    effects = _first(findings)
     parts = [WHAT[name] for name in WHAT if any(name.lower() in a for a in findings["design"])]
-    asked = " and ".join(parts) or f"which of the arms {listed(findings['design'], LISTED)} is best"
-    verb = "make" if len(parts) == 2 or "dendrites" in asked else "makes"
-    asked = f"whether {asked}, {verb} a model of {_tasks(findings)} better" if parts else asked
-    return f"This experiment asked {asked}; {outcome(findings, effects)}."
+    asked = f"which of the arms {listed(findings['design'], LISTED)} is best"
+    if parts:
+        verb = "makes" if parts == [WHAT["DAO"]] else "make"
+        asked = f"whether {', and '.join(parts)}, {verb} a model of {_tasks(findings)} better"
+    return f"This experiment asked {asked}; {outcome(findings, _first(findings))}."
 
 
 def _tasks(findings: Mapping[str, Any]) -> str:
@@ -70,6 +73,9 @@ def outcome(findings: Mapping[str, Any], effects: Sequence[Mapping[str, Any]]) -
     told = [_change(effect, findings) for effect in known]
     kinds = {_kind(effect) for effect in known}
     if len(kinds) == 1:
+        told[1:] = [
+            change.replace(f" changed {_what(known[0], findings)}", "") for change in told[1:]
+        ]
         return f"{seeds}, {_joined(told)}{_ending(kinds.pop(), len(known))}"
     each = [f"{c}{_ending(_kind(e), 1)}" for c, e in zip(told, known, strict=True)]
     return f"{seeds}, {'; '.join(each)}"
@@ -81,20 +87,28 @@ def _joined(told: Sequence[str]) -> str:
 
 def _kind(effect: Mapping[str, Any]) -> str:
     verdict = effect["verdict"]
-    return verdict if verdict in (NO_DIFFERENCE, NOT_TESTED) else "found"
+    if verdict == NO_DIFFERENCE and _apart_from_zero(effect):
+        return CORRECTED
+    return verdict if verdict in (NO_DIFFERENCE, NOT_TESTED) else FOUND
+
+
+def _apart_from_zero(effect: Mapping[str, Any]) -> bool:
+    low, high = effect.get("t95") or (None, None)
+    return low is not None and high is not None and (low > 0 or high < 0)
 
 
 def _ending(kind: str, of: int) -> str:
     if kind == NOT_TESTED:
         return ", which too few seeds can tell from chance"
+    if kind == CORRECTED:
+        return ", which chance may explain once all tests are counted"
     if kind == NO_DIFFERENCE:
         return ", which chance may explain" if of == 1 else ", and chance may explain each of them"
     return ", which is more than chance explains" if of == 1 else ", each more than chance explains"
 
 
 def _change(effect: Mapping[str, Any], findings: Mapping[str, Any]) -> str:
-    about = findings["metrics"][effect["metric"]]
-    what = "the mean score of the tasks" if about["key"] == SELECTION else about["label"]
+    what = _what(effect, findings)
     between = interval(effect.get("t95"), signed=True)
     known = effect.get("t95") and None not in effect["t95"]
     inside = f" (95 % interval {between})" if known else ""
@@ -105,8 +119,13 @@ def _change(effect: Mapping[str, Any], findings: Mapping[str, Any]) -> str:
     return f"{effect['name']} changed {what} by {by}"
 
 
+def _what(effect: Mapping[str, Any], findings: Mapping[str, Any]) -> str:
+    about = findings["metrics"][effect["metric"]]
+    return "the mean score of the tasks" if about["key"] == SELECTION else str(about["label"])
+
+
 def _counted(effects: Sequence[Mapping[str, Any]], findings: Mapping[str, Any]) -> str:
-    found = [effect for effect in effects if _kind(effect) == "found"]
+    found = [effect for effect in effects if _kind(effect) == FOUND]
     largest = max(found or effects, key=lambda effect: abs(effect["mean"]))
     many = f"{len(found) or 'none'} {'are' if found[1:] else 'is'}"
     return (
@@ -168,10 +187,8 @@ def _told(
     pick = max if about["better"] == "higher" else min
     arm = pick(below, key=lambda name: below[name])
     names = [label(name, findings["tasks"]) for name in below]
-    who = listed(names, IN_A_LINE) if some or len(names) == 1 else "the models of all arms"
-    best = f"{label(arm, findings['tasks'])} {number(below[arm])}"
+    who = f"{listed(names, IN_A_LINE)} did not beat" if some or len(names) == 1 else "no arm beat"
+    best = f"{number(below[arm])} of {label(arm, findings['tasks'])}"
     best = f"{best}, the best of them" if len(names) > 1 else best
-    return (
-        f"On {task}, {who} did not beat {plain}, a plain model: {about['label']} {number(figure)} "
-        f"of {plain}, {best}."
-    )
+    both = f"{about['label']} {number(figure)} against {best}"
+    return f"On {task}, {who} {plain}, a plain model: {both}."

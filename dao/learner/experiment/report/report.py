@@ -108,10 +108,8 @@ def _lead(findings: Mapping[str, Any], gaps: Sequence[str]) -> list[Part]:
         caption = FOREST.format(reference=reference_of(findings))
         parts.append(PageFigure("figures/differences.png", panels, caption))
     parts += map(Mark, unbeaten(findings))
-    parts.append(
-        explained("DAO", "dendrites", "selection score", "seed", "95 % interval", "TF-IDF")
-    )
     parts.append(Folded(WORDED, [Bullets([*sentences, *dendrite_lines(findings)]), HOLM]))
+    parts.append(explained(*FIRST_WORDS))
     if gaps:
         title = f"{count(len(gaps), 'note')}: {gaps[0]}"
         parts.append(Folded(title, [Text(note, quiet=True) for note in gaps]))
