@@ -146,8 +146,9 @@ def no_pictures() -> Iterator[None]:
 
     In `tests/cli`, `test_presets.py` and `test_factorial.py` have the figures of real runs drawn.
     """
+    from dao.learner.experiment.pages import page
     from dao.learner.experiment.pictures.figures import Panel, png
-    from dao.learner.experiment.report import page, report
+    from dao.learner.experiment.report import report
 
     empty = png([Panel(lambda axes: None, "nothing")])
     with pytest.MonkeyPatch.context() as patch:

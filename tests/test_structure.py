@@ -44,6 +44,7 @@ FLOORS = (
     ("experiment.findings",),
     ("experiment.plans.findings",),
     ("experiment.pictures",),
+    ("experiment.pages",),
     ("experiment.report",),
     ("experiment.plans.report",),
     ("experiment.grid",),
@@ -162,7 +163,7 @@ def test_a_room_imports_from_lower_floors_alone(path: Path):
     [
         ("dao/learner/kinds/binary.py", "from dao.learner.training.loop import fit"),
         ("dao/learner/kinds/parts/cells.py", "from dao.learner.kinds.base import Task"),
-        ("dao/learner/model/model.py", "def f():\n import dao.learner.experiment.report.page"),
+        ("dao/learner/model/model.py", "def f():\n import dao.learner.experiment.pages.page"),
         ("dao/learner/encoder/limits.py", "from dao.learner.weighting import weighting"),
         ("dao/learner/storage/files.py", "from dao.learner import pipeline"),
         ("dao/learner/console/report.py", "from dao.learner.training.plan import Plan"),

@@ -15,10 +15,10 @@ from dao.learner.experiment.findings.comparison import compare
 from dao.learner.experiment.findings.contrasts import contrasts, measured
 from dao.learner.experiment.findings.effects import findings
 from dao.learner.experiment.findings.runs import Run, read_run
+from dao.learner.experiment.pages.page import PageTable, Text
 from dao.learner.experiment.pictures.prediction_figures import calibration
 from dao.learner.experiment.report.comparison_report import comparison_tables
 from dao.learner.experiment.report.many import arms_parts
-from dao.learner.experiment.report.page import PageTable, Text
 from dao.learner.experiment.report.prediction_sections import prediction_sections
 from dao.learner.experiment.report.report import write_report
 from dao.learner.experiment.report.terminal import print_report

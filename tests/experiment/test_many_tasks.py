@@ -9,9 +9,9 @@ import pytest
 from dao.learner.experiment.findings.arm_figures import positives
 from dao.learner.experiment.findings.contrasts import contrasts, measured, only_tested
 from dao.learner.experiment.findings.verdicts import over_seeds
+from dao.learner.experiment.pages.page import PageTable, Text, html, markdown
 from dao.learner.experiment.report.first_lines import worse_arms
 from dao.learner.experiment.report.many import arms_parts, effects_parts
-from dao.learner.experiment.report.page import PageTable, Text, html, markdown
 from dao.learner.experiment.report.report import _sections
 from dao.learner.experiment.report.tables import beside
 from dao.learner.kinds import KINDS
@@ -83,17 +83,15 @@ def test_many_tasks_are_rows_of_the_table_of_arms(count: int):
     assert len(mains.rows) == count
     assert mains.rows[0] == ["is_00 F1 ↑", "0.5010", "0.5210", "0.5010", "0.6000 (TF-IDF)"]
     assert mains.rows[-1] == ["price MSE ↓", "0.5010", "0.5210", "", "0.6000 (TF-IDF)"]
-    assert others.folded
     assert len(others.rows) == 5 * (count - 1) + 1  # all but F1 of each, R² of the price
 
 
-def test_effects_of_some_tasks_are_folded_behind_a_summary():
+def test_effects_of_some_tasks_stand_behind_a_summary():
     primary, summary, *others = effects_parts(findings_of(3))
     assert "Selection score" in primary.caption
-    assert not primary.folded
     assert summary.head == ["figure", "dao - base", "base - one task alone"]
     assert summary.rows[0] == ["is_00 F1 ↑", "+0.0200 *", "0"]
-    assert [table.folded for table in others] == [True] * 6
+    assert len(others) == 6
 
 
 def test_effects_of_many_tasks_are_summed_up_and_found_elsewhere():

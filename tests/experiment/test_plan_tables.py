@@ -48,7 +48,6 @@ def test_of_many_tasks_the_main_figures_come_first_and_the_others_stand_behind()
     assert first.rows[0] == ["x", "0.60 ± 0.10", *["0.6000 ± 0.1000"] * 3]
     assert first.rows[2] == ["(majority)", "", "0.2500", "", ""]
     assert list(others.head) == ["arm", "a auc ↑", "b auc ↑", "c auc ↑"]
-    assert (first.folded, others.folded) == (False, True)
 
 
 def test_plain_models_stand_in_the_first_table_alone():

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import struct
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 
 from dao.learner.calibration.reliability import reliability
 from dao.learner.experiment.findings.runs import read_runs
+from dao.learner.experiment.pages.page import PageTable, Section, Text, html, markdown
 from dao.learner.experiment.pictures.effect_figures import (
     cost_panels,
     effect_panels,
@@ -34,7 +36,6 @@ from dao.learner.experiment.pictures.training_figures import (
     loss_panels,
     validation_panels,
 )
-from dao.learner.experiment.report.page import PageTable, Section, Text, html, markdown
 from dao.learner.experiment.report.provenance import without_folders
 from dao.learner.experiment.report.report import write_report
 from dao.learner.experiment.report.results_csv import results_csv
@@ -282,12 +283,12 @@ def test_the_check_for_outside_references_can_fail(text):
     assert outside(text)
 
 
-def test_sections_come_effects_first(page):
+def test_sections_come_in_the_order_of_a_readers_questions(page):
     titles = re.findall(r"<h2>(.*?)</h2>", page)
     assert titles == [
-        "Effects", "Arms", "Effects and contrasts", "Per-example tests",
-        "Improvement over base", "Training and validation", "What DAO did",
-        "Confusion matrix", "Predicted and true score", "Calibration", "Quality and cost",
+        "Arms", "Effects and contrasts", "Effects in pictures", "Per-example tests",
+        "Training and validation", "Confusion matrix", "Predicted and true score", "Calibration",
+        "What DAO did", "Improvement over base", "Quality and cost",
         "perforatedai&#x27;s own graph", "Provenance",
     ]  # fmt: skip
 
@@ -295,9 +296,9 @@ def test_sections_come_effects_first(page):
 def test_every_figure_has_words_for_those_who_do_not_see_it(page):
     tags = Reader(page).tags
     drawn = [attributes for tag, attributes in tags if tag == "svg"]
-    # 3 effects, 3 improvements, 2 losses, 3 validations, 4 of DAO, 2 confusions, 2 scatters, 1
-    # calibration, 3 costs.
-    assert len(drawn) == 23
+    # 3 differences, 3 effects, 3 improvements, 2 losses, 3 validations, 4 of DAO, 2 confusions, 2
+    # scatters, 1 calibration, 3 costs.
+    assert len(drawn) == 26
     assert all(a["role"] == "img" and len(a["aria-label"]) > 20 for a in drawn)
     assert [a["alt"] for tag, a in tags if tag == "img"] == [
         "Validation scores and switches over the run, drawn by perforatedai."
@@ -369,7 +370,7 @@ def test_markdown_says_the_same_and_its_pictures_exist(whole):
     assert "| dendrites - sham | 3 | +0.0033 |" in text
     assert text.count(NOTHING_FOUND) >= 4
     pictures = re.findall(r"(?<!\\)\]\(([^)]+)\)", text)
-    assert len(pictures) == 9
+    assert len(pictures) == 10
     assert all((folder / name).is_file() for name in pictures)
 
 
@@ -524,12 +525,24 @@ def test_all_axes_are_labelled(whole):
 
 def test_growth_is_marked_where_it_was(whole):
     folder, findings = whole
-    _, panel, _ = validation_panels(read_runs(folder, ["dao"], [0, 1, 2]), findings, METRICS)
+    arms = read_runs(folder, ["dao", "dao+dendrites"], [0, 1, 2])
+    for arm, run in arms["dao+dendrites"].items():
+        grown = run.config.dendrites.model_copy(update={"enabled": True})
+        config = run.config.model_copy(update={"dendrites": grown})
+        arms["dao+dendrites"][arm] = replace(run, config=config)
+    _, panel, _ = validation_panels(arms, findings, METRICS)
     axes = Figure().add_subplot()
     panel.draw(axes)
-    curve, growth = axes.lines
+    curve, _, growth = axes.lines
     assert list(growth.get_xdata()) == [2, 2]
+    assert growth.get_label() == "dendrites added in dao+dendrites"
+    assert [text.get_text() for text in axes.texts] == ["dendrites added"]
     assert list(curve.get_ydata()) == pytest.approx([0.73, 0.73])  # mean of 0.71, 0.74, 0.74
+    _, panel, _ = validation_panels({"dao": arms["dao"]}, findings, METRICS)
+    axes = Figure().add_subplot()
+    panel.draw(axes)
+    assert len(axes.lines) == 1
+    assert not axes.texts
 
 
 def test_weights_are_not_said_to_have_a_mean_that_a_setting_decides(whole):
@@ -629,6 +642,7 @@ CUT_OFF = """() => [...document.querySelectorAll('svg text')].filter(e => {
     return t.left < s.left - 2 || t.right > s.right + 2 || t.top < s.top - 2 ||
         t.bottom > s.bottom + 2;
 }).map(e => e.textContent)"""
+OPEN = "document.querySelectorAll('details').forEach(each => { each.open = true; })"
 UNSEEN = """() => [...document.querySelectorAll('svg[role=img], img')].filter(e => {
     const r = e.getBoundingClientRect();
     return r.width < 200 || r.height < 100 || e.naturalWidth === 0;
@@ -638,8 +652,13 @@ UNSEEN = """() => [...document.querySelectorAll('svg[role=img], img')].filter(e 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 def test_in_a_browser_everything_fits_and_nothing_is_fetched(whole):
+    check_in_a_browser(whole[0] / "report.html", pictures=26 + 1)
+
+
+def check_in_a_browser(page: Path, pictures: int) -> None:
+    """A page of few screens that asks for nothing, with folds that a keyboard opens."""
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    address = (whole[0] / "report.html").as_uri()
+    address = page.as_uri()
     with api.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         for width in (1280, 1130, 768, 390):
@@ -654,10 +673,19 @@ def test_in_a_browser_everything_fits_and_nothing_is_fetched(whole):
                 view.goto(address)
                 assert said == []
                 assert asked == [address]
+                screens = view.evaluate("document.documentElement.scrollHeight") / 844
+                assert width > 390 or screens <= 12, screens
+                assert view.evaluate(TOO_WIDE) == []
+                assert view.evaluate("document.querySelectorAll('details[open]').length") == 0
+                view.keyboard.press("Tab")
+                view.keyboard.press("Enter")
+                assert view.evaluate("document.querySelectorAll('details[open]').length") == 1
+                view.evaluate(OPEN)
                 assert view.evaluate("document.documentElement.scrollWidth") <= width
                 assert view.evaluate(TOO_WIDE) == []
                 assert view.evaluate(CUT_OFF) == []
                 assert view.evaluate(UNSEEN) == 0
+                assert view.locator("svg[role=img], img").count() == pictures
                 dark = view.evaluate("getComputedStyle(document.body).backgroundColor")
                 assert (dark == "rgb(22, 23, 26)") == (scheme == "dark")
                 view.close()

@@ -15,12 +15,14 @@ from dao.learner.experiment.pictures.figures import INK, NARROW, Panel, arm_styl
 
 __all__ = ["dao_panels", "growth_marks", "loss_panels", "validation_panels"]
 
+GROWN = "dendrites added"
 BINS = 40  # points of a curve of losses; single steps are noise
 WIDE = (NARROW[0], 3.8)
+BALANCED = ("dao", "dao+dendrites", "dao-paper")
 
 
 def loss_panels(runs: Runs, tasks: Iterable[str]) -> list[Panel]:
-    """Training loss of each task over the steps: per arm, the mean over seeds and their spread."""
+    """Training loss of each task over the steps: per arm, the mean over seeds and their range."""
     panels = []
     for task in tasks:
         curves = {arm: _losses(seeds.values(), task) for arm, seeds in runs.items()}
@@ -32,9 +34,19 @@ def loss_panels(runs: Runs, tasks: Iterable[str]) -> list[Panel]:
 
 
 def validation_panels(
-    runs: Runs, findings: Mapping[str, Any], metrics: Iterable[str]
+    runs: Runs,
+    findings: Mapping[str, Any],
+    metrics: Iterable[str],
+    kept: Mapping[str, Sequence[int]] | None = None,
 ) -> list[Panel]:
-    """Each validation figure over the steps: per arm, the mean over seeds and their spread."""
+    """Each validation figure over the steps: per arm, the mean over seeds and their range.
+
+    Args:
+        runs: by arm and seed.
+        findings: with `metrics` and `tasks`.
+        metrics: which figures.
+        kept: further marks: what happened -> after which steps.
+    """
     panels = []
     for metric in metrics:
         about = findings["metrics"][metric]
@@ -45,29 +57,34 @@ def validation_panels(
         }
         if any(curves.values()):
             name = f"{about['label']} ({about['unit']})"
-            panels.append(_panel(f"Validation: {about['label']}", curves, name, runs))
+            panels.append(_panel(f"Validation: {about['label']}", curves, name, runs, kept))
     return panels
 
 
 class Point(NamedTuple):
-    """A point of a curve: a step, and mean and standard deviation of the figure over seeds.
-
-    One seed alone has the deviation None.
-    """
+    """A point of a curve: a step, and mean, lowest and highest of the figure over seeds."""
 
     step: float
     mean: float
-    deviation: float | None
+    low: float
+    high: float
+    seeds: int
 
 
 Curve = Sequence[Point]
 
 
-def _panel(title: str, curves: Mapping[str, Curve], name: str, runs: Runs) -> Panel:
+def _panel(
+    title: str,
+    curves: Mapping[str, Curve],
+    name: str,
+    runs: Runs,
+    further: Mapping[str, Sequence[int]] | None = None,
+) -> Panel:
     shown = {arm: curve for arm, curve in curves.items() if curve}
     names = labels(runs)
     told = "; ".join(f"{names[a]} ends at {number(curve[-1].mean)}" for a, curve in shown.items())
-    marks = growth_marks({arm: runs[arm] for arm in shown})
+    marks = {**growth_marks({arm: runs[arm] for arm in shown}), **(further or {})}
     marked = "".join(
         f" {words[0].upper()}{words[1:]}: after step {', '.join(map(str, steps))}."
         for words, steps in marks.items()
@@ -80,7 +97,7 @@ def _panel(title: str, curves: Mapping[str, Curve], name: str, runs: Runs) -> Pa
 
 
 def growth_marks(runs: Runs) -> dict[str, list[int]]:
-    """The steps after which arms grew dendrites, or restarted as arms that grow do.
+    """The steps after which arms grew dendrites; arms that restart without any have none.
 
     Arms with the same steps share an entry. The entry names these arms unless they are all of
     `runs`.
@@ -90,21 +107,18 @@ def growth_marks(runs: Runs) -> dict[str, list[int]]:
     """
     arms_at: dict[tuple[int, ...], list[str]] = {}
     for arm, seeds in runs.items():
-        steps = {row["step"] for r in seeds.values() for row in r.validations if row.get("grown")}
+        grown = [run for run in seeds.values() if run.config.dendrites.grown]
+        steps = {row["step"] for run in grown for row in run.validations if row.get("grown")}
         if steps:
             arms_at.setdefault(tuple(sorted(steps)), []).append(arm)
-    return {_words(arms, runs): list(steps) for steps, arms in arms_at.items()}
-
-
-def _words(arms: Sequence[str], runs: Runs) -> str:
-    grown = {run.config.dendrites.grown for arm in arms for run in runs[arm].values()}
-    what = "growth or restart" if len(grown) > 1 else "growth" if True in grown else "restart"
     names = labels(runs)
-    others = [names[arm] for arm in runs if arm not in arms]
-    if not others:
-        return what
-    named = ", ".join(names[arm] for arm in arms) if len(arms) <= len(others) else None
-    return f"{what} in {named or 'all but ' + ', '.join(others)}"
+    return {
+        GROWN
+        + (f" in {', '.join(names[arm] for arm in arms)}" if len(arms) < len(runs) else ""): list(
+            steps
+        )
+        for steps, arms in arms_at.items()
+    }
 
 
 def _draw_curves(
@@ -120,21 +134,32 @@ def _draw_curves(
         style = arm_style(arm)
         marker = style.pop("marker") if len(curve) < BINS // 2 else style.pop("marker") and None
         axes.plot([p.step for p in curve], [p.mean for p in curve], marker=marker,
-                  label=names[arm], **style)  # fmt: skip
-        known = [(p.step, p.mean - d, p.mean + d) for p in curve if (d := p.deviation) is not None]
+                  label=names[arm] if len(curves) > 1 else None, **style)  # fmt: skip
+        known = [(p.step, p.low, p.high) for p in curve if p.seeds > 1]
         if known:
             places, low, high = zip(*known, strict=True)
-            axes.fill_between(places, low, high, color=style["color"], alpha=0.15, linewidth=0)
+            axes.fill_between(places, low, high, color=style["color"], alpha=0.13, linewidth=0)
             banded = True
     for index, (words, steps) in enumerate(marks.items()):
-        for step in steps:
-            dashes = (2 + 2 * index, 2)  # arms that grow at other steps have longer dashes
-            axes.axvline(step, color=INK, linewidth=1, dashes=dashes, label=words)
+        _mark(axes, words, steps, index)
     axes.locator_params(axis="x", nbins=6, integer=True)
     axes.set_title(title)
-    band = "\nband: mean \N{PLUS-MINUS SIGN} standard deviation over seeds" if banded else ""
+    band = "\nline: mean over seeds; band: lowest to highest seed" if banded else ""
     axes.set_xlabel(f"optimizer step{band}")
     axes.set_ylabel(name)
+
+
+def _mark(axes: Axes, words: str, steps: Sequence[int], index: int) -> None:
+    """Lines across the axes; what happened stands beside the first, the legend has the arms."""
+    for step in steps:
+        dashes = (2 + 2 * index, 2)  # arms that grow at other steps have longer dashes
+        axes.axvline(step, color=INK, linewidth=1, dashes=dashes,
+                     label=words if " in " in words else None)  # fmt: skip
+    axes.annotate(
+        words.partition(" in ")[0], (steps[0], 0.98), xycoords=("data", "axes fraction"),
+        xytext=(-3, 0), textcoords="offset points", rotation=90, ha="right", va="top", fontsize=7.5,
+        color=INK,
+    )  # fmt: skip
 
 
 def _validated(runs: Iterable[Run], task: str | None, key: str) -> list[Point]:
@@ -149,7 +174,7 @@ def _validated(runs: Iterable[Run], task: str | None, key: str) -> list[Point]:
 
 
 def _losses(runs: Iterable[Run], task: str) -> list[Point]:
-    """The mean loss of a seed in each bin of steps, then mean and spread over seeds."""
+    """The mean loss of a seed in each bin of steps, then mean and range over seeds."""
     seeds = [
         [(row["step"], loss) for row in run.history
          if (loss := row["tasks"].get(task, {}).get("loss")) is not None]
@@ -170,14 +195,14 @@ def _losses(runs: Iterable[Run], task: str) -> list[Point]:
 
 def _point(pairs: Sequence[tuple[float, float]]) -> Point:
     steps, values = np.array(pairs, dtype=float).T
-    deviation = float(values.std(ddof=1)) if len(values) > 1 else None
-    return Point(float(steps.mean()), float(values.mean()), deviation)
+    ends = float(values.min()), float(values.max())
+    return Point(float(steps.mean()), float(values.mean()), *ends, len(values))
 
 
-def dao_panels(runs: Runs, tasks: Sequence[str]) -> list[Panel]:
-    """Loss weights and gradient norms over the steps in the arms that DAO balances."""
+def dao_panels(runs: Runs, tasks: Sequence[str], arms: Sequence[str] = BALANCED) -> list[Panel]:
+    """Loss weights and gradient norms over the steps, by default in the arms that DAO balances."""
     panels = []
-    for arm in ("dao", "dao+dendrites", "dao-paper"):
+    for arm in arms:
         if arm not in runs:
             continue
         for field, what, unit in (

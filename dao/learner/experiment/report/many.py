@@ -7,7 +7,7 @@ from typing import Any
 
 from dao.learner.basics.limits import PICTURED, TOGETHER
 from dao.learner.experiment.findings.contrasts import main_figures, only_tested
-from dao.learner.experiment.report.page import PageTable, Part, Text
+from dao.learner.experiment.pages.page import PageTable, Part, Text
 from dao.learner.experiment.report.tables import (
     arms_table,
     bracketed,
@@ -45,13 +45,11 @@ def arms_parts(findings: Mapping[str, Any]) -> list[Part]:
     tables.append(_by_figure(findings, f"Main figures on the test split: {interval}", mains))
     if others:
         caption = f"Other figures on the test split: {interval}"
-        tables.append(_by_figure(findings, caption, others, folded=True))
+        tables.append(_by_figure(findings, caption, others))
     return tables
 
 
-def _by_figure(
-    findings: Mapping[str, Any], caption: str, metrics: Sequence[str], *, folded: bool = False
-) -> PageTable:
+def _by_figure(findings: Mapping[str, Any], caption: str, metrics: Sequence[str]) -> PageTable:
     """A row per figure of a task; columns: all arms, the task alone, best plain, best reachable."""
     arms = [arm for arm in findings["arms"] if arm not in findings["tasks"]]
     rows = []
@@ -70,9 +68,7 @@ def _by_figure(
         ])  # fmt: skip
     head = ["figure", *arms, ALONE, PLAIN, BEST]
     kept = [0, *(i for i in range(1, len(head)) if any(row[i] for row in rows))]
-    return PageTable(
-        caption, [head[i] for i in kept], [[row[i] for i in kept] for row in rows], folded=folded
-    )
+    return PageTable(caption, [head[i] for i in kept], [[row[i] for i in kept] for row in rows])
 
 
 def _cell(arm: Mapping[str, Any], metric: str) -> str:
@@ -91,18 +87,16 @@ def effects_parts(findings: Mapping[str, Any]) -> list[Part]:
     if summary := _summary(findings, others):
         parts.append(summary)
     if len(tasks) <= PICTURED:
-        return parts + _tables(findings, others, folded=True)
+        return parts + _tables(findings, others)
     return [*parts, Text(
         f"Intervals and p-values of the {len(others)} figures of {len(tasks)} tasks are left out: "
         f"findings.json has them, under effects.", quiet=True,
     )]  # fmt: skip
 
 
-def _tables(
-    findings: Mapping[str, Any], metrics: Sequence[str], *, folded: bool = False
-) -> list[Part]:
+def _tables(findings: Mapping[str, Any], metrics: Sequence[str]) -> list[Part]:
     found = (effects_table(findings, metric) for metric in metrics)
-    return [PageTable(t.caption, t.head, t.rows, folded=folded) for t in found if t]
+    return [table for table in found if table]
 
 
 def _summary(findings: Mapping[str, Any], metrics: Sequence[str]) -> PageTable | None:

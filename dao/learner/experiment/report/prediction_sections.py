@@ -8,6 +8,8 @@ from typing import Any
 from dao.learner.basics.limits import PICTURED
 from dao.learner.calibration.reliability import Reliability
 from dao.learner.experiment.findings.runs import Run, Runs
+from dao.learner.experiment.pages.page import PageFigure, PageTable, Section, Text
+from dao.learner.experiment.pages.words import explained
 from dao.learner.experiment.pictures.figures import Panel
 from dao.learner.experiment.pictures.prediction_figures import (
     calibration,
@@ -16,7 +18,6 @@ from dao.learner.experiment.pictures.prediction_figures import (
     labels_panel,
     score_panel,
 )
-from dao.learner.experiment.report.page import PageFigure, PageTable, Section, Text
 from dao.learner.experiment.report.tables import number
 
 __all__ = ["figure", "left_out", "prediction_sections"]
@@ -24,6 +25,8 @@ __all__ = ["figure", "left_out", "prediction_sections"]
 CORNERS = ("base", "dao", "dendrites", "dao+dendrites", "dao-paper")
 BESIDE_BASE = ("dao+dendrites", "dendrites", "dao", "dao-paper")
 """Arms of which the first that the experiment has is shown beside base."""
+PREDICTED = 2
+"""Pictures of predictions that are seen without opening anything."""
 POOLED = "Test rows of all seeds together"
 Draw = Callable[[str, Sequence[Run], str], Panel | None]
 VIEWS: Mapping[str, tuple[str, str, Draw, str]] = {
@@ -56,16 +59,24 @@ def prediction_sections(findings: Mapping[str, Any], runs: Runs) -> list[Section
         panels = [
             panel for task in tasks for panel in _compared(findings["design"], runs, draw, task)
         ]
-        sections.append(figure(title, path, panels, caption))
+        sections.append(figure(title, path, panels, caption, first=PREDICTED))
     classes = [task for task, view in views.items() if view == "confusion"]
     return [*sections, _calibration(runs, classes)] if classes else sections
 
 
-def figure(title: str, path: str, panels: Sequence[Panel], caption: str) -> Section:
+def figure(
+    title: str,
+    path: str,
+    panels: Sequence[Panel],
+    caption: str,
+    *,
+    first: int | None = None,
+    folded: bool = False,
+) -> Section:
     """A section of one figure; without panels, a section that says that it is left out."""
     if not panels:
         return left_out(title, "no run has what it needs")
-    return Section(title, [PageFigure(path, panels, caption)])
+    return Section(title, [PageFigure(path, panels, caption, first)], folded)
 
 
 def left_out(title: str, reason: str) -> Section:
@@ -106,4 +117,5 @@ def _calibration(runs: Runs, tasks: Sequence[str]) -> Section:
     head = ("task", "arm", "predictions", "ECE (share)")
     table = PageTable("Expected calibration error", head, rows)
     panels = [calibration_panel(curves, task) for task, curves in found.items()]
-    return Section("Calibration", [PageFigure("figures/calibration.png", panels, caption), table])
+    shown = PageFigure("figures/calibration.png", panels, caption, 1)
+    return Section("Calibration", [shown, table, explained("ECE")])

@@ -8,7 +8,7 @@ from typing import Any
 
 from dao.learner.experiment.findings.comparable import FREE
 from dao.learner.experiment.findings.runs import Run, Runs, labels
-from dao.learner.experiment.report.page import PageTable
+from dao.learner.experiment.pages.page import PageTable
 from dao.learner.experiment.report.tables import NOTHING
 
 __all__ = ["made_with", "provenance_tables", "shared_settings", "without_folders"]
@@ -40,7 +40,7 @@ def shared_settings(runs: Runs) -> list[PageTable]:
 
 def _settings_table(shared: list[list[str]]) -> list[PageTable]:
     head = ("setting", "value")
-    return [PageTable("Settings of every run", head, shared, True, True)] if shared else []
+    return [PageTable("Settings of every run", head, shared, True)] if shared else []
 
 
 def _compared(runs: Runs) -> tuple[list[list[str]], list[list[str]]]:

@@ -7,36 +7,43 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from dao.learner.basics.limits import IN_A_LINE, PICTURED
-from dao.learner.basics.wording import listed
-from dao.learner.experiment.arms import ARMS, label
+from dao.learner.basics.limits import PICTURED
+from dao.learner.basics.wording import count
+from dao.learner.experiment.arms import ARMS
 from dao.learner.experiment.findings.contrasts import only_tested
 from dao.learner.experiment.findings.runs import Runs, read_runs
-from dao.learner.experiment.pictures.effect_figures import (
-    cost_panels,
-    effect_panels,
-    improvement_panels,
-)
-from dao.learner.experiment.pictures.figures import Panel, png
-from dao.learner.experiment.pictures.training_figures import (
-    dao_panels,
-    loss_panels,
-    validation_panels,
-)
-from dao.learner.experiment.report import tables
-from dao.learner.experiment.report.first_lines import dendrite_lines, worse_arms
-from dao.learner.experiment.report.many import arms_parts, effects_parts
-from dao.learner.experiment.report.page import (
+from dao.learner.experiment.pages.page import (
+    Answer,
     Bullets,
+    Folded,
+    Mark,
     PageFigure,
     PageTable,
     Part,
     Picture,
     Section,
     Text,
+    Words,
     html,
     markdown,
 )
+from dao.learner.experiment.pages.words import MEANINGS, explained
+from dao.learner.experiment.pictures.effect_figures import (
+    cost_panels,
+    effect_panels,
+    improvement_panels,
+)
+from dao.learner.experiment.pictures.figures import Panel, png
+from dao.learner.experiment.pictures.forest import arm_forests, reference_of
+from dao.learner.experiment.pictures.training_figures import (
+    dao_panels,
+    loss_panels,
+    validation_panels,
+)
+from dao.learner.experiment.report import tables
+from dao.learner.experiment.report.answer import answer, unbeaten
+from dao.learner.experiment.report.first_lines import dendrite_lines, worse_arms
+from dao.learner.experiment.report.many import arms_parts, effects_parts
 from dao.learner.experiment.report.prediction_sections import figure, left_out, prediction_sections
 from dao.learner.experiment.report.provenance import provenance_tables
 from dao.learner.experiment.report.results_csv import results_csv
@@ -73,28 +80,40 @@ def write_report(folder: Path, findings: Mapping[str, Any]) -> None:
 
 
 def _sections(findings: Mapping[str, Any], runs: Runs, gaps: Sequence[str]) -> list[Section]:
-    metrics = list(findings["metrics"])
-    tasks = findings["tasks"]
-    shown = tables.primary(findings) if len(tasks) > PICTURED else metrics
-    design = findings["design"]
-    first = [*worse_arms(findings), *tables.sentences(findings), *tables.beside(findings)]
-    lead: list[Part] = [Bullets([*first, *dendrite_lines(findings)])]
-    lead += [Text(note, quiet=True) for note in (*gaps, DETECTABLE)]
+    tasks, design = findings["tasks"], findings["design"]
     return [
-        Section("Findings", lead),
-        figure("Effects", "figures/effects.png", effect_panels(findings, shown), EFFECTS),
-        Section("Arms", [*arms_parts(findings), Text(_arms_note(design, tasks), quiet=True)]),
-        _effects(findings),
+        Section("Findings", _lead(findings, gaps)),
+        Section("Arms", [*arms_parts(findings), _arm_words(design, tasks), ARMS_END]),
+        *_effects(findings),
         *_relative(findings),
         _per_example(findings),
-        _improvement(findings),
         _training(findings, runs, tasks),
-        *_dao(design, dao_panels(runs, tasks[:PICTURED]), len(tasks)),
         *prediction_sections(findings, runs),
+        *_dao(design, dao_panels(runs, tasks[:PICTURED]), len(tasks)),
+        _improvement(findings),
         _costs(findings, runs),
         *([_growth(runs)] if "dendrites" in design else []),
         _provenance(runs),
     ]
+
+
+def _lead(findings: Mapping[str, Any], gaps: Sequence[str]) -> list[Part]:
+    """The first screen: a sentence, a picture, and what plain models do better."""
+    few = len(findings["tasks"]) <= PICTURED
+    shown = [*tables.primary(findings), *(tables.mains(findings) if few else [])]
+    panels = arm_forests(findings, list(dict.fromkeys(shown)))
+    sentences = [*worse_arms(findings), *tables.sentences(findings), *tables.beside(findings)]
+    parts: list[Part] = [Answer(answer(findings))]
+    if panels:
+        caption = FOREST.format(reference=reference_of(findings))
+        parts.append(PageFigure("figures/differences.png", panels, caption))
+    parts += map(Mark, unbeaten(findings))
+    parts.append(Folded(WORDED, [Bullets([*sentences, *dendrite_lines(findings)]), HOLM]))
+    parts.append(explained(*FIRST_WORDS))
+    if gaps:
+        title = f"{count(len(gaps), 'note')}: {gaps[0]}"
+        parts.append(Folded(title, [Text(note, quiet=True) for note in gaps]))
+    return parts
 
 
 def _subject(design: Sequence[str]) -> str:
@@ -102,12 +121,12 @@ def _subject(design: Sequence[str]) -> str:
     return " and ".join(parts) or "arms beside each other"
 
 
-def _arms_note(design: Sequence[str], tasks: Sequence[str]) -> str:
-    """Explanations of the arms that need one."""
-    told = [text for arm, text in ARM_NOTES.items() if arm in design]
-    alone = [label(arm, tasks) for arm in design if arm in tasks]
-    told += [f"{listed(alone, IN_A_LINE)}: one task."] if alone else []
-    return " ".join([*told, ARMS_END])
+def _arm_words(design: Sequence[str], tasks: Sequence[str]) -> Words:
+    """The meanings of the arms that need one."""
+    alone = ["alone"] if any(arm in tasks for arm in design) else []
+    return explained(
+        "arm", *(arm for arm in design if arm in MEANINGS and arm not in tasks), *alone
+    )
 
 
 def _relative(findings: Mapping[str, Any]) -> list[Section]:
@@ -120,33 +139,29 @@ def _dao(design: Sequence[str], panels: Sequence[Panel], tasks: int) -> list[Sec
     if not any("dao" in arm for arm in design):
         return []
     caption = f"{DAO} Of {tasks} tasks the first {PICTURED} are shown." if tasks > PICTURED else DAO
-    return [figure("What DAO did", "figures/dao.png", panels, caption)]
+    found = figure("What DAO did", "figures/dao.png", panels, caption, folded=True)
+    words = explained("loss weight", "gradient norm")
+    return [Section(found.title, [*found.parts, words], folded=found.folded)]
 
 
-DETECTABLE = (
-    "Detectable: the smallest true mean difference that 80 % of experiments of this size and "
-    "spread would find by a paired t test at 5 %. No significant difference is not the same as no "
-    "difference."
+FIRST_WORDS = ("DAO", "dendrites", "selection score", "seed", "95 % interval", "TF-IDF")
+WORDED = "Findings in sentences, with p-values"
+HOLM = explained("p", "Holm", "detectable")
+FOREST = (
+    "Point: mean difference from {reference} between runs with the same seed; line: 95 % t "
+    "interval. A line that crosses 0 leaves open whether there is a difference. Intervals are as "
+    "they are for one comparison alone; the tests below are corrected for their number."
 )
 EFFECTS = (
     "Mean paired difference over seeds. Thin line with ends: 95 % t interval; thick: 95 % BCa "
     "bootstrap interval; filled point: significant after Holm's correction; open point: no "
     "significant difference, or not tested."
 )
-ARM_NOTES = {
-    "base": "base: equal weights, no dendrites, the same reloads and optimizer restarts as the "
-    "arms that grow.",
-    "sham": "sham: dendrites added, never trained.",
-    "capacity": "capacity: none, a higher LoRA rank with at least as many parameters; where the "
-    "whole encoder trains, wider feed-forward blocks.",
-    "restart-lr": "restart-lr: base whose weights all learn, after the first restart, at the "
-    "multiple of the learning rate that dendrites have.",
-    "dao-paper": "dao-paper: DAO as DAOLoss.paper() has it, measured at every step, not smoothed, "
-    "weights with a sum of one.",
-}
-ARMS_END = (
+TESTS = explained("95 % interval", "bootstrap", "BCa", "permutation", "p", "Holm", "detectable")
+ARMS_END = Text(
     "Each interval is of one arm by itself; arms are compared, seed by seed, under Effects and "
-    "contrasts."
+    "contrasts.",
+    quiet=True,
 )
 RELATIVE = (
     "100 (a - b) / b per seed, then the mean; of MSE less is better. Verdicts are those under "
@@ -154,20 +169,26 @@ RELATIVE = (
 )
 DAO = "Line: mean over seeds; band: lowest to highest seed."
 CURVES = (
-    "Line: mean over seeds; band: mean ± one standard deviation over seeds, absent for one seed. "
-    "Dashed vertical line: where dendrites were added (growth), or, in arms without dendrites, the "
-    "best weights put back and the optimizer started anew (restart). Arms without either have none."
+    "Line: mean over seeds; band: lowest to highest seed, absent for one seed. Dashed vertical "
+    "line: where dendrites were added, in the arms that grow them."
 )
+CURVES_SHOWN = 3
+"""Curves that are seen without opening anything."""
 
 
-def _effects(findings: Mapping[str, Any]) -> Section:
+def _effects(findings: Mapping[str, Any]) -> list[Section]:
+    metrics = list(findings["metrics"])
+    shown = tables.primary(findings) if len(findings["tasks"]) > PICTURED else metrics
     parts = effects_parts(findings)
+    pictures = figure("Effects in pictures", "figures/effects.png", effect_panels(findings, shown),
+                      EFFECTS, folded=True)  # fmt: skip
+    title = "Effects and contrasts"
     if not any(isinstance(part, PageTable) for part in parts):
-        return left_out(
-            "Effects and contrasts", "it takes arms that share a seed, and two seeds at least"
-        )
-    lines = (tables.formulas(findings), *findings["method"])
-    return Section("Effects and contrasts", [*parts, *(Text(line, quiet=True) for line in lines)])
+        reason = "it takes arms that share a seed, and two seeds at least"
+        return [left_out(title, reason), pictures]
+    lines = [Text(line, quiet=True) for line in (tables.formulas(findings), *findings["method"])]
+    method = Folded("How these differences are tested", lines)
+    return [Section(title, [*parts, TESTS, method]), pictures]
 
 
 def _per_example(findings: Mapping[str, Any]) -> Section:
@@ -178,7 +199,8 @@ def _per_example(findings: Mapping[str, Any]) -> Section:
         "These ask whether the trained models differ on these test rows; only the effects over "
         "seeds say whether training again would."
     )
-    return Section("Per-example tests", [table, Text(note, quiet=True)])
+    words = explained("McNemar", "bootstrap", "p", "Holm")
+    return Section("Per-example tests", [table, words, Text(note, quiet=True)])
 
 
 def _improvement(findings: Mapping[str, Any]) -> Section:
@@ -189,7 +211,7 @@ def _improvement(findings: Mapping[str, Any]) -> Section:
     if not panels:
         reason = "it takes base and another arm with the same seeds"
         return left_out("Improvement over base", reason)
-    return Section("Improvement over base", [PageFigure(IMPROVEMENT, panels, caption)])
+    return Section("Improvement over base", [PageFigure(IMPROVEMENT, panels, caption)], folded=True)
 
 
 def _training(findings: Mapping[str, Any], runs: Runs, tasks: Sequence[str]) -> Section:
@@ -198,8 +220,12 @@ def _training(findings: Mapping[str, Any], runs: Runs, tasks: Sequence[str]) -> 
     if len(tasks) > PICTURED:  # more pictures than a reader would look through
         caption = f"{CURVES} Of {len(tasks)} tasks the losses of the first {PICTURED} are shown."
         tasks, shown = tasks[:PICTURED], tables.primary(findings)
-    panels = loss_panels(runs, tasks) + validation_panels(runs, findings, shown)
-    return figure("Training and validation", TRAINING, panels, caption)
+    mains = {*tables.primary(findings), *tables.mains(findings)}
+    shown.sort(key=lambda metric: metric not in mains)  # those come first
+    panels = validation_panels(runs, findings, shown) + loss_panels(runs, tasks)
+    title = "Training and validation"
+    found = figure(title, TRAINING, panels, caption, first=CURVES_SHOWN)
+    return Section(title, [*found.parts, explained("loss", "validation")])
 
 
 def _costs(findings: Mapping[str, Any], runs: Runs) -> Section:
@@ -227,7 +253,8 @@ def _costs(findings: Mapping[str, Any], runs: Runs) -> Section:
     )
     absent = [n for n in ("latency", "memory") if not any(n in name for name in shown)]
     note = [Text(f"Left out: {' and '.join(absent)}, not recorded.", quiet=True)] if absent else []
-    return Section(section.title, [*section.parts, tables.cost_table(shown, findings), *note])
+    parts = [*section.parts, tables.cost_table(shown, findings), *note]
+    return Section(section.title, parts, folded=True)
 
 
 def _cost_figures(findings: Mapping[str, Any], runs: Runs) -> dict[str, dict[str, float]]:
@@ -267,7 +294,8 @@ def _growth(runs: Runs) -> Section:
                 f"As drawn by perforatedai in arm dendrites, seed {run.seed}; the file is {GRAPH}."
             )
             alt = "Validation scores and switches over the run, drawn by perforatedai."
-            return Section(title, [Picture(GRAPH, graph.read_bytes(), alt, caption)])
+            picture = Picture(GRAPH, graph.read_bytes(), alt, caption)
+            return Section(title, [picture], folded=True)
     return left_out(title, "no run of arm dendrites has PAI/PAI.png")
 
 

@@ -11,7 +11,7 @@ from dao.learner.basics.wording import count
 from dao.learner.experiment.arms import ARMS, label
 from dao.learner.experiment.findings.contrasts import CHECK, PRIMARY, main_figures
 from dao.learner.experiment.findings.verdicts import NO_DIFFERENCE
-from dao.learner.experiment.report.page import PageTable
+from dao.learner.experiment.pages.page import PageTable
 
 __all__ = [
     "MINUS",
@@ -41,8 +41,6 @@ CONTROLS = ("dendrites - sham", "dendrites - capacity", "dendrites - restart-lr"
 MAIN = ("DAO", "dendrites", "interaction")
 SENTENCES = 6
 """Main figures up to which each is compared with plain models in a sentence of its own."""
-LONG = 60
-"""Rows above which the page shows a table only when a reader opens it."""
 
 
 def number(value: float | None, *, signed: bool = False) -> str:
@@ -269,7 +267,7 @@ def per_example_table(findings: Mapping[str, Any]) -> PageTable | None:
         for t in tests
     ]
     caption = "Same test rows, predictions of two arms"
-    return PageTable(caption, head, rows, folded=len(rows) > LONG) if tests else None
+    return PageTable(caption, head, rows) if tests else None
 
 
 def relative_table(findings: Mapping[str, Any]) -> PageTable | None:
@@ -288,7 +286,7 @@ def relative_table(findings: Mapping[str, Any]) -> PageTable | None:
     ]
     head = ("comparison", "figure", "seeds", "change in %", "95 % t interval")
     caption = "Change in percent of the second arm, paired by seed"
-    return PageTable(caption, head, rows, folded=len(rows) > LONG) if rows else None
+    return PageTable(caption, head, rows) if rows else None
 
 
 def cost_table(costs: Mapping[str, Mapping[str, float]], findings: Mapping[str, Any]) -> PageTable:

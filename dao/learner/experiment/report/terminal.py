@@ -10,9 +10,10 @@ from rich.table import Table
 
 from dao.learner.basics.tables import titled
 from dao.learner.console.command import show_tables
+from dao.learner.experiment.pages.page import PageTable
 from dao.learner.experiment.report import tables
+from dao.learner.experiment.report.answer import answer
 from dao.learner.experiment.report.first_lines import dendrite_lines, worse_arms
-from dao.learner.experiment.report.page import PageTable
 
 __all__ = ["print_report"]
 
@@ -30,6 +31,7 @@ def print_report(folder: Path, findings: Mapping[str, Any]) -> None:
     shown = [*tables.primary(findings), *(mains if len(mains) <= IN_FULL else [])]
     found = [tables.effects_table(findings, metric) for metric in shown]
     lines = [
+        answer(findings),
         *worse_arms(findings),
         *tables.sentences(findings),
         *tables.beside(findings),

@@ -9,10 +9,26 @@ from rich.table import Table as RichTable
 
 from dao.learner.basics.limits import PICTURED
 from dao.learner.basics.tables import titled
+from dao.learner.basics.wording import count
 from dao.learner.console.command import show_tables
-from dao.learner.experiment.findings.contrasts import PRIMARY
+from dao.learner.experiment.findings.contrasts import PRIMARY, SELECTION
 from dao.learner.experiment.findings.runs import Runs
+from dao.learner.experiment.pages.page import (
+    Answer,
+    Bullets,
+    Folded,
+    Mark,
+    PageFigure,
+    PageTable,
+    Part,
+    Section,
+    Text,
+    html,
+    markdown,
+)
+from dao.learner.experiment.pages.words import explained
 from dao.learner.experiment.pictures.effect_figures import effect_panels
+from dao.learner.experiment.pictures.forest import pair_forests
 from dao.learner.experiment.plans.design import Design
 from dao.learner.experiment.plans.findings.delta_m import DELTA_M
 from dao.learner.experiment.plans.findings.rows import read_rows
@@ -25,24 +41,20 @@ from dao.learner.experiment.plans.report.tables import (
     parts_tables,
     took_table,
 )
-from dao.learner.experiment.report.page import (
-    Bullets,
-    PageFigure,
-    PageTable,
-    Part,
-    Section,
-    Text,
-    html,
-    markdown,
-)
+from dao.learner.experiment.report.answer import outcome, unbeaten
 from dao.learner.experiment.report.provenance import made_with, shared_settings
-from dao.learner.experiment.report.report import DETECTABLE, EFFECTS, write_pictures
+from dao.learner.experiment.report.report import EFFECTS, HOLM, TESTS, WORDED, write_pictures
 from dao.learner.experiment.report.results_csv import results_csv
 from dao.learner.experiment.report.tables import mains
 from dao.learner.storage.files import write_atomically
 
 __all__ = ["print_plan_report", "write_plan_report"]
 
+FOREST = (
+    "Point: mean difference between runs with the same seed, first arm minus second, turned so "
+    "that right is better; line: 95 % t interval. A line that crosses 0 leaves open whether there "
+    "is a difference."
+)
 DELTA = (
     "\N{GREEK CAPITAL LETTER DELTA}m: the mean over tasks of the relative change of the task's "
     "main figure against the model that has the task alone, at the same seed; above 0 is better "
@@ -72,12 +84,7 @@ def write_plan_report(design: Design, findings: Mapping[str, Any]) -> None:
 
 
 def _sections(design: Design, findings: Mapping[str, Any], runs: Runs) -> list[Section]:
-    lead = [*answers(findings), *choices(findings), *first_lines(findings)]
-    quiet = [*stops(findings), *(f"{note}." for note in findings["notes"])]
-    first = Section("Answer", [
-        Text(design.plan.question), *([Bullets(lead)] if lead else []),
-        *(Text(line, quiet=True) for line in quiet),
-    ])  # fmt: skip
+    first = Section("Answer", _lead(design, findings))
     groups = findings["groups"]
     return [
         first,
@@ -91,14 +98,40 @@ def _sections(design: Design, findings: Mapping[str, Any], runs: Runs) -> list[S
     ]  # fmt: skip
 
 
+def _lead(design: Design, findings: Mapping[str, Any]) -> list[Part]:
+    """The first screen: question and answer, a picture, and what plain models do better."""
+    pairs = [e for e in findings["effects"] if e["metric"] == SELECTION] or findings["effects"]
+    lead = [*answers(findings), *choices(findings), *first_lines(findings)]
+    notes = [*stops(findings), *(f"{note}." for note in findings["notes"])]
+    said = outcome(findings, pairs)
+    parts: list[Part] = [Answer(design.plan.question)]
+    parts += [Answer(f"{said[0].upper()}{said[1:]}.")] if pairs else []
+    if panels := pair_forests(findings, _drawn(findings)):
+        parts.append(PageFigure("figures/differences.png", panels, FOREST))
+    parts += map(Mark, unbeaten(_apart(findings)))
+    parts.append(explained("arm", "selection score", "seed", "95 % interval", "TF-IDF"))
+    parts += [Folded(WORDED, [Bullets(lead), HOLM])] if lead else []
+    if notes:
+        quiet = [Text(note, quiet=True) for note in notes]
+        parts.append(Folded(f"{count(len(notes), 'note')}: {notes[0]}", quiet))
+    return parts
+
+
+def _apart(findings: Mapping[str, Any]) -> dict[str, Any]:
+    """The findings without the rows that were chosen, each of which is an arm once more."""
+    arms = {row: a for row, a in findings["arms"].items() if row not in findings["choices"]}
+    return {**findings, "arms": arms}
+
+
 def _pairs(findings: Mapping[str, Any]) -> list[Section]:
     table = pairs_table(findings)
     if table is None:
         return []
     panels = effect_panels(findings, _drawn(findings))
-    picture = [PageFigure("figures/pairs.png", panels, EFFECTS)] if panels else []
-    lines = (*findings["method"], DETECTABLE)
-    return [Section("Comparisons", [*picture, table, *(Text(line, quiet=True) for line in lines)])]
+    picture = [PageFigure("figures/pairs.png", panels, EFFECTS, 0)] if panels else []
+    method = [Text(line, quiet=True) for line in findings["method"]]
+    folded = Folded("How these differences are tested", method)
+    return [Section("Comparisons", [table, *picture, TESTS, folded])]
 
 
 def _drawn(findings: Mapping[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from dao.learner.basics.wording import listed
 from dao.learner.dendrites.share import percent
 from dao.learner.experiment.findings.contrasts import main_figures, only_tested
+from dao.learner.experiment.pages.page import PageTable, Part, Text
 from dao.learner.experiment.plans.report.cells import (
     PERCENT,
     Table,
@@ -18,7 +19,6 @@ from dao.learner.experiment.plans.report.cells import (
     shown,
     spread_cell,
 )
-from dao.learner.experiment.report.page import PageTable, Part, Text
 from dao.learner.experiment.report.tables import column, interval, number, p_value
 
 __all__ = [
@@ -33,8 +33,6 @@ __all__ = [
 
 FEW = 2
 """Tasks up to which a table has every tested figure; beyond, it has the main one of each task."""
-LONG = 24
-"""Rows from which on a table of details is shown in the page only when asked for."""
 MEAN = "mean over seeds \N{PLUS-MINUS SIGN} half of the 95 % t interval"
 
 
@@ -62,7 +60,7 @@ def pairs_table(findings: Mapping[str, Any]) -> PageTable | None:
         "verdict",
     )  # fmt: skip
     caption = "Differences at the same seed, test split"
-    return PageTable(caption, head, rows, folded=len(rows) > LONG) if rows else None
+    return PageTable(caption, head, rows) if rows else None
 
 
 def group_tables(findings: Mapping[str, Any], group: Mapping[str, Any]) -> list[Part]:
@@ -78,7 +76,7 @@ def group_tables(findings: Mapping[str, Any], group: Mapping[str, Any]) -> list[
     if rest:
         head, rows = _figures(findings, group["rows"], rest)
         caption = f"Other figures on the test split: {MEAN}"
-        parts.append(PageTable(caption, head, rows, folded=True))
+        parts.append(PageTable(caption, head, rows))
     if (apart := apart_table(findings, group)) is not None:
         parts.append(apart)
     return parts
@@ -164,7 +162,7 @@ def changes_table(findings: Mapping[str, Any]) -> PageTable | None:
     mains = main_figures(findings["metrics"])
     head = ["arm", *(findings["metrics"][mains[task]]["label"] for task in tasks)]
     caption = "Change against each task alone, in percent; above 0 is better"
-    return PageTable(caption, head, rows, folded=len(rows) > LONG) if rows else None
+    return PageTable(caption, head, rows) if rows else None
 
 
 def parts_tables(findings: Mapping[str, Any], by: Mapping[str, Any]) -> list[Part]:

@@ -1,0 +1,1 @@
+"""One page: its parts, its style, and the words that it explains."""
