@@ -140,7 +140,8 @@ def unbeaten(findings: Mapping[str, Any]) -> list[str]:
     The main figure of the task is compared, as mean over seeds. Of many tasks, those where no arm
     is better are counted.
     """
-    none, some = [], []
+    none: list[str] = []
+    some: list[str] = []
     for task, metric in main_figures(findings["metrics"]).items():
         about = findings["metrics"][metric]
         found = {
