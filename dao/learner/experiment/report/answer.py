@@ -141,7 +141,7 @@ def unbeaten(findings: Mapping[str, Any]) -> list[str]:
     is better are counted.
     """
     none: list[str] = []
-    some: list[str] = []
+    some: list[tuple[str, Any, str, float, dict[str, float]]] = []
     for task, metric in main_figures(findings["metrics"]).items():
         about = findings["metrics"][metric]
         found = {
