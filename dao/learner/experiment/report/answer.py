@@ -24,6 +24,8 @@ LEFT_OUT = ("interaction",)
 FOUND = "found"
 CORRECTED = "corrected"
 """In place of a verdict: the interval leaves 0 out, and Holm's correction finds no difference."""
+Unbeaten = tuple[str, Mapping[str, Any], str, float, dict[str, float]]
+"""A task, its main figure, the best plain model with that figure, and the arms that are not better."""
 TOLD = 3
 """Differences up to which a sentence tells each."""
 
@@ -140,8 +142,8 @@ def unbeaten(findings: Mapping[str, Any]) -> list[str]:
     The main figure of the task is compared, as mean over seeds. Of many tasks, those where no arm
     is better are counted.
     """
-    none: list[str] = []
-    some: list[tuple[str, Any, str, float, dict[str, float]]] = []
+    none: list[Unbeaten] = []
+    some: list[Unbeaten] = []
     for task, metric in main_figures(findings["metrics"]).items():
         about = findings["metrics"][metric]
         found = {
