@@ -25,7 +25,7 @@ FOUND = "found"
 CORRECTED = "corrected"
 """In place of a verdict: the interval leaves 0 out, and Holm's correction finds no difference."""
 Unbeaten = tuple[str, Mapping[str, Any], str, float, dict[str, float]]
-"""A task, its main figure, the best plain model with that figure, and the arms that are not better."""
+"""A task, its main figure, the best plain model, its figure, and the arms that are not better."""
 TOLD = 3
 """Differences up to which a sentence tells each."""
 
