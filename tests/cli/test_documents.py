@@ -82,6 +82,7 @@ def readers_folder(
                "stars": [1, 2, 3, 4, 5]}  # fmt: skip
     named = {name: [v[i % len(v)] for i in range(len(rows))] for name, v in tickets.items()}
     rows.assign(**named).to_csv(tmp_path / "tickets.csv", index=False)
+    rows.to_excel(tmp_path / "new.xlsx", index=False)
     pairs = rows.assign(premise=rows["text"], hypothesis="the company rose")
     pairs.to_csv(tmp_path / "nli.csv", index=False)
     rows.to_json(tmp_path / "more-classes.jsonl", orient="records", lines=True)
