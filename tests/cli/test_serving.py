@@ -477,17 +477,17 @@ def test_a_text_does_not_wait_for_the_whole_of_a_file(full_run: Path):
     service, order = service_of(full_run, part=1), []
     real, begun = type(service.own.predictor).answers, threading.Event()
 
-    def slowly(self, texts, tasks):
+    def slowly(self, texts, *more):
         order.append(texts[0])
         begun.set()
         threading.Event().wait(0.03)
-        return real(self, texts, tasks)
+        return real(self, texts, *more)
 
     with pytest.MonkeyPatch.context() as patch, client_of(service) as client:
         patch.setattr(type(service.own.predictor), "answers", slowly)
         file = threading.Thread(target=send, args=(client, "text\n" + "profit rose\n" * 20))
         file.start()
-        begun.wait()
+        assert begun.wait(60)
         client.post("/predict", json={"texts": ["sales fell"]})
         file.join()
     assert len(order) == 21
