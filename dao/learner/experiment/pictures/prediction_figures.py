@@ -216,7 +216,7 @@ def _draw_calibration(axes: Axes, found: dict[str, Reliability], title: str) -> 
 def _classes(runs: Sequence[Run], task: str) -> list[str]:
     prefix = f"{task}_p_"
     for run in runs:
-        if not run.predictions.empty:
+        if run.has_predictions and not run.predictions.empty:
             return [c.removeprefix(prefix) for c in run.predictions if c.startswith(prefix)]
     return []
 
@@ -224,7 +224,9 @@ def _classes(runs: Sequence[Run], task: str) -> list[str]:
 def _pooled(runs: Sequence[Run], columns: Sequence[str]) -> pd.DataFrame:
     """The rows of all runs that have a target."""
     found: list[Any] = [
-        run.predictions[list(columns)] for run in runs if set(columns) <= set(run.predictions)
+        run.predictions[list(columns)]
+        for run in runs
+        if run.has_predictions and set(columns) <= set(run.predictions)
     ]
     if not found:
         return pd.DataFrame()

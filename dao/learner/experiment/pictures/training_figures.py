@@ -56,7 +56,8 @@ def validation_panels(
             if about["task"] is not None or arm not in findings["tasks"]
         }
         if any(curves.values()):
-            name = f"{about['label']} ({about['unit']})"
+            unit = f" ({about['unit']})" if about["task"] else ""
+            name = f"{about['label']}{unit}"
             panels.append(_panel(f"Validation: {about['label']}", curves, name, runs, kept))
     return panels
 
