@@ -47,7 +47,7 @@ FLOORS = (
     ("experiment.pages",),
     ("experiment.report",),
     ("experiment.plans.report",),
-    ("experiment.grid",),
+    ("experiment.grid", "run_page"),
     ("commands",),
 )
 """The rooms of the learner from the ground up; a room imports from lower floors alone."""

@@ -73,7 +73,7 @@ SETS_APART = (
 )
 """The settings in which arms may differ."""
 
-PLACES = ("output", "cache", "name", "data.rules", "dendrites.growths_of")
+PLACES = ("output", "cache", "name", "data.rules", "dendrites.growths_of", "train.page")
 """Settings that change no result of themselves. What `data.rules` changes shows in the data's
 fingerprint, what `dendrites.growths_of` changes in the steps of the restarts."""
 GROWS = "dendrites"

@@ -24,6 +24,7 @@ INK, GRID = "#1b1b1f", "#c4c4c9"
 # Colours of Okabe and Ito (2008), which colour-blind readers tell apart. Marker and dash tell arms
 # apart as well.
 ARM_STYLES: Mapping[str, tuple[str, str, str]] = {
+    "this model": ("#0072B2", "o", "-"),
     "base": (INK, "o", "-"),
     "dao": ("#0072B2", "s", "-"),
     "dendrites": ("#D55E00", "^", "-"),

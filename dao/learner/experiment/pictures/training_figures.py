@@ -156,10 +156,11 @@ def _mark(axes: Axes, words: str, steps: Sequence[int], index: int) -> None:
         dashes = (2 + 2 * index, 2)  # arms that grow at other steps have longer dashes
         axes.axvline(step, color=INK, linewidth=1, dashes=dashes,
                      label=words if " in " in words else None)  # fmt: skip
+    below = index > 0  # so that what is said of one mark is not written over another
     axes.annotate(
-        words.partition(" in ")[0], (steps[0], 0.98), xycoords=("data", "axes fraction"),
-        xytext=(-3, 0), textcoords="offset points", rotation=90, ha="right", va="top", fontsize=7.5,
-        color=INK,
+        words.partition(" in ")[0], (steps[0], 0.02 if below else 0.98),
+        xycoords=("data", "axes fraction"), xytext=(-3, 0), textcoords="offset points", rotation=90,
+        ha="right", va="bottom" if below else "top", fontsize=7.5, color=INK,
     )  # fmt: skip
 
 
