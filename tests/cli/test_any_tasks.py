@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
 from dao.learner.settings.config import load_config
-from tests.cli.conftest import FIVE, KINDS, NAMED, TEXTS, Train, in_cells, kinds_rows
+from tests.cli.conftest import FIVE, KINDS, NAMED, TEXTS, in_cells, kinds_rows
 
 ROOT = Path(__file__).parents[2]
 STEPS = 20
@@ -53,14 +53,8 @@ def settings(*arguments: str) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="module")
-def run(train: Train, kinds_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run with a task of every kind, and beside it what was printed."""
-    folder = tmp_path_factory.mktemp("any-tasks") / "run"
-    result = train(folder, *settings("train.checkpoint_every=3"), data=kinds_csv)
-    assert result.exit_code == 0, result.output
-    (folder.parent / "stdout").write_text(result.stdout)
-    (folder.parent / "stderr").write_text(result.stderr)
-    return folder
+def run(kinds_run: Path) -> Path:
+    return kinds_run
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from dao.learner.basics.limits import IN_A_LINE
 from dao.learner.basics.numbers import number
 from dao.learner.basics.wording import count
 from dao.learner.experiment.findings.runs import Run
-from dao.learner.experiment.pictures.figures import INK, NARROW, Panel
+from dao.learner.experiment.pictures.figures import INK, NARROW, Panel, head
 from dao.learner.kinds.parts.figures import Figure
 from dao.learner.scoring.plain_models import best_plain, better_ones
 
@@ -143,7 +143,7 @@ def _draw(axes: Axes, rows: Mapping[str, float], each: Beside) -> None:
     axes.locator_params(axis="x", nbins=4)
     axes.spines["left"].set_visible(False)
     figure = each.figure
-    axes.set_title(f"{each.task} {figure.label} ({figure.unit})", loc="left", fontweight="bold")
+    head(axes, f"{each.task} {figure.label} ({figure.unit})")
     axes.set_xlabel(
         "better \N{RIGHTWARDS ARROW}" if figure.better == "higher" else "\N{LEFTWARDS ARROW} better"
     )

@@ -8,10 +8,10 @@ from pathlib import Path
 from rich.table import Table
 
 from dao.errors import UserError
-from dao.learner.basics.limits import PICTURED
+from dao.learner.basics.limits import PICTURED, TOGETHER
 from dao.learner.console.report import summary
 from dao.learner.console.result_tables import tables_of
-from dao.learner.experiment.findings.contrasts import main_figures, measured
+from dao.learner.experiment.findings.contrasts import SELECTION, main_figures, measured
 from dao.learner.experiment.findings.runs import Run, Runs, read_run
 from dao.learner.experiment.pages.page import (
     Answer,
@@ -26,11 +26,11 @@ from dao.learner.experiment.pages.page import (
     html,
 )
 from dao.learner.experiment.pages.words import explained
-from dao.learner.experiment.pictures.figures import Panel
 from dao.learner.experiment.pictures.prediction_figures import calibration, calibration_panel
 from dao.learner.experiment.pictures.training_figures import (
     dao_panels,
     loss_panels,
+    losses_panel,
     validation_panels,
 )
 from dao.learner.experiment.report.prediction_sections import VIEWS, left_out
@@ -42,7 +42,7 @@ from dao.learner.storage.files import write_atomically
 __all__ = ["FILE", "run_page", "write_run_page"]
 
 FILE = "report.html"
-CURVES_SHOWN, PREDICTED = 3, 2
+CURVES_SHOWN, PREDICTED = 3, 3
 """Curves, and pictures of predictions, that are seen without opening anything."""
 MAIN = "Test rows; the model beside models that anybody has for nothing."
 CURVES = (
@@ -51,9 +51,9 @@ CURVES = (
     "were kept."
 )
 CAPTIONS: Mapping[str, str] = {
-    "confusion": "Test rows; colour: share of the row.",
-    "scatter": "Test rows.",
-    "labels": "Test rows, whose number is in brackets.",
+    "confusion": "Number in a cell: rows; its colour: their share of the true class.",
+    "scatter": "Point: a row; on the dashed line, prediction and truth agree.",
+    "labels": "Bar: F1 of a label, whose number of rows is in brackets.",
 }
 RELIABLE = (
     "Test rows, in ten bins of equal width by the probability of the answer; the larger a point, "
@@ -94,7 +94,7 @@ def run_page(run: Run) -> str:
     sections = [
         Section("Result", _lead(run)),
         _training(run, runs, shown),
-        *_predictions(run, shown),
+        _predictions(run, shown),
         _calibration(run, shown),
         *_weights(runs, shown),
         Section("Settings and versions", provenance_tables(runs)),
@@ -123,20 +123,23 @@ def _page_table(table: Table) -> PageTable:
     """A table of the terminal as one of the page."""
     first, *heads = [str(column.header) for column in table.columns]
     rows = zip(*(map(str, column.cells) for column in table.columns), strict=True)
-    caption = f"{table.title}. {table.caption}" if table.caption else str(table.title)
+    caption = f"Figures: {table.title}" + (f". {table.caption}" if table.caption else "")
     return PageTable(caption, [first or "model", *heads], [list(row) for row in rows])
 
 
 def _training(run: Run, runs: Runs, tasks: Sequence[str]) -> Section:
-    """The figures on validation, the main ones first, then the losses."""
-    metrics = measured(run.tasks)
-    first = [*([] if len(run.tasks) == 1 else ["selection"]), *main_figures(metrics).values()]
-    few = [m for m in metrics if len(run.tasks) <= PICTURED and m not in first]
-    found = {"metrics": metrics, "tasks": []}
+    """The figures on validation, the main ones first, and the losses.
+
+    Of more than `TOGETHER` tasks the losses share a picture, and only main figures have one.
+    """
+    metrics, few = measured(run.tasks), len(run.tasks) <= TOGETHER
+    first = [*([] if len(run.tasks) == 1 else [SELECTION]), *main_figures(metrics).values()]
+    rest = [m for m in metrics if few and m not in first and metrics[m]["task"]]
     kept = {"model kept": [run.metrics["training"]["selected_after_step"]]}
-    shown = [*first, *(m for m in few if metrics[m]["task"])][: 3 * PICTURED]
-    panels = validation_panels(runs, found, shown, kept)
-    losses = loss_panels(runs, tasks)
+    shown = [m for m in (*first, *rest) if metrics[m]["task"] in (None, *tasks)]
+    panels = validation_panels(runs, {"metrics": metrics, "tasks": []}, shown, kept)
+    together = losses_panel(run, tasks)
+    losses = loss_panels(runs, tasks) if few else [together] if together else []
     title = "Training and validation"
     if not panels and not losses:
         return left_out(title, "validation.jsonl and history.jsonl have nothing to show")
@@ -145,26 +148,18 @@ def _training(run: Run, runs: Runs, tasks: Sequence[str]) -> Section:
     return Section(title, [figure, explained("loss", "validation", "dendrites")])
 
 
-def _predictions(run: Run, tasks: Sequence[str]) -> list[Section]:
+def _predictions(run: Run, tasks: Sequence[str]) -> Section:
     """The predictions of each task in the picture of its kind."""
-    sections = []
-    for view, (title, _, draw, _) in VIEWS.items():
+    title, panels, captions = "Predictions", [], []
+    for view, (_, _, draw, _) in VIEWS.items():
         own = [task for task in tasks if run.tasks[task].view == view]
-        if own:
-            panels = [panel for task in own if (panel := draw(run.arm, [run], task))]
-            sections.append(_pictures(title, panels, CAPTIONS[view], _all_of(run, view)))
-    return sections
-
-
-def _all_of(run: Run, view: str) -> int:
-    return sum(task.view == view for task in run.tasks.values())
-
-
-def _pictures(title: str, panels: Sequence[Panel], caption: str, tasks: int) -> Section:
+        found = [panel for task in own if (panel := draw(run.arm, [run], task))]
+        panels += found
+        captions += [CAPTIONS[view]] if found else []
     if not panels:
         return left_out(title, "the run is kept without predictions.csv")
-    more = f" Of {tasks} tasks {len(panels)} are shown." if tasks > len(panels) else ""
-    return Section(title, [PageFigure("", panels, caption + more, PREDICTED)])
+    caption = f"Test rows. {' '.join(captions)}{_of(len(run.tasks))}"
+    return Section(title, [PageFigure("", panels, caption, PREDICTED)])
 
 
 def _calibration(run: Run, tasks: Iterable[str]) -> Section:

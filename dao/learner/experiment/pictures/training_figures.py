@@ -13,7 +13,7 @@ from dao.learner.basics.numbers import number
 from dao.learner.experiment.findings.runs import Run, Runs, labels
 from dao.learner.experiment.pictures.figures import INK, NARROW, Panel, arm_style, task_style
 
-__all__ = ["dao_panels", "growth_marks", "loss_panels", "validation_panels"]
+__all__ = ["dao_panels", "growth_marks", "loss_panels", "losses_panel", "validation_panels"]
 
 GROWN = "dendrites added"
 BINS = 40  # points of a curve of losses; single steps are noise
@@ -31,6 +31,28 @@ def loss_panels(runs: Runs, tasks: Iterable[str]) -> list[Panel]:
                 _panel(f"Training loss of {task}", curves, "loss, as trained (no unit)", runs)
             )
     return panels
+
+
+def losses_panel(run: Run, tasks: Sequence[str]) -> Panel | None:
+    """Training losses of all tasks of one run over the steps; None without a history."""
+    curves = {task: curve for task in tasks if (curve := _losses([run], task))}
+    if not curves:
+        return None
+    told = "; ".join(f"{task} ends at {number(c[-1].mean)}" for task, c in curves.items())
+    return Panel(
+        partial(_draw_losses, curves=curves),
+        f"Training losses of {len(curves)} tasks over training steps. {told}.",
+        WIDE,
+    )
+
+
+def _draw_losses(axes: Axes, curves: Mapping[str, Curve]) -> None:
+    for index, (task, curve) in enumerate(curves.items()):
+        axes.plot([p.step for p in curve], [p.mean for p in curve], label=task, **task_style(index))
+    axes.locator_params(axis="x", nbins=6, integer=True)
+    axes.set_title("Training losses")
+    axes.set_xlabel("optimizer step")
+    axes.set_ylabel("loss, as trained (no unit)")
 
 
 def validation_panels(
