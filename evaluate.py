@@ -5,6 +5,7 @@ python evaluate.py RUN --data new.csv
 python evaluate.py RUN --text "Net loss narrowed in the third quarter"
 python evaluate.py RUN --text "A man sleeps" --text-pair "He is awake"
 python evaluate.py RUN --benchmark
+python evaluate.py RUN --format html
 python evaluate.py RUN --export model.onnx
 python evaluate.py compare RUN_A RUN_B
 """
@@ -27,7 +28,7 @@ def main(
     run: o.RunOrCompare,
     overrides: o.ColumnsOrRuns = None,
     data: o.NewData = None,
-    style: o.Style = None,
+    style: o.ReportStyle = None,
     text: o.Text = None,
     text_pair: o.TextPair = None,
     source: o.Source = None,

@@ -47,7 +47,7 @@ FLOORS = (
     ("experiment.pages",),
     ("experiment.report",),
     ("experiment.plans.report",),
-    ("experiment.grid",),
+    ("experiment.grid", "run_page"),
     ("experiment.tuning",),
     ("commands",),
 )

@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 SMALL = (
     "encoder.precision=fp32",  # `auto` depends on the processor
+    "train.page=false",
     "train.epochs=2",
     "train.batch_size=10",
     "train.validations_per_epoch=2",
@@ -39,7 +40,7 @@ def train(tiny_phi: Path, tiny_csv: Path) -> Train:
 def full_run(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run with both tasks, DAO and dendrites."""
     folder = tmp_path_factory.mktemp("runs") / "full"
-    result = train(folder, *BOTH, graph=True)
+    result = train(folder, *BOTH, "train.page=true", graph=True)
     assert result.exit_code == 0, result.output
     # Else the tests of saving and reloading would say nothing about dendrites.
     assert json.loads((folder / "dendrites.json").read_text())["dendrites_kept"] == 1
@@ -86,7 +87,8 @@ def domain_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 WARM_UP = 11  # steps of the router's; no other stage has as many
 STAGED = (
-    "encoder.precision=fp32", "train.epochs=2", "train.batch_size=10", "train.lr=0.01",
+    "encoder.precision=fp32", "train.page=false",
+    "train.epochs=2", "train.batch_size=10", "train.lr=0.01",
     "train.validations_per_epoch=1", "train.log_every=1", "train.checkpoint_every=3",
     "experts.domain_epochs=1", f"experts.router_warmup_steps={WARM_UP}",
 )  # fmt: skip

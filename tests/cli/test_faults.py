@@ -22,7 +22,14 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
-TINY = ("--tasks", "reg", "train.epochs=1", "train.batch_size=30", "train.lr=0.1")
+TINY = (
+    "--tasks",
+    "reg",
+    "train.page=false",
+    "train.epochs=1",
+    "train.batch_size=30",
+    "train.lr=0.1",
+)
 ARMS = {"plain": (), "dendrites": ("--dendrites", "train.batch_size=10")}
 PARTIAL = ".partial"
 TIMED = "history.jsonl"

@@ -13,7 +13,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
-TINY = ("--tasks", "reg", "train.epochs=1", "train.batch_size=30", "train.checkpoint_every=1")
+TINY = (
+    "--tasks",
+    "reg",
+    "train.page=false",
+    "train.epochs=1",
+    "train.batch_size=30",
+    "train.checkpoint_every=1",
+)
 
 
 class Payload:

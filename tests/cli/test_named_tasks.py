@@ -16,7 +16,8 @@ from dao.learner.storage.record import RunFolder
 NAMES = ("topic", "stars", "urgent")
 TASKS = ("--tasks", "topic:classification,stars:ordinal,urgent:binary")
 SMALL = (
-    "encoder.precision=fp32", "train.epochs=1", "train.batch_size=10", "train.lr=0.01",
+    "encoder.precision=fp32", "train.page=false",
+    "train.epochs=1", "train.batch_size=10", "train.lr=0.01",
     "train.validations_per_epoch=2", "train.log_every=1",
 )  # fmt: skip
 Run = Callable[..., Result]

@@ -12,7 +12,13 @@ import pytest
 from typer.testing import CliRunner, Result
 
 MANY = Path(__file__).with_name("many_rows.py")
-SMALL = ("encoder.precision=fp32", "train.epochs=1", "train.batch_size=20", "train.lr=0.01")
+SMALL = (
+    "encoder.precision=fp32",
+    "train.page=false",
+    "train.epochs=1",
+    "train.batch_size=20",
+    "train.lr=0.01",
+)
 FORMULAS = ("=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)")
 
 

@@ -12,7 +12,8 @@ from typer.testing import CliRunner, Result
 
 KEYS = ("profit", "loss", "sales", "costs")
 SETTINGS = (
-    "data.text=[premise,hypothesis]", "encoder.precision=fp32", "train.epochs=2",
+    "data.text=[premise,hypothesis]", "encoder.precision=fp32", "train.page=false",
+    "train.epochs=2",
     "train.batch_size=20", "train.lr=0.003", "train.validations_per_epoch=1",
     "train.checkpoint_every=2", "encoder.scratch.when=always", "encoder.tune=full",
     *(f"encoder.scratch.{entry}" for entry in

@@ -67,7 +67,12 @@ def test_a_finished_run_and_its_cache(
     try:
         output, cache = tmp_path / "run", tmp_path / "cache"
         fixed = ("--encoder", tiny_bert, "--data", tiny_csv, "--output", output, f"cache={cache}")
-        short = ("encoder.precision=fp32", "train.epochs=1", "train.checkpoint_every=2")
+        short = (
+            "encoder.precision=fp32",
+            "train.page=false",
+            "train.epochs=1",
+            "train.checkpoint_every=2",
+        )
         arguments = [str(part) for part in (*fixed, *short, *settings)]
         result = CliRunner().invoke(app, arguments, catch_exceptions=False)
     finally:

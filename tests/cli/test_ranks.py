@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).with_name("one_rank.py")
 LAUNCHER = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 BOTH = ("--tasks", "cls,reg", "--dao", "--dendrites", "dendrites.init_scale=0.1")
-EXACT = ("encoder.precision=fp32", "dao.refresh_every=3")
+EXACT = ("encoder.precision=fp32", "train.page=false", "dao.refresh_every=3")
 CACHED = ("encoder.lora.last_layers=1", "encoder.prefix_cache=true")
 SMALL = (
     "train.epochs=2", "train.batch_size=10", "train.validations_per_epoch=2", "train.lr=0.01",
@@ -222,7 +222,8 @@ def test_ranks_without_a_label_or_a_row(
     data = tmp_path / "sparse.csv"
     data.write_text("\n".join(map(",".join, lines)))
     arguments = (
-        "--encoder", str(tiny_phi), "--data", str(data), "--dao", "encoder.precision=fp32", *SMALL,
+        "--encoder", str(tiny_phi), "--data", str(data), "--dao",
+        "encoder.precision=fp32", "train.page=false", *SMALL,
         "train.epochs=1", "train.batch_size=3", "train.packing=true", "train.lr=0.003",
         "cls.class_weights=balanced", f"dao.source={source}",
     )  # fmt: skip

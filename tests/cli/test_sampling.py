@@ -245,7 +245,7 @@ def test_two_processes_draw_and_accumulate_as_one(
     program = str(Path(__file__).with_name("one_rank.py"))
     fixed = ("--encoder", str(tiny_phi), "--data", str(unequal_csv), "--output",
              str(tmp_path / "two"))  # fmt: skip
-    small = ("encoder.precision=fp32", "train.validations_per_epoch=2")
+    small = ("encoder.precision=fp32", "train.page=false", "train.validations_per_epoch=2")
     result = subprocess.run(
         [*command, program, "compare_every_step", *fixed, *small, *more],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"},

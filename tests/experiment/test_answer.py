@@ -5,6 +5,7 @@ import re
 import pytest
 from matplotlib.figure import Figure
 
+from dao.errors import UserError
 from dao.learner.experiment.findings.effects import findings
 from dao.learner.experiment.pictures.forest import arm_forests, pair_forests
 from dao.learner.experiment.report.answer import answer, outcome, unbeaten
@@ -30,6 +31,26 @@ def planted(tmp_path_factory, make_arm):
     with no_pictures():
         write_report(folder, found)
     return folder, found
+
+
+def test_a_page_is_made_of_what_is_kept_without_predictions_and_histories(tmp_path, make_arm):
+    for seed, right in enumerate((20, 22, 21)):
+        make_arm(tmp_path, "base", seed, right=right)
+        make_arm(tmp_path, "dao", seed, right=right + 1)
+    for kept in ("predictions.csv", "history.jsonl"):
+        assert len([path.unlink() for path in tmp_path.rglob(kept)]) == 6
+    found = findings(tmp_path, ("base", "dao"))
+    assert found["per_example"] == []
+    (note,) = [note for note in found["notes"] if "kept" in note]
+    assert note.startswith("6 of 6 runs are kept without predictions.csv")
+    with no_pictures():
+        write_report(tmp_path, found)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "over 3 seeds, dao differs from base in the mean score of the tasks by +0.0125" in page
+    assert "Left out: no predictions were compared." in page
+    next(iter(tmp_path.rglob("metrics.json"))).with_name("predictions.csv").write_text("id,text\n")
+    with pytest.raises(UserError, match=r"should hold predictions.csv"):
+        findings(tmp_path, ("base", "dao"))
 
 
 def effect(name: str, mean: float, verdict: str = CHANCE, n: int = 3, **rest) -> dict:

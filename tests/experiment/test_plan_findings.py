@@ -376,7 +376,8 @@ def test_the_report_is_made_from_the_folder_alone(again: Design, capsys: pytest.
     report = (again.folder / "report.md").read_text()
     assert report.splitlines()[0] == "# Three weightings"
     assert report.splitlines()[2] == "Does a weighting help?"
-    assert report.splitlines()[4].startswith("- dao - equal: Selection score higher (better)")
+    assert report.splitlines()[4].startswith("Over 3 seeds, dao differs from equal in the mean ")
+    assert "\n- dao - equal: Selection score higher (better)" in report.split("## Comparisons")[0]
     for part in (
         "## Comparisons", "## Arms", "mean rank ↓", "worst task", "## Against single tasks",
         "tuned: dao", "(majority class)", "Seeds: 0, 1, 2", "Began at revision",
@@ -386,6 +387,7 @@ def test_the_report_is_made_from_the_folder_alone(again: Design, capsys: pytest.
         assert part in report, part
     names = {path.name for path in again.folder.iterdir()}
     assert {"report.html", "findings.json", "Results.csv", "plan.yaml"} <= names
+    assert (again.folder / "figures" / "differences.png").is_file()
     assert (again.folder / "figures" / "pairs.png").is_file()
     shown = capsys.readouterr().out
     assert "dao - equal: Selection score" in shown

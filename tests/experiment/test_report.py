@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from dao.learner.calibration.reliability import reliability
 from dao.learner.experiment.findings.runs import read_runs
+from dao.learner.experiment.pages.colours import DARK, LIGHT, contrast, readable, themed
 from dao.learner.experiment.pages.page import PageTable, Section, Text, html, markdown
 from dao.learner.experiment.pictures.effect_figures import (
     cost_panels,
@@ -24,7 +25,7 @@ from dao.learner.experiment.pictures.effect_figures import (
     improvement_panels,
     improvements,
 )
-from dao.learner.experiment.pictures.figures import INK, Panel, png, svg
+from dao.learner.experiment.pictures.figures import COLOURS, INK, Panel, png, svg
 from dao.learner.experiment.pictures.prediction_figures import (
     calibration,
     calibration_panel,
@@ -584,12 +585,20 @@ def test_calibration_pools_seeds_and_skips_rows_without_target(whole):
 
 
 def test_a_drawing_carries_its_words_and_follows_the_theme():
-    found = svg(Panel(lambda axes: axes.set_title("<b>$"), 'A "line" & <more>.'), "k")
+    found = themed(svg(Panel(lambda axes: axes.set_title("<b>$"), 'A "line" & <more>.'), "k"))
     assert 'aria-label="A &quot;line&quot; &amp; &lt;more&gt;."' in found
     assert "&lt;b&gt;$" in found
     assert "var(--ink)" in found
     assert 'id="k-' in found
     assert "metadata" not in found
+
+
+@pytest.mark.parametrize("paper", [LIGHT, DARK])
+def test_every_colour_of_a_picture_stands_out_from_the_paper(paper: str):
+    assert min(contrast(readable(colour, paper), paper) for colour in COLOURS) >= 3
+    assert min(contrast(colour, paper) for colour in COLOURS) < 3  # so that there is work to do
+    drawn = themed(svg(Panel(lambda a: a.plot([0, 1], color=COLOURS[0]), "A line."), "k"))
+    assert f"var(--c{COLOURS[0][1:].lower()})" in drawn
 
 
 # -- small parts ----------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ def evaluate(
     run: o.Run,
     overrides: o.NewColumns = None,
     data: o.NewData = None,
-    style: o.Style = None,
+    style: o.ReportStyle = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -73,8 +73,10 @@ def program(given: Mapping[str, Any]) -> None:
         return
     paths = given["overrides"] or []
     others = (*MODES.values(), "output", "engine", "expert_weights", "device", "coverage")
-    if len(paths) != 2 or any(given[name] for name in others):
-        raise typer.BadParameter("compare takes two runs or folders, and --format.")
+    if len(paths) != 2 or any(given[name] for name in others) or given["style"] == "html":
+        raise typer.BadParameter(
+            "compare takes two runs or folders, and --format terminal, markdown or json."
+        )
     compare_runs(Path(paths[0]), Path(paths[1]), given["style"])
 
 
@@ -109,6 +111,9 @@ def _evaluate(folder: RunElsewhere, columns: list[str], given: Mapping[str, Any]
     from dao.learner.commands import reporting
     from dao.learner.inference.load import opened
 
+    if given["style"] == "html":
+        reporting.print_page(folder)
+        return
     style, place = given["style"] or "terminal", given["output"] or given["run"]
     device: str | None = given["device"]
     engine: EngineName = given["engine"] or "eager"
@@ -146,5 +151,10 @@ def _check_usage(given: Mapping[str, Any], columns: list[str]) -> None:
         raise typer.BadParameter("--engine and columns are for reports and predictions.")
     if given["coverage"] is not None and mode not in ("", "--data", "--text", "--input"):
         raise typer.BadParameter("--coverage is for reports and predictions.")
+    others = (mode, columns, given["engine"], given["device"], given["coverage"])
+    if given["style"] == "html" and any(others):
+        raise typer.BadParameter(
+            "--format html is of what the run has saved: give it with the run alone."
+        )
     if given["style"] and mode in ("--text", "--input", "--export"):
         raise typer.BadParameter("--format is for reports and comparisons.")

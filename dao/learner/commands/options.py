@@ -110,6 +110,14 @@ Style = Annotated[
     Literal["terminal", "markdown", "json"] | None,
     typer.Option("--format", help="Of the report or comparison; default: terminal."),
 ]
+ReportStyle = Annotated[
+    Literal["terminal", "markdown", "json", "html"] | None,
+    typer.Option(
+        "--format",
+        help="Of the report or comparison; html: the page report.html of the run, in its folder, "
+        "from what it has saved. Default: terminal.",
+    ),
+]
 Text = Annotated[list[str] | None, typer.Option(help="Predict this; repeat for more.")]
 TextPair = Annotated[
     list[str] | None,

@@ -36,6 +36,7 @@ from dao.learner.inference.threshold_report import FILES, sweep_run, sweep_table
 from dao.learner.kinds import Task
 from dao.learner.kinds.recorded import described
 from dao.learner.pipeline.start import load_table
+from dao.learner.run_page.page import write_run_page
 from dao.learner.scoring.assessment import assess, slice_columns
 from dao.learner.scoring.threshold import sweep_lines
 from dao.learner.settings.checks import DOMAIN
@@ -45,6 +46,7 @@ __all__ = [
     "print_both",
     "print_engines",
     "print_merged",
+    "print_page",
     "print_quantized",
     "print_report",
     "print_sweep",
@@ -100,6 +102,15 @@ def print_report(
     lines += model.notes()
     metrics |= {"data": table.report, "notes": lines}
     show(metrics, [*lines, *summary(metrics)], style)
+
+
+def print_page(folder: RunElsewhere) -> None:
+    """Write the page of a finished run into its folder, and print where it is.
+
+    Raises:
+        UserError: as `write_run_page`.
+    """
+    print(f"page: {write_run_page(folder.path)}")
 
 
 def _trained(folder: RunElsewhere, new: bool) -> tuple[Table | None, list[str]]:

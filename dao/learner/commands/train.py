@@ -92,7 +92,15 @@ def _run(settings: o.Settings, resume: Path | None, overwrite: bool) -> None:
     cfg = RunFolder(resume).config() if resume else load_config(*settings)
     metrics = train(cfg, resume=resume, overwrite=overwrite)
     if is_first():
-        print_results(metrics, resume or cfg.folder)
+        folder = resume or cfg.folder
+        print_results(metrics, folder, _page(folder) if cfg.train.page else None)
+
+
+def _page(folder: Path) -> Path:
+    """Write the page of the run; imported late, for it draws."""
+    from dao.learner.run_page.page import write_run_page
+
+    return write_run_page(folder)
 
 
 def _show_plan(settings: o.Settings) -> None:

@@ -74,14 +74,16 @@ def _step(cfg: Train) -> str:
     return f"{cfg.accumulate} x {each}"
 
 
-def print_results(metrics: Mapping[str, Any], folder: Path) -> None:
+def print_results(metrics: Mapping[str, Any], folder: Path, page: Path | None = None) -> None:
     """The report of a finished run.
 
     Args:
         metrics: The content of its metrics.json.
         folder: The run folder, which is named.
+        page: The page of the run, which is named where there is one.
     """
-    show(metrics, [*summary(metrics), f"run folder: {folder}"])
+    pictures = [f"page: {page}"] if page else []
+    show(metrics, [*summary(metrics), f"run folder: {folder}", *pictures])
 
 
 def show(metrics: Mapping[str, Any], lines: Sequence[str], style: str = "terminal") -> None:

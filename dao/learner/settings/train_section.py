@@ -127,6 +127,9 @@ class Train(Settings):
     """At a loss or gradient that is NaN or infinite: stop, or leave the step out and count it."""
     keep_checkpoint: bool = False
     """Keep the last checkpoint of a finished run."""
+    page: bool = True
+    """Write the page `report.html` into the run folder when training ends, which takes a second or
+    two; `dao evaluate RUN --format html` writes it at any time."""
     track: tuple[Literal["tensorboard", "trackio", "wandb", "mlflow"], ...] = ()
     """Trackers that are told of every step, validation and growth, and of the test figures."""
 

@@ -26,8 +26,9 @@ WRITTEN = {
     "data.json", "dendrites.json", "dendrites.safetensors", "encoder", "experts", "experts.json",
     "heads.safetensors", "history.jsonl", "machine.json", "metrics.json", "model-int8.onnx",
     "model-int8.onnx.data", "model-int8.onnx.json", "precision_recall.png", "predictions.csv",
-    "router.safetensors", "skipped.jsonl", "stages", "start", "tasks.json", "tensorboard",
-    "threshold.json", "thresholds", "tokenizer", "tracking.json", "validation.jsonl", "wandb",
+    "report.html", "router.safetensors", "skipped.jsonl", "stages", "start", "tasks.json",
+    "tensorboard", "threshold.json", "thresholds", "tokenizer", "tracking.json",
+    "validation.jsonl", "wandb",
 }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from dao.learner.experiment.findings.comparable import check_comparable
 from dao.learner.experiment.findings.contrasts import Contrast, contrasts, measured
 from dao.learner.experiment.findings.latency import latencies
 from dao.learner.experiment.findings.relative import changes
-from dao.learner.experiment.findings.runs import Run, experiment
+from dao.learner.experiment.findings.runs import Run, experiment, kept_without
 from dao.learner.experiment.findings.verdicts import METHOD, METHOD_CHECK, over_rows, over_seeds
 from dao.learner.storage.files import write_atomically
 
@@ -83,7 +83,7 @@ def findings(folder: Path, design: Sequence[str] | None = None) -> dict[str, Any
         },
         "effects": over_seeds(asked, figures, metrics),
         "relative": changes(asked, figures, metrics),
-        "per_example": over_rows(_pairs(asked, arms)),
+        "per_example": over_rows(_pairs(asked, arms)) if not kept_without(runs) else [],
         "method": [*METHOD, *([METHOD_CHECK] if any(c.check for c in asked) else [])],
     }
     report["notes"] = _notes(report, runs, asked)
@@ -133,4 +133,4 @@ def _notes(report: Mapping[str, Any], runs: Sequence[Run], asked: Sequence[Contr
     few = sorted({test["name"] for test in report["effects"] if test["n"] < 2})
     if few:
         lines.append(f"fewer than two seeds in common, so no interval: {'; '.join(few)}")
-    return lines + varying(runs)
+    return lines + kept_without(runs) + varying(runs)

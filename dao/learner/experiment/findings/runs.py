@@ -26,6 +26,7 @@ __all__ = [
     "Run",
     "Runs",
     "experiment",
+    "kept_without",
     "labels",
     "read_arm",
     "read_run",
@@ -179,6 +180,17 @@ Runs = Mapping[str, Mapping[int, Run]]
 def labels(runs: Runs) -> dict[str, str]:
     """Arm -> what readers see in its place."""
     return {arm: label(arm, next(iter(own.values())).config.tasks) for arm, own in runs.items()}
+
+
+def kept_without(runs: Iterable[Run]) -> list[str]:
+    """A line about runs that are kept without their predictions; none where all have them."""
+    bare = [not run.has_predictions for run in runs]
+    if not any(bare):
+        return []
+    return [
+        f"{sum(bare)} of {len(bare)} runs are kept without predictions.csv: that their test rows "
+        f"are the same rests on the fingerprint of the data"
+    ]
 
 
 def _early_scores(frame: pd.DataFrame, *, numbers: bool) -> pd.Series:

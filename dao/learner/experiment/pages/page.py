@@ -10,6 +10,7 @@ from html import escape
 
 from dao.learner.basics.wording import count
 from dao.learner.console.terminal import as_markdown
+from dao.learner.experiment.pages.colours import themed
 from dao.learner.experiment.pages.style import CSS, POLICY
 from dao.learner.experiment.pictures.figures import Panel, columns, svg
 
@@ -214,7 +215,7 @@ def _words_title(meanings: Mapping[str, str]) -> str:
 
 
 def _html_figure(figure: PageFigure, key: str) -> str:
-    drawn = [svg(panel, f"{key}-{i}") for i, panel in enumerate(figure.panels)]
+    drawn = [themed(svg(panel, f"{key}-{i}")) for i, panel in enumerate(figure.panels)]
     two = " two" if columns(figure.panels) == 2 else ""
     first = len(drawn) if figure.first is None else figure.first
     shown = _grid(drawn[:first], two) if first else ""

@@ -1,10 +1,17 @@
 """How a page looks: light and dark, on a wide screen, on a phone and on paper."""
 
+from dao.learner.experiment.pages.colours import DARK, LIGHT, declared
+
 __all__ = ["CSS", "POLICY"]
 
 # A page fetches nothing and runs nothing, whatever is in the data.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-CSS = """
+CSS = (
+    f"""
+:root {{ {declared(LIGHT)} }}
+@media (prefers-color-scheme: dark) {{ :root {{ {declared(DARK)} }} }}
+"""
+    + """
 :root { color-scheme: light dark; --paper: #ffffff; --ink: #1b1b1f; --soft: #55555c;
   --grid: #c4c4c9; --line: #dcdce0; --band: #f4f4f6; --link: #005a96; --mark: #b84a00;
   --font: system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
@@ -67,3 +74,4 @@ tbody tr:hover { background: var(--band); }
 @media print { details::details-content { content-visibility: visible; block-size: auto; }
   summary { list-style: none; } }
 """
+)

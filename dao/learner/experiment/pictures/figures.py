@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,13 +18,25 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-__all__ = ["GRID", "INK", "Panel", "arm_style", "columns", "png", "svg", "task_style"]
+__all__ = [
+    "COLOURS",
+    "GRID",
+    "INK",
+    "Panel",
+    "arm_style",
+    "columns",
+    "head",
+    "png",
+    "svg",
+    "task_style",
+]
 
 # In a page, the colours of the reader's theme replace these two, which are therefore unusual.
 INK, GRID = "#1b1b1f", "#c4c4c9"
 # Colours of Okabe and Ito (2008), which colour-blind readers tell apart. Marker and dash tell arms
 # apart as well.
 ARM_STYLES: Mapping[str, tuple[str, str, str]] = {
+    "this model": ("#0072B2", "o", "-"),
     "base": (INK, "o", "-"),
     "dao": ("#0072B2", "s", "-"),
     "dendrites": ("#D55E00", "^", "-"),
@@ -38,6 +51,13 @@ ALONE_MARKERS = ("X", "<", ">", "h", "p", "d", "8")
 TASK_COLOURS = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7A5195", INK,
 )  # fmt: skip
+COLOURS = tuple(
+    dict.fromkeys([
+        *(colour for colour, _, _ in ARM_STYLES.values() if colour != INK), *ALONE_COLOURS,
+        *(colour for colour in TASK_COLOURS if colour != INK),
+    ])
+)  # fmt: skip
+"""Every colour of a line or point but `INK`."""
 DASHES = ("-", "--", "-.", ":")
 STYLE = {
     "font.family": "sans-serif",
@@ -65,6 +85,7 @@ STYLE = {
     "text.parse_math": False,  # names from data may hold a dollar sign
 }
 DPI = 130
+HEAD = 30  # characters of a line of a title that stands beside the names of rows
 NARROW = (4.3, 3.4)  # inches; on a phone one panel fills the width at its own size
 
 
@@ -122,7 +143,7 @@ def _style() -> Iterator[None]:
 
 
 def svg(panel: Panel, key: str) -> str:
-    """One panel as an `svg` element that follows the page's theme and refers to nothing outside.
+    """One panel as an `svg` element that refers to nothing outside.
 
     Args:
         panel: what to draw.
@@ -134,6 +155,11 @@ def svg(panel: Panel, key: str) -> str:
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(file, format="svg", transparent=True, dpi=200, metadata=nothing)
     return _inline(file.getvalue(), key, panel)
+
+
+def head(axes: Axes, title: str) -> None:
+    """A bold title above the left end of the axes, in lines that fit beside the names of rows."""
+    axes.set_title(textwrap.fill(title, HEAD), loc="left", fontweight="bold")
 
 
 def columns(panels: Sequence[Panel]) -> int:
@@ -188,6 +214,5 @@ def _inline(text: str, key: str, panel: Panel) -> str:
     body = re.sub(r'(?:xlink:)?href="#', f'href="#{key}-', body)
     body = body.replace("url(#", f"url(#{key}-").replace('xlink:href="data:', 'href="data:')
     body = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font: \1px var(--font)", body)
-    body = body.replace(INK, "var(--ink)").replace(GRID, "var(--grid)")
     name = escape(panel.alt, quote=True)
     return f'<svg role="img" aria-label="{name}" {box[0] if box else ""}>{body}'

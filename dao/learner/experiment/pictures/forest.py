@@ -13,7 +13,7 @@ from dao.learner.basics.numbers import number
 from dao.learner.experiment.arms import label
 from dao.learner.experiment.findings.statistics import Interval
 from dao.learner.experiment.pictures.effect_figures import improvements
-from dao.learner.experiment.pictures.figures import INK, NARROW, Panel
+from dao.learner.experiment.pictures.figures import INK, NARROW, Panel, head
 
 __all__ = ["arm_forests", "pair_forests", "reference_of"]
 
@@ -109,5 +109,5 @@ def _draw(
     axes.locator_params(axis="x", nbins=5)
     axes.spines["left"].set_visible(False)
     unit = f" ({about['unit']})" if about["task"] else ""
-    axes.set_title(f"{about['label']}{unit}", loc="left", fontweight="bold")
+    head(axes, f"{about['label']}{unit}")
     axes.set_xlabel(f"{better} \N{RIGHTWARDS ARROW}")

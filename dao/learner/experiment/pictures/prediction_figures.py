@@ -27,6 +27,7 @@ __all__ = [
 
 NUMBERED = 12  # classes up to which a cell has room for its count
 LABELS = 20  # bars of a picture
+DOT = "#2a8fd0"  # of pixels, which cannot follow the theme: it stands out from light and dark
 SHORTENED = 16  # characters of a class name on an axis
 
 
@@ -87,7 +88,7 @@ def score_panel(arm: str, runs: Sequence[Run], task: str) -> Panel | None:
 
 def _draw_scores(axes: Axes, actual: np.ndarray, predicted: np.ndarray, title: str) -> None:
     # As pixels: thousands of vector points would only make the page heavy.
-    axes.scatter(actual, predicted, s=11, alpha=0.5, color="#0072B2", linewidths=0, rasterized=True)
+    axes.scatter(actual, predicted, s=11, alpha=0.7, color=DOT, linewidths=0, rasterized=True)
     both = np.concatenate([actual, predicted])
     ends = [both.min(), both.max()]
     axes.plot(ends, ends, color=INK, linewidth=1, linestyle="--", label="predicted = true")
@@ -128,17 +129,32 @@ def _draw_labels(
 
 
 def calibration(runs: Sequence[Run], task: str) -> Reliability | None:
-    """The reliability of an arm's class probabilities, all seeds together."""
+    """The reliability of an arm's probabilities, all seeds together; None without any.
+
+    They are of classes or, where a row has any number of labels, of each label's being there or
+    not as the model says.
+    """
     classes = _classes(runs, task)
     columns = [f"{task}_p_{name}" for name in classes]
     rows = _pooled(runs, [f"{task}_target", task, *columns])
     if not classes or rows.empty:
         return None
+    if runs[0].tasks[task].view == "labels":
+        separator = runs[0].config.tasks[task].model_dump()["separator"]
+        called, true = (_has(rows[c], classes, separator) for c in (task, f"{task}_target"))
+        share = rows[columns].to_numpy(dtype=float)
+        return reliability(np.where(called, share, 1 - share).ravel(), (called == true).ravel())
     # Where a threshold or the order of levels decides, the predicted class may not be the most
     # probable one.
-    called = [classes.index(name) for name in rows[task]]
-    confidence = rows[columns].to_numpy(dtype=float)[range(len(rows)), called]
+    places = [classes.index(name) for name in rows[task]]
+    confidence = rows[columns].to_numpy(dtype=float)[range(len(rows)), places]
     return reliability(confidence, (rows[task] == rows[f"{task}_target"]).to_numpy())
+
+
+def _has(cells: pd.Series, labels: Sequence[str], separator: str) -> np.ndarray:
+    """Whether each cell has each label, (rows, labels)."""
+    found = [set(cell.split(separator)) for cell in cells]
+    return np.array([[label in names for label in labels] for names in found], dtype=bool)
 
 
 def calibration_panel(found: dict[str, Reliability], task: str) -> Panel:
@@ -146,7 +162,7 @@ def calibration_panel(found: dict[str, Reliability], task: str) -> Panel:
     told = "; ".join(f"{a} ECE {number(r.ece)}" for a, r in found.items())
     return Panel(
         partial(_draw_calibration, found=found, title=f"{task}: calibration"),
-        f"{task}: reliability of the predicted class's probability. {told}.",
+        f"{task}: reliability of the probability of what is predicted. {told}.",
         (4.3, 4.0),
     )
 
@@ -169,14 +185,14 @@ def _draw_calibration(axes: Axes, found: dict[str, Reliability], title: str) -> 
     axes.set_xlim(0, 1.02)
     axes.set_ylim(0, 1.02)
     axes.set_title(title)
-    axes.set_xlabel("probability of the predicted class (share)")
+    axes.set_xlabel("probability of the prediction (share)")
     axes.set_ylabel("right predictions (share)")
 
 
 def _classes(runs: Sequence[Run], task: str) -> list[str]:
     prefix = f"{task}_p_"
     for run in runs:
-        if not run.predictions.empty:
+        if run.has_predictions and not run.predictions.empty:
             return [c.removeprefix(prefix) for c in run.predictions if c.startswith(prefix)]
     return []
 
@@ -184,7 +200,9 @@ def _classes(runs: Sequence[Run], task: str) -> list[str]:
 def _pooled(runs: Sequence[Run], columns: Sequence[str]) -> pd.DataFrame:
     """The rows of all runs that have a target."""
     found: list[Any] = [
-        run.predictions[list(columns)] for run in runs if set(columns) <= set(run.predictions)
+        run.predictions[list(columns)]
+        for run in runs
+        if run.has_predictions and set(columns) <= set(run.predictions)
     ]
     if not found:
         return pd.DataFrame()

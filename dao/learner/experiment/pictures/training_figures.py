@@ -13,7 +13,7 @@ from dao.learner.basics.numbers import number
 from dao.learner.experiment.findings.runs import Run, Runs, labels
 from dao.learner.experiment.pictures.figures import INK, NARROW, Panel, arm_style, task_style
 
-__all__ = ["dao_panels", "growth_marks", "loss_panels", "validation_panels"]
+__all__ = ["dao_panels", "growth_marks", "loss_panels", "losses_panel", "validation_panels"]
 
 GROWN = "dendrites added"
 BINS = 40  # points of a curve of losses; single steps are noise
@@ -31,6 +31,28 @@ def loss_panels(runs: Runs, tasks: Iterable[str]) -> list[Panel]:
                 _panel(f"Training loss of {task}", curves, "loss, as trained (no unit)", runs)
             )
     return panels
+
+
+def losses_panel(run: Run, tasks: Sequence[str]) -> Panel | None:
+    """Training losses of all tasks of one run over the steps; None without a history."""
+    curves = {task: curve for task in tasks if (curve := _losses([run], task))}
+    if not curves:
+        return None
+    told = "; ".join(f"{task} ends at {number(c[-1].mean)}" for task, c in curves.items())
+    return Panel(
+        partial(_draw_losses, curves=curves),
+        f"Training losses of {len(curves)} tasks over training steps. {told}.",
+        WIDE,
+    )
+
+
+def _draw_losses(axes: Axes, curves: Mapping[str, Curve]) -> None:
+    for index, (task, curve) in enumerate(curves.items()):
+        axes.plot([p.step for p in curve], [p.mean for p in curve], label=task, **task_style(index))
+    axes.locator_params(axis="x", nbins=6, integer=True)
+    axes.set_title("Training losses")
+    axes.set_xlabel("optimizer step")
+    axes.set_ylabel("loss, as trained (no unit)")
 
 
 def validation_panels(
@@ -56,7 +78,8 @@ def validation_panels(
             if about["task"] is not None or arm not in findings["tasks"]
         }
         if any(curves.values()):
-            name = f"{about['label']} ({about['unit']})"
+            unit = f" ({about['unit']})" if about["task"] else ""
+            name = f"{about['label']}{unit}"
             panels.append(_panel(f"Validation: {about['label']}", curves, name, runs, kept))
     return panels
 
@@ -155,10 +178,11 @@ def _mark(axes: Axes, words: str, steps: Sequence[int], index: int) -> None:
         dashes = (2 + 2 * index, 2)  # arms that grow at other steps have longer dashes
         axes.axvline(step, color=INK, linewidth=1, dashes=dashes,
                      label=words if " in " in words else None)  # fmt: skip
+    below = index > 0  # so that what is said of one mark is not written over another
     axes.annotate(
-        words.partition(" in ")[0], (steps[0], 0.98), xycoords=("data", "axes fraction"),
-        xytext=(-3, 0), textcoords="offset points", rotation=90, ha="right", va="top", fontsize=7.5,
-        color=INK,
+        words.partition(" in ")[0], (steps[0], 0.02 if below else 0.98),
+        xycoords=("data", "axes fraction"), xytext=(-3, 0), textcoords="offset points", rotation=90,
+        ha="right", va="bottom" if below else "top", fontsize=7.5, color=INK,
     )  # fmt: skip
 
 

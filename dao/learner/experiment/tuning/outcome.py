@@ -21,7 +21,7 @@ from dao.learner.settings.config import Config
 from dao.learner.storage.files import write_atomically
 from dao.learner.storage.record import RunFolder
 
-__all__ = ["Beside", "best_of", "conclude"]
+__all__ = ["RunWithDAO", "best_of", "conclude"]
 
 FILE = "search.json"
 MOST = 20  # trials in the table
@@ -30,7 +30,7 @@ Values = Callable[[Any], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Beside:
+class RunWithDAO:
     """The run with DAO beside tuned constant weights.
 
     Attributes:
@@ -53,7 +53,7 @@ def conclude(
     folder: Path,
     shared: Config,
     values: Values,
-    beside: Beside | None,
+    beside: RunWithDAO | None,
 ) -> None:
     """Write search.json; print the trials, the best one with its test figures, and what it cost.
 
@@ -136,7 +136,7 @@ def _comparison(
     best: Any,  # noqa: ANN401
     metrics: Mapping[str, Any],
     shared: Config,
-    beside: Beside,
+    beside: RunWithDAO,
 ) -> dict[str, Any] | None:
     """Scores and seconds of the tuned weights and of DAO; None where that run did not finish."""
     folder = RunFolder(beside.cell.cfg.folder)

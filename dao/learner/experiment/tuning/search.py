@@ -21,7 +21,7 @@ from dao.learner.experiment.grid.factorial import Cell, check_not_other
 from dao.learner.experiment.grid.job import RunJob, run_job
 from dao.learner.experiment.grid.options import check_one_process
 from dao.learner.experiment.grid.work import LOCKS, job_of, threads_of_each
-from dao.learner.experiment.tuning.outcome import Beside, best_of, conclude
+from dao.learner.experiment.tuning.outcome import RunWithDAO, best_of, conclude
 from dao.learner.experiment.tuning.space import Space, overrides_of, read_space, weights_in
 from dao.learner.experiment.tuning.study import no_pruning, open_study
 from dao.learner.experiment.tuning.trials import Budget, folder_of, label, told, work_off
@@ -79,7 +79,7 @@ class _Search:
         check_not_other(cell)
         return cell
 
-    def beside(self, study: Any) -> Beside | None:  # noqa: ANN401
+    def beside(self, study: Any) -> RunWithDAO | None:  # noqa: ANN401
         """The run with DAO in place of the best trial's constant weights, its other values kept.
 
         None where no constant weights are tuned, or no trial has finished.
@@ -91,7 +91,7 @@ class _Search:
         name = f"dao-beside-{label(best.number)}" if own else "dao"
         place = self.folder / name / f"seed={self.shared.seed}"
         cfg = self.config({**own, "weighting": "dao"}, place)
-        return Beside(Cell(name, self.shared.seed, cfg), tuple(own))
+        return RunWithDAO(Cell(name, self.shared.seed, cfg), tuple(own))
 
     def check(self) -> None:
         """Refuse what no trial could be, by each end of each range and each choice.

@@ -25,7 +25,7 @@ from dao.learner.experiment.findings.contrasts import (
     only_tested,
 )
 from dao.learner.experiment.findings.effects import write_findings
-from dao.learner.experiment.findings.runs import Run
+from dao.learner.experiment.findings.runs import Run, kept_without
 from dao.learner.experiment.findings.verdicts import METHOD_PLAN, Figures, over_seeds
 from dao.learner.experiment.plans.design import Design
 from dao.learner.experiment.plans.findings.breakdowns import breakdown_by, plain_parts, routing
@@ -264,12 +264,7 @@ def _notes(
     few = sorted({test["name"] for test in found["effects"] if test["n"] < 2})
     if few:
         lines.append(f"fewer than two seeds in common, so no interval: {'; '.join(few)}")
-    bare = sum(not run.has_predictions for run in runs)
-    if bare:
-        lines.append(
-            f"{bare} of {len(runs)} runs are kept without predictions.csv: that their test rows "
-            f"are the same rests on the fingerprint of the data"
-        )
+    lines += kept_without(runs)
     began = design.plan.began
     if began and set(began.seeds) != set(design.plan.seeds):
         added = [str(seed) for seed in design.plan.seeds if seed not in began.seeds]
