@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from matplotlib.axes import Axes
 
-from dao.learner.basics.limits import IN_A_LINE
+from dao.learner.basics.limits import IN_A_LINE, TOGETHER
 from dao.learner.basics.numbers import number
 from dao.learner.basics.wording import count
 from dao.learner.experiment.findings.runs import Run
@@ -71,21 +71,27 @@ def mains(run: Run) -> list[Beside]:
 def in_one_sentence(run: Run, found: Sequence[Beside]) -> str:
     """What was trained, on how much, and what it reached beside the best plain models."""
     rows = run.metrics.get("data", {}).get("rows", {})
-    of = [f" from {rows['train']:,} texts" if "train" in rows else ""]
+    texts = f" from {rows['train']:,} texts" if "train" in rows else ""
     on = f"on {rows['test']:,} test texts" if "test" in rows else "on the test texts"
-    if len(found) > IN_A_LINE:
+    names = [f"{each.task} ({run.tasks[each.task].kind})" for each in found]
+    learned = _joined(names) if len(names) <= IN_A_LINE else count(len(names), "task")
+    return f"This model learned {learned}{texts}; {on} it {_reached(found)}."
+
+
+def _reached(found: Sequence[Beside]) -> str:
+    """Figures of few tasks; of many, in how many the model is better than plain models."""
+    if len(found) > TOGETHER:
         known = [each for each in found if each.better is not None]
         above = sum(bool(each.better) for each in known)
         return (
-            f"This model learned {count(len(found), 'task')}{of[0]}; {on} it is better than the "
-            f"best plain model in the main figure of {above} of {len(known)} tasks."
+            f"is better than the best plain model in the main figure of {above or 'none'} of "
+            f"{count(len(known), 'task')}"
         )
-    names = _joined([f"{each.task} ({run.tasks[each.task].kind})" for each in found])
     told = [f"{each.task} {each.figure.label} {_number(each.value)}" for each in found]
     best = [f"{_number(each.best[1])} ({each.best[0]})" for each in found if each.best]
     models = "models" if best[1:] else "model"
     beside = f", where the best plain {models} reached {_joined(best)}" if best else ""
-    return f"This model learned {names}{of[0]}; {on} it reached {_joined(told)}{beside}."
+    return f"reached {_joined(told)}{beside}"
 
 
 def _joined(parts: Sequence[str]) -> str:

@@ -216,18 +216,17 @@ def _words_title(meanings: Mapping[str, str]) -> str:
 
 def _html_figure(figure: PageFigure, key: str) -> str:
     drawn = [themed(svg(panel, f"{key}-{i}")) for i, panel in enumerate(figure.panels)]
-    two = " two" if columns(figure.panels) == 2 else ""
     first = len(drawn) if figure.first is None else figure.first
-    shown = _grid(drawn[:first], two) if first else ""
+    shown = _grid(drawn[:first]) if first else ""
     if rest := drawn[first:]:
         title = count(len(rest), "more picture" if first else "picture")
-        shown += "\n" + _folded(title, _grid(rest, two))
+        shown += "\n" + _folded(title, _grid(rest))
     return f"<figure>\n{shown}\n<figcaption>{escape(figure.caption)}</figcaption>\n</figure>"
 
 
-def _grid(drawn: Sequence[str], kind: str) -> str:
-    joined = "\n".join(drawn)
-    return f'<div class="panels{kind}">\n{joined}\n</div>'
+def _grid(drawn: Sequence[str]) -> str:
+    joined, two = "\n".join(drawn), " two" if columns(drawn) == 2 else ""
+    return f'<div class="panels{two}">\n{joined}\n</div>'
 
 
 def _html_table(table: PageTable) -> str:

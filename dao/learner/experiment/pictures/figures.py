@@ -162,7 +162,7 @@ def head(axes: Axes, title: str) -> None:
     axes.set_title(textwrap.fill(title, HEAD), loc="left", fontweight="bold")
 
 
-def columns(panels: Sequence[Panel]) -> int:
+def columns(panels: Sequence[object]) -> int:
     """How many panels to put side by side where there is room."""
     return len(panels) if len(panels) < 4 else 2 if len(panels) == 4 else 3
 

@@ -141,9 +141,9 @@ def calibration(runs: Sequence[Run], task: str) -> Reliability | None:
         return None
     if runs[0].tasks[task].view == "labels":
         separator = runs[0].config.tasks[task].model_dump()["separator"]
-        called, true = (_has(rows[c], classes, separator) for c in (task, f"{task}_target"))
+        said, true = (_has(rows[c], classes, separator) for c in (task, f"{task}_target"))
         share = rows[columns].to_numpy(dtype=float)
-        return reliability(np.where(called, share, 1 - share).ravel(), (called == true).ravel())
+        return reliability(np.where(said, share, 1 - share).ravel(), (said == true).ravel())
     # Where a threshold or the order of levels decides, the predicted class may not be the most
     # probable one.
     places = [classes.index(name) for name in rows[task]]

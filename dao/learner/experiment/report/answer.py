@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from dao.learner.basics.limits import IN_A_LINE, LISTED
 from dao.learner.basics.wording import count, listed
@@ -24,10 +24,18 @@ LEFT_OUT = ("interaction",)
 FOUND = "found"
 CORRECTED = "corrected"
 """In place of a verdict: the interval leaves 0 out, and Holm's correction finds no difference."""
-Unbeaten = tuple[str, Mapping[str, Any], str, float, dict[str, float]]
-"""A task, its main figure, the best plain model, its figure, and the arms that are not better."""
 TOLD = 3
 """Differences up to which a sentence tells each."""
+
+
+class Worse(NamedTuple):
+    """Arms that do not beat a plain model in the main figure of a task."""
+
+    task: str
+    about: Mapping[str, Any]
+    plain: str
+    figure: float
+    arms: Mapping[str, float]
 
 
 def answer(findings: Mapping[str, Any]) -> str:
@@ -142,8 +150,8 @@ def unbeaten(findings: Mapping[str, Any]) -> list[str]:
     The main figure of the task is compared, as mean over seeds. Of many tasks, those where no arm
     is better are counted.
     """
-    none: list[Unbeaten] = []
-    some: list[Unbeaten] = []
+    none: list[Worse] = []
+    some: list[Worse] = []
     for task, metric in main_figures(findings["metrics"]).items():
         about = findings["metrics"][metric]
         found = {
@@ -158,12 +166,12 @@ def unbeaten(findings: Mapping[str, Any]) -> list[str]:
         above = better_ones(plain, found, about["better"])
         below = {arm: value for arm, value in found.items() if arm not in above}
         if below:
-            (some if above else none).append((task, about, name, plain, below))
-    lines = [_told(*each, findings=findings) for each in none]
-    lines += [_told(*each, findings=findings, some=True) for each in some]
+            (some if above else none).append(Worse(task, about, name, plain, below))
+    lines = [_told(each, findings) for each in none]
+    lines += [_told(each, findings, some=True) for each in some]
     if len(lines) <= IN_A_LINE:
         return lines
-    tasks = [task for task, *_ in (*none, *some)]
+    tasks = [each.task for each in (*none, *some)]
     return [
         f"On {len(tasks)} of {len(findings['tasks'])} tasks, some arm did not beat the best plain "
         f"model: {listed(tasks, LISTED)}."
@@ -177,16 +185,8 @@ def _best_plain(findings: Mapping[str, Any], metric: str) -> tuple[str, float] |
     return best_plain(findings.get("baselines", {}), metric, arrow)
 
 
-def _told(
-    task: str,
-    about: Mapping[str, Any],
-    plain: str,
-    figure: float,
-    below: Mapping[str, float],
-    *,
-    findings: Mapping[str, Any],
-    some: bool = False,
-) -> str:
+def _told(worse: Worse, findings: Mapping[str, Any], *, some: bool = False) -> str:
+    task, about, plain, figure, below = worse
     pick = max if about["better"] == "higher" else min
     arm = pick(below, key=lambda name: below[name])
     names = [label(name, findings["tasks"]) for name in below]
