@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 import dao
 from dao.errors import UserError
 from dao.learner import load
+from dao.learner.serving import uploads
 from dao.learner.serving.guard import HEADERS, Guard
 from dao.learner.serving.limits import Limits
 from dao.learner.serving.turns import BusyError, Turns
@@ -385,6 +386,49 @@ def test_a_small_excel_file_cannot_become_a_large_table(small: TestClient):
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("xl/worksheets/sheet1.xml", b"0" * 200_000)
     assert "once it is unpacked" in refused(send(small, packed.getvalue(), "a.xlsx"), 413)
+
+
+STRINGS = (
+    '<sst xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">'
+    f"{'<si><t/></si>' * 30}</sst>"
+)
+KIND = "application/vnd.openxmlformats-officedocument.spreadsheetml.sharedStrings+xml"
+
+
+@pytest.mark.parametrize("place", ["xl/sharedStrings.xml", "xl/worksheets/other.bin"])
+def test_texts_that_no_cell_has_are_counted(small: TestClient, place: str):
+    """A book of 30 kB has a million empty ones, each of which takes the reader time."""
+    whole = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(book([["text"], ["up"]]))) as source,
+        zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as made,
+    ):
+        for name in set(source.namelist()) - {"xl/sharedStrings.xml"}:
+            content = source.read(name)
+            if name == "[Content_Types].xml":
+                content = re.sub(rb"<Override[^>]*sharedStrings[^>]*>", b"", content)
+                own = f'<Override PartName="/{place}" ContentType="{KIND}"/></Types>'
+                content = content.replace(b"</Types>", own.encode())
+            made.writestr(name, content)
+        made.writestr(place, STRINGS)
+    line = refused(send(small, whole.getvalue(), "a.xlsx"), 413)
+    assert line.startswith("a.xlsx should have at most 12 cells. Found more.")
+
+
+def test_marks_that_no_book_needs_are_counted(small: TestClient, monkeypatch):
+    monkeypatch.setattr(uploads, "MARKS", 500)
+    whole = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(book([["text"], ["up"]]))) as source,
+        zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as made,
+    ):
+        for name in source.namelist():
+            content = source.read(name)
+            if name == "xl/styles.xml":
+                content = content.replace(b"</cellXfs>", b"<xf/>" * 600 + b"</cellXfs>")
+            made.writestr(name, content)
+    line = refused(send(small, whole.getvalue(), "a.xlsx"), 413)
+    assert line.startswith("a.xlsx should have at most 500 marks of its format. Found more.")
 
 
 def test_a_gap_of_a_billion_rows_is_refused(client: TestClient):

@@ -141,12 +141,15 @@ def find(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(outcome, "show_tables", lambda c, tables, lines, style: shown.extend(lines))
     monkeypatch.setattr(outcome, "_test_score", lambda metrics, shared: 0.25)
 
-    def run(*tune: str, trials: int = 6, sleep: float = 0.0, fails: float = 1e9, **asked: Any):
+    def run(
+        *tune: str, trials: int = 6, sleep: float = 0.0, fails: float = 1e9,
+        more: tuple[str, ...] = (), **asked: Any,
+    ):  # fmt: skip
         script = (
             RUN.replace("FAILS", f"{fails}").replace("SLEEP", f"{sleep}").replace("TASKS", "{}")
         )
         (tmp_path / "run.py").write_text(script)
-        settings = (None, ["tasks=reg", f"output={tmp_path / 'search'}"], {})
+        settings = (None, ["tasks=reg", f"output={tmp_path / 'search'}", *more], {})
         texts = tune or ("train.lr=1e-4..1",)
         flags = TuningOptions(texts, trials=trials, **asked)
         shown.clear()
@@ -287,6 +290,15 @@ def test_a_setting_that_no_run_takes_is_refused_before_anything_runs(find, tmp_p
     with pytest.raises(UserError, match=r"train\.warmup"):
         find("train.warmup=0..2")
     assert not (tmp_path / "search").exists()
+
+
+@pytest.mark.parametrize("other", ["train.clip=2.0", "seed=7"])
+def test_a_search_goes_on_with_the_settings_that_it_began_with(find, tmp_path: Path, other: str):
+    before, _ = find(trials=2)
+    with pytest.raises(UserError, match=f"`{other.partition('=')[0]}`"):
+        find(trials=4, more=(other,))
+    assert json.loads((tmp_path / "search" / "search.json").read_text()) == before
+    assert len(find(trials=3, more=("train.track=[]",))[0]["trials"]) == 3
 
 
 def test_two_searches_do_not_share_a_folder_at_a_time(find, tmp_path: Path):

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
+from xml.parsers.expat import ParserCreate
 from zlib import error as ZlibError
 
 from dao.errors import UserError
@@ -46,6 +47,11 @@ Encoding = Literal[
 """Those of text files that are read in one pass; some others of Python's take quadratic time."""
 INNER = 16 << 20
 """Bytes of a part of an Excel file that is read whole, such as its styles."""
+MARKS = 200_000
+"""XML elements of such a part: Excel allows 65,490 formats of cells."""
+OF_TEXT = 2
+"""XML elements of the text of a cell."""
+PIECE = 1 << 16
 STREAMED = ("xl/worksheets/", "xl/sharedStrings.xml")
 
 
@@ -177,7 +183,53 @@ def _check_book(path: Path, limits: Limits) -> None:
             f"more. Save its first sheet as CSV."
         )
     if find_spec("openpyxl") is not None:
+        texts = _texts_of_cells(path)
+        for name in {part.filename for part in whole} - {texts}:
+            if _marks(path, name, MARKS) > MARKS:
+                raise _too_much(path, MARKS, "marks of its format", "more")
+        if texts and _marks(path, texts, OF_TEXT * limits.cells) > OF_TEXT * limits.cells:
+            raise _too_much(path, limits.cells, "cells", "more")
         _check_cells(path, limits)
+
+
+def _texts_of_cells(path: Path) -> str:
+    """The part with the texts that cells refer to, wherever it is; empty where there is none."""
+    from openpyxl.reader.excel import ExcelReader
+    from openpyxl.xml.constants import SHARED_STRINGS
+
+    try:
+        reader = ExcelReader(path, read_only=True)
+    except Exception:  # as of `_check_cells`
+        return ""
+    try:
+        reader.read_manifest()
+        found = reader.package.find(SHARED_STRINGS)
+        return "" if found is None else str(found.PartName).lstrip("/")
+    except Exception:
+        return ""
+    finally:
+        reader.archive.close()
+
+
+def _marks(path: Path, part: str, most: int) -> int:
+    """How many XML elements a part begins with before it ends, is damaged, or has too many.
+
+    What is read whole takes up to a millisecond for each, and a few bytes can hold thousands.
+    """
+    count, parser = 0, ParserCreate()
+
+    def begin(*_: object) -> None:
+        nonlocal count
+        count += 1
+
+    parser.StartElementHandler = begin
+    try:
+        with zipfile.ZipFile(path) as book, book.open(part) as file:
+            while count <= most and (some := file.read(PIECE)):
+                parser.Parse(some)
+    except Exception:  # as of `_check_cells`: of packing, of a password, of XML
+        return count
+    return count
 
 
 def _check_cells(path: Path, limits: Limits) -> None:

@@ -8,12 +8,16 @@ from typing import Any
 
 from dao.errors import UserError
 from dao.learner.basics.program import install
+from dao.learner.experiment.arm_settings import flat
 from dao.learner.experiment.tuning.space import Space
 from dao.learner.settings.config import Config
+from dao.learner.settings.decisive import completed, decisive
 
 __all__ = ["begun", "next_trial", "no_pruning", "open_study"]
 
 LOG = "study.log"
+TUNED, SHARED = "tuned", "shared"
+"""What the study keeps of what it is about."""
 STARTUP = 5  # finished trials before the first is stopped early
 FRACTION = 3  # of a run: the first third is never judged
 TIMES = ("train.epochs", "train.validations_per_epoch")
@@ -32,7 +36,8 @@ def open_study(folder: Path, space: Space, shared: Config) -> Any:  # noqa: ANN4
         shared: the settings that all runs have.
 
     Raises:
-        UserError: optuna is not installed; or the folder holds a search over something else.
+        UserError: optuna is not installed; or the folder holds a search over something else, or
+            one whose runs have other settings.
     """
     optuna = _optuna()
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,7 +51,7 @@ def open_study(folder: Path, space: Space, shared: Config) -> Any:  # noqa: ANN4
         storage=storage, study_name="search", direction="maximize", pruner=pruner,
         load_if_exists=True,
     )  # fmt: skip
-    _check_same(study, folder, {"tuned": {k: str(v) for k, v in space.items()}})
+    _check_same(study, folder, space, shared)
     return study
 
 
@@ -90,21 +95,29 @@ def next_trial(study: Any, seed: int) -> Any:  # noqa: ANN401
     return study.ask()
 
 
-def _check_same(study: Any, folder: Path, about: Mapping[str, Any]) -> None:  # noqa: ANN401
+def _check_same(study: Any, folder: Path, space: Space, shared: Config) -> None:  # noqa: ANN401
     """Write down what the study is about, or compare.
 
     Raises:
         UserError: the study is about something else.
     """
-    for name, value in about.items():
-        kept = study.user_attrs.get(name)
-        if kept is None:
-            study.set_user_attr(name, value)
-        elif kept != value:
+    about = {TUNED: {k: str(v) for k, v in space.items()}, SHARED: shared.model_dump(mode="json")}
+    for name in about.keys() - study.user_attrs.keys():
+        study.set_user_attr(name, about[name])
+    kept = study.user_attrs
+    if kept[TUNED] != about[TUNED]:
+        raise UserError(
+            f"{folder} should hold a search over what is asked for. Found one over "
+            f"{_told(kept[TUNED])}, and not over {_told(about[TUNED])}. Give the old ranges, or "
+            f"another --output."
+        )
+    found, asked = flat(completed(kept[SHARED])), flat(decisive(shared))
+    for key in {**asked, **found}:
+        if found.get(key) != asked.get(key):
             raise UserError(
-                f"{folder} should hold a search over what is asked for. Found one over "
-                f"{_told(kept)}, and not over {_told(value)}. Give the old ranges, or another "
-                f"--output."
+                f"{folder} should hold a search with the settings asked for. Found `{key}` "
+                f"{found.get(key)!r} in place of {asked.get(key)!r}. Give the old value, or "
+                f"another --output."
             )
 
 
