@@ -44,7 +44,7 @@ def test_the_run_folder_is_complete(full_run: Path):
     expected = {
         "config.yaml", "history.jsonl", "validation.jsonl", "metrics.json", "predictions.csv",
         "dendrites.json", "tasks.json", "data.json", "README.md", "adapter", "heads.safetensors",
-        "dendrites.safetensors", "tokenizer", "PAI", "calibration.json",
+        "dendrites.safetensors", "tokenizer", "PAI", "calibration.json", "report.html",
     }  # fmt: skip
     assert {path.name for path in full_run.iterdir()} == expected
     assert (full_run / "PAI" / "PAI.png").stat().st_size > 1000

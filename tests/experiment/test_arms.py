@@ -155,7 +155,7 @@ def test_restart_lr_is_an_arm_where_dendrites_have_a_rate_of_their_own(tmp_path,
     assert means["restart-lr - base"] == 0
     write_report(tmp_path, found)
     report = (tmp_path / "report.md").read_text()
-    assert "restart-lr: base whose weights all learn, after the first restart" in report
+    assert "*restart-lr*: base whose weights all learn, after the first restart" in report
     assert "- dendrites - restart-lr, Selection score: no significant difference" in report
 
 

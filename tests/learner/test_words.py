@@ -162,7 +162,7 @@ def test_a_run_that_began_before_is_read_by_the_old_rules(tmp_path: Path):
     cfg = RunFolder(tmp_path).config()
     assert (cfg.data.rules, cfg.seed, cfg.data.sources) == (1, 3, ("a.csv",))
     assert cfg.data.where == {"agree": "1.0", "flag": "false"}
-    assert load_config(tmp_path / "config.yaml").data.rules == 3
+    assert load_config(tmp_path / "config.yaml").data.rules == 4
 
 
 def test_old_rules_take_no_markers():

@@ -83,6 +83,37 @@ def test_a_word_that_may_be_a_class_stays_one_and_is_pointed_out(csv, word):
     assert said in notes(found)
 
 
+def test_a_dash_stands_for_nothing_in_every_task_alike(csv):
+    cells = [("up", "1,5", "yes"), ("down", "2,25", "no"), ("-", "-", "-")]
+    rows = [f"text {i};{';'.join(cells[i % 3])}" for i in range(60)]
+    tasks = {**BOTH, "urgent": task_settings("urgent", {"kind": "binary", "column": "urgent"})}
+    columns = Columns(targets={name: str(task.column) for name, task in tasks.items()})
+    # A last row has the target of one task alone, because a row without any is dropped.
+    rows.append("last;up;-;-")
+    found = load([csv(table(rows, "text;label;score;urgent"))], columns, tasks=tasks)
+    assert found.report["missing"] == {"label": {"-": 20}, "score": {"-": 21}, "urgent": {"-": 21}}
+    assert set(found.report["targets"]["cls"]) == {"up", "down"}
+    assert set(found.report["targets"]["urgent"]) == {"yes", "no"}
+    assert found.report["targets"]["reg"]["highest"] == 2.25
+    assert "missing in `label`: - in 20 rows; data.missing says what counts" in notes(found.report)
+
+
+@pytest.mark.parametrize(("others", "rules"), [(("+", "0"), 4), (("up",), 4), (("up", "down"), 3)])
+def test_a_dash_is_a_class_beside_a_plus_a_single_other_or_in_earlier_runs(csv, others, rules):
+    words = ("-", *others)
+    rows = [f"text {i},{words[i % len(words)]}" for i in range(60)]
+
+    class Settings:
+        text, cls, split, domain, id = ("text",), "label", "split", "domain", "id"
+        missing, encoding = MISSING, "utf-8"
+
+    Settings.rules = rules
+    columns = Columns.named(Settings, {"cls": "label"})
+    found = load([csv(table(rows, "text,label"))], columns, tasks=CLS).report
+    assert set(found["targets"]["cls"]) == set(words)
+    assert "missing" not in found
+
+
 def test_other_markers_replace_the_usual_ones(csv):
     rows = [f"text {i},{('N/A', 'up', 'none')[i % 3]},{i}" for i in range(60)] + ["last,up,-999.0"]
     columns = Columns(missing=("none", "-999"))

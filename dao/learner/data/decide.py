@@ -57,7 +57,9 @@ def _training(part: Raw, columns: Columns, column: str) -> list[Any]:
     """Cells of a column in the training rows, those that are not missing."""
     if column not in part.frame:
         return []
-    missing = Missing(columns.missing)  # of its own: the report counts each cell where it is read
+    missing = Missing(
+        columns.missing, columns.dashes
+    )  # of its own: the report counts each cell where it is read
     cells = part.frame[column].tolist()
     if columns.split and columns.split in part.frame:
         splits = part.frame[columns.split].tolist()

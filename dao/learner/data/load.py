@@ -8,7 +8,7 @@ import pandas as pd
 from dao.errors import UserError
 from dao.learner.basics.wording import shown
 from dao.learner.data.numbers import decided_plainly
-from dao.learner.data.reading.absent import Missing, refuse_no_classes
+from dao.learner.data.reading.absent import Missing, dashed, refuse_no_classes
 from dao.learner.data.reading.filters import Where, matching
 from dao.learner.data.reading.sources import Raw
 from dao.learner.data.reading.standard import (
@@ -79,6 +79,7 @@ def load(
     require_text_and_target(raw, columns, list(every))
     require_named(raw, columns, list(every))
     chosen, others = matching(raw, where or {})
+    columns = dashed([part.frame for part in chosen], columns)
     kept, left_out = without_other_splits(chosen, columns)
     kept, every, proposed, written = decided_plainly(kept, columns, every)
     tasks = {name: every[name] for name in tasks}
@@ -163,7 +164,7 @@ def assemble(
     Raises:
         UserError: A cell cannot be used.
     """
-    missing = Missing(columns.missing)
+    missing = Missing(columns.missing, columns.dashes)
     parts = [standard(part, columns, targets, missing) for part in raw]
     repeated: dict[str, int] = {}
     if columns.rules > 1:

@@ -98,7 +98,9 @@ def _by_column(columns: Columns, tasks: Mapping[str, bool]) -> dict[str, list[st
 
 def _words(raw: Sequence[Raw], columns: Columns, column: str) -> list[str]:
     """The cells that are not missing; none where one is no text."""
-    missing = Missing(columns.missing)  # of its own: the report counts each cell where it is read
+    missing = Missing(
+        columns.missing, columns.dashes
+    )  # of its own: the report counts each cell where it is read
     cells = [cell for part in raw if column in part.frame for cell in part.frame[column].tolist()]
     filled = [c for c in cells if not (missing(column, c) or is_empty(c))]
     words = [cell.strip() for cell in filled if isinstance(cell, str)]
@@ -108,7 +110,7 @@ def _words(raw: Sequence[Raw], columns: Columns, column: str) -> list[str]:
 def _rewritten(part: Raw, columns: Columns, column: str) -> Raw:
     if column not in part.frame:
         return part
-    missing = Missing(columns.missing)
+    missing = Missing(columns.missing, columns.dashes)
     cells = [
         plainly(cell.strip()) if isinstance(cell, str) and not missing(column, cell) else cell
         for cell in part.frame[column].tolist()

@@ -9,6 +9,7 @@ import pandas as pd
 
 from dao.learner.data.load import assemble, nothing
 from dao.learner.data.numbers import Written, reads_numbers, written_plainly
+from dao.learner.data.reading.absent import dashed
 from dao.learner.data.reading.standard import require_text_and_target
 from dao.learner.data.reading.table import Columns, Table
 from dao.learner.data.registered import read_source
@@ -46,6 +47,7 @@ def load_unseen(
     raw = [read_source(source, columns) for source in sources]
     raw = [p._replace(frame=p.frame.drop(columns=columns.split, errors="ignore")) for p in raw]
     require_text_and_target(raw, columns, list(tasks))
+    columns = dashed([part.frame for part in raw], columns)
     parsers = {name: task.unseen_parser() for name, task in tasks.items()}
     numbers = {name: True for name, parse in parsers.items() if reads_numbers(parse)}
     raw, found = written_plainly(raw, columns, numbers, written or {})

@@ -2,7 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -11,12 +12,13 @@ from dao.learner.basics.wording import count, listed, shown
 from dao.learner.data.reading.filters import one_of
 from dao.learner.data.reading.table import Columns
 
-__all__ = ["DOUBTFUL", "Missing", "doubts", "refuse_no_classes"]
+__all__ = ["DOUBTFUL", "Missing", "dashed", "doubts", "refuse_no_classes"]
 
 DOUBTFUL = ("na", "null", "none", "nil", "-", "--", "?", "n/a", "nan", "missing")
 """Words that are a class in some tables and nothing in others, in lower case."""
 DECIMAL = re.compile(r"[+-]?\d*\.\d+([eE][+-]?\d+)?|[+-]?\d+[eE]-\d+")
 WHOLE = re.compile(r"[+-]?\d+")
+DASH, PLUS = "-", "+"
 MANY = 20  # classes above which a column is looked at for being none
 
 
@@ -25,6 +27,7 @@ class Missing:
 
     Args:
         words: What such a cell holds beside nothing at all; numbers count as numbers.
+        dashes: Columns in which a lone `-` is such a cell (`dashed`).
 
     Example:
         >>> missing = Missing(["N/A", "-999"])
@@ -34,21 +37,44 @@ class Missing:
         {'score': {'N/A': 1, '-999.0': 1}}
     """
 
-    def __init__(self, words: Sequence[str]) -> None:
+    def __init__(self, words: Sequence[str], dashes: Collection[str] = ()) -> None:
         self.counts: dict[str, dict[str, int]] = {}
         self._is_one: Callable[[object], bool] = one_of([word for word in words if word])
         self._nan = any(word.lower() == "nan" for word in words)
+        self._dashes = dashes
 
     def __call__(self, column: str, cell: object) -> bool:
         """Whether a cell of a column holds one of the words."""
         if cell is None or isinstance(cell, list | dict | bytes):
             return False
-        if not (self._nan if cell != cell else self._is_one(cell)):
+        dash = column in self._dashes and isinstance(cell, str) and cell.strip() == DASH
+        if not (dash or (self._nan if cell != cell else self._is_one(cell))):
             return False
         found = self.counts.setdefault(column, {})
         word = str(cell).strip()
         found[word] = found.get(word, 0) + 1
         return True
+
+
+def dashed(frames: Sequence[pd.DataFrame], columns: Columns) -> Columns:
+    """The names, with the columns of targets, splits and domains where `-` stands for nothing.
+
+    It does so beside two or more other values, none of which is `+`: the table then has more to
+    say than `-` and its opposite.
+    """
+    if not columns.signs:
+        return columns
+    parts = ("split", "domain", *columns.targets)
+    names = {columns.column(part) for part in parts}
+    found = {name for name in names if _has_dashes([f[name] for f in frames if name in f])}
+    return replace(columns, dashes=frozenset(found))
+
+
+def _has_dashes(cells: Sequence[pd.Series]) -> bool:
+    words = {cell.strip() for part in cells for cell in part if isinstance(cell, str)}
+    numbers = any(isinstance(cell, int | float) for part in cells for cell in part)
+    others = words - {DASH, ""}
+    return DASH in words and PLUS not in others and (numbers or len(others) > 1)
 
 
 def doubts(task: str, targets: Mapping[str, float]) -> list[str]:

@@ -194,7 +194,7 @@ def standard(
         **targets,
     }
     index = raw.frame.index
-    missing = missing or Missing(columns.missing)
+    missing = missing or Missing(columns.missing, columns.dashes)
     frame = pd.DataFrame(index=index)
     for part, parse in parsers.items():
         values = _parsed(raw, columns, part, parse, missing)

@@ -1,6 +1,6 @@
 """The one table that every source of data is turned into."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -33,6 +33,8 @@ class Columns:
         encoding: Of text files.
         second: The other text of a row that is a pair of texts; empty: every row has one text.
         labels: Column that the labels of a .txt file come under, which has no names of columns.
+        signs: Whether `-` may stand for nothing, as it does beside words other than `+`.
+        dashes: Columns in which it does (`absent.dashed`).
         rules: 1 reads tables as before `missing` came: only empty cells are missing, and rows that
             two sources share count twice. 2 knows fewer of the usual words for nothing.
         sheet: Of an .xlsx file; empty: the first.
@@ -49,7 +51,9 @@ class Columns:
     settable: bool = True
     missing: Sequence[str] = USUAL
     encoding: str = "utf-8"
-    rules: int = 3
+    signs: bool = True
+    dashes: Collection[str] = frozenset()
+    rules: int = 4
     second: str = ""
     labels: str = LABELS
     sheet: str = ""
@@ -66,9 +70,10 @@ class Columns:
         missing = settings.missing if settings.rules > 1 else ()
         if settings.rules > 2 and tuple(missing) == MISSING:
             missing = USUAL
+        signs = settings.rules > 3 and tuple(settings.missing) == MISSING
         return cls(
             settings.text[0], targets, settings.split, settings.domain, settings.id,
-            missing=missing, encoding=settings.encoding,
+            missing=missing, encoding=settings.encoding, signs=signs,
             rules=settings.rules, second=settings.text[1] if len(settings.text) > 1 else "",
             labels=labels or LABELS,
         )  # fmt: skip

@@ -78,7 +78,7 @@ class Run:
     @property
     def has_predictions(self) -> bool:
         """Whether the answers for the test rows are there; of runs that are kept they may not."""
-        return (self.path / "predictions.csv").is_file()
+        return "predictions" in self.__dict__ or (self.path / "predictions.csv").is_file()
 
     @cached_property
     def validations(self) -> list[dict[str, Any]]:

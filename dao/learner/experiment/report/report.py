@@ -109,7 +109,8 @@ def _lead(findings: Mapping[str, Any], gaps: Sequence[str]) -> list[Part]:
         parts.append(PageFigure("figures/differences.png", panels, caption))
     parts += map(Mark, unbeaten(findings))
     parts.append(Folded(WORDED, [Bullets([*sentences, *dendrite_lines(findings)]), HOLM]))
-    parts.append(explained(*FIRST_WORDS))
+    subject = [word for word in SUBJECTS if any(word.lower() in a for a in findings["design"])]
+    parts.append(explained(*subject, *FIRST_WORDS))
     if gaps:
         title = f"{count(len(gaps), 'note')}: {gaps[0]}"
         parts.append(Folded(title, [Text(note, quiet=True) for note in gaps]))
@@ -117,7 +118,7 @@ def _lead(findings: Mapping[str, Any], gaps: Sequence[str]) -> list[Part]:
 
 
 def _subject(design: Sequence[str]) -> str:
-    parts = [name for name in ("DAO", "dendrites") if any(name.lower() in a for a in design)]
+    parts = [name for name in SUBJECTS if any(name.lower() in a for a in design)]
     return " and ".join(parts) or "arms beside each other"
 
 
@@ -144,7 +145,8 @@ def _dao(design: Sequence[str], panels: Sequence[Panel], tasks: int) -> list[Sec
     return [Section(found.title, [*found.parts, words], folded=found.folded)]
 
 
-FIRST_WORDS = ("DAO", "dendrites", "selection score", "seed", "95 % interval", "TF-IDF")
+SUBJECTS = ("DAO", "dendrites")
+FIRST_WORDS = ("selection score", "seed", "95 % interval", "TF-IDF")
 WORDED = "Findings in sentences, with p-values"
 HOLM = explained("p", "Holm", "detectable")
 FOREST = (

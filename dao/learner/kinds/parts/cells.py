@@ -14,7 +14,8 @@ MISSING = ("N/A", "n/a", "#N/A", "<NA>", "NaN", "nan")
 """Words that stand for nothing: what the setting `data.missing` says by default."""
 USUAL = (*MISSING, "None", "null")
 """What that default means from `data.rules=3` on: also nothing as Python and JSON write it.
-`none` and `NA` may well be classes, and `-` the opposite of `+`."""
+`none` and `NA` may well be classes. From 4 on, `-` is nothing as well where it is not the opposite
+of `+` (`data.reading.absent.dashed`)."""
 INTEGER_LIKE = re.compile(r"-?\d+\.0+")
 DIGITS = re.compile(r"(\d+)")
 LARGEST = 3.4e38  # of 32 bits, in which targets that are not standardised are learned
