@@ -97,17 +97,11 @@ def readers_folder(
 
 
 DRY = ("train", "experiment", "search")
-LONG = {"--benchmark", "--export", "--quantize"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("readers_folder", "exports_once", "rated")
-@pytest.mark.parametrize(
-    "command",
-    [
-        pytest.param(c, marks=[pytest.mark.slow] if LONG & {*c.split()} else [])
-        for c in all_commands()
-    ],
-)
+@pytest.mark.parametrize("command", all_commands())
 def test_every_command_works(command: str, monkeypatch: pytest.MonkeyPatch):
     """As written; training as --dry-run, and the run to resume is one that is finished."""
     if kept := re.search(r"results/my-plan-my/plan.yaml", command):

@@ -13,6 +13,8 @@ from typer.testing import CliRunner, Result
 
 from dao.learner.storage.record import RunFolder
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("topic", "stars", "urgent")
 TASKS = ("--tasks", "topic:classification,stars:ordinal,urgent:binary")
 SMALL = (

@@ -18,6 +18,8 @@ from dao.learner.run_page.page import run_page
 from tests.cli.conftest import KINDS
 from tests.experiment.test_report import CHROMIUM, Reader, check_in_a_browser, outside
 
+pytestmark = pytest.mark.slow
+
 ACCURACY = Told("accuracy", "Accuracy", "share")
 MSE = Told("mse", "MSE", "score²", "lower")
 

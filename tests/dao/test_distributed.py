@@ -9,6 +9,8 @@ import torch
 from dao import keep_alive
 from dao.distributed import sum_over_ranks, world_size
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).with_name("two_ranks.py")
 CASES = [
     "params",

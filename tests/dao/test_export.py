@@ -6,6 +6,8 @@ from torch import nn
 
 from dao import DAOLoss
 
+pytestmark = pytest.mark.slow
+
 TASKS = ["cls", "reg"]
 
 

@@ -26,6 +26,8 @@ import vision_digits
 from dao import DAOLoss
 from dao.schedule import due
 
+pytestmark = pytest.mark.slow
+
 try:
     import lightning_module
 except ImportError:  # of Lightning, which the package needs nowhere

@@ -13,6 +13,8 @@ from dao.learner.experiment.findings.effects import findings
 from dao.learner.experiment.findings.runs import experiment, read_arm, read_run
 from dao.learner.experiment.report.tables import arms_table, sentences
 
+pytestmark = pytest.mark.slow
+
 EIGHT = chosen(("cls", "reg"))
 # Right answers of 40 per seed, and root of the squared error: seeds differ more than arms do.
 LUCK = {0: (24, 0.30), 1: (30, 0.20), 2: (27, 0.26), 3: (25, 0.22), 4: (29, 0.28)}

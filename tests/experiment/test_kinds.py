@@ -239,7 +239,8 @@ def test_contrasts_with_single_tasks_are_of_their_figures_alone():
 
 def test_the_probability_of_a_class_that_was_called_below_one_half_is_its_own():
     cfg = load_config(None, ["tasks=urgent:binary"])
-    run = Run("base", 0, Path("nowhere"), cfg, {})
+    task = Binary("urgent", "urgent", ["no", "yes"])
+    run = Run("base", 0, Path("nowhere"), cfg, {"tasks": {"urgent": task.described()}})
     run.__dict__["predictions"] = pd.DataFrame(
         {
             "urgent_target": ["yes", "no"],

@@ -22,6 +22,8 @@ from dao.learner.experiment.plans.report.report import write_plan_report
 from dao.learner.experiment.plans.settling import designed
 from tests.conftest import no_pictures
 
+pytestmark = pytest.mark.slow
+
 METRICS = {
     "a.f1": {"task": "a", "main": True, "better": "higher"},
     "b.mse": {"task": "b", "main": True, "better": "lower"},

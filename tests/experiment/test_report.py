@@ -43,6 +43,8 @@ from dao.learner.experiment.report.results_csv import results_csv
 from dao.learner.experiment.report.tables import effects_table, number, sentences
 from dao.learner.experiment.report.terminal import print_report
 
+pytestmark = pytest.mark.slow
+
 METRICS = {
     "selection": {
         "task": None, "key": "selection", "label": "Selection score", "unit": "score",

@@ -166,7 +166,7 @@ def test_a_run_that_began_before_is_read_by_the_old_rules(tmp_path: Path):
 
 
 def test_old_rules_take_no_markers():
-    with pytest.raises(UserError, match="`missing` should come with rules=2 or 3"):
+    with pytest.raises(UserError, match="`missing` should come with rules=2, 3 or 4"):
         load_config(overrides=["data.rules=1", "data.missing=[NA]"])
 
 

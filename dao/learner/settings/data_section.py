@@ -62,8 +62,8 @@ class Data(Settings):
     rules: Literal[1, 2, 3, 4] = 4
     """How tables are read and split. 1: as before `missing` came: each class's share is rounded by
     itself, rows that two sources share count twice, copies of a text are found by its letters and
-    digits alone, and numbers may be texts. 2: as before `None` and `null` were missing values. 3: as
-    before `-` was one. Runs that began then are read by 1, 2 and 3."""
+    digits alone, and numbers may be texts. 2: as before `None` and `null` were missing values.
+    3: as before `-` was one. Runs that began then are read by 1, 2 and 3."""
     synthetic: Synthetic = Synthetic()
 
     @property
