@@ -228,6 +228,8 @@ def test_a_phrase_bank_in_another_encoding(csv):
         (DAMAGED, r"'ä' in 'Mäki'.* give data\.encoding=windows-1252"),
         (b"text\n\x81\n", r"byte 0x81 in line 2, which Latin-1 reads .* data\.encoding=latin-1"),
         ("text\na\n".encode("utf-16"), r"as UTF-16 begins\. Give data\.encoding=utf-16"),
+        (b"PK\x03\x04\x14\x00\xd7", r"such as an Excel book\. If it is one, name it FILE\.xlsx"),
+        (b"text\n\x00\x01\xd7\n", r"bytes of 0, which text lacks\. Give a file of text"),
     ],
 )  # fmt: skip
 def test_the_byte_that_is_not_utf_8_is_placed(tmp_path, content, message):

@@ -15,6 +15,8 @@ from dao.learner.basics.wording import short
 __all__ = ["WINDOWS", "headless", "is_utf8", "is_windows", "not_decoded", "separator_of"]
 
 WINDOWS = "windows-1252"
+ZIP = b"PK\x03\x04"
+"""How a zip archive begins, and so an Excel book."""
 GUESSES = (WINDOWS, "latin-1")
 """Latin-1 gives every byte a meaning, so the last always reads."""
 OUTSIDE = re.compile(rb"[\x00-\x08\x0b\x0e-\x1f\x7f\x81\x8d\x8f\x90\x9d]")
@@ -94,6 +96,10 @@ def not_decoded(path: Path, error: UnicodeDecodeError) -> str:
     found = f"{path} should be {said} text. Found byte 0x{content[place]:02x} in line {line}"
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return f"{found}, as UTF-16 begins. Give data.encoding=utf-16, or save it as UTF-8."
+    if content.startswith(ZIP):
+        return f"{found}, of a zip archive such as an Excel book. If it is one, name it FILE.xlsx."
+    if b"\0" in content:
+        return f"{found}, and bytes of 0, which text lacks. Give a file of text."
     start = content.rfind(b"\n", 0, place) + 1
     end = content.find(b"\n", place)
     around = content[max(start, place - 15) : min(len(content) if end < 0 else end, place + 15)]
