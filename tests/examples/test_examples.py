@@ -26,7 +26,8 @@ import vision_digits
 from dao import DAOLoss
 from dao.schedule import due
 
-pytestmark = pytest.mark.slow
+# A warning of a package's own class makes the other process of a parallel run import the package.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 try:
     import lightning_module
