@@ -73,8 +73,7 @@ def load(
     Raises:
         UserError: A source, a column or a cell cannot be used; the message names it.
     """
-    synthetic = synthetic or {}
-    raw = [read_source(source, columns) for source in sources] or [read_default(synthetic)]
+    raw = [read_source(source, columns) for source in sources] or [read_default(synthetic or {})]
     every = {**(split_tasks or {}), **tasks}
     require_text_and_target(raw, columns, list(every))
     require_named(raw, columns, list(every))
@@ -108,7 +107,7 @@ def load(
     if written:
         report["written"] = written
     if not sources:
-        report["expected_limits"] = limits_of(synthetic, tasks)
+        report["expected_limits"] = limits_of(synthetic or {}, tasks)
     report |= about_named(sources, tasks, filtered=any(others.values()))
     table = Table(frame, columns, report, tasks, recodings)
     check(table)
