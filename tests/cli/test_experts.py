@@ -160,7 +160,7 @@ def test_reloaded_it_predicts_the_same(run: Path):
         assert again[part]["test"] == metrics[part]["test"]
     from dao.learner.batches.batching import Examples
 
-    examples = Examples(predictor._tokens(stored["text"].tolist()), {})
+    examples = Examples(predictor.tokens(stored["text"].tolist()), {})
     single = predict(predictor.model, examples, predictor.pad, batch_size=1)
     many = predict(predictor.model, examples, predictor.pad, batch_size=32)
     for name in found:

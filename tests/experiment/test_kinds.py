@@ -212,7 +212,7 @@ def test_the_report_has_a_row_for_every_figure_and_a_picture_for_every_view(five
     html = (folder / "report.html").read_text(encoding="utf-8")
     for task in ("urgent", "topic", "stars"):
         assert f"Confusion matrix of {task}, base: " in html
-        assert f"{task}: reliability of the predicted class" in html
+        assert f"{task}: reliability of the probability of what is predicted" in html
     assert "F1 of the labels of tags, dendrites. x 0." in html
     assert "Predicted against true score of price, base, 160 predictions over 4 seeds" in html
     rows = list(csv.reader((folder / "Results.csv").read_text().splitlines()))
