@@ -69,7 +69,7 @@ def test_two_arms_of_one_task(one_task, capsys):
     assert report.startswith("# made-up: dendrites\n")
     print_report(folder, found)
     said = report.split("## Provenance")[0] + capsys.readouterr().out
-    for absent in ("DAO", "dao", "sham", "capacity", "alone", "mse", "Missing", "Not meas"):
+    for absent in ("DAO", "dao", "sham", "capacity", "cls alone", "- *alone*", "mse", "Missing", "Not meas"):
         assert absent not in said
     assert "- dendrites - base, Selection score: no significant difference" in report
     assert (folder / "Accuracy_Improvement.png").is_file()
