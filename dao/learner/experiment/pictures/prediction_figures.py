@@ -139,8 +139,8 @@ def calibration(runs: Sequence[Run], task: str) -> Reliability | None:
     rows = _pooled(runs, [f"{task}_target", task, *columns])
     if not classes or rows.empty:
         return None
-    if runs[0].tasks[task].view == "labels":
-        separator = runs[0].config.tasks[task].model_dump()["separator"]
+    separator = runs[0].config.tasks[task].model_dump().get("separator")
+    if separator is not None:  # any number of labels in a cell
         said, true = (_has(rows[c], classes, separator) for c in (task, f"{task}_target"))
         share = rows[columns].to_numpy(dtype=float)
         return reliability(np.where(said, share, 1 - share).ravel(), (said == true).ravel())

@@ -151,8 +151,8 @@ WORDED = "Findings in sentences, with p-values"
 HOLM = explained("p", "Holm", "detectable")
 FOREST = (
     "Point: mean difference from {reference} between runs with the same seed; line: 95 % t "
-    "interval. A line that crosses 0 leaves open whether there is a difference. Intervals are as "
-    "they are for one comparison alone; the tests below are corrected for their number."
+    "interval. A line that crosses 0 leaves open whether there is a difference. The "
+    "intervals are each of one comparison; the tests below are corrected for their number."
 )
 EFFECTS = (
     "Mean paired difference over seeds. Thin line with ends: 95 % t interval; thick: 95 % BCa "
