@@ -72,9 +72,10 @@ def dashed(frames: Sequence[pd.DataFrame], columns: Columns) -> Columns:
 
 def _has_dashes(cells: Sequence[pd.Series]) -> bool:
     words = {cell.strip() for part in cells for cell in part if isinstance(cell, str)}
-    numbers = any(isinstance(cell, int | float) for part in cells for cell in part)
-    others = words - {DASH, ""}
-    return DASH in words and PLUS not in others and (numbers or len(others) > 1)
+    if DASH not in words or PLUS in words:
+        return False
+    numbers = (isinstance(cell, int | float) for part in cells for cell in part)
+    return len(words - {DASH, ""}) > 1 or any(numbers)
 
 
 def doubts(task: str, targets: Mapping[str, float]) -> list[str]:
