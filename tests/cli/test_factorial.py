@@ -1,5 +1,6 @@
 """The experiment with real runs: killed and given again, and on a cluster that loses a machine."""
 
+import fnmatch
 import json
 import os
 import secrets
@@ -57,8 +58,14 @@ def log(output: Path, cell: str) -> str:
     return Path(f"{run_folder(output, cell)}.log").read_text()
 
 
+def found(output: Path, pattern: str) -> list[Path]:
+    """Files below `output`; `rglob` fails where a run puts a folder in place meanwhile."""
+    places = [(folder, names) for folder, _, names in os.walk(output)]
+    return [Path(f, name) for f, names in places for name in fnmatch.filter(names, pattern)]
+
+
 def finished(output: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in output.rglob("metrics.json")}
+    return {path: path.stat().st_mtime_ns for path in found(output, "metrics.json")}
 
 
 def results(output: Path, cell: str) -> Any:
@@ -108,7 +115,7 @@ def test_sigkill_of_everything_and_the_same_command_again(
 
     def in_the_middle() -> bool:
         done = {path.parent for path in finished(output)}
-        begun = {path.parent for path in output.rglob("history.jsonl")}
+        begun = {path.parent for path in found(output, "history.jsonl")}
         return bool(done) and bool(begun - done)
 
     wait_for(in_the_middle, process)
@@ -177,7 +184,7 @@ def test_a_machine_of_the_cluster_is_lost(cluster: Any, arguments: Arguments, tm
     output = tmp_path / "ray"
     address = {**os.environ, "RAY_ADDRESS": cluster.address}
     process = subprocess.Popen([*TRAIN, *arguments(output, THERE, "--backend", "ray")], env=address)
-    wait_for(lambda: len(list(output.rglob("*.log"))) == 2, process)
+    wait_for(lambda: len(found(output, "*.log")) == 2, process)
 
     there = psutil.Process(second.all_processes["raylet"][0].process.pid)
     wait_for(lambda: trained_below(there, output), process)
