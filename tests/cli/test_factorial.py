@@ -26,6 +26,7 @@ HERE = ("base/0", "dao/0", "reg/0")
 THERE = ("dao+dendrites/0", "sham/0", "cls/0")
 TRAIN = (sys.executable, str(ROOT / "train.py"))
 Arguments = Callable[..., list[str]]
+Start = Callable[..., subprocess.Popen[bytes]]
 
 
 @pytest.fixture
@@ -58,19 +59,36 @@ def log(output: Path, cell: str) -> str:
     return Path(f"{run_folder(output, cell)}.log").read_text()
 
 
-def found(output: Path, pattern: str) -> list[Path]:
+def files_below(output: Path, pattern: str) -> list[Path]:
     """Files below `output`; `rglob` fails where a run puts a folder in place meanwhile."""
     places = [(folder, names) for folder, _, names in os.walk(output)]
     return [Path(f, name) for f, names in places for name in fnmatch.filter(names, pattern)]
 
 
 def finished(output: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in found(output, "metrics.json")}
+    return {path: path.stat().st_mtime_ns for path in files_below(output, "metrics.json")}
 
 
 def results(output: Path, cell: str) -> Any:
     metrics = json.loads((run_folder(output, cell) / "metrics.json").read_text())
     return {key: metrics[key] for key in ("splits", "slices", "loss_weights", "parameters")}
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """`train.py` in a session of its own, of which nothing runs on where a test fails."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def begin(given: list[str], **variables: str) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, **variables}
+        started.append(subprocess.Popen([*TRAIN, *given], start_new_session=True, env=environment))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def wait_for(condition: Callable[[], object], process: subprocess.Popen[bytes]) -> None:
@@ -104,6 +122,7 @@ def test_what_does_not_fit_together(words: str, code: int, said: str):
 @pytest.mark.slow
 def test_sigkill_of_everything_and_the_same_command_again(
     arguments: Arguments,
+    start: Start,
     warm_python: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -111,11 +130,11 @@ def test_sigkill_of_everything_and_the_same_command_again(
 ):
     output = tmp_path / "killed"
     two = arguments(output, HERE, "--jobs", "2")
-    process = subprocess.Popen([*TRAIN, *two], start_new_session=True)
+    process = start(two)
 
     def in_the_middle() -> bool:
         done = {path.parent for path in finished(output)}
-        begun = {path.parent for path in found(output, "history.jsonl")}
+        begun = {path.parent for path in files_below(output, "history.jsonl")}
         return bool(done) and bool(begun - done)
 
     wait_for(in_the_middle, process)
@@ -173,18 +192,22 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def trained_below(process: psutil.Process, output: Path) -> str:
     """The cell that a descendant of the process trains; empty: none."""
-    lines = [" ".join(child.cmdline()) for child in process.children(recursive=True)]
+    lines = []
+    for child in process.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has ended since
+            lines.append(" ".join(child.cmdline()))
     found = [cell for cell in THERE for line in lines if f"{run_folder(output, cell)}/" in line]
     return found[0] if found else ""
 
 
 @pytest.mark.slow
-def test_a_machine_of_the_cluster_is_lost(cluster: Any, arguments: Arguments, tmp_path: Path):
+def test_a_machine_of_the_cluster_is_lost(
+    cluster: Any, arguments: Arguments, start: Start, tmp_path: Path
+):
     second = cluster.add_node(num_cpus=1)
     output = tmp_path / "ray"
-    address = {**os.environ, "RAY_ADDRESS": cluster.address}
-    process = subprocess.Popen([*TRAIN, *arguments(output, THERE, "--backend", "ray")], env=address)
-    wait_for(lambda: len(found(output, "*.log")) == 2, process)
+    process = start(arguments(output, THERE, "--backend", "ray"), RAY_ADDRESS=cluster.address)
+    wait_for(lambda: len(files_below(output, "*.log")) == 2, process)
 
     there = psutil.Process(second.all_processes["raylet"][0].process.pid)
     wait_for(lambda: trained_below(there, output), process)

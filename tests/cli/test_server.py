@@ -36,7 +36,9 @@ def process(python: str, *arguments: object) -> Iterator[tuple[subprocess.Popen[
         finally:
             if server.poll() is None:
                 server.send_signal(signal.SIGINT)
-                server.wait(60)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    server.wait(60)
+            server.kill()
 
 
 @pytest.mark.slow

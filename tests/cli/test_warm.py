@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,18 +95,28 @@ def test_a_signal_ends_it_the_same(both: Both, name: str):
 
 
 HANDLES = """
-import signal, sys
+import signal, sys, time
 signal.signal(signal.{name}, lambda *_: sys.exit(7))
 print("ready", flush=True)
 while True:
-    signal.pause()
+    time.sleep(0.05)  # a signal between two statements would leave `signal.pause` waiting
 """
+
+
+@contextmanager
+def running(command: list[str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """A process that a test which fails does not wait for."""
+    with subprocess.Popen(command, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
 def test_a_signal_reaches_it(warm_python: str, name: str):
     command = [warm_python, "-c", HANDLES.format(name=name)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with running(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.Signals[name])
         assert process.wait(60) == 7
@@ -115,7 +126,7 @@ def test_killed_it_is_gone(warm_python: str, tmp_path: Path):
     lock = tmp_path / "lock"
     code = (f"import fcntl, time; file = open({str(lock)!r}, 'w'); fcntl.flock(file, fcntl.LOCK_EX)"
             "\nprint('held', flush=True); time.sleep(600)")  # fmt: skip
-    with subprocess.Popen([warm_python, "-c", code], stdout=subprocess.PIPE) as process:
+    with running([warm_python, "-c", code], stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"held\n"
         process.kill()
         assert process.wait(60) == -signal.SIGKILL
@@ -162,7 +173,7 @@ def test_ctrl_c_ends_training(warm_python: str, tiny_phi: Path, tiny_csv: Path, 
     places = ("--encoder", tiny_phi, "--data", tiny_csv, "--output", folder)
     words = map(str, (*places, *SMALL, NO_GRAPH, "train.epochs=200"))
     command = [warm_python, str(ROOT / "train.py"), *words]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with running(command, stderr=subprocess.PIPE, text=True) as process:
         history = folder / "history.jsonl"
         while process.poll() is None and not (history.exists() and history.read_text()):
             time.sleep(0.01)

@@ -6,9 +6,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from types import ModuleType
 
 import dao.learner  # noqa: F401  (settles torchvision before transformers is imported)
 
@@ -29,25 +31,22 @@ from dao.schedule import due
 # A warning of a package's own class makes the other process of a parallel run import the package.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
-try:
-    import lightning_module
-except ImportError:  # of Lightning, which the package needs nowhere
-    lightning_module = None
-
 ROOT = Path(__file__).parents[2]
-IN_LIGHTNING = pytest.param(
-    lightning_module,
-    marks=pytest.mark.skipif(lightning_module is None, reason="needs pip install lightning"),
-    id="lightning_module",
-)
-EXAMPLES = [
-    *(pytest.param(m, id=m.__name__) for m in (plain_loop, accelerate_loop, hf_trainer)),
-    IN_LIGHTNING,
-]
+EXAMPLES = ("plain_loop", "accelerate_loop", "hf_trainer", "lightning_module")
 STEPS = 20
 Run = tuple[list[dict[str, float]], nn.Module]
 
-every_example = pytest.mark.parametrize("example", EXAMPLES)
+every_example = pytest.mark.parametrize("example", EXAMPLES, indirect=True)
+
+
+@pytest.fixture
+def example(request: pytest.FixtureRequest) -> ModuleType:
+    """The module of an example, imported where it is needed: Lightning takes seconds."""
+    return lightning() if request.param == "lightning_module" else import_module(request.param)
+
+
+def lightning() -> ModuleType:
+    return pytest.importorskip("lightning_module", reason="needs pip install lightning")
 
 
 def deviation(one: Run, other: Run) -> tuple[float, float]:
@@ -116,7 +115,7 @@ def test_the_diff_in_the_docstring_is_what_the_code_has(example):
 
 
 @pytest.mark.parametrize("accumulate", [1, 4])
-@pytest.mark.parametrize("example", EXAMPLES[1:])
+@pytest.mark.parametrize("example", EXAMPLES[1:], indirect=True)
 def test_every_example_gives_the_weights_of_the_plain_loop(example, accumulate):
     plain = plain_loop.train(STEPS, accumulate, seed=0)
     assert len(plain[0]) == STEPS
@@ -147,8 +146,6 @@ def test_each_divides_by_the_accumulation_steps_once(tmp_path, monkeypatch):
     plain = plain_loop.train(3, 4, seed=0)
     assert deviation(accelerate_loop.train(3, 4, seed=0), plain)[1] < 1e-6
     assert deviation((plain[0], trained_by_sgd(tmp_path)), plain)[1] < 1e-6
-    if lightning_module is not None:
-        assert deviation(lightning_module.train(3, 4, seed=0), plain)[1] < 1e-6
     torch.manual_seed(0)
     undivided = trained_by_sgd(tmp_path, WithKwargs(toy.TwoTasks(), accumulate=4))
     assert deviation((plain[0], undivided), plain)[1] > 1e-2
@@ -203,15 +200,21 @@ def test_a_resumed_trainer_goes_on_with_the_same_weights(tmp_path):
     assert state["balance.state.count"].tolist() == [6, 6]  # steps 0, 1, 4 of 2 micro-batches
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(lightning_module is None, reason="needs pip install lightning")
+def test_lightning_divides_by_the_accumulation_steps_once(monkeypatch):
+    module = lightning()
+    monkeypatch.setattr(torch.optim, "AdamW", torch.optim.SGD)
+    assert deviation(module.train(3, 4, seed=0), plain_loop.train(3, 4, seed=0))[1] < 1e-6
+
+
 def test_lightning_saves_and_resumes_the_running_means(tmp_path):
+    example = lightning()
+
     def fit(steps: int, resume: Path | None = None):
         torch.manual_seed(0)
-        module = lightning_module.Balanced(2)
+        module = example.Balanced(2)
         rows = toy.rows(6 * toy.BATCH, 0)
         loader = torch.utils.data.DataLoader(rows, batch_size=toy.BATCH // 2)
-        trainer = lightning_module.build(steps, 2)
+        trainer = example.build(steps, 2)
         trainer.fit(module, loader, ckpt_path=resume)
         trainer.save_checkpoint(tmp_path / f"{steps}.ckpt")
         return module
