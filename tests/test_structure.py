@@ -99,9 +99,9 @@ def ids(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def faults(paths: Iterable[Path], found: Callable[[str, str], Iterable[str]]) -> dict[str, set[str]]:
+def faults(paths: Iterable[Path], found: Callable[[str, str], set[str]]) -> dict[str, set[str]]:
     """Path -> what `found` says of the path and its source, where it says anything."""
-    told = {ids(path): set(found(ids(path), path.read_text())) for path in paths}
+    told = {ids(path): found(ids(path), path.read_text()) for path in paths}
     return {path: names for path, names in told.items() if names}
 
 
