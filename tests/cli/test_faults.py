@@ -221,7 +221,9 @@ def test_every_write_of_perforatedai_and_of_dendrites_fails_once(
         shutil.rmtree(tmp_path / "run", ignore_errors=True)
 
 
-@pytest.mark.parametrize("limit", [1000, 8000, 17_500, 30_000])
+@pytest.mark.parametrize(
+    "limit", [1000, *(pytest.param(n, marks=pytest.mark.slow) for n in (8000, 17_500, 30_000))]
+)
 def test_a_disk_that_is_really_full(train, tmp_path: Path, whole, limit: int):
     """No file may grow beyond the limit: what the system and the libraries make of that."""
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
