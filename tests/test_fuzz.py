@@ -214,6 +214,7 @@ YAML = TREES.map(lambda tree: yaml.safe_dump(tree).encode())
 TYPED = st.text(max_size=40).map(lambda text: text.encode("utf-8", "replace"))
 
 
+@pytest.mark.slow
 @given(st.one_of(YAML, TYPED, st.binary(max_size=60)))
 def test_a_config_file_answers_with_a_config_or_one_line(content: bytes):
     with tempfile.TemporaryDirectory() as folder:

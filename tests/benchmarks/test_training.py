@@ -32,7 +32,7 @@ def work_on(encoder: Path, folder: Path, **options: object) -> Work:
     return prepare(Options(str(encoder), **given), folder)
 
 
-@pytest.fixture(params=["phi", "bert"])
+@pytest.fixture(params=["phi", pytest.param("bert", marks=pytest.mark.slow)])
 def encoder(request: pytest.FixtureRequest) -> Path:
     return request.getfixturevalue(f"tiny_{request.param}")
 

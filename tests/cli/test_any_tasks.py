@@ -293,14 +293,14 @@ def test_an_experiment_reports_every_figure_of_every_task(
     out = tmp_path / "out"
     given = ("--encoder", str(tiny_phi), "--data", str(kinds_csv), "--output", str(out))
     quick = ("--config", str(ROOT / "configs" / "factorial-quick.yaml"), "train.epochs=1")
-    design = ("--factorial", "--seeds", "2", "--arms", "base,dao", "--jobs", "2")
+    design = ("--factorial", "--seeds", "1", "--arms", "base,dao", "--jobs", "2")
     result = CliRunner().invoke(
         app, [*FIVE, *NAMED, *given, *quick, *design], catch_exceptions=False
     )
     assert result.exit_code == 0, result.output
     results = table(out / "Results.csv")
     assert [(row["arm"], row["seed"]) for row in results] == [
-        ("base", "0"), ("base", "1"), ("dao", "0"), ("dao", "1"),
+        ("base", "0"), ("dao", "0"),
     ]  # fmt: skip
     report = (out / "report.md").read_text()
     for name, keys in TESTED.items():

@@ -71,6 +71,7 @@ def test_the_first_update_of_a_dendrite_is_larger_and_that_of_the_rest_is_not(fi
     assert any(update.abs().max() > 0 for n, update in plain.items() if "dendrite" not in n)
 
 
+@pytest.mark.slow
 def test_weight_decay_of_the_dendrites_own_is_theirs_alone(first_updates):
     plain, decayed = first_updates("heads", 4), first_updates("heads", 4, 0.5)
     rate = 4 * float(plain["rate"])

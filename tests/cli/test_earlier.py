@@ -250,6 +250,7 @@ def test_an_earlier_run_is_compared_with_one_of_now(now: Path, before: Path):
     assert all(row["estimate"] == 0 for row in compared)
 
 
+@pytest.mark.slow
 def test_an_unfinished_earlier_run_goes_on(train, now: Path, tmp_path: Path):
     from train import app
 

@@ -147,6 +147,7 @@ def test_a_full_disk_is_one_clear_line(train, tmp_path: Path, monkeypatch):
     refused(train(tmp_path / "run"), "history.jsonl", "No space left on device")
 
 
+@pytest.mark.slow
 def test_lists_in_further_columns_do_no_harm(tmp_path: Path, tiny_phi: Path):
     import json
 

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -54,21 +53,13 @@ def test_a_run_made_before_arms_were_recorded_is_still_read(full_run: Path, tmp_
 
 
 @pytest.mark.slow
-def test_a_fresh_process_predicts_the_same_without_perforatedai(full_run: Path, tmp_path: Path):
+def test_a_fresh_process_predicts_the_same(full_run: Path, tmp_path: Path, warm_python: str):
     written = table(full_run / "predictions.csv")
     file = tmp_path / "texts.csv"
     with file.open("w") as out:
         csv.writer(out).writerows([["text"], *([row["text"]] for row in written)])
-    code = (
-        "import runpy, sys\n"
-        f"sys.argv = ['evaluate.py', {str(full_run)!r}, '--input', {str(file)!r},"
-        f" '--output', {str(tmp_path / 'out.csv')!r}]\n"
-        "try: runpy.run_path('evaluate.py', run_name='__main__')\n"
-        "except SystemExit as end: assert end.code == 0, end.code\n"
-        "assert 'perforatedai' not in sys.modules"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=environment)
+    program = [warm_python, "evaluate.py", full_run, "--input", file]
+    subprocess.run([*program, "--output", tmp_path / "out.csv"], check=True, cwd=ROOT)
     found = table(tmp_path / "out.csv")
     assert [row["text"] for row in found] == [row["text"] for row in written]
     for column in ("cls", "reg", "cls_p_negative", "cls_p_positive"):
@@ -184,7 +175,10 @@ def test_flags_that_do_not_go_together_exit_with_2(
     assert message in " ".join(result.stderr.replace("│", " ").split())
 
 
-@pytest.mark.parametrize(("engine", "bound"), [("merged", 1e-5), ("bf16", 0.05), ("int8", 0.1)])
+@pytest.mark.parametrize(
+    ("engine", "bound"),
+    [("merged", 1e-5), pytest.param("bf16", 0.05, marks=pytest.mark.slow), ("int8", 0.1)],
+)
 def test_engines_serve_reports_and_predictions(full_run: Path, engine: str, bound: float):
     told = "LoRA merged into 0 of 8 layers, 8 but for the dendrites on lora_B"
     report = evaluate(full_run, "--engine", engine, "--format", "json")

@@ -341,7 +341,9 @@ def updates(folder: Path) -> dict[str, torch.Tensor]:
     return {n: scale * tensors[n.replace("lora_A", "lora_B")] @ tensors[n] for n in names}
 
 
-@pytest.mark.parametrize("rule", ["cat", "svd", "linear", "ties"])
+@pytest.mark.parametrize(
+    "rule", ["cat", *(pytest.param(n, marks=pytest.mark.slow) for n in ("svd", "linear", "ties"))]
+)
 def test_experts_merge_into_one_plain_adapter(run: Path, tiny_phi: Path, tmp_path: Path, rule: str):
     place = tmp_path / "merged"
     asked = ("--merge-experts", rule, "--expert-weights", ".4,.6", "--output", str(place))

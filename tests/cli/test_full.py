@@ -107,6 +107,7 @@ def test_what_cannot_be_is_one_line(train, tmp_path: Path, settings, words):
 CAPACITY = ("dendrites.where=linear", "dendrites.control=capacity", "--dendrites")
 
 
+@pytest.mark.slow
 def test_capacity_widens_the_encoder_and_the_run_evaluates_the_same(
     train, whole: Path, tiny_bert: Path, tmp_path: Path
 ):

@@ -141,6 +141,7 @@ def test_many_rows_take_bounded_memory_and_show_progress(tiny_bert: Path, tmp_pa
         assert words in result.stderr, result.stderr
 
 
+@pytest.mark.slow
 def test_a_file_in_windows_1252_with_missing_labels(start, tmp_path: Path):
     from evaluate import app
 
@@ -164,6 +165,7 @@ def test_a_file_in_windows_1252_with_missing_labels(start, tmp_path: Path):
     assert json.loads(again.stdout)["splits"]["test"]["cls"]["n"] == 39
 
 
+@pytest.mark.slow
 def test_an_excel_book_with_percentages_is_learned_measured_and_predicted(start, tmp_path: Path):
     from evaluate import app
 

@@ -29,6 +29,7 @@ def fast_bf16(monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
     monkeypatch.setattr(torch.cpu, UNIT, lambda: fast, raising=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fast", [True, False])
 def test_the_precision_of_the_start_is_kept(
     train, stop_before: Callable[[int], None], monkeypatch, tmp_path: Path, fast: bool

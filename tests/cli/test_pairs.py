@@ -158,7 +158,8 @@ def test_an_export_says_that_it_takes_pairs(run: Path, tmp_path: Path):
     about = json.loads((tmp_path / "model.onnx.json").read_text())
     assert about["pairs"]["text_pair"] == "hypothesis"
     assert about["inputs"] == ["input_ids", "attention_mask"]
-    assert about["largest_difference"] < 1e-4
+    assert about["largest_difference"] < 1e-5
+    assert about["texts_compared"] == 20
 
 
 @pytest.mark.slow

@@ -50,7 +50,10 @@ def test_the_umask_is_asked_without_changing_it(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     "settings",
     [
-        ("--dao", "--dendrites", "dendrites.graph=false", "train.keep_checkpoint=true"),
+        pytest.param(
+            ("--dao", "--dendrites", "dendrites.graph=false", "train.keep_checkpoint=true"),
+            marks=pytest.mark.slow,
+        ),
         pytest.param(("encoder.tune=full",), marks=pytest.mark.slow),
         pytest.param(
             ("encoder.lora.last_layers=1", "encoder.prefix_cache=true"), marks=pytest.mark.slow

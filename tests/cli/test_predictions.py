@@ -39,6 +39,7 @@ def sign_run(train, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
+@pytest.mark.slow
 def test_what_a_run_wrote_is_read_back(sign_run: Path, tmp_path: Path):
     written = sign_run / "predictions.csv"
     found = {row[2] for row in rows(written.read_text())[1:]}
@@ -164,9 +165,9 @@ def test_a_terminal_gets_a_line_per_row(full_run: Path, tmp_path: Path, monkeypa
 
 
 @pytest.mark.slow
-def test_a_real_pipe_holds_the_table_alone(full_run: Path, tmp_path: Path):
+def test_a_real_pipe_holds_the_table_alone(full_run: Path, tmp_path: Path, warm_python: str):
     new = tmp_path / "new.csv"
     new.write_text(NEW)
-    command = [sys.executable, str(ROOT / "evaluate.py"), str(full_run), "--input", str(new)]
+    command = [warm_python, str(ROOT / "evaluate.py"), str(full_run), "--input", str(new)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     assert len(rows(done.stdout)) == 4

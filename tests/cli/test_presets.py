@@ -105,6 +105,7 @@ def test_without_the_weights_it_says_what_to_download(
     assert not more or not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_giant_killer_without_a_hub_makes_its_own_encoder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_csv: Path
 ):

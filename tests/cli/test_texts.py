@@ -14,6 +14,7 @@ def evaluate(*arguments: object) -> Result:
     return CliRunner().invoke(app, [*map(str, arguments)], catch_exceptions=False)
 
 
+@pytest.mark.slow
 def test_texts_that_are_cut_are_told_and_recorded(train, tmp_path: Path):
     run = tmp_path / "run"
     result = train(run, "--tasks", "cls", "train.epochs=1", "encoder.max_length=4")

@@ -166,6 +166,7 @@ def same_weights(one: Path, other: Path) -> None:
         assert all(a[key].equal(b[key]) for key in a)
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_finite_never_become_a_checkpoint(
     train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -251,6 +252,7 @@ def heard() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_says_how_to_resume(train, tmp_path: Path, monkeypatch):
     assert train(tmp_path / "whole", *TINY).exit_code == 0
     folder = tmp_path / "run"

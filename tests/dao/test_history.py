@@ -77,6 +77,7 @@ def test_a_frame_has_a_row_per_step_and_task(balance, toy, make_batch):
     assert wide.sum(axis=1).tolist() == pytest.approx([1.0, 1.0, 1.0])
 
 
+@pytest.mark.slow
 def test_a_plot_has_a_line_per_task_in_each_panel(balance, toy, make_batch):
     from matplotlib import pyplot as plt
 

@@ -146,6 +146,7 @@ def test_other_autograd_errors_pass_unchanged():
         task_gradients(constant, [torch.ones((), requires_grad=True)])
 
 
+@pytest.mark.slow
 def test_a_large_gradient_is_never_copied_whole_into_float64():
     gradient = torch.randn(1_000, 1_200, generator=torch.Generator().manual_seed(0))
     assert frobenius_norm(gradient).item() == pytest.approx(gradient.double().norm().item(), 1e-12)

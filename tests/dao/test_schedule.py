@@ -79,7 +79,7 @@ def test_turns_by_hand(count):
 
 
 @pytest.mark.parametrize("tapped", [False, True])
-@pytest.mark.parametrize("count", [4, 8, 32, 64])
+@pytest.mark.parametrize("count", [4, 8, 32, pytest.param(64, marks=pytest.mark.slow)])
 def test_backward_passes_stay_the_same_for_any_number_of_tasks(count, tapped):
     model = Many(count)
     balance, steps = balanced(model), 61
@@ -99,7 +99,9 @@ def test_backward_passes_stay_the_same_for_any_number_of_tasks(count, tapped):
         assert balance.state.offset_count.sum() == min(count, 8) + 1
 
 
-@pytest.mark.parametrize("presence", ["one by one", "at random", "late"])
+@pytest.mark.parametrize(
+    "presence", ["one by one", "at random", pytest.param("late", marks=pytest.mark.slow)]
+)
 def test_any_batches_keep_the_budget_and_the_promise(presence):
     count, steps, choice = 12, 3000, random.Random(0)
     balance = DAOLoss(names(count), params=[torch.ones(1, requires_grad=True)])
@@ -128,6 +130,7 @@ def test_any_batches_keep_the_budget_and_the_promise(presence):
         assert max(times.values()) - min(times.values()) <= max(times.values()) / 4
 
 
+@pytest.mark.slow
 def test_one_by_one_in_a_cycle_every_task_is_measured_as_often():
     model = Many(4)
     balance = balanced(model)
@@ -258,8 +261,15 @@ def run(model, balance, steps, tapped):
     return found
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-@pytest.mark.parametrize("tapped", [False, True])
+@pytest.mark.parametrize(
+    ("tapped", "accumulate"),
+    [
+        (False, 1),
+        pytest.param(False, 2, marks=pytest.mark.slow),
+        pytest.param(True, 1, marks=pytest.mark.slow),
+        (True, 2),
+    ],
+)
 def test_resume_in_the_middle_continues_bitwise(tapped, accumulate):
     model = Many(10)
     expected = run(model, balanced(model, accumulate=accumulate), range(130), tapped)

@@ -317,7 +317,7 @@ def test_a_checkpoint_is_continued_and_half_a_file_does_not_matter(place: Place)
     assert not list(Path("out").rglob("*.partial"))
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_killed_run_is_run_again_and_a_failed_one_is_not(place: Place, jobs: int, capsys):
     place.order(dao=["kill"], sham=["kill", "kill"], reg=["fail"], cls=["nothing"])
     with pytest.raises(UserError, match="3 that did not"):

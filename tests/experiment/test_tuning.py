@@ -174,6 +174,7 @@ def test_the_search_finds_the_rate_that_scores_best(find, tmp_path: Path):
     assert found["beside_dao"] is None
 
 
+@pytest.mark.slow
 def test_proposals_are_those_of_the_seed_with_a_stop_between_or_without(find, tmp_path: Path):
     whole = find(trials=5)[0]["trials"]
     (tmp_path / "search").rename(tmp_path / "whole")
@@ -183,6 +184,7 @@ def test_proposals_are_those_of_the_seed_with_a_stop_between_or_without(find, tm
     assert len(set(rates)) == 5
 
 
+@pytest.mark.slow
 def test_a_run_below_the_median_is_stopped_early(find, monkeypatch):
     monkeypatch.setattr(study, "STARTUP", 2)
     found, shown = find(trials=8, sleep=0.05)

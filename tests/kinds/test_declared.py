@@ -277,6 +277,7 @@ KEYS = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @given(
     JSON
     | st.dictionaries(st.sampled_from(["cls", "reg", "stars", "a_p_x"]) | st.text(max_size=5),

@@ -124,7 +124,7 @@ def test_whether_there_is_a_score_depends_on_the_targets_alone(sample: str):
     # All alike, all alike and the lowest, and of several kinds.
     for rows in (known[:1].repeat(4, *[1] * (known.ndim - 1)), known[:2] * 0, known):
         there = set()
-        for seed in range(8):
+        for seed in range(3):
             torch.manual_seed(seed)
             random = torch.randn(1, task.outputs).expand(len(rows), -1)
             for outputs in (random, 9 * random.sign(), torch.randn(len(rows), task.outputs)):

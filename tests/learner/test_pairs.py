@@ -216,7 +216,7 @@ def test_cached_states_are_those_of_pairs(bert: Path, tmp_path: Path):
     torch.testing.assert_close(predict(made.model, cached, 0)["cls"], expected)
 
 
-@pytest.mark.parametrize("name", ["merged", "int8", pytest.param("onnx", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["merged", "int8"])  # ONNX: `tests/cli/test_pairs.py`
 def test_engines_give_the_outputs_of_the_trained_model(bert: Path, name: str):
     expected = predictor(bert)(PAIRS)["cls"]
     engine, _ = make_engine(name, predictor(bert))

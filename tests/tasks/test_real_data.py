@@ -38,6 +38,7 @@ def test_chinese_finance_gets_a_test_split_and_loses_duplicates():
     assert min(report["rows"].values()) > 1000
 
 
+@pytest.mark.slow
 def test_rare_class_is_split_in_equal_shares():
     table = load([source("toxicity.csv")], Columns(), tasks={"cls": BOTH["cls"]})
     for split in ("train", "validation", "test"):

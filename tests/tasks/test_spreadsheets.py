@@ -34,6 +34,7 @@ def test_every_text_survives_and_no_two_are_written_alike(text: str):
     assert unguarded(guarded(text)) == text
 
 
+@pytest.mark.slow
 @given(st.lists(texts, min_size=1, max_size=8))
 @example(NASTY)
 def test_a_file_with_predictions_is_read_back_as_it_was(cells: list[str]):

@@ -83,6 +83,7 @@ def test_clean_class_follows_from_the_clean_score(frame):
     assert frame["score"].abs().max() <= 1
 
 
+@pytest.mark.slow
 def test_noise_has_the_promised_size():
     frame = headlines(12000, 5, label_noise=0.1, score_noise=0.1)
     wrong = frame["label"] != frame["clean_label"]
