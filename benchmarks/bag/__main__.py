@@ -51,7 +51,7 @@ def main(
 ) -> None:
     """Make the runs that are missing, and write the page."""
     with user_errors():
-        rows, steps, count = (2000, 120, 2) if quick else (ROWS, STEPS, seeds)
+        rows, steps, count = (600, 120, 2) if quick else (ROWS, STEPS, seeds)
         settings = {
             "arms": {name: asdict(arm) for name, arm in ARMS.items()}, "seeds": count,
             "rates tried": RATES, "seeds of tuning": TUNING, "rows": rows, "steps": steps,

@@ -31,15 +31,14 @@ def test_sham_computes_what_linear_heads_do_and_dendrites_act():
     assert sham["test"] == linear["test"]
     assert sham["parameters"] == linear["parameters"] < grown["parameters"]
     assert all(share > 0.01 for sets in grown["shares"].values() for share in sets)
-    assert {len(sets) for sets in run(Job("three sets", 0, 0.01, **SMALL))["shares"].values()} == {
-        3
-    }
     again = run(Job("one set", 0, 0.01, **SMALL))
     assert again == grown
 
 
 @pytest.mark.slow
-def test_the_study_writes_its_page_and_goes_on(tmp_path: Path):
+def test_the_study_writes_its_page_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(bag, "RATES", (0.01,))
+    monkeypatch.setattr(bag, "TUNING", (100,))
     threads = torch.get_num_threads()
     asked = ["--quick", "--output", str(tmp_path)]
     assert CliRunner().invoke(bag.app, asked, catch_exceptions=False).exit_code == 0

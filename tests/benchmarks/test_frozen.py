@@ -187,7 +187,7 @@ def test_units_writes_plan_lines_page_and_figure(tmp_path: Path, monkeypatch):
         assert page.count(f"| `{row}`") == (3 if row in ("equal", "dao", "mean") else 2)
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((tmp_path / "plan.json").read_text())["settings"]["steps"] == 20
-    monkeypatch.setattr(runner, "run", lambda job: pytest.fail(job.key))
+    monkeypatch.setattr(units, "run", lambda job: pytest.fail(job.key))
     assert CliRunner().invoke(units.app, arguments).exit_code == 0
     assert (tmp_path / "README.md").read_text() == page
 
