@@ -38,6 +38,7 @@ from benchmarks.frozen.training import (
     WARMUP,
     WIDTH,
     Job,
+    run,
 )
 from dao.learner.console.errors import user_errors
 from dao.learner.console.terminal import plain_console
@@ -111,7 +112,7 @@ def sweeps(data: str, design: Design, folder: Path, processes: int) -> Iterator[
         The lines of every table.
     """
     yield _made(_tables(data, design, None), folder, processes, tuned=False)
-    tried = complete(tuning_jobs(_cells(data, design), RATES), folder, processes)
+    tried = complete(tuning_jobs(_cells(data, design), RATES), folder, processes, run)
     yield _made(_tables(data, design, tried), folder, processes, tuned=True)
 
 
@@ -157,7 +158,7 @@ def _made(
     tables: Sequence[tuple[str, str, Jobs]], folder: Path, processes: int, *, tuned: bool
 ) -> list[Sweep]:
     each = [job for _, _, jobs in tables for row in jobs.values() for job in row]
-    lines = complete(each, folder, processes)
+    lines = complete(each, folder, processes, run)
     return [
         Sweep(
             kind,

@@ -30,7 +30,7 @@ from benchmarks.frozen.arms import ALONE, ARMS, MEAN
 from benchmarks.frozen.rates import Rates, best_rate, tuning_jobs
 from benchmarks.frozen.runner import complete, keep_plan
 from benchmarks.frozen.tables import TABLES, load_table
-from benchmarks.frozen.training import BATCH, CLIP, DECAY, DEPTH, EVERY, WARMUP, WIDTH, Job
+from benchmarks.frozen.training import BATCH, CLIP, DECAY, DEPTH, EVERY, WARMUP, WIDTH, Job, run
 from benchmarks.frozen.unit_page import Part, write_page
 from dao import DAOLoss
 from dao.errors import UserError
@@ -71,7 +71,7 @@ def parts(
     fixed = {cell: RATES.fixed for table in tables for cell in _cells(table, ROWS, steps)}
     yield _made(fixed, seeds, folder, processes, tuned=False)
     cells = [cell for table in tables for cell in _cells(table, TUNED, steps)]
-    tried = complete(tuning_jobs(cells, {"adamw": RATES}), folder, processes)
+    tried = complete(tuning_jobs(cells, {"adamw": RATES}), folder, processes, run)
     chosen = {cell: best_rate(cell, RATES, tried) for cell in cells}
     yield _made(chosen, seeds, folder, processes, tuned=True)
 
@@ -86,7 +86,7 @@ def _made(
         rows[cell.arm] = [replace(cell, rate=rate, seed=seed) for seed in numbers]
         rows[MEAN] = [replace(cell, arm=MEAN, seed=seed) for seed in numbers]
     each = [job for rows in jobs.values() for row in rows.values() for job in row]
-    lines = complete(each, folder, processes)
+    lines = complete(each, folder, processes, run)
     return [
         Part(
             table,

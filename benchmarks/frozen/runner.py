@@ -8,16 +8,27 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 
-from benchmarks.frozen.training import Job, run
 from dao.errors import UserError
 from dao.learner.console.terminal import plain_console
 from dao.learner.storage.provenance import provenance
 
-__all__ = ["Lines", "complete", "keep_plan", "read_lines"]
+__all__ = ["Keyed", "Lines", "complete", "keep_plan", "read_lines"]
+
+
+class Keyed(Protocol):
+    """A run, and what tells it from all others of its study."""
+
+    @property
+    def key(self) -> str:
+        """Text in which every run differs from the others."""
+
+
+AnyJob = TypeVar("AnyJob", bound=Keyed)
+Run = Callable[[AnyJob], dict[str, Any]]
 
 Lines = dict[str, dict[str, Any]]
 """What `run` gave, by the key of its job."""
@@ -74,11 +85,17 @@ def read_lines(folder: Path) -> Lines:
     return found
 
 
-def complete(jobs: Sequence[Job], folder: Path, processes: int) -> Lines:
+def complete(jobs: Sequence[AnyJob], folder: Path, processes: int, run: Run[AnyJob]) -> Lines:
     """Make the runs that are missing, and give those that were asked for.
 
     Every run has one thread and is the same in any order and number of processes. Progress goes
     to stderr.
+
+    Args:
+        jobs: the runs.
+        folder: of the study's results.
+        processes: that run at once.
+        run: makes a run; a function of a module, whose result has the job's `key`.
     """
     done = read_lines(folder)
     todo = list({job.key: job for job in jobs if job.key not in done}.values())
@@ -86,7 +103,7 @@ def complete(jobs: Sequence[Job], folder: Path, processes: int) -> Lines:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / LINES).open("a+", encoding="utf-8") as file:
             _end_line(file)
-            for row in _told(_outcomes(todo, processes), len(todo)):
+            for row in _told(_outcomes(todo, processes, run), len(todo)):
                 file.write(json.dumps(row, separators=(",", ":")) + "\n")
                 file.flush()
                 done[row["key"]] = row
@@ -100,7 +117,7 @@ def _end_line(file: Any) -> None:  # noqa: ANN401
         file.write("\n")
 
 
-def _outcomes(todo: Sequence[Job], processes: int) -> Iterator[dict[str, Any]]:
+def _outcomes(todo: Sequence[AnyJob], processes: int, run: Run[AnyJob]) -> Iterator[dict[str, Any]]:
     if processes == 1:
         yield from map(run, todo)
         return

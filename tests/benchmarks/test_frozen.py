@@ -4,13 +4,14 @@ import json
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from benchmarks import scale, units
-from benchmarks.frozen import finance, runner
+from benchmarks.frozen import finance
 from benchmarks.frozen.numbers import cell, changes, delta, interval, mean_ranks, worst_task
 from benchmarks.frozen.problem import batches, make_problem, sampled_together
 from benchmarks.frozen.progress import progress_lines, steps_to
@@ -134,11 +135,9 @@ def test_a_run_is_the_same_again_and_balanced_losses_forget_their_units():
     assert plain[1] <= 0
 
 
-def test_finished_runs_are_not_made_again_and_a_torn_line_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_finished_runs_are_not_made_again_and_a_torn_line_is(tmp_path: Path):
     jobs = [replace(JOB, seed=seed) for seed in range(3)]
-    whole = complete(jobs, tmp_path, 1)
+    whole = complete(jobs, tmp_path, 1, run)
     path = tmp_path / "runs.jsonl"
     assert [json.loads(line)["key"][-6:] for line in path.read_text().splitlines()] == [
         "seed 0", "seed 1", "seed 2",
@@ -146,17 +145,21 @@ def test_finished_runs_are_not_made_again_and_a_torn_line_is(
     path.write_text(path.read_text()[:-40])
     assert len(read_lines(tmp_path)) == 2
     made = []
-    monkeypatch.setattr(runner, "run", lambda job: made.append(job.seed) or run(job))
-    again = complete(jobs, tmp_path, 1)
+
+    def counted(job: Job) -> dict[str, Any]:
+        made.append(job.seed)
+        return run(job)
+
+    again = complete(jobs, tmp_path, 1, counted)
     assert made == [2]
     assert again[jobs[2].key]["test"] == whole[jobs[2].key]["test"]
-    complete(jobs, tmp_path, 1)
+    complete(jobs, tmp_path, 1, counted)
     assert made == [2]
 
 
 def test_two_processes_give_the_same(tmp_path: Path):
     jobs = [replace(JOB, seed=seed, steps=10) for seed in range(2)]
-    found = [complete(jobs, tmp_path / str(count), count) for count in (1, 2)]
+    found = [complete(jobs, tmp_path / str(count), count, run) for count in (1, 2)]
     for job in jobs:
         assert found[0][job.key]["test"] == found[1][job.key]["test"]
 
@@ -184,7 +187,7 @@ def test_units_writes_plan_lines_page_and_figure(tmp_path: Path, monkeypatch):
         assert page.count(f"| `{row}`") == (3 if row in ("equal", "dao", "mean") else 2)
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((tmp_path / "plan.json").read_text())["settings"]["steps"] == 20
-    monkeypatch.setattr(runner, "run", lambda job: pytest.fail(job.key))
+    monkeypatch.setattr(units, "run", lambda job: pytest.fail(job.key))
     assert CliRunner().invoke(units.app, arguments).exit_code == 0
     assert (tmp_path / "README.md").read_text() == page
 

@@ -1,0 +1,1 @@
+"""Dendrites on linear heads over counts of words, beside as many parameters spent otherwise."""
