@@ -46,8 +46,8 @@ class Covered:
     ) -> dict[str, list[Any]]:
         """`NAME_set`, or `NAME_low` and `NAME_high`, per task; `unsure` and `unlike` of the rows.
 
-        A row is unsure where the set of a task has no class, or several; without a task that has
-        sets there is no such column. It is unlike the training texts as `Familiar.unlike` says.
+        A row is unsure where the set of a task has several classes; without a task that has sets
+        there is no such column. It is unlike the training texts as `Familiar.unlike` says.
 
         Args:
             outputs: of the model, task -> (n, outputs of the task).

@@ -214,7 +214,7 @@ function taskOf(name, task, row, used) {
   const set = take(`${name}_set`);
   if (set !== undefined && set !== null) {
     const names = (Array.isArray(set) ? set : String(set).split("|")).filter(Boolean);
-    const said = ["no class is likely enough", "only"][names.length] || "one of";
+    const said = names.length > 1 ? "one of" : "only";
     put(block, put(make("p", "", "set"), make("span", said), ...names.map((one) => make("b", one))));
   }
   if (shares.length) put(block, ...barsOf(task, shares, chosen));
