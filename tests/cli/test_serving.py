@@ -71,6 +71,13 @@ def test_a_coverage_adds_sets_intervals_and_marks(kinds_run: Path, monkeypatch):
         told = client.get("/about").json()
         assert told["coverage"] == 0.8
         assert any("tags" in note for note in told["notes"]), told["notes"]
+        found = {name: task["coverage"] for name, task in told["tasks"].items()}
+        assert found["tags"] == ""
+        assert found["area"].startswith("80 % asked (where 90 % is asked, ")
+        urgent = told["tasks"]["urgent"]
+        assert urgent["rule"] == f"yes from {100 * urgent['threshold']:.3g} %"
+        assert told["tasks"]["area"]["rule"] == ""
+        assert told["tasks"]["area"]["threshold"] is None
         monkeypatch.setattr("dao.learner.inference.load.read_calibration", None)  # is read once
         found = client.post("/predict", json={"texts": [["net profit", "rose"]]}).json()["rows"]
         monkeypatch.undo()

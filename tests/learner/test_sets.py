@@ -9,6 +9,7 @@ from crepes.extras import hinge
 from dao.learner.calibration.conformal import calibration_scores, limit_of
 from dao.learner.calibration.coverage import covered
 from dao.learner.calibration.record import Calibration
+from dao.learner.calibration.told import reached
 from dao.learner.calibration.unlike import Familiar
 from dao.learner.kinds.binary import Binary
 from dao.learner.kinds.certainty.probable import Choice
@@ -169,3 +170,41 @@ def test_sets_are_those_of_crepes():
             theirs = plain.predict_set(hinge(chances[100:]), confidence=coverage, smoothing=False)
             assert own == ["|".join(np.array(["a", "b", "c"])[row == 1]) for row in theirs]
     assert same
+
+
+def test_the_words_on_a_coverage():
+    about = {"asked": 0.9, "reached": 0.9125, "region": "classes", "holds_answer": True}
+    metrics = {"calibration": {"test": {"area": {"n": 480, "coverage": about}}}}
+    assert reached(metrics, "area", 0.9) == "90 % asked, 91.2 % reached on 480 test rows"
+    assert reached(metrics, "area", 0.8) == (
+        "80 % asked (where 90 % is asked, 91.2 % is reached on 480 test rows)"
+    )
+    assert reached(metrics, "other", 0.9) == reached({}, "area", 0.9) == "90 % asked"
+    del about["holds_answer"]  # sets of earlier revisions were smaller
+    assert reached(metrics, "area", 0.9) == "90 % asked, at least 91.2 % reached on 480 test rows"
+    about |= {"region": "width", "reached": 1.0}
+    assert reached(metrics, "area", 0.9) == "90 % asked, 100 % reached on 480 test rows"
+    about["reached"] = None
+    assert reached(metrics, "area", 0.9) == "90 % asked"
+
+
+def test_the_words_on_a_threshold():
+    # Threshold 0.3 at temperature 2: 1 / (1 + (7 / 3) ** 0.5) = 0.3956...
+    assert URGENT.rule() == "yes from 30 %"
+    assert URGENT.at(2.0).rule() == "yes from 39.6 %"
+    assert URGENT.at_one_half().rule() == TOPIC.rule() == STARS.rule() == ""
+    assert Binary("urgent", "x", ["no", "yes"]).rule() == ""
+    high = Binary("urgent", "x", ["no", "yes"], threshold=0.99996)
+    assert high.rule() == "yes from 99.996 %"
+
+
+def test_the_tasks_of_which_a_row_is_unsure():
+    both = Classification("topic_set", "x", ["a", "b"])
+    found = covered(
+        {"topic": TOPIC, "topic_set": both, "stars": STARS},
+        Calibration({n: np.array([0.5] * 20) for n in ("topic", "topic_set", "stars")},
+                    Familiar(np.zeros(8, bool), frozenset(), 0.5)), 0.9,
+    )  # fmt: skip
+    row = {"topic": "a", "topic_set": "b", "stars": "1", "topic_set_2": "a|b"}
+    row |= {"topic_set_set": "b\\|c", "stars_set": "1|2|3", "unsure": True}
+    assert found.unsure_of(row) == ["topic", "stars"]

@@ -13,7 +13,7 @@ from torch import Tensor
 from dao.learner.kinds.base import Array, Task
 from dao.learner.kinds.certainty.regions import SET, Conformal, in_one_cell
 
-__all__ = ["Choice", "Probable", "without_gaps"]
+__all__ = ["Choice", "Probable", "rule_of", "without_gaps"]
 
 TEMPERATURE = "temperature"
 
@@ -66,6 +66,10 @@ class Probable(Task):
         """The scaled probability that a row has at its threshold; None for a kind without one."""
         return None
 
+    def rule(self) -> str:
+        """What decides, such as `yes from 31 %`, where that is not the largest probability."""
+        return ""
+
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> Self:
         """Rebuild the task that `to_dict` described; without a temperature it has that of 1."""
@@ -77,6 +81,11 @@ class Probable(Task):
     def scaled(self, outputs: Tensor) -> Tensor:
         """The outputs over the temperature; the outputs themselves where that is 1."""
         return outputs if self.temperature == 1.0 else outputs / self.temperature
+
+
+def rule_of(task: Task) -> str:
+    """The `rule` of a task, which a kind without probabilities lacks."""
+    return task.rule() if isinstance(task, Probable) else ""
 
 
 class Choice(Probable, Conformal):
