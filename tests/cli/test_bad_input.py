@@ -668,7 +668,7 @@ CASES = [
         "data.csv",
         GOOD,
         ("--dendrites", "dendrites.grow_at=[0.6, 0.3]"),
-        "`dendrites.grow_at`: should be one or more ascending fractions of the budget. "
+        "`dendrites.grow_at` should be one or more ascending fractions of the budget. "
         "Found [0.6, 0.3].",
     ),
     (
