@@ -127,7 +127,7 @@ CASES = [
         "data.csv",
         GOOD,
         ("data.encoding=utf-61",),
-        "`data.encoding`: should be a text encoding, such as utf-8 or windows-1252. Found 'utf-61'",
+        "`data.encoding` should be a text encoding, such as utf-8 or windows-1252. Found 'utf-61'.",
     ),
     (
         "semicolons and commas",
@@ -516,14 +516,14 @@ CASES = [
         "data.csv",
         GOOD,
         ("train=5",),
-        "`train`: Input should be a valid dictionary or instance of Train. Found 5",
+        "`train` should hold KEY: VALUE pairs. Found 5.",
     ),
     (
         "below a value",
         "data.csv",
         GOOD,
         ("seed.x=1",),
-        "`seed`: Input should be a valid integer. Found {'x': 1}",
+        "`seed` should be a whole number. Found {'x': 1}.",
     ),
     (
         "no equals",
@@ -538,51 +538,49 @@ CASES = [
         "data.csv",
         GOOD,
         ("train.lr=-1",),
-        "`train.lr`: Input should be greater than 0. Found -1",
+        "`train.lr` should be above 0. Found -1.",
     ),
     (
         "rate nan",
         "data.csv",
         GOOD,
         ("train.lr=.nan",),
-        "`train.lr`: Input should be a finite number. Found nan",
+        "`train.lr` should be a finite number. Found nan.",
     ),
     (
         "rate word",
         "data.csv",
         GOOD,
         ("train.lr=fast",),
-        "`train.lr`: Input should be a valid number, unable to parse string as a "
-        "number. Found 'fast'",
+        "`train.lr` should be a number. Found 'fast'.",
     ),
     (
         "no epoch",
         "data.csv",
         GOOD,
         ("train.epochs=0",),
-        "`train.epochs`: Input should be greater than or equal to 1. Found 0",
+        "`train.epochs` should be at least 1. Found 0.",
     ),
     (
         "half an epoch",
         "data.csv",
         GOOD,
         ("train.epochs=0.5",),
-        "`train.epochs`: Input should be a valid integer, got a number with a "
-        "fractional part. Found 0.5",
+        "`train.epochs` should be a whole number. Found 0.5.",
     ),
     (
         "no batch",
         "data.csv",
         GOOD,
         ("train.batch_size=0",),
-        "`train.batch_size`: Input should be greater than or equal to 1. Found 0",
+        "`train.batch_size` should be at least 1. Found 0.",
     ),
     (
         "seed word",
         "data.csv",
         GOOD,
         ("--seed", "4294967296"),
-        "`seed`: Input should be less than 4294967296. Found 4294967296",
+        "`seed` should be below 4294967296. Found 4294967296.",
     ),
     (
         "no task named",
@@ -590,7 +588,7 @@ CASES = [
         GOOD,
         ("--tasks", ""),
         "`tasks` should have names of at most 60 letters, digits, _ and -, that begin with a "
-        "letter. Found ''. Choose such a name and give its column with NAME.column=COLUMN",
+        "letter. Found ''. Choose such a name and give its column with NAME.column=COLUMN.",
     ),
     (
         "task twice",
@@ -613,21 +611,21 @@ CASES = [
         GOOD,
         ("encoder.precision=fp16",),
         "`encoder.precision`: fp16 overflows in Phi's attention; use 'auto', 'fp32' or "
-        "'bf16'. Found 'fp16'",
+        "'bf16'. Found 'fp16'.",
     ),
     (
         "nonfinite",
         "data.csv",
         GOOD,
         ("train.nonfinite=ignore",),
-        "`train.nonfinite`: Input should be 'stop' or 'skip'. Found 'ignore'",
+        "`train.nonfinite` should be stop or skip. Found 'ignore'.",
     ),
     (
         "quantise",
         "data.csv",
         GOOD,
         ("--quantize", "int4"),
-        "`encoder.quantize`: Input should be 'none', 'nf4' or 'int8'. Found 'int4'",
+        "`encoder.quantize` should be none, nf4 or int8. Found 'int4'.",
     ),
     (
         "device",
@@ -663,15 +661,15 @@ CASES = [
         "data.csv",
         GOOD,
         ("--weighting", "fixed:1"),
-        "`weighting` `fixed` should have a weight for each of cls, reg, in order. Found 'fixed:1'",
+        "`weighting` `fixed` should have a weight for each of cls, reg, in order. Found 'fixed:1'.",
     ),
     (
         "growth order",
         "data.csv",
         GOOD,
         ("--dendrites", "dendrites.grow_at=[0.6, 0.3]"),
-        "`dendrites.grow_at`: should be one or more ascending fractions of the budget. "
-        "Found [0.6, 0.3]",
+        "`dendrites.grow_at` should be one or more ascending fractions of the budget. "
+        "Found [0.6, 0.3].",
     ),
     (
         "control alone",
@@ -679,7 +677,7 @@ CASES = [
         GOOD,
         ("dendrites.control=sham",),
         "`dendrites`: control 'sham' should stand in for dendrites. Found none switched"
-        " on. Add --dendrites, or leave `control` out. Found {'control': 'sham'}",
+        " on. Add --dendrites, or leave `control` out. Found {'control': 'sham'}.",
     ),
     (
         "linear frozen",
@@ -689,7 +687,7 @@ CASES = [
         "`dendrites.where=linear` should find trained linear layers. Found a frozen "
         "encoder: each dendrite would copy frozen weights, 840 million of them for "
         "Phi-2, 1.7 GB in bf16. Set encoder.tune=full for a small encoder, or "
-        "dendrites.where=lora_B+heads",
+        "dendrites.where=lora_B+heads.",
     ),
     (
         "prefix cache alone",
@@ -697,7 +695,7 @@ CASES = [
         GOOD,
         ("encoder.prefix_cache=true",),
         "`encoder.prefix_cache` should have frozen layers to cache. Found adapters in "
-        "every layer. Set encoder.lora.last_layers, for example to half of the layers",
+        "every layer. Set encoder.lora.last_layers, for example to half of the layers.",
     ),
     (
         "prior",
@@ -705,14 +703,14 @@ CASES = [
         GOOD,
         ("dao.priors={mood: 1}",),
         "`dao.priors` names ['mood'], which is not among `tasks`. These are cls, reg. Name one of "
-        "them",
+        "them.",
     ),
     (
         "nul in a name",
         "data.csv",
         GOOD,
         ('name="a\\0b"',),
-        "`name`: text should have no NUL and no half of a surrogate pair. Found 'a\\x00b'",
+        "`name`: text should have no NUL and no half of a surrogate pair. Found 'a\\x00b'.",
     ),
     (
         "encoder folder",
@@ -777,13 +775,13 @@ def test_bad_input_gets_its_line(tmp_path: Path, name: str, content, arguments, 
     [
         (None, "The config file should exist. Found nothing at FILE."),
         (b"seed: [", "The config file FILE should be YAML. Found: ..."),
-        (b"seed: 2001-99-99", "`seed`: Input should be a valid integer, unable to parse ..."),
+        (b"seed: 2001-99-99", "`seed` should be a whole number. Found '2001-99-99'."),
         (b"[" * 10000, "The config file FILE should be YAML. Found: ..."),
         (b"- seed", "The config file FILE should hold KEY: VALUE pairs. Found ['seed']."),
         (b"seed: \xff", "The config file FILE cannot be read: ..."),
-        (b"1: 2", "`1`: Keys should be strings. Found 1"),
-        (b"train: {lr: {}}", "`train.lr`: Input should be a valid number. Found {}"),
-        (b"data: {sources: [{}]}", "`data.sources.0`: Input should be a valid string. Found {}"),
+        (b"1: 2", "`1` should have names that are text. Found 1."),
+        (b"train: {lr: {}}", "`train.lr` should be a number. Found {}."),
+        (b"data: {sources: [{}]}", "`data.sources.0` should be text. Found {}."),
         (b'encoder: {name: "\\ud800"}', "`encoder.name`: text should have no NUL ..."),
     ],
 )

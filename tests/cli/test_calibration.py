@@ -120,7 +120,8 @@ def test_a_coverage_adds_columns_and_changes_none(model: Model, metrics: dict[st
     for one, other in zip(rows, plain, strict=True):
         assert all(one[name] == other[name] for name in other)
     for name, states in (("area", 4), ("stars", 3), ("urgent", 2)):
-        sets = [row[f"{name}_set"].split("|") if row[f"{name}_set"] else [] for row in rows]
+        sets = [row[f"{name}_set"].split("|") for row in rows]
+        assert all(str(row[name]) in found for row, found in zip(rows, sets, strict=True))
         known = [(s, str(r[name])) for s, r in zip(sets, ROWS, strict=True) if r[name] is not None]
         about = metrics["calibration"]["test"][name]["coverage"]
         assert sum(truth in found for found, truth in known) / len(known) == about["reached"]
@@ -131,13 +132,13 @@ def test_a_coverage_adds_columns_and_changes_none(model: Model, metrics: dict[st
     assert sum(inside) / len(inside) == about["reached"]
     sets = ("urgent_set", "area_set", "stars_set")
     for row in rows:
-        assert row["unsure"] == any(not row[s] or "|" in row[s] for s in sets)
+        assert row["unsure"] == any("|" in row[s] for s in sets)
         assert row["amount_high"] - row["amount_low"] == pytest.approx(about["size"])
 
 
 def test_sets_grow_with_the_coverage(model: Model):
     few, many = (model.answers(["profit rose\x1fsharply"] * 2, coverage=c) for c in (0.3, 0.94))
-    assert set(few["area_set"][0].split("|")) <= set(many["area_set"][0].split("|")) | {""}
+    assert set(few["area_set"][0].split("|")) <= set(many["area_set"][0].split("|"))
     assert many["amount_high"][0] > few["amount_high"][0]
 
 
@@ -251,3 +252,40 @@ def test_a_threshold_is_one_of_unscaled_probabilities(kinds_run: Path):
         plain = 1 / (1 + math.exp(-math.log(scaled / (1 - scaled)) * temperature))
         if abs(plain - limit) > 1e-6:
             assert (row["urgent"] == "yes") == (plain >= limit)
+
+
+def test_a_terminal_says_what_decides_what_is_reached_and_which_task_is_unsure(
+    kinds_run: Path, model: Model, metrics: dict[str, Any]
+):
+    typed = [part for pair in PAIRS[:9] for part in ("--text", pair[0], "--text-pair", pair[1])]
+    result = dao("predict", kinds_run, *typed, "--coverage", 0.9)
+    assert result.exit_code == 0, result.output
+    lines = result.stderr.splitlines()
+    limit = 100 * metrics["calibration"]["test"]["urgent"]["threshold"]
+    assert f"urgent: yes from {limit:.3g} %" in lines
+    area = metrics["calibration"]["test"]["area"]
+    reached = f"{100 * area['coverage']['reached']:.3g} % reached on {area['n']} test rows"
+    assert f"area: 90 % asked, {reached}" in lines
+    expected = []
+    for number, row in enumerate(model.predict(PAIRS[:9], coverage=0.9), start=1):
+        unsure = [n for n in ("urgent", "area", "stars") if "|" in row[f"{n}_set"]]
+        assert bool(unsure) == row["unsure"]
+        expected += [f"text {number}: unsure of {', '.join(unsure)}"] if unsure else []
+    assert [line for line in lines if line.startswith("text ")] == expected
+    plain = dao("predict", kinds_run, *typed)
+    assert f"urgent: yes from {limit:.3g} %" in plain.stderr.splitlines()
+    assert "asked" not in plain.stderr
+
+
+def test_the_report_says_how_many_rows_a_coverage_is_reached_on(
+    kinds_run: Path, metrics: dict[str, Any]
+):
+    result = dao("evaluate", kinds_run, "--format", "markdown")
+    assert result.exit_code == 0, result.output
+    table = result.stdout.partition("sets and intervals at a coverage of 0.9")[2]
+    (head,) = [line for line in table.splitlines() if "coverage reached" in line]
+    area = next(line for line in table.splitlines() if line.startswith("| area"))
+    cells = dict(zip(*([c.strip() for c in line.split("|")] for line in (head, area)), strict=True))
+    own = metrics["calibration"]["test"]["area"]
+    assert float(cells["coverage reached"]) == pytest.approx(own["coverage"]["reached"], abs=1e-4)
+    assert cells["on rows"] == str(own["n"])

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import io
+import re
 import shutil
 import signal
 import subprocess
@@ -253,7 +254,9 @@ class TestWrong:
             assert " between " in tasks["amount"].locator(".decision").inner_text()
             assert tasks["amount"].locator(".band").count() == 1
             assert tasks["area"].locator(".set b").all_inner_texts() == ["loss", "profit"]
-            assert tasks["area"].locator(".set span").inner_text() == "one of"
+            assert tasks["area"].locator(".set span").inner_text() == "unsure, one of"
+            rule = tasks["urgent"].locator(".decision small").inner_text()
+            assert re.fullmatch(r"\(yes from [\d.]+ %\)", rule.strip()), rule
             assert tasks["stars"].locator(".set").inner_text().split() == ["only", "2"]
             assert tasks["stars"].locator(".what").all_inner_texts() == ["1", "2", "3"]
             assert view.page.locator(".badge").all_inner_texts() == ["unlike the training texts"]

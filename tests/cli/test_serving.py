@@ -71,6 +71,13 @@ def test_a_coverage_adds_sets_intervals_and_marks(kinds_run: Path, monkeypatch):
         told = client.get("/about").json()
         assert told["coverage"] == 0.8
         assert any("tags" in note for note in told["notes"]), told["notes"]
+        found = {name: task["coverage"] for name, task in told["tasks"].items()}
+        assert found["tags"] == ""
+        assert found["area"].startswith("80 % asked (where 90 % is asked, ")
+        urgent = told["tasks"]["urgent"]
+        assert urgent["rule"] == f"yes from {100 * urgent['threshold']:.3g} %"
+        assert told["tasks"]["area"]["rule"] == ""
+        assert told["tasks"]["area"]["threshold"] is None
         monkeypatch.setattr("dao.learner.inference.load.read_calibration", None)  # is read once
         found = client.post("/predict", json={"texts": [["net profit", "rose"]]}).json()["rows"]
         monkeypatch.undo()
@@ -243,9 +250,14 @@ WRONG_FILES: dict[str, tuple[str, bytes | str, dict[str, str], str]] = {
     "bytes": ("n.csv", b"text\n\xc3\x28\x81\n", {}, "n.csv should be UTF-8 text. Found byte 0xc3"),
     "UTF-16": ("n.csv", "text\nup\n".encode("utf-16"), {}, "as UTF-16 begins"),
     "no book": ("n.xlsx", b"PK", {}, "n.xlsx should be valid XLSX. Found: a damaged file"),
-    "encoding": ("n.csv", "text\nup\n", {"data.encoding": "punycode"}, "`data.encoding` of the"),
+    "encoding": ("n.csv", "text\nup\n", {"data.encoding": "punycode"}, "`data.encoding` should be"),
     "two columns": ("n.csv", "text\nup\n", {"data.text": "[a,b]"}, "`data.text` should be COLUMN"),
-    "long column": ("n.csv", "text\nup\n", {"data.text": "x" * 999}, "`data.text` of the request"),
+    "long column": (
+        "n.csv",
+        "text\nup\n",
+        {"data.text": "x" * 999},
+        "`data.text` should have at most 500 characters",
+    ),
     "odd column": ("n.csv", "text\nup\n", {"data.text": "{a: 1}"}, "data.text"),
     "a path": ("n.csv", "text\nup\n", {"data.text": "/etc/passwd"}, "`/etc/passwd` should be a"),
 }
@@ -701,3 +713,24 @@ def test_without_its_packages_one_line_says_what_to_install(command, full_run, m
     said = "error: dao serve needs the packages of the extra serve. Found no `no_such_package`. Run"
     assert said in " ".join(result.stderr.split())
     assert '".[serve]"' in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"texts": [1]}, "`texts.0` should be text. Found 1."),
+        ({"texts": "up"}, "`texts` should be a list. Found 'up'."),
+        ({"texts": []}, "`texts` should have at least 1 part. Found []."),
+        ({}, "`texts` should be given. Found {}."),
+        ({"texts": ["up"], "more": 1}, "Found 'more' in it."),
+        ([], "Found []."),
+    ],
+)
+def test_a_wrong_request_is_told_in_the_words_of_the_settings(client: TestClient, asked, said):
+    line = refused(client.post("/predict", json=asked), 422)
+    assert line == f'The request should be like {{"texts": ["a text"]}}. {said}'
+
+
+def test_a_wrong_question_is_told_in_the_words_of_the_settings(client: TestClient):
+    line = refused(send(client, "text\nup\n", params={"format": "xml"}), 422)
+    assert line == "`query.format` should be csv or json. Found 'xml'."

@@ -201,7 +201,7 @@ def test_what_cannot_be_learned_is_one_line(fitted, cells, splits, options, mess
 
 @pytest.mark.parametrize("threshold", [0, 1, -0.5, 2, "half", True, NAN, None, [0.5]])
 def test_a_threshold_is_a_probability(asked, threshold):
-    with pytest.raises(ValueError, match=r"`t\.threshold`: should be between 0 and 1, or `valid"):
+    with pytest.raises(ValueError, match=r"`t\.threshold` should be between 0 and 1, or `valid"):
         asked(t={"kind": "binary", "threshold": threshold})
 
 

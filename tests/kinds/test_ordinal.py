@@ -193,7 +193,7 @@ def test_what_cannot_be_learned_is_one_line(fitted, cells, splits, options, mess
 
 @pytest.mark.parametrize("levels", [["a"], ["a", "a"], [1, 1.0], ["a", " "], ["a", "nan"], 3])
 def test_levels_that_are_none(asked, levels):
-    with pytest.raises(ValueError, match=r"`t\.levels`: should be "):
+    with pytest.raises(ValueError, match=r"`t\.levels` should be "):
         asked(t={"kind": "ordinal", "levels": levels})
 
 

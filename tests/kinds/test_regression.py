@@ -110,7 +110,7 @@ def test_fit_refuses_equal_scores(fitted):
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, math.inf])
 def test_fit_refuses_a_scale_that_is_not_positive(fitted, scale):
-    with pytest.raises(ValueError, match=r"`reg\.scale`: Input should be .*\. Found"):
+    with pytest.raises(ValueError, match=r"`reg\.scale` should be .*\. Found"):
         fitted("reg", [0.0, 1.0], scale=scale)
 
 

@@ -32,7 +32,7 @@ def test_exponent_without_a_dot_is_a_number():
     [
         (["train.lrr=1"], r"`train.lrr` is not a setting. Did you mean `train.lr`\?"),
         (["nothing.like.this=1"], "`nothing` is not a setting, nor a task here: --tasks names"),
-        (["train.lr=-1"], "`train.lr`: Input should be greater than 0. Found -1"),
+        (["train.lr=-1"], "`train.lr` should be above 0. Found -1"),
         (["train.lr=nan"], "`train.lr`"),
         (
             ["tasks=clas:klass"],
@@ -43,7 +43,7 @@ def test_exponent_without_a_dot_is_a_number():
         (["lr"], "KEY=VALUE. Found 'lr'"),
         (["seed=1", "seed.x=2"], "`seed` has no settings below it"),
         (["dendrites.grow_at=[0.6, 0.3]"], "ascending"),
-        (["dendrites.grow_at=[1.5]"], "less than 1"),
+        (["dendrites.grow_at=[1.5]"], "should be below 1"),
         (["tasks=cls", "dao.priors={reg: 2}"], "not among `tasks`"),
         (["encoder.precision=fp16"], "'auto', 'fp32' or 'bf16'"),
         (["encoder.prefix_cache=true"], "Set encoder.lora.last_layers"),

@@ -108,7 +108,7 @@ def test_null_and_nothing_mean_what_they_meant():
     assert (cfg.data.slices, cfg.data.split, cfg.dao.max_ratio, cfg.cache) == (None, "", None, "")
     assert load_config(overrides=["data.split="]).data.split == ""
     assert load_config(overrides=["data.missing=[]"]).data.missing == ()
-    with pytest.raises(UserError, match=r"`output`: Input should be a valid string\. Found None"):
+    with pytest.raises(UserError, match=r"`output` should be text\. Found None"):
         load_config(overrides=["output=null"])
 
 
@@ -247,7 +247,7 @@ def test_a_truth_value_is_no_number(typed: str):
 
 def test_a_truth_value_in_a_file_is_no_number(tmp_path: Path):
     (tmp_path / "a.yaml").write_text("train:\n  epochs: yes\n")
-    with pytest.raises(UserError, match=r"`train\.epochs`: should be a number.* Found True"):
+    with pytest.raises(UserError, match=r"`train\.epochs` should be a number.* Found True"):
         load_config(tmp_path / "a.yaml")
     (tmp_path / "a.yaml").write_text("encoder:\n  lora: {folded: no}\n")
     assert load_config(tmp_path / "a.yaml").encoder.lora.folded is False

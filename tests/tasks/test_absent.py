@@ -262,3 +262,49 @@ def test_levels_of_a_score_may_be_classes_and_are_pointed_out(csv):
     rows = [f"text {i},{(i % 25) / 10 + 0.05:.2f}" for i in range(200)]
     said = notes(load([csv(table(rows, "text,label"))], Columns(), tasks=CLS).report)
     assert any("its 25 classes are numbers with decimals" in line for line in said)
+
+
+def test_cells_that_stand_for_nothing_are_no_values_of_a_breakdown(csv):
+    from dao.learner.scoring.assessment import slice_columns
+
+    places = ("city", "land", "N/A", "", "None", "  ", "-")
+    flags = ("yes", "", "N/A")  # one value and nothing else: no breakdown
+    rows = [f"text {i},{'ab'[i % 2]},{places[i % 7]},{flags[i % 3]},{i % 99}" for i in range(210)]
+    found = load([csv(table(rows, "text,label,place,flag,number"))], Columns(), tasks=CLS)
+    assert slice_columns(None, found.frame, ["label"], ["cls"]) == ("place",)
+    assert set(found.frame["place"].dropna()) == {"city", "land"}
+    assert found.report["missing"] == {"place": {"N/A": 30, "None": 30, "-": 30}}
+    assert found.report["empty"] == {"place": 60}
+    said = [line for line in notes(found.report) if "place" in line]
+    assert said == [
+        "missing in `place`: N/A in 30 rows, None in 30 rows, - in 30 rows; data.missing says what "
+        "counts",
+        "empty cells, which are missing values: 60 in `place`",
+    ]
+    kept = Columns(missing=())
+    found = load([csv(table(rows, "text,label,place,flag,number"))], kept, tasks=CLS)
+    assert set(found.frame["place"].dropna()) == {"city", "land", "N/A", "None"}
+
+
+def test_empty_cells_of_labels_are_counted_in_one_line(csv):
+    rows = [f"text {i},{('up', 'down', '', ' ')[i % 4]},{'' if i < 5 else i}" for i in range(40)]
+    rows.append("last,N/A,7")
+    tasks = {**BOTH, "again": task_settings("again", {"kind": "regression", "column": "score"})}
+    columns = Columns(targets={name: str(task.column) for name, task in tasks.items()})
+    report = load([csv(table(rows))], columns, tasks=tasks).report
+    assert report["empty"] == {"label": 20, "score": 5}  # each cell once, of however many tasks
+    assert report["missing"] == {"label": {"N/A": 1}}
+    assert [line for line in notes(report) if line.startswith("empty")] == [
+        "empty cells, which are missing values: 20 in `label`, 5 in `score`"
+    ]
+    full = load([csv(table(lines()))], Columns(), tasks=BOTH).report
+    assert "empty" not in full
+    assert not any("empty cells" in line for line in notes(full))
+
+
+def test_a_marker_counts_once_of_a_column_that_two_tasks_read(csv):
+    rows = [f"text {i},{'ab'[i % 2]},{'N/A' if i < 3 else i}" for i in range(40)]
+    tasks = {**BOTH, "again": task_settings("again", {"kind": "regression", "column": "score"})}
+    columns = Columns(targets={name: str(task.column) for name, task in tasks.items()})
+    report = load([csv(table(rows))], columns, tasks=tasks).report
+    assert report["missing"] == {"score": {"N/A": 3}}

@@ -153,6 +153,7 @@ def test_notes_say_what_was_read_dropped_and_moved(csv):
         "rows: 89 train, 10 validation, 2 test",
         "labelled for cls: 89 train, 10 validation, 2 test",
         "cls in train: down 45, up 44",
+        "empty cells, which are missing values: 1 in `label`",
         "dropped: 1 row without text, 1 row without target",
         "duplicates: 1 row removed from train, where their text is also in validation or test",
         "split: 102 rows by their split column",

@@ -1,14 +1,41 @@
-"""The base of all settings: frozen, and refusing keys that it does not know."""
+"""The base of all settings: frozen, and refusing in one line what it cannot take."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, get_args, get_origin
+from typing import Any, ClassVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
-__all__ = ["Settings"]
+from dao.learner.basics.wording import count, shown
+
+__all__ = ["Settings", "refused", "should"]
+
+SHOULD = {
+    "missing": "be given",
+    "finite_number": "be a finite number",
+    "string_type": "be text",
+    "invalid_key": "have names that are text",
+    **dict.fromkeys(("bool_type", "bool_parsing"), "be true or false"),
+    **dict.fromkeys(("float_type", "float_parsing"), "be a number"),
+    **dict.fromkeys(("tuple_type", "list_type"), "be a list"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "hold KEY: VALUE pairs"),
+    **dict.fromkeys(
+        ("int_type", "int_parsing", "int_parsing_size", "int_from_float"), "be a whole number"
+    ),
+}
+"""Kinds of pydantic's errors, and what the value should."""
+BOUNDS = {
+    "greater_than": ("be above", "gt", ""),
+    "greater_than_equal": ("be at least", "ge", ""),
+    "less_than": ("be below", "lt", ""),
+    "less_than_equal": ("be at most", "le", ""),
+    "too_short": ("have at least", "min_length", "part"),
+    "too_long": ("have at most", "max_length", "part"),
+    "string_too_short": ("have at least", "min_length", "character"),
+    "string_too_long": ("have at most", "max_length", "character"),
+}
 
 
 class Settings(BaseModel):
@@ -66,3 +93,39 @@ def _takes(wanted: type, kind: object) -> bool:
 def _is_plain(text: str) -> bool:
     """Whether a text can be written as UTF-8 and be part of a path."""
     return "\0" not in text and text.encode("utf-8", "replace").decode() == text
+
+
+def should(error: Mapping[str, Any]) -> str:
+    """What a value should be that pydantic refused; the words of a check of our own as they are.
+
+    Args:
+        error: As from `ValidationError.errors`.
+
+    Example:
+        >>> should({"type": "int_parsing", "msg": "Input should be a valid integer, unable ..."})
+        'should be a whole number'
+        >>> should({"type": "greater_than", "msg": "...", "ctx": {"gt": 0.0}})
+        'should be above 0'
+    """
+    kind, about = str(error["type"]), error.get("ctx", {})
+    if kind in SHOULD:
+        return f"should {SHOULD[kind]}"
+    if kind == "literal_error":
+        return f"should be {about['expected'].replace(chr(39), '')}"
+    if kind in BOUNDS:
+        words, key, thing = BOUNDS[kind]
+        bound = f"{about[key]:g}" if isinstance(about[key], float) else about[key]
+        return f"should {words} {count(about[key], thing) if thing else bound}"
+    return str(error["msg"]).removeprefix("Value error, ")
+
+
+def refused(key: str, error: Mapping[str, Any]) -> str:
+    """One of pydantic's errors as a sentence, without its full stop.
+
+    Example:
+        >>> refused("train.epochs", {"type": "int_parsing", "msg": "", "input": "x"})
+        "`train.epochs` should be a whole number. Found 'x'"
+    """
+    said = should(error)
+    colon = "" if said.startswith("should ") else ":"
+    return f"`{key}`{colon} {said}. Found {shown(error['input'])}"

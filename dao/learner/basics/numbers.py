@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TypeGuard
 
-__all__ = ["aligned", "is_known", "number", "told_apart"]
+__all__ = ["aligned", "is_known", "number", "percent", "told_apart"]
 
 SMALL, LARGE = -5, 9  # orders of magnitude beyond which a power of ten reads better
 
@@ -41,6 +41,19 @@ def number(value: float, *, signed: bool = False, decimals: int = 4) -> str:
         return f"{value:{sign}.1e}"
     shown = 1 - order if order <= -decimals else decimals if order < 1 else 2 if order < 3 else 0
     return f"{value:{sign},.{shown}f}"
+
+
+def percent(share: float) -> str:
+    """A share in percent: three digits, or as many as keep it from being rounded to all.
+
+    Example:
+        >>> percent(0.9), percent(0.3141), percent(0.99996), percent(1.0)
+        ('90 %', '31.4 %', '99.996 %', '100 %')
+    """
+    digits = 3
+    while share < 1 and digits < 17 and float(f"{100 * share:.{digits}g}") >= 100:
+        digits += 1
+    return f"{100 * share:.{digits}g} %"
 
 
 def aligned(values: Sequence[float | None], *, signed: bool = False) -> list[str]:

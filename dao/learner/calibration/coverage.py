@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +16,13 @@ from dao.learner.calibration.conformal import largest_coverage, limit_of
 from dao.learner.calibration.record import Calibration
 from dao.learner.calibration.unlike import Familiar
 from dao.learner.kinds import Task
-from dao.learner.kinds.certainty.regions import Conformal
+from dao.learner.kinds.certainty.regions import SET, Conformal
 
 __all__ = ["UNLIKE", "UNSURE", "Covered", "check_coverage", "covered"]
 
 UNSURE, UNLIKE = "unsure", "unlike"
 """Columns about the whole row."""
+SEVERAL = re.compile(r"(?<!\\)\|")  # a bar between classes, not one of a class's own name
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ class Covered:
     ) -> dict[str, list[Any]]:
         """`NAME_set`, or `NAME_low` and `NAME_high`, per task; `unsure` and `unlike` of the rows.
 
-        A row is unsure where the set of a task has no class, or several; without a task that has
-        sets there is no such column. It is unlike the training texts as `Familiar.unlike` says.
+        A row is unsure where the set of a task has several classes; without a task that has sets
+        there is no such column. It is unlike the training texts as `Familiar.unlike` says.
 
         Args:
             outputs: of the model, task -> (n, outputs of the task).
@@ -63,6 +65,20 @@ class Covered:
         if unsure is not None:
             found[UNSURE] = unsure.tolist()
         return found | {UNLIKE: self.familiar.unlike(ids).tolist()}
+
+    def unsure_of(self, row: Mapping[str, Any]) -> list[str]:
+        """The tasks whose set in a row of answers has several classes.
+
+        Args:
+            row: column -> value, with the columns of the sets behind all others of their name.
+        """
+        found = []
+        for name, task in self.tasks.items():
+            if task.region_size == "classes":
+                own = re.compile(rf"{re.escape(name + SET)}(_\d+)?")
+                column = [column for column in row if own.fullmatch(column)][-1]
+                found += [name] if SEVERAL.search(row[column]) else []
+        return found
 
     def notes(self) -> list[str]:
         """A line on the tasks that get neither sets nor intervals, where there are any."""

@@ -90,6 +90,7 @@ def _reached(
         "largest": largest_coverage(len(scores)),
         "limit": limit,
         "region": task.region_size,
+        "holds_answer": True,
     }
     if limit is None:
         return {**about, "reached": None, "size": None, "unsure": None}

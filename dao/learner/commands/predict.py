@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -104,11 +104,16 @@ def predict_texts(
     """
     from dao.learner.basics.pairs import typed
     from dao.learner.console.predictions import print_lines
+    from dao.learner.kinds.certainty.probable import rule_of
 
     texts = typed(text, text_pair, folder.config().data.text)
     model = _loaded(folder, device, engine)
-    found: Columns = {**model.predictor.text_columns(texts), **model.answers(texts, coverage)}
-    _tell([*model.notes(), *_left_out(model, coverage)])
+    answers = model.answers(texts, coverage)
+    rules = [f"{name}: {rule}" for name, task in model.tasks.items() if (rule := rule_of(task))]
+    _tell(
+        [*model.notes(), *rules, *_of_coverage(model, coverage), *_unsure(model, coverage, answers)]
+    )
+    found: Columns = {**model.predictor.text_columns(texts), **answers}
     print_lines([found])
 
 
@@ -140,7 +145,7 @@ def predict_file(
             )
     texts = read_texts(str(source), columns_of(folder, overrides))
     model = _loaded(folder, device, engine)
-    left_out = _left_out(model, coverage)
+    of_coverage = _of_coverage(model, coverage)
     answers = partial(model.answers, coverage=coverage)
     parts = predictions.completed(texts, answers, _tell)
     parts = predictions.told_progress(parts, texts.number)
@@ -151,7 +156,7 @@ def predict_file(
         predictions.print_lines(parts)
     else:
         predictions.write_csv(parts, sys.stdout)
-    _tell([*texts.said, *model.notes(), *left_out])
+    _tell([*texts.said, *model.notes(), *of_coverage])
 
 
 def _loaded(folder: RunElsewhere, device: str | None, engine: EngineName) -> Model:
@@ -161,9 +166,28 @@ def _loaded(folder: RunElsewhere, device: str | None, engine: EngineName) -> Mod
         return opened(folder, device, engine)
 
 
-def _left_out(model: Model, coverage: float | None) -> list[str]:
-    """A line on the tasks without sets and intervals, where these are asked for."""
-    return [] if coverage is None else model.covered(coverage).notes()
+def _of_coverage(model: Model, coverage: float | None) -> list[str]:
+    """What sets and intervals reached on test rows, and which tasks have none, if asked for."""
+    from dao.learner.calibration.told import reached
+
+    if coverage is None:
+        return []
+    covered, metrics = model.covered(coverage), model.folder.read("metrics.json")
+    lines = [f"{name}: {reached(metrics, name, coverage)}" for name in covered.tasks]
+    return [*covered.notes(), *lines]
+
+
+def _unsure(
+    model: Model, coverage: float | None, answers: Mapping[str, Sequence[Any]]
+) -> list[str]:
+    """A line per text on the tasks whose set has several classes."""
+    if coverage is None:
+        return []
+    from dao.learner.inference.load import rows_of
+
+    covered = model.covered(coverage)
+    each = enumerate(map(covered.unsure_of, rows_of(answers)), start=1)
+    return [f"text {number}: unsure of {', '.join(tasks)}" for number, tasks in each if tasks]
 
 
 def _tell(lines: Sequence[str]) -> None:

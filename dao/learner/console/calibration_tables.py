@@ -29,7 +29,9 @@ def calibration_tables(metrics: Mapping[str, Any], split: str) -> list[Table]:
     found = metrics.get("calibration", {}).get(split, {})
     part = part_name(metrics, split)
     scaled = {name: own for name, own in found.items() if "temperature" in own}
-    told = {name: own["coverage"] for name, own in found.items() if "coverage" in own}
+    told = {
+        name: {"n": own["n"], **own["coverage"]} for name, own in found.items() if "coverage" in own
+    }
     reached = {name: own for name, own in told.items() if own["reached"] is not None}
     tables = [_scaling(f"{part}, probabilities before and after scaling", scaled)] if scaled else []
     if reached:
@@ -53,6 +55,7 @@ def _coverage(title: str, found: Mapping[str, Any]) -> Table:
     rows = list(found.values())
     columns = {
         "coverage reached": aligned([own["reached"] for own in rows]),
+        "on rows": [str(own["n"]) for own in rows],
         "mean size": [f"{number(own['size'])} {WIDE_AS[own['region']]}" for own in rows],
         "unsure": aligned([own["unsure"] for own in rows]),
         "validation rows": [str(own["validation_rows"]) for own in rows],

@@ -61,7 +61,7 @@ def print_plan(cfg: Config, table: TableLike, notes: Sequence[str] = ()) -> None
     labels: dict[str, Any] = {task: table.rows("train")[task].notna() for task in cfg.tasks}
     line = sampling_line(sampling_counts(labels, cfg.train.sampling))
     console.print(f"# data: {json.dumps(table.report, ensure_ascii=False)}", highlight=False)
-    kinds = kind_notes(table.report.get("kinds", {}))
+    kinds = kind_notes(table.report)
     for note in [line, *(note for note in notes if note not in kinds), *kinds]:
         console.print(f"# {note}", highlight=False)
 

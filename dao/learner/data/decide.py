@@ -14,7 +14,7 @@ from dao.learner.kinds import TaskSettings
 from dao.learner.kinds.declared import Undecided, task_settings
 from dao.learner.kinds.proposal import Proposal, propose
 
-__all__ = ["decided", "is_empty"]
+__all__ = ["decided", "is_empty", "looked_at"]
 
 
 def decided(
@@ -39,6 +39,14 @@ def decided(
     settled = each(undecided, settle)
     found = {**tasks, **{name: settings for name, (settings, _) in settled.items()}}
     return found, {name: reason for name, (_, reason) in settled.items()}
+
+
+def looked_at(raw: Sequence[Raw], columns: Columns) -> str:
+    """On which rows the proposals of `decided` rest, in words."""
+    split = [bool(columns.split) and columns.split in part.frame for part in raw]
+    if all(split):
+        return "the training rows"
+    return f"all rows{' of sources without splits' if any(split) else ''}, before they were split"
 
 
 def _with_kind(name: str, settings: Undecided, proposal: Proposal) -> TaskSettings:

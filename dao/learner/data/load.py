@@ -7,8 +7,9 @@ import pandas as pd
 
 from dao.errors import UserError
 from dao.learner.basics.wording import shown
+from dao.learner.data.decide import looked_at
 from dao.learner.data.numbers import decided_plainly
-from dao.learner.data.reading.absent import Missing, dashed, refuse_no_classes
+from dao.learner.data.reading.absent import Missing, blanked, dashed, refuse_no_classes
 from dao.learner.data.reading.filters import Where, matching
 from dao.learner.data.reading.sources import Raw
 from dao.learner.data.reading.standard import (
@@ -103,7 +104,7 @@ def load(
         report["pairs"] = list(columns.texts)
     if recodings:
         report["cut"] = {n: _about(tasks[n], found.about, raw) for n, found in recodings.items()}
-    report["kinds"] = _kinds(tasks, proposed)
+    report |= _kinds(tasks, proposed, looked_at(kept, columns))
     if written:
         report["written"] = written
     if not sources:
@@ -125,10 +126,10 @@ def _refuse_useless(
 
 
 def _kinds(
-    tasks: Mapping[str, TaskSettings], proposed: Mapping[str, str]
-) -> dict[str, dict[str, str]]:
-    """What the report says of the kind of each task."""
-    return {
+    tasks: Mapping[str, TaskSettings], proposed: Mapping[str, str], rows: str
+) -> dict[str, Any]:
+    """What the report says of the kind of each task, and on which rows proposals rest."""
+    kinds = {
         name: {
             "column": settings.column,
             "kind": settings.kind,
@@ -136,6 +137,7 @@ def _kinds(
         }
         for name, settings in tasks.items()
     }
+    return {"kinds": kinds} | ({"kinds_from": rows} if proposed else {})
 
 
 def fit(table: Table) -> dict[str, Task]:
@@ -169,7 +171,9 @@ def assemble(
     if columns.rules > 1:
         parts, repeated = _once(raw, parts, columns, list(targets))
     frame, dropped = _usable(_stack(parts), list(targets))
-    further = {"missing": missing.counts, "repeated": repeated}
+    used = {"id", "text", "split", "domain", *targets}
+    frame = blanked(frame, [name for name in frame if name not in used], missing, columns)
+    further = {"missing": missing.counts, "empty": missing.empty, "repeated": repeated}
     return frame, dropped | {name: found for name, found in further.items() if found}
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from dao.learner.basics.limits import LISTED, TOGETHER
 from dao.learner.basics.numbers import told_apart
-from dao.learner.basics.wording import count
+from dao.learner.basics.wording import count, listed
 from dao.learner.data.reading.absent import doubts
 from dao.learner.data.reading.progress import ticking
 from dao.learner.data.reading.sources import Raw
@@ -82,15 +82,18 @@ def notes(report: Mapping[str, Any]) -> list[str]:
     lines += [f"{source}: {terms}" for source, terms in report.get("terms", {}).items()]
     if "pairs" in report:
         lines.append(f"every row is a pair of texts: {' and '.join(report['pairs'])}")
-    lines += kind_notes(report.get("kinds", {}))
+    lines += kind_notes(report)
     lines.append(f"rows: {_per_split(report['rows'])}")
     lines += _labels(report["labelled"], report["targets"])
     lines += [line for task, about in report.get("cut", {}).items() for line in _cut(task, about)]
     for task, found in report["targets"].items():
         lines += doubts(task, found)
     for column, words in report.get("missing", {}).items():
-        listed = ", ".join(f"{word} in {count(rows)}" for word, rows in words.items())
-        lines.append(f"missing in `{column}`: {listed}; data.missing says what counts")
+        counted = ", ".join(f"{word} in {count(rows)}" for word, rows in words.items())
+        lines.append(f"missing in `{column}`: {counted}; data.missing says what counts")
+    if empty := report.get("empty"):
+        cells = [f"{number} in `{column}`" for column, number in empty.items()]
+        lines.append(f"empty cells, which are missing values: {listed(cells)}")
     for source, rows in report.get("repeated", {}).items():
         lines.append(f"{source}: {count(rows)} left out that an earlier source has as well")
     dropped = [f"{count(rows)} {why}" for why, rows in report["dropped"].items() if rows]
@@ -133,15 +136,17 @@ def _values(known: Mapping[str, Any]) -> str:
     return ", ".join(f"{where} {figure:.3f}" for where, figure in {**whole, **parts}.items())
 
 
-def kind_notes(kinds: Mapping[str, Mapping[str, str]]) -> list[str]:
+def kind_notes(report: Mapping[str, Any]) -> list[str]:
     """A table of the tasks, where the kind of one was proposed, and how to say another."""
+    kinds = report.get("kinds", {})
     if all(about["reason"] == GIVEN for about in kinds.values()):
         return []
     rows = [("task", "column", "kind", "why"), *((t, *k.values()) for t, k in kinds.items())]
     named = ",".join(f"{task}:{about['kind']}" for task, about in kinds.items())
     return [
         *_aligned(rows),
-        f"kinds were proposed from the training rows ({RULE}); --tasks {named} sets them",
+        f"kinds were proposed from {report.get('kinds_from', 'the training rows')} ({RULE}); "
+        f"--tasks {named} sets them",
     ]
 
 

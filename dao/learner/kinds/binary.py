@@ -13,13 +13,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from dao.errors import UserError
+from dao.learner.basics.numbers import percent
 from dao.learner.basics.wording import listed
-from dao.learner.kinds.base import (
-    Array,
-    Labelled,
-    Recoding,
-    TaskSettings,
-)
+from dao.learner.kinds.base import Array, Labelled, Recoding, TaskSettings
 from dao.learner.kinds.certainty.probable import Choice
 from dao.learner.kinds.guessing.positive import positive_class
 from dao.learner.kinds.parts import baselines
@@ -286,10 +282,15 @@ class Binary(Choice, Thresholded):
         found = chosen_threshold(probabilities(outputs)[:, 0], targets)
         return self.changed(threshold=found, chosen=True)
 
-    def scaled_threshold(self) -> float | None:
+    def scaled_threshold(self) -> float:
         """The scaled probability of the positive class at the threshold."""
         limit = torch.tensor(0.5 if self.threshold is None else self.threshold, dtype=torch.float64)
         return float(self.scaled(limit.logit()).sigmoid())
+
+    def rule(self) -> str:
+        """From which scaled probability on a text is positive; nothing where that is one half."""
+        usual = self.threshold in (None, 0.5)
+        return "" if usual else f"{self.positive} from {percent(self.scaled_threshold())}"
 
     def at_one_half(self) -> Self:
         """With the threshold 0.5."""

@@ -1,6 +1,7 @@
 """What a task with one of several classes per text is asked to be."""
 
 import re
+import sys
 from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
@@ -69,7 +70,10 @@ class ClassificationSettings(TaskSettings):
             return cut
         given = list(cut) if isinstance(cut, list | tuple) else [cut]
         given = [float(e) if isinstance(e, str) and EXPONENT.fullmatch(e) else e for e in given]
-        ends = [float(e) for e in given if isinstance(e, int | float) and not isinstance(e, bool)]
+        known = [e for e in given if isinstance(e, int | float) and not isinstance(e, bool)]
+        if not all(abs(e) <= sys.float_info.max for e in known):
+            raise ValueError("should be finite")
+        ends = [float(e) for e in known]
         # An int by itself is a number of classes that is none.
         if isinstance(cut, int) or len(ends) < len(given) or not ends or ends != sorted(set(ends)):
             raise ValueError("should be a number of classes from 2 on, or ascending thresholds")

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from torch import nn
 
+from dao.learner.basics.frozen import refused
 from dao.learner.basics.wording import listed, shown
 from dao.learner.basics.words import Typed, Word, as_text, settled, settled_fields
 from dao.learner.kinds import KINDS
@@ -198,8 +199,7 @@ def _explained(name: str, kind: str, error: Mapping[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
         known = [option for option in KINDS[kind].options.model_fields if option != "kind"]
         return f"`{name}.{key}` is no setting of the kind {kind}, which has {', '.join(known)}"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"`{name}.{key}`: {message}. Found {error['input']!r}"
+    return refused(f"{name}.{key}", error)
 
 
 def check_names(names: Sequence[str], taken: Sequence[str]) -> None:

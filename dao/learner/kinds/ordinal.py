@@ -86,6 +86,7 @@ class Ordinal(Choice):
     row_figure: ClassVar[str] = "mae_levels"
     row_better: ClassVar[Any] = "lower"
     view: ClassVar[Any] = "confusion"
+    ordered: ClassVar[bool] = True
 
     def __init__(
         self,

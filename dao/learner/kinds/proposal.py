@@ -122,7 +122,7 @@ def _of_numbers(name: str, column: str, words: Sequence[str], numbers: Sequence[
     if whole and len(numbers) > LEVELS:
         refuse_identifiers(name, column, numbers, len(words))
         refuse_times(name, column, numbers)
-    return Proposal("regression", {}, f"{len(numbers)} numbers from {low:g} to {high:g}")
+    return Proposal("regression", {}, f"{len(numbers)} different numbers from {low:g} to {high:g}")
 
 
 def _refuse_too_many(name: str, column: str, words: Sequence[str]) -> None:

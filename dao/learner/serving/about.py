@@ -10,10 +10,12 @@ from typing import Any
 import torch
 
 import dao
+from dao.learner.calibration.told import reached
 from dao.learner.data.reading.sources import is_hub_name
 from dao.learner.encoder.find import hub_id
 from dao.learner.inference.load import Model
 from dao.learner.kinds import Task
+from dao.learner.kinds.certainty.probable import Probable, rule_of
 from dao.learner.kinds.recorded import Recorded, recorded_tasks
 from dao.learner.serving.answers import plain
 
@@ -22,19 +24,25 @@ __all__ = ["about"]
 TESTED = "test"
 
 
-def about(model: Model, engine: str, columns: list[str]) -> dict[str, Any]:
+def about(
+    model: Model, engine: str, columns: list[str], coverage: float | None = None
+) -> dict[str, Any]:
     """What `GET /about` answers: nothing in it names a folder of this machine.
 
     Args:
         model: Of the run.
         engine: What runs it.
         columns: In which a file has its texts.
+        coverage: Of sets and intervals; None for neither.
 
     Raises:
-        UserError: metrics.json or config.yaml of the run cannot be read.
+        UserError: metrics.json or config.yaml of the run cannot be read; as `Model.covered`.
     """
     cfg, metrics = model.folder.config(), model.folder.read("metrics.json")
     recorded = recorded_tasks(metrics, cfg.tasks)
+    sure = {}
+    if coverage is not None:
+        sure = {name: reached(metrics, name, coverage) for name in model.covered(coverage).tasks}
     return {
         "dao": dao.__version__,
         "name": metrics.get("name") or _names(cfg.data.sources) or cfg.arm,
@@ -45,7 +53,10 @@ def about(model: Model, engine: str, columns: list[str]) -> dict[str, Any]:
         "text_columns": columns,
         "trained_on": _trained_on(metrics, cfg.data.sources),
         "encoder": _encoder(metrics, cfg.encoder.name),
-        "tasks": {name: _task(task, recorded[name], metrics) for name, task in model.tasks.items()},
+        "tasks": {
+            name: {**_task(task, recorded[name], metrics), "coverage": sure.get(name, "")}
+            for name, task in model.tasks.items()
+        },
     }
 
 
@@ -60,6 +71,8 @@ def _task(task: Task, recorded: Recorded, metrics: Mapping[str, Any]) -> dict[st
         "column": recorded.column,
         "classes": classes,
         "separator": getattr(task, "separator", None),
+        "threshold": task.scaled_threshold() if isinstance(task, Probable) else None,
+        "rule": rule_of(task),
         "targets": _targets(metrics, task.name),
         "tested_on": own.get("n", 0),
         "figures": [

@@ -110,7 +110,7 @@ class Service:
         self.turns = Turns(self.limits.waiting)
         self.coverage = coverage
         names = list(columns([]).texts)
-        told = about(model, engine, names)
+        told = about(model, engine, names, coverage)
         notes = [] if coverage is None else model.covered(coverage).notes()
         covered = {"coverage": coverage, "notes": notes}
         self.said = {**told, **covered, "limits": self.limits.told()}

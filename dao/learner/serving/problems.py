@@ -12,7 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from dao.errors import UserError
-from dao.learner.basics.wording import one_line
+from dao.learner.basics.frozen import refused
+from dao.learner.basics.wording import one_line, shown
 from dao.learner.console.terminal import printable
 from dao.learner.serving.turns import BusyError
 from dao.learner.serving.uploads import TooMuchError
@@ -89,7 +90,7 @@ def _invalid(request: Request, error: RequestValidationError, example: str) -> J
     place = ".".join(str(part) for part in first["loc"] if part != "body")
     kind = request.headers.get("content-type", "")
     if first["loc"][0] != "body" or request.url.path != "/predict":
-        return problem(422, f"`{place}` of the request cannot be used. Found: {first['msg']}.")
+        return problem(422, f"{refused(place, first)}.")
     if "json" not in kind.lower():
         found = repr(kind[:60]) if kind else "no Content-Type"
         return problem(415, f"The request should be application/json. Found {found}.")
@@ -97,5 +98,7 @@ def _invalid(request: Request, error: RequestValidationError, example: str) -> J
         reason = first.get("ctx", {}).get("error", "no JSON")
         found = f"{reason} at character {first['loc'][-1]}"
         return problem(400, f"The request should be JSON, as {example} is. Found: {found}.")
-    at = f" at {place}" if place else ""
-    return problem(422, f"The request should be like {example}. Found{at}: {first['msg']}.")
+    if first["type"] == "extra_forbidden":
+        return problem(422, f"The request should be like {example}. Found {shown(place)} in it.")
+    wrong = refused(place, first) if place else f"Found {shown(first['input'])}"
+    return problem(422, f"The request should be like {example}. {wrong}.")

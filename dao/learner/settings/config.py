@@ -281,8 +281,8 @@ def load_config(
     except RecursionError:
         raise UserError("A setting should have an end. Found one that contains itself.") from None
     except ValidationError as error:
-        explained = "; ".join(in_words(e, Config) for e in error.errors())
-        raise UserError(one_line(explained)) from None
+        explained = one_line("; ".join(in_words(e, Config) for e in error.errors()))
+        raise UserError(explained + "." * (explained[-1] not in ".?")) from None
     except ValueError as error:
         raise UserError(f"{one_line(error)}.") from None
     return placed(cfg)

@@ -53,10 +53,10 @@ class Data(Settings):
     fractions: tuple[Fraction, Fraction, Fraction] = (0.8, 0.1, 0.1)
     """Shares of train, validation and test where the data has no split; they sum to 1."""
     missing: tuple[str, ...] = MISSING
-    """What a cell of a label, a score, a split or a domain holds where the value is missing, beside
-    empty cells; words count as they are spelled, numbers as numbers. From rules=3 on the default
-    list counts `None` and `null` too, and from rules=4 on a lone `-` in a column of two or more
-    other values, none of them `+`."""
+    """What a cell of a label, a score, a split, a domain or a breakdown holds where the value is
+    missing, beside empty cells; words count as they are spelled, numbers as numbers. From rules=3
+    on the default list counts `None` and `null` too, and from rules=4 on a lone `-` in a column of
+    two or more other values, none of them `+`."""
     encoding: str = "utf-8"
     """Encoding of CSV, TSV, JSON, JSONL and TXT files, for example windows-1252 or utf-16."""
     rules: Literal[1, 2, 3, 4] = 4
@@ -79,6 +79,9 @@ class Data(Settings):
     @field_validator("where", mode="before")
     @classmethod
     def _cells_are_text(cls, where: object) -> object:
+        if any(map(_is_nested, where.values() if isinstance(where, dict) else ())):
+            raise ValueError("should hold a value, or a list of values, for each column")
+
         def text(cell: object) -> object:
             if isinstance(cell, list | tuple):
                 return tuple(map(text, cell))
@@ -110,9 +113,23 @@ class Data(Settings):
             raise ValueError("should be one column, or two different ones for pairs of texts")
         return text
 
+    @field_validator("fractions", mode="before")
+    @classmethod
+    def _three(cls, fractions: object) -> object:
+        if not isinstance(fractions, list | tuple) or len(fractions) != 3:
+            raise ValueError("should be three shares with a sum of 1")
+        return fractions
+
     @field_validator("fractions")
     @classmethod
     def _whole(cls, fractions: tuple[float, float, float]) -> tuple[float, float, float]:
         if abs(sum(fractions) - 1) > 1e-6:
             raise ValueError(f"should be three shares with a sum of 1, not {sum(fractions):g}")
         return fractions
+
+
+def _is_nested(cells: object) -> bool:
+    """Whether this is neither a cell nor a list of cells."""
+    return isinstance(cells, dict) or (
+        isinstance(cells, list | tuple) and any(isinstance(c, dict | list | tuple) for c in cells)
+    )

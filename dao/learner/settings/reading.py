@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel
 
 from dao.errors import UserError
+from dao.learner.basics.frozen import refused, should
 from dao.learner.basics.program import command
 from dao.learner.basics.wording import one_line
 from dao.learner.basics.words import Typed, as_text, read_value, read_yaml
@@ -114,8 +115,7 @@ def in_words(error: Mapping[str, Any], model: type[BaseModel]) -> str:
             return f"`{key}` is not a setting, nor a task here: --tasks names tasks. {all_of_them}"
         hint = f"Did you mean `{near[0]}`?" if near else all_of_them
         return f"`{key}` is not a setting. {hint}"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"`{key}`: {message}. Found {error['input']!r}" if key else message
+    return refused(key, error) if key else should(error)
 
 
 def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

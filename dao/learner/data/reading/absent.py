@@ -12,12 +12,13 @@ from dao.learner.basics.wording import count, listed, shown
 from dao.learner.data.reading.filters import one_of
 from dao.learner.data.reading.table import Columns
 
-__all__ = ["DOUBTFUL", "Missing", "dashed", "doubts", "refuse_no_classes"]
+__all__ = ["DOUBTFUL", "Missing", "blanked", "dashed", "doubts", "refuse_no_classes"]
 
 DOUBTFUL = ("na", "null", "none", "nil", "-", "--", "?", "n/a", "nan", "missing")
 """Words that are a class in some tables and nothing in others, in lower case."""
 DECIMAL = re.compile(r"[+-]?\d*\.\d+([eE][+-]?\d+)?|[+-]?\d+[eE]-\d+")
 WHOLE = re.compile(r"[+-]?\d+")
+BROKEN_DOWN, LOOKED_AT = 12, 100  # values of a breakdown, and of a column that may become one
 DASH, PLUS = "-", "+"
 MANY = 20  # classes above which a column is looked at for being none
 
@@ -39,21 +40,33 @@ class Missing:
 
     def __init__(self, words: Sequence[str], dashes: Collection[str] = ()) -> None:
         self.counts: dict[str, dict[str, int]] = {}
+        self.empty: dict[str, int] = {}
         self._is_one: Callable[[object], bool] = one_of([word for word in words if word])
         self._nan = any(word.lower() == "nan" for word in words)
         self._dashes = dashes
 
     def __call__(self, column: str, cell: object) -> bool:
+        """Whether a cell of a column holds one of the words; if so it is counted."""
+        lacks = self.holds(column, cell)
+        if lacks:
+            self.add(column, cell)
+        return lacks
+
+    def holds(self, column: str, cell: object) -> bool:
         """Whether a cell of a column holds one of the words."""
         if cell is None or isinstance(cell, list | dict | bytes):
             return False
-        dash = column in self._dashes and isinstance(cell, str) and cell.strip() == DASH
-        if not (dash or (self._nan if cell != cell else self._is_one(cell))):
-            return False
-        found = self.counts.setdefault(column, {})
-        word = str(cell).strip()
-        found[word] = found.get(word, 0) + 1
-        return True
+        if column in self._dashes and isinstance(cell, str) and cell.strip() == DASH:
+            return True
+        return self._nan if cell != cell else self._is_one(cell)
+
+    def add(self, column: str, cell: object, number: int = 1) -> None:
+        """Count cells of a column that hold one word; None stands for empty ones."""
+        if cell is None:
+            self.empty[column] = self.empty.get(column, 0) + number
+            return
+        found, word = self.counts.setdefault(column, {}), str(cell).strip()
+        found[word] = found.get(word, 0) + number
 
 
 def dashed(frames: Sequence[pd.DataFrame], columns: Columns) -> Columns:
@@ -68,6 +81,43 @@ def dashed(frames: Sequence[pd.DataFrame], columns: Columns) -> Columns:
     names = {columns.column(part) for part in parts}
     found = {name for name in names if _has_dashes([f[name] for f in frames if name in f])}
     return replace(columns, dashes=frozenset(found))
+
+
+def blanked(
+    frame: pd.DataFrame, names: Sequence[str], missing: Missing, columns: Columns
+) -> pd.DataFrame:
+    """The rows without the cells that stand for nothing in columns that can be a breakdown.
+
+    Args:
+        frame: Rows with the table's columns.
+        names: Of the columns that nothing is learnt from; those of many values are passed over.
+        missing: Tells such cells, and counts those of columns with 2 to `BROKEN_DOWN` values.
+        columns: The user's names.
+    """
+    gone: dict[str, pd.Series] = {}
+    for name in names:
+        series = frame[name]
+        if not series.map(pd.api.types.is_scalar).all() or series.nunique() > LOOKED_AT:
+            continue
+        cells = series.value_counts(dropna=True, sort=False)
+        dashes = columns.signs and _has_dashes([pd.Series(cells.index, dtype=object)])
+        lacking = {
+            cell: number
+            for cell, number in cells.items()
+            if missing.holds(name, cell) or _stands_for_nothing(cell, dashes=dashes)
+        }
+        if 2 <= len(cells) - len(lacking) <= BROKEN_DOWN:
+            for cell, number in lacking.items():
+                missing.add(name, str(cell).strip() or None, number)
+            if without := int(series.isna().sum()):
+                missing.add(name, None, without)
+        if lacking:
+            gone[name] = series.astype(object).where(~series.isin(list(lacking)), None)
+    return frame.assign(**gone) if gone else frame
+
+
+def _stands_for_nothing(cell: object, *, dashes: bool) -> bool:
+    return isinstance(cell, str) and (not cell.strip() or (dashes and cell.strip() == DASH))
 
 
 def _has_dashes(cells: Sequence[pd.Series]) -> bool:

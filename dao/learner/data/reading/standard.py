@@ -196,8 +196,14 @@ def standard(
     index = raw.frame.index
     missing = missing or Missing(columns.missing, columns.dashes)
     frame = pd.DataFrame(index=index)
+    counted: set[str] = set()
     for part, parse in parsers.items():
-        values = _parsed(raw, columns, part, parse, missing)
+        # A column that several tasks read is counted once.
+        again = columns.column(part) in counted
+        seen = Missing(columns.missing, columns.dashes) if again else missing
+        values = _parsed(raw, columns, part, parse, seen)
+        if part in columns.told:
+            counted.add(columns.column(part))
         if part == "text" and columns.second:
             seconds = _parsed(raw, columns, "second", parse, missing)
             values = joined(values, seconds, columns, raw.source)
@@ -217,11 +223,13 @@ def _parsed(raw: Raw, columns: Columns, part: str, parse: Parser, missing: Missi
     if not column or column not in raw.frame:
         return [None] * len(raw.frame)
     values: list[Any] = []
+    marked = 0
     may_lack = part not in ("id", "text", "second")
     cells = ticking(raw.frame[column].tolist(), f"column {column}")
     for row, cell in enumerate(cells, start=1):
         try:
             lacks = may_lack and missing(column, cell)
+            marked += lacks
             values.append(None if lacks else parse(cell))
         except ValueError as error:
             doubtful = columns.settable and may_lack and str(cell).strip().lower() in DOUBTFUL
@@ -231,4 +239,6 @@ def _parsed(raw: Raw, columns: Columns, part: str, parse: Parser, missing: Missi
                 f"`{column}` of {raw.source} should be {error}. Found {shown(cell)} in row {row}. "
                 f"{word if doubtful else ''}Correct it, or {columns.advice([part])}"
             ) from None
+    if part in columns.told and (empty := values.count(None) - marked):
+        missing.add(column, None, empty)
     return values

@@ -28,8 +28,8 @@ class Columns:
         domain: Column naming the origin of a row; may be absent.
         id: Column naming the row; may be absent.
         settable: Whether the user can give these names as settings, which errors then advise.
-        missing: What a cell of a target, a split or a domain holds where the value is missing,
-            beside empty cells; numbers count as numbers.
+        missing: What a cell of a target, a split, a domain or a breakdown holds where the value is
+            missing, beside empty cells; numbers count as numbers.
         encoding: Of text files.
         second: The other text of a row that is a pair of texts; empty: every row has one text.
         labels: Column that the labels of a .txt file come under, which has no names of columns.
@@ -82,6 +82,11 @@ class Columns:
     def texts(self) -> tuple[str, ...]:
         """The column of the text, or both columns of a pair of texts."""
         return (self.text, self.second) if self.second else (self.text,)
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """The parts of which it is said how many cells are missing."""
+        return ("domain", *self.targets)
 
     def column(self, part: str) -> str:
         """Name of the column of a part: text, second, split, domain, id or a task."""

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from dao.errors import UserError
+from dao.learner.basics.frozen import should
 from dao.learner.basics.wording import one_line
 from dao.learner.basics.words import Typed, Word, as_text, read_yaml
 from dao.learner.experiment.plans.plan import ExperimentPlan
@@ -144,7 +145,7 @@ def _in_words(error: Mapping[str, Any]) -> str:
         return f"`{key}` is no part of a plan. {hint}"
     if error["type"] == "missing":
         return f"`{key}` should be given. A plan has at least title, question, seeds and arms"
-    said = error["msg"].removeprefix("Value error, ")
+    said = should(error)
     return f"`{key}` {_lower(said)}. Found {_short(error['input'])}" if key else said
 
 

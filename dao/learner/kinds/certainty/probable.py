@@ -13,7 +13,7 @@ from torch import Tensor
 from dao.learner.kinds.base import Array, Task
 from dao.learner.kinds.certainty.regions import SET, Conformal, in_one_cell
 
-__all__ = ["Choice", "Probable"]
+__all__ = ["Choice", "Probable", "rule_of", "without_gaps"]
 
 TEMPERATURE = "temperature"
 
@@ -66,6 +66,10 @@ class Probable(Task):
         """The scaled probability that a row has at its threshold; None for a kind without one."""
         return None
 
+    def rule(self) -> str:
+        """What decides, such as `yes from 31 %`, where that is not the largest probability."""
+        return ""
+
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> Self:
         """Rebuild the task that `to_dict` described; without a temperature it has that of 1."""
@@ -79,15 +83,30 @@ class Probable(Task):
         return outputs if self.temperature == 1.0 else outputs / self.temperature
 
 
-class Choice(Probable, Conformal):
-    """A kind of which every text has one class: s(x, y) = 1 - p(y | x).
+def rule_of(task: Task) -> str:
+    """The `rule` of a task, which a kind without probabilities lacks."""
+    return task.rule() if isinstance(task, Probable) else ""
 
-    The set of a row holds the classes whose probability is at least 1 - limit (Sadinle, Lei and
-    Wasserman 2019, arXiv 1609.00451): of all sets with the coverage, the smallest on average. It
-    can be empty, where every class is too improbable.
+
+class Choice(Probable, Conformal):
+    r"""A kind of which every text has one class, with sets round the class that is decided.
+
+    With d the decision that is served (`decide`),
+
+    .. math:: s(x, d) = 0, \qquad s(x, y) = 1 - p(y | x) \text{ for every other } y,
+
+    so the set of a row holds d and the classes whose probability is at least 1 - limit. This is
+    the rule of Sadinle, Lei and Wasserman 2019 (arXiv 1609.00451), to which d is added. Classes
+    with an order have the least of :math:`1 - p(k)` over the k at y and beyond y, seen from d, in
+    place of :math:`1 - p(y)`, so that their sets have no gap.
+
+    No score is above 1 - p(y), the rule of earlier revisions. The limits of runs that kept scores
+    of that rule are therefore large enough.
     """
 
     region_size: ClassVar[Literal["classes", "width"]] = "classes"
+    ordered: ClassVar[bool] = False
+    """Whether the classes have an order, from the first to the last."""
 
     @property
     @abstractmethod
@@ -95,19 +114,40 @@ class Choice(Probable, Conformal):
         """Names of the classes, in the order of their probabilities."""
 
     def nonconformity(self, outputs: Tensor, targets: Tensor) -> Array:
-        """What the true class lacks of certainty, (n,)."""
+        """How little the true class fits, (n,); 0 where it was decided."""
         places = self.places(targets).cpu().numpy()
-        return np.take_along_axis(self._lacking(outputs), places, axis=1)[:, 0]
+        return np.take_along_axis(self._scores(outputs), places, axis=1)[:, 0]
 
     def region(self, outputs: Tensor, limit: float) -> dict[str, list[float] | list[str]]:
         """The classes in one cell of `NAME_set`, in the order of the probability columns."""
         names = np.array(self.answers, dtype=object)
-        inside = self._lacking(outputs) <= limit
+        inside = self._scores(outputs) <= limit
         return {f"{self.name}{SET}": [in_one_cell(names[row]) for row in inside]}
 
     def region_sizes(self, outputs: Tensor, limit: float) -> Array:
         """How many classes each set has, (n,)."""
-        return np.asarray((self._lacking(outputs) <= limit).sum(axis=1))
+        return np.asarray((self._scores(outputs) <= limit).sum(axis=1))
 
-    def _lacking(self, outputs: Tensor) -> Array:
-        return 1 - self.log_probabilities(outputs.detach())[:, 0].exp().cpu().numpy()
+    def _scores(self, outputs: Tensor) -> Array:
+        """The nonconformity of every class of each row, (n, classes)."""
+        lacking = 1 - self.log_probabilities(outputs.detach())[:, 0].exp().cpu().numpy()
+        decided = np.asarray(self.decide(outputs), dtype=int)[:, None]
+        found = without_gaps(lacking, decided) if self.ordered else lacking
+        np.put_along_axis(found, decided, 0.0, axis=1)
+        return found
+
+
+def without_gaps(scores: Array, decided: Array) -> Array:
+    """The least score at each class and beyond it, seen from the decided one.
+
+    Args:
+        scores: of ordered classes, (n, classes).
+        decided: the place of the decided class, (n, 1).
+
+    Example:
+        >>> without_gaps(np.array([[0.4, 0.9, 0.7, 0.5]]), np.array([[1]])).tolist()
+        [[0.4, 0.5, 0.5, 0.5]]
+    """
+    below = np.minimum.accumulate(scores, axis=1)
+    above = np.minimum.accumulate(scores[:, ::-1], axis=1)[:, ::-1]
+    return np.where(np.arange(scores.shape[1]) < decided, below, above)

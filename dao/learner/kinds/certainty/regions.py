@@ -47,10 +47,10 @@ class Conformal(ABC):
         """The size of each row's region, (n,)."""
 
     def unsure(self, outputs: Tensor, limit: float) -> Array | None:
-        """Which rows have a set of no or several classes, (n,); None where there are no sets."""
+        """Which rows have a set of several classes, (n,); None where there are no sets."""
         if self.region_size != "classes":
             return None
-        return np.asarray(self.region_sizes(outputs, limit) != 1)
+        return np.asarray(self.region_sizes(outputs, limit) > 1)
 
 
 class Interval(Task, Conformal):

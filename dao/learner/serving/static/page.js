@@ -208,28 +208,24 @@ function taskOf(name, task, row, used) {
     .map((label) => [label, take(`${name}_p_${label}`)]);
   const [low, high] = [take(`${name}_low`), take(`${name}_high`)];
   const chosen = new Set(task.separator ? String(decision).split(task.separator).filter(Boolean) : [String(decision)]);
-  if (shares.length) put(block, decided([...chosen].join(", "), low, high, task));
+  if (shares.length) put(block, put(decided([...chosen].join(", "), low, high, task), task.rule && make("small", ` (${task.rule})`)));
   else put(block, decided(measured(decision, task.targets), low, high, task));
   for (const ending of ["unsure", "unlike"]) put(block, badge(row, `${name}_${ending}`, used));
   const set = take(`${name}_set`);
   if (set !== undefined && set !== null) {
     const names = (Array.isArray(set) ? set : String(set).split("|")).filter(Boolean);
-    const said = ["no class is likely enough", "only"][names.length] || "one of";
-    put(block, put(make("p", "", "set"), make("span", said), ...names.map((one) => make("b", one))));
+    const said = names.length > 1 ? "unsure, one of" : "only";
+    put(block, put(make("p", "", "set"), make("span", said), ...names.map((one) => make("b", one)), task.coverage && make("small", task.coverage)));
   }
   if (shares.length) put(block, ...barsOf(task, shares, chosen));
   else put(block, scaleOf(task, decision, low, high));
   return block;
 }
 
-function sure() {
-  return model.coverage ? ` (${percent(model.coverage)})` : "";
-}
-
 function decided(words, low, high, task) {
   const line = make("p", words || "none", words ? "decision" : "decision none");
   const known = [low, high].every((end) => end !== undefined && end !== null);
-  return known ? put(line, make("small", ` between ${measured(low, task.targets)} and ${measured(high, task.targets)}${sure()}`)) : line;
+  return known ? put(line, make("small", ` between ${measured(low, task.targets)} and ${measured(high, task.targets)}${task.coverage ? ` (${task.coverage})` : ""}`)) : line;
 }
 
 function barsOf(task, shares, chosen) {
