@@ -630,7 +630,7 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[object, list
 
     started: list[object] = []
 
-    def run(served: object, listener, host: str) -> None:
+    def run(served: object, listener, host: str, limits: Limits) -> None:
         started.append(served)
         listener.close()
 

@@ -107,7 +107,7 @@ class Service:
         self.own = model
         self.columns = columns
         self.limits = limits or Limits()
-        self.turns = Turns(self.limits.waiting)
+        self.turns = Turns(self.limits.waiting, self.limits.tables)
         self.coverage = coverage
         names = list(columns([]).texts)
         told = about(model, engine, names)
@@ -176,12 +176,16 @@ class Service:
     ) -> Response:
         """The columns of a file in their order, then the predictions, as CSV or JSON."""
         asked = [f"data.text={text}"] if text else []
-        with self.turns.place(), TemporaryDirectory(prefix="dao-serve-") as place:
-            upload = Upload(file.file, shown_name(file.filename))
-            read = partial(self._read, upload, Path(place), [*asked, f"data.encoding={encoding}"])
-            texts = await self.turns.files(read)
-            parts, notes = await self._complete(texts)
-            return await self.turns.files(partial(_table, parts, notes, len(texts.names), form))
+        asked = [*asked, f"data.encoding={encoding}"]
+        upload = Upload(file.file, shown_name(file.filename))
+        with self.turns.place():
+            async with self.turns.table():
+                with TemporaryDirectory(prefix="dao-serve-") as place:
+                    read = partial(self._read, upload, Path(place), asked)
+                    texts = await self.turns.files(read)
+                    parts, notes = await self._complete(texts)
+                    table = partial(_table, parts, notes, len(texts.names), form)
+                    return await self.turns.files(table)
 
     def _read(self, upload: Upload, place: Path, asked: Sequence[str]) -> Texts:
         with told_without({str(self.own.folder.path): "the run"}):

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dao.learner.serving.limits import Limits
-from dao.learner.serving.problems import problem
+from dao.learner.serving.problems import AGAIN, problem
 
 __all__ = ["HEADERS", "LOOPBACK", "Guard", "is_loopback"]
 
@@ -32,6 +32,8 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 AUTHORITY = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([\w.-]+))(?::\d*)?")
+LAST = {"Connection": "close"}
+"""Header of an answer to a client whose further bytes are not waited for."""
 DRAINED = 4
 """A body is read up to so many times its limit, so that its client is there to read the answer."""
 
@@ -54,7 +56,7 @@ class Guard:
 
     Args:
         app: What answers the requests that are right.
-        limits: Of the size, and of how long a client may be silent.
+        limits: Of the size, alone and of all requests together, and of how long it may take.
         hosts: Names by which the server may be called; empty: any.
         origins: Names of the hosts of pages that may ask it, beside the page of its own.
     """
@@ -68,6 +70,7 @@ class Guard:
     ) -> None:
         self.app = app
         self.limits = limits
+        self.room = _Room(limits.held)
         self.hosts = {name.lower() for name in hosts}
         self.origins = {name.lower() for name in origins}
 
@@ -83,14 +86,18 @@ class Guard:
             await send(message)
 
         limit = self.limits.file if scope["path"] == UPLOAD else self.limits.body
-        body = _Body(receive, limit, self.limits.seconds)
+        body = _Body(receive, self.room, limit, self.limits)
         try:
             self._check(Headers(scope=scope), limit)
         except HTTPException as error:
             await body.drain()
-            await problem(error.status_code, error.detail)(scope, receive, with_headers)
+            answer = problem(error.status_code, error.detail, error.headers)
+            await answer(scope, receive, with_headers)
             return
-        await self.app(scope, body.receive, with_headers)
+        try:
+            await self.app(scope, body.receive, with_headers)
+        finally:
+            body.let_go()
 
     def _check(self, headers: Headers, limit: int) -> None:
         """Raise what is wrong with the headers of a request."""
@@ -109,18 +116,37 @@ class Guard:
                     403, f"Only the server's own page may ask it. Found the origin {origin[:80]!r}."
                 )
         length = headers.get("content-length", "")
-        if length.isascii() and length.isdigit() and int(length[:20]) > limit:
-            raise _too_large(limit)
+        if length.isascii() and length.isdigit():
+            if int(length[:20]) > limit:
+                raise _too_large(limit)
+            if not self.room.has(int(length[:20])):
+                raise _no_room()
+
+
+class _Room:
+    """What the bodies of all requests that wait or are answered may hold together."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.held = 0
+
+    def has(self, size: int) -> bool:
+        """Whether so many bytes more may be held."""
+        return self.held + size <= self.most
 
 
 class _Body:
     """The body of a request, counted as it comes."""
 
-    def __init__(self, receive: Receive, limit: int, seconds: float) -> None:
+    def __init__(self, receive: Receive, room: _Room, limit: int, limits: Limits) -> None:
         self._receive = receive
+        self._room = room
         self.limit = limit
-        self.seconds = seconds
+        self.seconds = limits.seconds
+        self.arrival = limits.arrival
+        self.end = asyncio.get_running_loop().time() + limits.arrival
         self.size = 0
+        self.held = 0
         self.whole = False
 
     async def receive(self) -> Message:
@@ -132,30 +158,65 @@ class _Body:
         if self.whole:
             return await self._receive()
         try:
-            message = await asyncio.wait_for(self._receive(), self.seconds)
+            message = await self._next()
         except TimeoutError:
             self.whole = True
-            raise HTTPException(
-                408, f"The request should come whole. Found nothing more for {self.seconds:g} s."
-            ) from None
-        self._count(message)
+            raise _late(self) from None
         if self.size > self.limit:
             await self.drain()
             raise _too_large(self.limit)
+        size = len(message.get("body", b""))
+        if not self._room.has(size):
+            self.let_go()
+            await self.drain()
+            raise _no_room()
+        self.held += size
+        self._room.held += size
         return message
+
+    def let_go(self) -> None:
+        """Give back what the body held, which nobody needs any more."""
+        self._room.held -= self.held
+        self.held = 0
 
     async def drain(self) -> None:
         """Read on without keeping anything, up to a bound."""
         try:
             while not self.whole and self.size <= DRAINED * self.limit:
-                self._count(await asyncio.wait_for(self._receive(), self.seconds))
+                await self._next()
         except TimeoutError:
             pass
         self.whole = True
 
-    def _count(self, message: Message) -> None:
+    async def _next(self) -> Message:
+        """The next part, counted.
+
+        Raises:
+            TimeoutError: It does not come in time.
+        """
+        left = self.end - asyncio.get_running_loop().time()
+        message = await asyncio.wait_for(self._receive(), min(self.seconds, left))
         self.size += len(message.get("body", b""))
         self.whole = message["type"] != "http.request" or not message.get("more_body", False)
+        return message
+
+
+def _late(body: _Body) -> HTTPException:
+    over = asyncio.get_running_loop().time() >= body.end
+    found = (
+        f"{body.size:,} bytes of it after {body.arrival:g} s"
+        if over
+        else f"nothing more for {body.seconds:g} s"
+    )
+    return HTTPException(408, f"The request should come whole. Found {found}.", LAST)
+
+
+def _no_room() -> HTTPException:
+    return HTTPException(
+        503,
+        f"The requests that wait are as large as they may be. Ask again in {AGAIN} seconds.",
+        {"Retry-After": str(AGAIN)},
+    )
 
 
 def _too_large(limit: int) -> HTTPException:

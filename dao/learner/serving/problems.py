@@ -17,12 +17,12 @@ from dao.learner.console.terminal import printable
 from dao.learner.serving.turns import BusyError
 from dao.learner.serving.uploads import TooMuchError
 
-__all__ = ["Json", "explain_errors", "problem"]
+__all__ = ["AGAIN", "Json", "explain_errors", "problem"]
 
 LONGEST = 600
 """Characters of a line."""
 AGAIN = 2
-"""Seconds after which a client that found the queue full is asked to come again."""
+"""Seconds after which a client that found the server full is asked to come again."""
 SAID = {
     404: "There is nothing at this address. GET /openapi.json lists what there is.",
     405: "This address takes another method. GET /openapi.json says which.",

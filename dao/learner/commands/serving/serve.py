@@ -111,4 +111,5 @@ def _served(
         )
         names += [host, *LOOPBACK] if names else []
     service = Service(model, columns, engine, coverage=coverage)
-    run(Guard(make_app(service), service.limits, names, allowed), listener, host)
+    app = Guard(make_app(service), service.limits, names, allowed)
+    run(app, listener, host, service.limits)
