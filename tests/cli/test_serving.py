@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import re
+import socket
 import tempfile
 import threading
 import zipfile
@@ -654,11 +655,26 @@ def test_the_command_binds_to_this_machine(command, full_run: Path):
 def test_the_command_warns_when_other_machines_reach_it(command, full_run: Path):
     result, (app,) = command(full_run, "--port", 0, "--host", "0.0.0.0")
     (line,) = result.stderr.splitlines()
-    assert line == "note: 0.0.0.0 is reached from other machines, and nobody has to log in"
-    assert app.hosts == set()
+    said = "note: 0.0.0.0 is reached from other machines, and nobody has to log in; it answers to"
+    assert line.startswith(said)
+    asks = TestClient(app, base_url="http://192.168.1.7:8000").get
+    for host in ("192.168.1.7:8000", "[fe80::7]", "localhost", socket.gethostname().upper()):
+        assert asks("/icon.svg", headers={"host": host}).status_code == 200, host
+    for host in ("evil.example", "192.168.1.7.evil.example", "", "1.2.3"):
+        refused(asks("/icon.svg", headers={"host": host}), 400)
     _, (_, app) = command(full_run, "--port", 0, "--host", "0.0.0.0", "--allow-host", "dao.example")
-    assert app.hosts == {"dao.example", "0.0.0.0", "localhost", "127.0.0.1", "::1"}
+    assert {"dao.example", "0.0.0.0", "localhost", "127.0.0.1", "::1"} <= app.hosts
     assert app.origins == {"dao.example"}
+
+
+def test_any_name_is_allowed_on_request(command, full_run: Path):
+    result, (app,) = command(full_run, "--port", 0, "--host", "0.0.0.0", "--allow-host", "*")
+    (line,) = result.stderr.splitlines()
+    assert line.endswith("any name will do, so a page of another site can point one here (DNS "
+                         "rebinding)")  # fmt: skip
+    asks = TestClient(app, base_url="http://any.example").get
+    assert asks("/icon.svg").status_code == 200
+    refused(asks("/icon.svg", headers={"origin": "http://evil.example"}), 403)
 
 
 def test_the_command_takes_the_columns_of_new_data(command, full_run: Path):
@@ -671,8 +687,6 @@ def test_the_command_takes_the_columns_of_new_data(command, full_run: Path):
 
 
 def test_wrong_addresses_get_one_line(command, full_run: Path, tmp_path: Path):
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         result, _ = command(full_run, "--port", port)

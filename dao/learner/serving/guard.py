@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Collection
+import socket
+from collections.abc import Collection, Sequence
 from ipaddress import ip_address
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -18,9 +19,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from dao.learner.serving.limits import Limits
 from dao.learner.serving.problems import AGAIN, problem
 
-__all__ = ["HEADERS", "LOOPBACK", "Guard", "is_loopback"]
+__all__ = ["ANY_NAME", "HEADERS", "Guard", "is_loopback", "names_of"]
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+ANY_ADDRESS, ANY_NAME = "any address", "*"
 UPLOAD = "/predict/file"
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -45,10 +47,32 @@ def is_loopback(host: str) -> bool:
         >>> is_loopback("localhost"), is_loopback("127.0.0.2"), is_loopback("0.0.0.0")
         (True, True, False)
     """
+    return ip_address(host).is_loopback if _is_address(host) else host.lower() == "localhost"
+
+
+def _is_address(host: str) -> bool:
     try:
-        return ip_address(host).is_loopback
+        ip_address(host)
     except ValueError:
-        return host.lower() == "localhost"
+        return False
+    return True
+
+
+def names_of(host: str, allowed: Sequence[str]) -> set[str]:
+    """The names by which a server may be called that listens at an address.
+
+    Where other machines reach it, any address will do: only a name can be pointed here by the page
+    of another site. Names are those of this machine.
+
+    Args:
+        host: Where it listens.
+        allowed: Further names; `*` for any.
+    """
+    names = {*LOOPBACK, host, *allowed}
+    if is_loopback(host):
+        return names
+    own = socket.gethostname()
+    return {*names, ANY_ADDRESS, own, f"{own.partition('.')[0]}.local"}
 
 
 class Guard:
@@ -57,7 +81,7 @@ class Guard:
     Args:
         app: What answers the requests that are right.
         limits: Of the size, alone and of all requests together, and of how long it may take.
-        hosts: Names by which the server may be called; empty: any.
+        hosts: Names by which the server may be called, as of `names_of`.
         origins: Names of the hosts of pages that may ask it, beside the page of its own.
     """
 
@@ -102,11 +126,11 @@ class Guard:
     def _check(self, headers: Headers, limit: int) -> None:
         """Raise what is wrong with the headers of a request."""
         host = headers.get("host", "")
-        if self.hosts and _name(host) not in self.hosts:
+        if not self._is_own(_name(host)):
             raise HTTPException(
                 400,
                 f"The server should be called by a name that it was given. Found the host "
-                f"{host[:80]!r}. Use http://127.0.0.1, or start it with --allow-host NAME.",
+                f"{host[:80]!r}. Use its address, or start it with --allow-host NAME.",
             )
         origin = headers.get("origin")
         if origin is not None:
@@ -121,6 +145,11 @@ class Guard:
                 raise _too_large(limit)
             if not self.room.has(int(length[:20])):
                 raise _no_room()
+
+    def _is_own(self, name: str) -> bool:
+        if not {name, ANY_NAME}.isdisjoint(self.hosts):
+            return True
+        return ANY_ADDRESS in self.hosts and _is_address(name)
 
 
 class _Room:
