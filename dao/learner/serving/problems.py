@@ -8,11 +8,12 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from dao.errors import UserError
-from dao.learner.basics.wording import one_line
+from dao.learner.basics.wording import one_line, short
 from dao.learner.console.terminal import printable
 from dao.learner.serving.turns import BusyError
 from dao.learner.serving.uploads import TooMuchError
@@ -50,12 +51,12 @@ def problem(status: int, line: object, headers: Mapping[str, str] | None = None)
     return Json({"error": text}, status, dict(headers or {}))
 
 
-def explain_errors(app: FastAPI, example: str) -> None:
+def explain_errors(app: FastAPI, examples: Mapping[str, str]) -> None:
     """Let the app answer every error with one line.
 
     Args:
         app: The app.
-        example: A request for predictions that is right.
+        examples: Address that takes JSON to a body that is right.
     """
 
     async def refused(_: Request, error: Exception) -> Json:
@@ -65,7 +66,7 @@ def explain_errors(app: FastAPI, example: str) -> None:
 
     async def invalid(request: Request, error: Exception) -> Json:
         assert isinstance(error, RequestValidationError)
-        return _invalid(request, error, example)
+        return _invalid(request, error, examples)
 
     async def unusable(_: Request, error: Exception) -> Json:
         return problem(413 if isinstance(error, TooMuchError) else 422, error)
@@ -84,12 +85,13 @@ def explain_errors(app: FastAPI, example: str) -> None:
     app.add_exception_handler(Exception, failed)
 
 
-def _invalid(request: Request, error: RequestValidationError, example: str) -> Json:
+def _invalid(request: Request, error: RequestValidationError, examples: Mapping[str, str]) -> Json:
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"] if part != "body")
+    place = ".".join(str(part) for part in first["loc"][1:])
     kind = request.headers.get("content-type", "")
-    if first["loc"][0] != "body" or request.url.path != "/predict":
-        return problem(422, f"`{place}` of the request cannot be used. Found: {first['msg']}.")
+    example = examples.get(request.url.path)
+    if first["loc"][0] != "body" or example is None:
+        return problem(422, f"`{place}` of the request should be {_wanted(first)}.")
     if "json" not in kind.lower():
         found = repr(kind[:60]) if kind else "no Content-Type"
         return problem(415, f"The request should be application/json. Found {found}.")
@@ -97,5 +99,47 @@ def _invalid(request: Request, error: RequestValidationError, example: str) -> J
         reason = first.get("ctx", {}).get("error", "no JSON")
         found = f"{reason} at character {first['loc'][-1]}"
         return problem(400, f"The request should be JSON, as {example} is. Found: {found}.")
-    at = f" at {place}" if place else ""
-    return problem(422, f"The request should be like {example}. Found{at}: {first['msg']}.")
+    return problem(422, f"The request should be like {example}. Found {_found(first, place)}.")
+
+
+def _wanted(error: Mapping[str, Any]) -> str:
+    """What a field of a form or of an address should be, and what was found."""
+    limits = error.get("ctx", {})
+    wanted = (
+        limits["expected"].replace("'", "")
+        if "expected" in limits
+        else f"at most {limits['max_length']} characters"
+        if "max_length" in limits
+        else "a file"
+        if error["loc"][-1] == "file"
+        else "there, once, as text"
+    )
+    found = "none" if error["type"] == "missing" else _shown(error.get("input"))
+    return f"{wanted}. Found {found}"
+
+
+def _found(error: Mapping[str, Any], place: str) -> str:
+    """What is wrong in a JSON body, as it was found."""
+    if error["type"] == "missing":
+        return f"no `{place}`" if place else "no body"
+    if error["type"] == "extra_forbidden":
+        return f"`{short(place)}`, which is no part of it"
+    limits = error.get("ctx", {})
+    if "max_length" in limits and isinstance(error.get("input"), str):
+        return f"{len(error['input']):,} characters at `{place}`"
+    return _shown(error.get("input")) + (f" at `{place}`" if place else "")
+
+
+def _shown(value: Any) -> str:  # noqa: ANN401
+    """A value as JSON, cut where it is long.
+
+    Example:
+        >>> _shown(None), _shown(["a"])
+        ('null', '["a"]')
+    """
+    if isinstance(value, UploadFile):
+        return "a file"
+    try:
+        return short(json.dumps(value, ensure_ascii=False, default=repr))
+    except (ValueError, RecursionError):
+        return "what JSON has not"

@@ -173,10 +173,13 @@ function cardOf(text, row) {
   const badges = put(make("div", "", "badges"), ...["unsure", "unlike"].map((name) => badge(row, name, used)));
   if (badges.children.length) put(card, badges);
   const grid = make("div", "", "grid");
+  const reasons = make("div", "", "reasons");
+  reasons.setAttribute("aria-live", "polite");
   for (const [name, task] of Object.entries(model.tasks)) {
-    put(grid, Object.hasOwn(row, name) && taskOf(name, task, row, used));
+    if (!Object.hasOwn(row, name)) continue;
+    put(grid, put(taskOf(name, task, row, used), model.explains && whyOf(text, name, reasons)));
   }
-  put(card, grid);
+  put(card, grid, reasons);
   const others = Object.entries(row).filter(([column]) => !used.has(column));
   if (others.length) {
     const words = others.map(([column, value]) => `${column} ${figure(value)}`).join(" · ");
@@ -293,8 +296,9 @@ function tableCard(name, content, header, rows, own) {
   button.addEventListener("click", () => link.click());
   const columns = counted(header.length - own, "new column");
   put(card, grid, put(make("div", "", "actions"), button, make("span", `CSV with ${columns}`, "hint")));
-  const shown = header.map((_, place) => place).filter((place) => place < own || decisions.has(place) ||
-    /^(unsure|unlike)$|_(low|high|set)$/.test(header[place]));
+  const places = header.map((_, place) => place);
+  const answers = places.slice(own).filter((place) => decisions.has(place) || /^(unsure|unlike)$|_(low|high|set)$/.test(header[place]));
+  const shown = [...answers, ...places.slice(0, own)]; // so that a wide file hides no answer
   return put(card, preview(header, rows, shown, own));
 }
 
@@ -317,7 +321,8 @@ function overallOf(task, about, cells) {
   const shares = [...counts].map(([label, count]) => [label, count / Math.max(1, cells.length)]);
   const most = Math.max(...shares.map(([, share]) => share));
   const top = shares.filter(([, share]) => share > 0 && share === most).map(([label]) => label);
-  return put(block, ...barsOf(about, shares, new Set(top)));
+  const caption = make("p", `share of the ${counted(cells.length, "row")} that ${cells.length === 1 ? "was" : "were"} answered so`, "hint");
+  return put(block, caption, ...barsOf(about, shares, new Set(top)));
 }
 
 function preview(header, rows, shown, own) {
@@ -345,7 +350,7 @@ function preview(header, rows, shown, own) {
   scroll.setAttribute("role", "region");
   const first = rows.length > PREVIEW ? `The first ${PREVIEW} of ${counted(rows.length, "row")}` : "All rows";
   scroll.setAttribute("aria-label", first);
-  return put(make("div"), scroll, make("p", `${first}, without the probabilities.`, "hint"));
+  return put(make("div"), scroll, make("p", `${first}: the answers, then the columns of the file. The download has the probabilities as well.`, "hint"));
 }
 
 // -- the model ------------------------------------------------------------------------------------
