@@ -173,7 +173,7 @@ class TestPage:
         assert view.text("#status") == "Answers to 30 rows of my.csv."
         assert view.page.locator("#results tbody tr").count() == 20
         heads = view.page.locator("#results thead th").all_inner_texts()
-        assert heads == ["cls", "reg", "=id", "text"]
+        assert heads == ["text", "cls", "reg", "=id"]
         caption = view.page.locator("#results .task .hint").first.inner_text()
         assert caption == "share of the 30 rows that were answered so"
         with view.page.expect_download() as waiting:

@@ -132,7 +132,7 @@ function askFile() {
     const content = await answer.blob();
     const own = Number(answer.headers.get("X-Dao-Columns"));
     const [header, ...rows] = readCsv(await content.text());
-    $("results").replaceChildren(tableCard(file.name, content, header, rows, own));
+    $("results").replaceChildren(tableCard(file.name, content, header, rows, own, wanted));
     $("status").textContent = `Answers to ${counted(rows.length, "row")} of ${file.name}.`;
   });
 }
@@ -277,7 +277,7 @@ function scaleOf(task, value, low, high) {
 
 // -- a file ---------------------------------------------------------------------------------------
 
-function tableCard(name, content, header, rows, own) {
+function tableCard(name, content, header, rows, own, columns) {
   const card = make("article", "", "card");
   const grid = make("div", "", "grid");
   const decisions = new Map();
@@ -294,12 +294,13 @@ function tableCard(name, content, header, rows, own) {
   const button = make("button", "Download the table", "plain");
   button.type = "button";
   button.addEventListener("click", () => link.click());
-  const columns = counted(header.length - own, "new column");
-  put(card, grid, put(make("div", "", "actions"), button, make("span", `CSV with ${columns}`, "hint")));
+  const added = counted(header.length - own, "new column");
+  put(card, grid, put(make("div", "", "actions"), button, make("span", `CSV with ${added}`, "hint")));
   const places = header.map((_, place) => place);
   const answers = places.slice(own).filter((place) => decisions.has(place) || /^(unsure|unlike)$|_(low|high|set)$/.test(header[place]));
-  const shown = [...answers, ...places.slice(0, own)]; // so that a wide file hides no answer
-  return put(card, preview(header, rows, shown, own));
+  const texts = places.slice(0, own).filter((place) => columns.includes(unguarded(header[place])));
+  const rest = places.slice(0, own).filter((place) => !texts.includes(place));
+  return put(card, preview(header, rows, [...texts, ...answers, ...rest], own)); // a wide file hides no answer
 }
 
 function overallOf(task, about, cells) {
@@ -350,7 +351,7 @@ function preview(header, rows, shown, own) {
   scroll.setAttribute("role", "region");
   const first = rows.length > PREVIEW ? `The first ${PREVIEW} of ${counted(rows.length, "row")}` : "All rows";
   scroll.setAttribute("aria-label", first);
-  return put(make("div"), scroll, make("p", `${first}: the answers, then the columns of the file. The download has the probabilities as well.`, "hint"));
+  return put(make("div"), scroll, make("p", `${first}: the text, the answers, then the other columns. The download has the probabilities as well.`, "hint"));
 }
 
 // -- the model ------------------------------------------------------------------------------------

@@ -38,7 +38,8 @@ function explained(found) {
   const legend = put(make("p", "", "legend"), make("span", up, "token for strong"), make("span", down, "token against strong"));
   const words = make("p", "", "tokens");
   found.tokens.forEach((one, place) => put(words, place && !one.token.startsWith("##") ? " " : null, tokenOf(one, largest)));
-  const sum = `${found.of}: ${figure(found.value)}; without the words ${figure(found.baseline)}.`;
+  const of = found.of[0].toUpperCase() + found.of.slice(1);
+  const sum = `${of} is ${figure(found.value)}, and ${figure(found.baseline)} without the words.`;
   const numbers = put(make("details"), make("summary", "Every token as a number"), numbersOf(found.tokens));
   return [
     make("h3", `Why is ${found.task} ${answer}?`), legend, words, make("p", sum, "hint"),
