@@ -289,7 +289,7 @@ def test_a_tracker_whose_server_is_gone_holds_no_run(tmp_path, opened, monkeypat
 
 
 def test_a_tracker_that_opens_too_late_changes_nothing(tmp_path, opened, monkeypatch):
-    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    monkeypatch.setattr(module, "OPENING", 0.05)
     late, done = threading.Event(), threading.Event()
 
     def slowly(run: Any) -> Recorder:

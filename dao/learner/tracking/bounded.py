@@ -21,16 +21,18 @@ class Bounded:
 
     Args:
         name: of the thread.
-        seconds: that each call has.
     """
 
-    def __init__(self, name: str, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, name: str) -> None:
         self._calls: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
         Thread(target=self._work, name=name, daemon=True).start()
 
-    def __call__(self, call: Callable[[], Result]) -> Result:
+    def __call__(self, call: Callable[[], Result], seconds: float) -> Result:
         """What a call returns. One that comes too late may still do what it does.
+
+        Args:
+            call: is made once all earlier ones are done.
+            seconds: to wait for it.
 
         Raises:
             TimeoutError: it is not done in time, and no further call should be made.
@@ -39,11 +41,11 @@ class Bounded:
         made: Future[Result] = Future()
         self._calls.put((call, made))
         try:
-            return made.result(self._seconds)
+            return made.result(seconds)
         except TimeoutError:
             if made.done():
                 raise
-            raise TimeoutError(f"it did not answer within {self._seconds:g} s") from None
+            raise TimeoutError(f"it did not answer within {seconds:g} s") from None
 
     def _work(self) -> None:
         while True:

@@ -20,16 +20,16 @@ __all__ = ["FILE", "Tracked", "Trackers", "tracked"]
 
 FILE = "tracking.json"
 LONGEST = 300  # characters of another package's error
-PATIENCE = 30.0
-"""Seconds that a tracker has for each thing that it is told."""
+OPENING, PATIENCE = 60.0, 30.0
+"""Seconds that a tracker has to be imported and opened, and for each thing that it is told."""
 
 
 class Trackers:
     """The trackers of one run.
 
     A tracker is opened when it has something to say for the first time, so that a run which is
-    refused leaves no empty entry anywhere. One that raises or does not come back within `PATIENCE`
-    seconds, when it is opened or later, is told of in a line and asked no more by this process: the
+    refused leaves no empty entry anywhere. One that raises or does not come back in time
+    (`OPENING`, `PATIENCE`), when it is opened or later, is told of in a line and asked no more by this process: the
     run goes on, its logs have every figure, and a resumption asks again. tracking.json keeps what
     each tracker calls the run, and its failure.
 
@@ -69,8 +69,8 @@ class Trackers:
         cfg, known = self._cfg, self._known.get(name, {}).get("run")
         place, of_project = self._folder.path, f"{cfg.arm}/seed={cfg.seed}"
         run = TrackedRun(cfg.data_name, of_project, place, known, step)
-        self._threads[name] = Bounded(name, PATIENCE)
-        tracker, called = self._tell(name, _opened, name, run)
+        self._threads[name] = Bounded(name)
+        tracker, called = self._threads[name](partial(_opened, name, run), OPENING)
         self._open[name] = tracker
         self._known[name] = {"run": called}
         self._folder.write(FILE, {"trackers": self._known})
@@ -83,7 +83,7 @@ class Trackers:
 
     def _tell(self, name: str, call: Callable[..., Any], *given: Any, **named: Any) -> Any:  # noqa: ANN401
         """What a tracker's own call returns. It changes nothing here, since it may come late."""
-        return self._threads[name](partial(call, *given, **named))
+        return self._threads[name](partial(call, *given, **named), PATIENCE)
 
     def _try(self, name: str, step: int, call: Callable[[], object]) -> None:
         try:
