@@ -29,9 +29,9 @@ class Trackers:
 
     A tracker is opened when it has something to say for the first time, so that a run which is
     refused leaves no empty entry anywhere. One that raises or does not come back in time
-    (`OPENING`, `PATIENCE`), when it is opened or later, is told of in a line and asked no more by this process: the
-    run goes on, its logs have every figure, and a resumption asks again. tracking.json keeps what
-    each tracker calls the run, and its failure.
+    (`OPENING`, `PATIENCE`), when it is opened or later, is told of in a line and asked no more by
+    this process: the run goes on, its logs have every figure, and a resumption asks again.
+    tracking.json keeps what each tracker calls the run, and its failure.
 
     Args:
         cfg: the settings of the run.
