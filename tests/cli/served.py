@@ -15,6 +15,7 @@ from dao.learner.inference.load import opened
 from dao.learner.serving.app import Service, make_app
 from dao.learner.serving.guard import HEADERS, Guard
 from dao.learner.serving.limits import Limits
+from dao.learner.serving.running import configured
 
 HOST = "http://127.0.0.1"
 
@@ -38,9 +39,11 @@ def client_of(service: Service) -> Iterator[TestClient]:
 
 
 @contextmanager
-def at_a_port(service: Service) -> Iterator[str]:
+def app_at_a_port(app: Any, limits: Limits) -> Iterator[str]:
     """The address of a real server, in a thread."""
-    server = uvicorn.Server(uvicorn.Config(guarded(service), port=0, log_level="error"))
+    config = configured(app, limits)
+    config.port = 0
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
@@ -52,6 +55,13 @@ def at_a_port(service: Service) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+@contextmanager
+def at_a_port(service: Service) -> Iterator[str]:
+    """The address of a real server of a run, in a thread."""
+    with app_at_a_port(guarded(service), service.limits) as url:
+        yield url
 
 
 def refused(answer: Any, status: int | None = None) -> str:

@@ -174,7 +174,9 @@ class TestPage:
         assert view.text("#status") == "Answers to 30 rows of my.csv."
         assert view.page.locator("#results tbody tr").count() == 20
         heads = view.page.locator("#results thead th").all_inner_texts()
-        assert heads == ["=id", "text", "cls", "reg"]
+        assert heads == ["text", "cls", "reg", "=id"]
+        caption = view.page.locator("#results .task .hint").first.inner_text()
+        assert caption == "share of the 30 rows that were answered so"
         with view.page.expect_download() as waiting:
             view.page.click("#results button")
         assert waiting.value.suggested_filename == "my-predictions.csv"
@@ -183,6 +185,35 @@ class TestPage:
         assert found[0][:3] == ["'=id", "text", "cls"]
         assert found[1][1] == rows[0][1]
         view.check()
+
+
+class TestWhy:
+    pytestmark = in_a_browser
+
+    @pytest.mark.parametrize("width", [1280, 390])
+    def test_tokens_are_marked_with_more_than_colour(self, browser, url: str, width: int):
+        view = View(browser, url, width)
+        view.ask("net profit rose")
+        view.page.click("#results .task:first-child button.why")
+        view.page.wait_for_selector("#results .tokens")
+        words = [" ".join(word.split()) for word in view.text("#results .tokens").split(")")]
+        assert words[0].startswith("net")
+        marked = view.page.locator("#results .tokens .token")
+        assert marked.count()
+        for one in marked.all():
+            assert one.get_attribute("title")[0] in "+\u2212"
+            assert one.get_attribute("title") in one.text_content()
+            line = one.evaluate("e => getComputedStyle(e).textDecorationStyle")
+            assert line in ("solid", "dashed")
+        assert view.page.locator("#results .legend").inner_text().startswith("speaks for")
+        assert view.page.locator("#results .reasons tbody tr").count() == 3
+        view.check()
+
+    def test_without_explanations_there_is_no_button(self, browser, full_run: Path):
+        with at_a_port(service_of(full_run, "merged")) as merged:
+            view = View(browser, merged)
+            view.ask("net profit rose")
+            assert view.page.locator("button.why").count() == 0
 
 
 class TestWrong:

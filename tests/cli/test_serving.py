@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import re
+import socket
 import tempfile
 import threading
 import zipfile
@@ -341,6 +342,84 @@ def test_wrong_addresses_and_methods(client: TestClient):
     refused(send(client, TABLE, params={"format": "xml"}), 422)
 
 
+SAID: dict[str, tuple[object, str]] = {
+    "none": ({}, "Found no `texts`."),
+    "another key": ({"texts": ["up"], "path": 1}, "Found `path`, which is no part of it."),
+    "number": ({"texts": ["up", 7]}, "Found 7 at `texts.1`."),
+    "no list": ({"texts": "up"}, 'Found "up" at `texts`.'),
+    "empty": ({"texts": []}, "Found [] at `texts`."),
+    "list": (["up"], 'Found ["up"].'),
+}
+
+
+# -- why an answer is as it is --------------------------------------------------------------------
+
+
+def why(client: TestClient, text: object, task: object = "cls", status: int = 200) -> Any:
+    answer = client.post("/explain", json={"text": text, "task": task})
+    if status != 200:
+        return refused(answer, status)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_an_answer_is_explained_as_by_the_command(client: TestClient, full_run: Path):
+    from dao.learner.explaining.attribution import explained
+
+    assert client.get("/about").json()["explains"]
+    found = why(client, "net profit rose")
+    (wanted,) = explained(load(full_run, device="cpu"), ["net profit rose"], ["cls"])
+    assert found == {**wanted.to_dict(), "notes": []}
+    assert [one["token"] for one in found["tokens"]] == ["net", "profit", "rose"]
+    (row,) = client.post("/predict", json={"texts": ["net profit rose"]}).json()["rows"]
+    assert found["answer"] == row["cls"]
+    (note,) = why(client, "up " * 100)["notes"]
+    assert note.startswith("1 of 1 text")
+
+
+def test_an_answer_to_a_pair_is_explained(kinds_run: Path):
+    with client_of(service_of(kinds_run)) as client:
+        found = why(client, ["net profit", "rose"], "tags")
+        assert (found["text"], found["text_pair"]) == ("net profit", "rose")
+        line = why(client, "net profit", "tags", 422)
+        assert line.startswith('The request should be like {"text": ["a text", "its pair"], "task"')
+
+
+@pytest.mark.parametrize(
+    ("text", "task", "said", "status"),
+    [
+        ("up", "other", "`task` should be one of cls, reg. Found other.", 422),
+        (" ", "cls", "An input should be a text with characters in it.", 422),
+        ("x" * 100_001, "cls", "should have at most 100,000 characters. Found 100,001.", 413),
+        (None, "cls", 'The request should be like {"text": "a text", "task": "cls"}. Found null at '
+                      "`text`.", 422),
+        ("up", "x" * 2000, "`task` should have at most 1000 characters.", 422),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_explained_gets_one_line(client, text, task, said: str, status: int):
+    assert said in why(client, text, task, status)
+
+
+def test_explanations_wait_like_predictions(full_run: Path):
+    service = service_of(full_run, waiting=1)
+    with client_of(service) as client, service.turns.place():
+        answer = client.post("/explain", json={"text": "up", "task": "cls"})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+
+
+def test_a_server_that_cannot_explain_says_so(full_run: Path, monkeypatch):
+    with client_of(service_of(full_run, "merged")) as client:
+        assert not client.get("/about").json()["explains"]
+        line = why(client, "up", "cls", 422)
+    assert line.startswith("Answers are explained by the engine eager alone. Found merged.")
+    from dao.learner.serving import explanations
+
+    monkeypatch.setattr(explanations, "find_spec", lambda name: None)
+    with client_of(service_of(full_run)) as client:
+        assert not client.get("/about").json()["explains"]
+        assert "should have the package captum. Found none." in why(client, "up", "cls", 422)
+
+
 # -- limits ---------------------------------------------------------------------------------------
 
 
@@ -590,10 +669,10 @@ def test_the_page_and_what_it_loads(client: TestClient):
     assert HEADERS["Content-Security-Policy"].startswith("default-src 'self'")
     protected(page.headers)
     named = set(re.findall(r'(?:src|href)="([^"#]+)"', page.text))
-    assert {"style.css", "page.js", "icon.svg", "openapi.json"} <= named
+    assert {"style.css", "page.js", "why.js", "icon.svg", "openapi.json"} <= named
     for name in named:
         assert client.get(f"/{name}").status_code == 200, name
-    for name in ("", "style.css", "page.js"):
+    for name in ("", "style.css", "page.js", "why.js"):
         text = client.get(f"/{name}").text
         assert not re.search(r"https?://|//[a-z]+\.|innerHTML|insertAdjacentHTML|eval\(", text)
     assert not re.search(r"<style|style=|<script>|\son[a-z]+=", page.text)
@@ -601,13 +680,16 @@ def test_the_page_and_what_it_loads(client: TestClient):
 
 def test_the_api_is_described(client: TestClient):
     told = client.get("/openapi.json").json()
-    assert [*told["paths"]] == ["/health", "/about", "/predict", "/predict/file"]
+    assert [*told["paths"]] == ["/health", "/about", "/predict", "/predict/file", "/explain"]
     ask = told["paths"]["/predict"]["post"]
     assert {*ask["responses"]} == {"200", "400", "403", "408", "413", "415", "422", "503"}
     assert all(
         answer["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Problem"}
         for status, answer in ask["responses"].items() if status != "200"
     )  # fmt: skip
+    why = told["components"]["schemas"]
+    assert {*why["AskedWhy"]["properties"]} == {"text", "task"}
+    assert {"tokens", "answer", "value", "baseline", "notes"} <= {*why["Explained"]["properties"]}
     fields = told["components"]["schemas"]["Body_file_predict_file_post"]["properties"]
     assert {*fields} == {"file", "data.text", "data.encoding"}
 
@@ -642,7 +724,7 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[object, list
 
     started: list[object] = []
 
-    def run(served: object, listener, host: str) -> None:
+    def run(served: object, listener, host: str, limits: Limits) -> None:
         started.append(served)
         listener.close()
 
@@ -666,11 +748,26 @@ def test_the_command_binds_to_this_machine(command, full_run: Path):
 def test_the_command_warns_when_other_machines_reach_it(command, full_run: Path):
     result, (app,) = command(full_run, "--port", 0, "--host", "0.0.0.0")
     (line,) = result.stderr.splitlines()
-    assert line == "note: 0.0.0.0 is reached from other machines, and nobody has to log in"
-    assert app.hosts == set()
+    said = "note: 0.0.0.0 is reached from other machines, and nobody has to log in; it answers to"
+    assert line.startswith(said)
+    asks = TestClient(app, base_url="http://192.168.1.7:8000").get
+    for host in ("192.168.1.7:8000", "[fe80::7]", "localhost", socket.gethostname().upper()):
+        assert asks("/icon.svg", headers={"host": host}).status_code == 200, host
+    for host in ("evil.example", "192.168.1.7.evil.example", "", "1.2.3"):
+        refused(asks("/icon.svg", headers={"host": host}), 400)
     _, (_, app) = command(full_run, "--port", 0, "--host", "0.0.0.0", "--allow-host", "dao.example")
-    assert app.hosts == {"dao.example", "0.0.0.0", "localhost", "127.0.0.1", "::1"}
+    assert {"dao.example", "0.0.0.0", "localhost", "127.0.0.1", "::1"} <= app.hosts
     assert app.origins == {"dao.example"}
+
+
+def test_any_name_is_allowed_on_request(command, full_run: Path):
+    result, (app,) = command(full_run, "--port", 0, "--host", "0.0.0.0", "--allow-host", "*")
+    (line,) = result.stderr.splitlines()
+    assert line.endswith("any name will do, so a page of another site can point one here (DNS "
+                         "rebinding)")  # fmt: skip
+    asks = TestClient(app, base_url="http://any.example").get
+    assert asks("/icon.svg").status_code == 200
+    refused(asks("/icon.svg", headers={"origin": "http://evil.example"}), 403)
 
 
 def test_the_command_takes_the_columns_of_new_data(command, full_run: Path):
@@ -683,8 +780,6 @@ def test_the_command_takes_the_columns_of_new_data(command, full_run: Path):
 
 
 def test_wrong_addresses_get_one_line(command, full_run: Path, tmp_path: Path):
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         result, _ = command(full_run, "--port", port)

@@ -60,10 +60,17 @@ GOOD = st.tuples(
 FILES = st.one_of(files(), GOOD)
 
 
+ASKED_WHY = st.one_of(
+    st.fixed_dictionaries({"text": WORDS, "task": st.sampled_from(["cls", "reg", "", "no such"])}),
+    st.dictionaries(st.sampled_from(["text", "task", "a"]), LEAVES, max_size=3),
+).map(lambda tree: json.dumps(tree).encode())
+
+
 @pytest.fixture(scope="module")
 def client(full_run: Path) -> Iterator[TestClient]:
+    """Of small limits, with `--coverage 0.9`."""
     limits = {"body": 20_000, "file": 50_000, "texts": 3, "characters": 500, "rows": 20}
-    with client_of(service_of(full_run, **limits)) as found:
+    with client_of(service_of(full_run, coverage=0.9, **limits)) as found:
         yield found
 
 
@@ -85,6 +92,14 @@ def test_any_body_gets_an_answer(client: TestClient, full_run: Path, data: st.Da
     chunked = data.draw(st.booleans())
     content = iter([body[:9], body[9:]]) if chunked else body
     answer = client.request(method, "/predict", content=content, headers={"content-type": kind})
+    sensible(answer, full_run, Path(tempfile.gettempdir()) / "dao-serve")
+
+
+@pytest.mark.slow
+@FEW
+@given(st.one_of(ASKED_WHY, ASKED_WHY, BODIES), TYPES)
+def test_any_question_why_gets_an_answer(client: TestClient, full_run: Path, body, kind: bytes):
+    answer = client.post("/explain", content=body, headers={"content-type": kind})
     sensible(answer, full_run, Path(tempfile.gettempdir()) / "dao-serve")
 
 

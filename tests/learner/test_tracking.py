@@ -2,6 +2,9 @@
 
 import json
 import math
+import socket
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -69,14 +72,14 @@ class Shown:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Tracker -> the recorder, or the error, that opening it gives; and what runs were opened."""
+    """Tracker -> the recorder, what makes it, or an error; and what runs were opened."""
     found: dict[str, Any] = {"runs": []}
 
     def open_tracker(name: str, run: trackers.TrackedRun) -> Recorder:
         found["runs"].append(run)
         if isinstance(found[name], Exception):
             raise found[name]
-        return found[name]
+        return found[name](run) if callable(found[name]) else found[name]
 
     monkeypatch.setattr(module, "open_tracker", open_tracker)
     return found
@@ -239,3 +242,87 @@ def test_a_real_tracker_takes_a_run_and_goes_on_with_it(name, tmp_path, monkeypa
 
         kept = mlflow.MlflowClient().get_metric_history(ids[0]["run"], "weight/cls")
         assert [(m.step, m.value) for m in kept] == [(1, 0.5), (2, 0.5), (3, 0.5), (4, 0.5)]
+
+
+# -- a server that is gone ------------------------------------------------------------------------
+
+
+class Remote(Recorder):
+    """A tracker that asks a server for everything, and tries a closed port again for ever."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__()
+        self.port, self.left = port, threading.Event()
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        while True:
+            try:
+                with socket.create_connection(("127.0.0.1", self.port)) as server:
+                    server.recv(1)
+                    return
+            except OSError:
+                if self.left.wait(0.01):
+                    return
+
+
+@pytest.mark.parametrize("answers", [False, True], ids=["closed", "silent"])
+def test_a_tracker_whose_server_is_gone_holds_no_run(tmp_path, opened, monkeypatch, answers: bool):
+    monkeypatch.setattr(module, "PATIENCE", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        if not answers:
+            server.close()
+        opened["wandb"], opened["mlflow"] = Remote(port), Recorder()
+        shown = Shown()
+        begun = time.monotonic()
+        with progress(tmp_path, shown, "wandb", "mlflow") as told:
+            for step in range(3, 6):
+                told.step({**ROW, "step": step}, 9)
+        assert time.monotonic() - begun < 5
+        opened["wandb"].left.set()
+    (line,) = shown.notes
+    assert "wandb failed at step 3 and is told no more: it did not answer within 0.1 s" in line
+    assert "The run goes on" in line
+    assert [step for step, _ in opened["mlflow"].told] == [3, 4, 5]
+    kept = json.loads((tmp_path / "tracking.json").read_text())["trackers"]
+    assert kept["wandb"]["failed"]["step"] == 3
+
+
+def test_a_tracker_that_opens_too_late_changes_nothing(tmp_path, opened, monkeypatch):
+    monkeypatch.setattr(module, "OPENING", 0.05)
+    late, done = threading.Event(), threading.Event()
+
+    def slowly(run: Any) -> Recorder:
+        late.wait(30)
+        done.set()
+        return Recorder()
+
+    opened["wandb"] = slowly
+    with progress(tmp_path, Shown(), "wandb") as told:
+        told.step(ROW, 9)
+    before = (tmp_path / "tracking.json").read_text()
+    late.set()
+    assert done.wait(30)
+    assert (tmp_path / "tracking.json").read_text() == before
+    assert "run" not in json.loads(before)["trackers"]["wandb"]
+
+
+def test_all_that_a_tracker_is_told_comes_from_one_thread(tmp_path, opened):
+    """MLflow keeps the run that is under way by thread."""
+    threads = set()
+
+    class Watched(Recorder):
+        def log(self, values: dict[str, float], step: int) -> None:
+            threads.add(threading.get_ident())
+
+        finish = store_init_configuration = lambda self, *_: threads.add(threading.get_ident())
+
+    def open_here(run: Any) -> Recorder:
+        threads.add(threading.get_ident())
+        return Watched()
+
+    opened["wandb"] = open_here
+    with progress(tmp_path, Shown(), "wandb") as told:
+        told.step(ROW, 9)
+    assert len(threads) == 1
+    assert threads != {threading.get_ident()}

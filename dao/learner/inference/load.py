@@ -95,7 +95,7 @@ class Model:
         """
         number, waiting = 0, iter(texts)
         while some := list(islice(waiting, chunk)):
-            plain = [self._checked(text, number + i) for i, text in enumerate(some, start=1)]
+            plain = [self.checked(text, number + i) for i, text in enumerate(some, start=1)]
             number += len(some)
             yield from rows_of(self.answers(plain, coverage))
 
@@ -173,7 +173,16 @@ class Model:
         """
         return upload(self.folder, repo_id, private=private, token=token)
 
-    def _checked(self, text: Text, number: int) -> str:
+    def checked(self, text: Text, number: int) -> str:
+        """A text, or a pair of texts, as the predictor takes it.
+
+        Args:
+            text: of a caller.
+            number: of the input, for the error.
+
+        Raises:
+            UserError: it is empty or no text, or no pair where the run learnt from pairs.
+        """
         parts = tuple(text) if isinstance(text, tuple | list) else (text,)
         wanted = 2 if self.pairs else 1
         if len(parts) != wanted or not all(isinstance(p, str) and p.strip() for p in parts):

@@ -1,4 +1,4 @@
-"""The addresses of a server: the page, health, the model, texts, files."""
+"""The addresses of a server: the page, health, the model, texts, files, explanations."""
 
 # Annotations are read by FastAPI, so they are not postponed.
 import json
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 import dao
+from dao.errors import UserError
 from dao.learner.basics.wording import one_line
 from dao.learner.console.predictions import Columns, completed
 from dao.learner.data.reading.table import Columns as Reading
@@ -22,6 +23,7 @@ from dao.learner.data.texts import Texts
 from dao.learner.inference.load import Model, Text
 from dao.learner.serving.about import about
 from dao.learner.serving.answers import answered, own_count
+from dao.learner.serving.explanations import check_task, explanation, unexplained
 from dao.learner.serving.limits import Limits
 from dao.learner.serving.problems import Json, explain_errors
 from dao.learner.serving.turns import Turns
@@ -43,6 +45,7 @@ PAGE = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/style.css": ("style.css", "text/css; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/why.js": ("why.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 NOTES = "X-Dao-Notes"
@@ -82,6 +85,45 @@ class Answered(BaseModel):
     notes: list[str]
 
 
+class AskedWhy(BaseModel):
+    """The text and the task of an answer to explain."""
+
+    model_config = ConfigDict(extra="forbid")
+    text: Annotated[str, Field(examples=["a text"])]
+    task: Annotated[str, Field(max_length=1000)]
+
+
+class AskedWhyPair(BaseModel):
+    """The pair of texts and the task of an answer to explain."""
+
+    model_config = ConfigDict(extra="forbid")
+    text: Annotated[tuple[str, str], Field(examples=[["a text", "its pair"]])]
+    task: Annotated[str, Field(max_length=1000)]
+
+
+class Token(BaseModel):
+    """A token of a text and what it adds."""
+
+    token: str
+    attribution: float | None
+
+
+class Explained(BaseModel):
+    """What each token adds to an answer: the attributions sum to `value` - `baseline` + `gap`."""
+
+    text: str
+    text_pair: str | None = None
+    task: str
+    answer: str | int | float | None
+    of: Annotated[str, Field(description="What the numbers are of.")]
+    tokens: list[Token]
+    value: Annotated[float | None, Field(description="Of the text.")]
+    baseline: Annotated[float | None, Field(description="Of padding in place of its tokens.")]
+    gap: float | None
+    steps: Annotated[int, Field(description="Of the integral.")]
+    notes: list[str]
+
+
 class Service:
     """A model, and what its server does with requests.
 
@@ -107,12 +149,13 @@ class Service:
         self.own = model
         self.columns = columns
         self.limits = limits or Limits()
-        self.turns = Turns(self.limits.waiting)
+        self.turns = Turns(self.limits.waiting, self.limits.tables)
         self.coverage = coverage
         names = list(columns([]).texts)
         told = about(model, engine, names, coverage)
         notes = [] if coverage is None else model.covered(coverage).notes()
-        covered = {"coverage": coverage, "notes": notes}
+        self.unexplained = unexplained(engine)
+        covered = {"coverage": coverage, "notes": notes, "explains": not self.unexplained}
         self.said = {**told, **covered, "limits": self.limits.told()}
 
     @asynccontextmanager
@@ -138,22 +181,42 @@ class Service:
         return await self._answer(asked.texts)
 
     async def _answer(self, texts: Sequence[Text]) -> Json:
-        most, longest = self.limits.texts, self.limits.characters
+        most = self.limits.texts
         if len(texts) > most:
             raise TooMuchError(
                 f"A request should have at most {most:,} texts. Found {len(texts):,}. Send it in "
                 f"parts, or as a file."
             )
         for number, text in enumerate(texts, start=1):
-            size = len(text) if isinstance(text, str) else max(map(len, text))
-            if size > longest:
-                raise TooMuchError(
-                    f"A text should have at most {longest:,} characters. Found {size:,}, input "
-                    f"{number}. Shorten it."
-                )
+            self._check_size(text, f", input {number}")
         with self.turns.place():
             found = await self.turns.model(partial(answered, self.own, texts, self.coverage))
         return Json({"rows": found.rows, "notes": found.notes})
+
+    async def why(self, asked: AskedWhy) -> Json:
+        """How much each token of a text adds to the answer of one task (integrated gradients)."""
+        return await self._explain(asked.text, asked.task)
+
+    async def why_pair(self, asked: AskedWhyPair) -> Json:
+        """How much each token of a pair adds to the answer of one task (integrated gradients)."""
+        return await self._explain(asked.text, asked.task)
+
+    async def _explain(self, text: Text, task: str) -> Json:
+        if self.unexplained:
+            raise UserError(self.unexplained)
+        check_task(self.own.tasks, task)
+        self._check_size(text)
+        with self.turns.place():
+            return Json(await self.turns.model(partial(explanation, self.own, text, task)))
+
+    def _check_size(self, text: Text, place: str = "") -> None:
+        longest = self.limits.characters
+        size = len(text) if isinstance(text, str) else max(map(len, text))
+        if size > longest:
+            raise TooMuchError(
+                f"A text should have at most {longest:,} characters. Found {size:,}{place}. "
+                f"Shorten it."
+            )
 
     async def file(
         self,
@@ -176,12 +239,16 @@ class Service:
     ) -> Response:
         """The columns of a file in their order, then the predictions, as CSV or JSON."""
         asked = [f"data.text={text}"] if text else []
-        with self.turns.place(), TemporaryDirectory(prefix="dao-serve-") as place:
-            upload = Upload(file.file, shown_name(file.filename))
-            read = partial(self._read, upload, Path(place), [*asked, f"data.encoding={encoding}"])
-            texts = await self.turns.files(read)
-            parts, notes = await self._complete(texts)
-            return await self.turns.files(partial(_table, parts, notes, len(texts.names), form))
+        asked = [*asked, f"data.encoding={encoding}"]
+        upload = Upload(file.file, shown_name(file.filename))
+        with self.turns.place():
+            async with self.turns.table():
+                with TemporaryDirectory(prefix="dao-serve-") as place:
+                    read = partial(self._read, upload, Path(place), asked)
+                    texts = await self.turns.files(read)
+                    parts, notes = await self._complete(texts)
+                    table = partial(_table, parts, notes, len(texts.names), form)
+                    return await self.turns.files(table)
 
     def _read(self, upload: Upload, place: Path, asked: Sequence[str]) -> Texts:
         with told_without({str(self.own.folder.path): "the run"}):
@@ -212,8 +279,12 @@ def make_app(service: Service) -> FastAPI:
         lifespan=service.lifespan,
     )
     pairs = service.own.pairs
-    example = '{"texts": [["a text", "its pair"]]}' if pairs else '{"texts": ["a text"]}'
-    explain_errors(app, example)
+    text = '["a text", "its pair"]' if pairs else '"a text"'
+    task = json.dumps(next(iter(service.own.tasks)), ensure_ascii=False)
+    explain_errors(
+        app,
+        {"/predict": f'{{"texts": [{text}]}}', "/explain": f'{{"text": {text}, "task": {task}}}'},
+    )
     refused: dict[int | str, dict[str, Any]] = {
         status: {"model": Problem} for status in (400, 403, 408, 413, 415, 422, 503)
     }
@@ -230,6 +301,9 @@ def make_app(service: Service) -> FastAPI:
     answer: dict[int | str, dict[str, Any]] = {200: {"model": Answered}, **refused}
     add("/predict", ask, methods=["POST"], responses=answer)
     add("/predict/file", service.file, methods=["POST"], responses=refused)
+    answer = {200: {"model": Explained}, **refused}
+    why = service.why_pair if pairs else service.why
+    add("/explain", why, methods=["POST"], responses=answer)
     return app
 
 

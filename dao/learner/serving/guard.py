@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Collection
+import socket
+from collections.abc import Collection, Sequence
 from ipaddress import ip_address
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -16,11 +17,12 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dao.learner.serving.limits import Limits
-from dao.learner.serving.problems import problem
+from dao.learner.serving.problems import AGAIN, problem
 
-__all__ = ["HEADERS", "LOOPBACK", "Guard", "is_loopback"]
+__all__ = ["ANY_NAME", "HEADERS", "Guard", "is_loopback", "names_of"]
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+ANY_ADDRESS, ANY_NAME = "any address", "*"
 UPLOAD = "/predict/file"
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -32,6 +34,8 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 AUTHORITY = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([\w.-]+))(?::\d*)?")
+LAST = {"Connection": "close"}
+"""Header of an answer to a client whose further bytes are not waited for."""
 DRAINED = 4
 """A body is read up to so many times its limit, so that its client is there to read the answer."""
 
@@ -43,10 +47,32 @@ def is_loopback(host: str) -> bool:
         >>> is_loopback("localhost"), is_loopback("127.0.0.2"), is_loopback("0.0.0.0")
         (True, True, False)
     """
+    return ip_address(host).is_loopback if _is_address(host) else host.lower() == "localhost"
+
+
+def _is_address(host: str) -> bool:
     try:
-        return ip_address(host).is_loopback
+        ip_address(host)
     except ValueError:
-        return host.lower() == "localhost"
+        return False
+    return True
+
+
+def names_of(host: str, allowed: Sequence[str]) -> set[str]:
+    """The names by which a server may be called that listens at an address.
+
+    Where other machines reach it, any address will do: only a name can be pointed here by the page
+    of another site. Names are those of this machine.
+
+    Args:
+        host: Where it listens.
+        allowed: Further names; `*` for any.
+    """
+    names = {*LOOPBACK, host, *allowed}
+    if is_loopback(host):
+        return names
+    own = socket.gethostname()
+    return {*names, ANY_ADDRESS, own, f"{own.partition('.')[0]}.local"}
 
 
 class Guard:
@@ -54,8 +80,8 @@ class Guard:
 
     Args:
         app: What answers the requests that are right.
-        limits: Of the size, and of how long a client may be silent.
-        hosts: Names by which the server may be called; empty: any.
+        limits: Of the size, alone and of all requests together, and of how long it may take.
+        hosts: Names by which the server may be called, as of `names_of`.
         origins: Names of the hosts of pages that may ask it, beside the page of its own.
     """
 
@@ -68,6 +94,7 @@ class Guard:
     ) -> None:
         self.app = app
         self.limits = limits
+        self.room = _Room(limits.held)
         self.hosts = {name.lower() for name in hosts}
         self.origins = {name.lower() for name in origins}
 
@@ -83,23 +110,27 @@ class Guard:
             await send(message)
 
         limit = self.limits.file if scope["path"] == UPLOAD else self.limits.body
-        body = _Body(receive, limit, self.limits.seconds)
+        body = _Body(receive, self.room, limit, self.limits)
         try:
             self._check(Headers(scope=scope), limit)
         except HTTPException as error:
             await body.drain()
-            await problem(error.status_code, error.detail)(scope, receive, with_headers)
+            answer = problem(error.status_code, error.detail, error.headers)
+            await answer(scope, receive, with_headers)
             return
-        await self.app(scope, body.receive, with_headers)
+        try:
+            await self.app(scope, body.receive, with_headers)
+        finally:
+            body.let_go()
 
     def _check(self, headers: Headers, limit: int) -> None:
         """Raise what is wrong with the headers of a request."""
         host = headers.get("host", "")
-        if self.hosts and _name(host) not in self.hosts:
+        if not self._is_own(_name(host)):
             raise HTTPException(
                 400,
                 f"The server should be called by a name that it was given. Found the host "
-                f"{host[:80]!r}. Use http://127.0.0.1, or start it with --allow-host NAME.",
+                f"{host[:80]!r}. Use its address, or start it with --allow-host NAME.",
             )
         origin = headers.get("origin")
         if origin is not None:
@@ -109,18 +140,42 @@ class Guard:
                     403, f"Only the server's own page may ask it. Found the origin {origin[:80]!r}."
                 )
         length = headers.get("content-length", "")
-        if length.isascii() and length.isdigit() and int(length[:20]) > limit:
-            raise _too_large(limit)
+        if length.isascii() and length.isdigit():
+            if int(length[:20]) > limit:
+                raise _too_large(limit)
+            if not self.room.has(int(length[:20])):
+                raise _no_room()
+
+    def _is_own(self, name: str) -> bool:
+        if not {name, ANY_NAME}.isdisjoint(self.hosts):
+            return True
+        return ANY_ADDRESS in self.hosts and _is_address(name)
+
+
+class _Room:
+    """What the bodies of all requests that wait or are answered may hold together."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.held = 0
+
+    def has(self, size: int) -> bool:
+        """Whether so many bytes more may be held."""
+        return self.held + size <= self.most
 
 
 class _Body:
     """The body of a request, counted as it comes."""
 
-    def __init__(self, receive: Receive, limit: int, seconds: float) -> None:
+    def __init__(self, receive: Receive, room: _Room, limit: int, limits: Limits) -> None:
         self._receive = receive
+        self._room = room
         self.limit = limit
-        self.seconds = seconds
+        self.seconds = limits.seconds
+        self.arrival = limits.arrival
+        self.end = asyncio.get_running_loop().time() + limits.arrival
         self.size = 0
+        self.held = 0
         self.whole = False
 
     async def receive(self) -> Message:
@@ -132,30 +187,65 @@ class _Body:
         if self.whole:
             return await self._receive()
         try:
-            message = await asyncio.wait_for(self._receive(), self.seconds)
+            message = await self._next()
         except TimeoutError:
             self.whole = True
-            raise HTTPException(
-                408, f"The request should come whole. Found nothing more for {self.seconds:g} s."
-            ) from None
-        self._count(message)
+            raise _late(self) from None
         if self.size > self.limit:
             await self.drain()
             raise _too_large(self.limit)
+        size = len(message.get("body", b""))
+        if not self._room.has(size):
+            self.let_go()
+            await self.drain()
+            raise _no_room()
+        self.held += size
+        self._room.held += size
         return message
+
+    def let_go(self) -> None:
+        """Give back what the body held, which nobody needs any more."""
+        self._room.held -= self.held
+        self.held = 0
 
     async def drain(self) -> None:
         """Read on without keeping anything, up to a bound."""
         try:
             while not self.whole and self.size <= DRAINED * self.limit:
-                self._count(await asyncio.wait_for(self._receive(), self.seconds))
+                await self._next()
         except TimeoutError:
             pass
         self.whole = True
 
-    def _count(self, message: Message) -> None:
+    async def _next(self) -> Message:
+        """The next part, counted.
+
+        Raises:
+            TimeoutError: It does not come in time.
+        """
+        left = self.end - asyncio.get_running_loop().time()
+        message = await asyncio.wait_for(self._receive(), min(self.seconds, left))
         self.size += len(message.get("body", b""))
         self.whole = message["type"] != "http.request" or not message.get("more_body", False)
+        return message
+
+
+def _late(body: _Body) -> HTTPException:
+    over = asyncio.get_running_loop().time() >= body.end
+    found = (
+        f"{body.size:,} bytes of it after {body.arrival:g} s"
+        if over
+        else f"nothing more for {body.seconds:g} s"
+    )
+    return HTTPException(408, f"The request should come whole. Found {found}.", LAST)
+
+
+def _no_room() -> HTTPException:
+    return HTTPException(
+        503,
+        f"The requests that wait are as large as they may be. Ask again in {AGAIN} seconds.",
+        {"Retry-After": str(AGAIN)},
+    )
 
 
 def _too_large(limit: int) -> HTTPException:

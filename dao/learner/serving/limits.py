@@ -23,7 +23,11 @@ class Limits:
         table: Characters of a file's cells, which a small Excel file can make many of.
         unpacked: Bytes of an Excel file, which is an archive, once it is unpacked.
         waiting: Requests that wait for the model, or are answered by it, at one time.
+        held: Bytes of all requests together that wait or are answered, as they were sent.
+        tables: Files that are read and predicted at one time; the others lie on disk until then.
+        connections: Of clients, at one time.
         seconds: How long a client may be silent in the middle of a request.
+        arrival: Seconds within which the whole body of a request has to arrive.
         part: Rows of a file that are predicted before other requests have their turn.
     """
 
@@ -36,7 +40,11 @@ class Limits:
     table: int = 128 * MEBI
     unpacked: int = 256 * MEBI
     waiting: int = 100
+    held: int = 256 * MEBI
+    tables: int = 2
+    connections: int = 500
     seconds: float = 30.0
+    arrival: float = 120.0
     part: int = 256
 
     def told(self) -> dict[str, int]:

@@ -18,12 +18,12 @@ from dao.learner.console.terminal import printable
 from dao.learner.serving.turns import BusyError
 from dao.learner.serving.uploads import TooMuchError
 
-__all__ = ["Json", "explain_errors", "problem"]
+__all__ = ["AGAIN", "Json", "explain_errors", "problem"]
 
 LONGEST = 600
 """Characters of a line."""
 AGAIN = 2
-"""Seconds after which a client that found the queue full is asked to come again."""
+"""Seconds after which a client that found the server full is asked to come again."""
 SAID = {
     404: "There is nothing at this address. GET /openapi.json lists what there is.",
     405: "This address takes another method. GET /openapi.json says which.",
@@ -51,22 +51,22 @@ def problem(status: int, line: object, headers: Mapping[str, str] | None = None)
     return Json({"error": text}, status, dict(headers or {}))
 
 
-def explain_errors(app: FastAPI, example: str) -> None:
+def explain_errors(app: FastAPI, examples: Mapping[str, str]) -> None:
     """Let the app answer every error with one line.
 
     Args:
         app: The app.
-        example: A request for predictions that is right.
+        examples: Address that takes JSON to a body that is right.
     """
 
-    async def refused(_: Request, error: Exception) -> Json:
+    async def turned_away(_: Request, error: Exception) -> Json:
         assert isinstance(error, HTTPException)
         line = SAID.get(error.status_code, error.detail)
         return problem(error.status_code, line, error.headers)
 
     async def invalid(request: Request, error: Exception) -> Json:
         assert isinstance(error, RequestValidationError)
-        return _invalid(request, error, example)
+        return _invalid(request, error, examples)
 
     async def unusable(_: Request, error: Exception) -> Json:
         return problem(413 if isinstance(error, TooMuchError) else 422, error)
@@ -78,18 +78,19 @@ def explain_errors(app: FastAPI, example: str) -> None:
     async def failed(_: Request, __: Exception) -> Json:
         return problem(500, "The server failed at this request; its log says how.")
 
-    app.add_exception_handler(HTTPException, refused)
+    app.add_exception_handler(HTTPException, turned_away)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(UserError, unusable)
     app.add_exception_handler(BusyError, busy)
     app.add_exception_handler(Exception, failed)
 
 
-def _invalid(request: Request, error: RequestValidationError, example: str) -> Json:
+def _invalid(request: Request, error: RequestValidationError, examples: Mapping[str, str]) -> Json:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"] if part != "body")
     kind = request.headers.get("content-type", "")
-    if first["loc"][0] != "body" or request.url.path != "/predict":
+    example = examples.get(request.url.path)
+    if first["loc"][0] != "body" or example is None:
         return problem(422, f"{refused(place, first)}.")
     if "json" not in kind.lower():
         found = repr(kind[:60]) if kind else "no Content-Type"

@@ -12,8 +12,10 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from dao.errors import UserError
+from dao.learner.serving.connections import patient
+from dao.learner.serving.limits import Limits
 
-__all__ = ["bound", "run"]
+__all__ = ["bound", "configured", "run"]
 
 PATIENCE = 10
 """Seconds that requests have to come to their end once the server is to stop."""
@@ -64,20 +66,27 @@ def bound(host: str, port: int) -> socket.socket:
     return made
 
 
-def run(app: ASGIApp, listener: socket.socket, host: str) -> None:
+def configured(app: ASGIApp, limits: Limits) -> uvicorn.Config:
+    """How uvicorn serves an app, within limits of the connections."""
+    return uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
+        timeout_graceful_shutdown=PATIENCE, ws="none", http=patient(limits.seconds),
+        limit_concurrency=limits.connections,
+    )  # fmt: skip
+
+
+def run(app: ASGIApp, listener: socket.socket, host: str, limits: Limits) -> None:
     """Answer requests until Ctrl-C or a signal to terminate.
 
     Args:
         app: What answers.
         listener: As `bound` gives it.
         host: How the address is shown.
+        limits: Of the connections.
     """
     port = listener.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
-        timeout_graceful_shutdown=PATIENCE, ws="none",
-    )  # fmt: skip
+    config = configured(app, limits)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

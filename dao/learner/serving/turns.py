@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TypeVar
 
 __all__ = ["BusyError", "Turns"]
@@ -25,10 +25,12 @@ class Turns:
 
     Args:
         most: Requests that may wait or be answered at one time.
+        tables: Files whose tables may be in memory at one time.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, tables: int = 1) -> None:
         self.most = most
+        self._tables = asyncio.Semaphore(tables)
         self.waiting = 0
         self._model = ThreadPoolExecutor(1, "model")
         self._files = ThreadPoolExecutor(1, "files")
@@ -47,6 +49,12 @@ class Turns:
             yield
         finally:
             self.waiting -= 1
+
+    @asynccontextmanager
+    async def table(self) -> AsyncIterator[None]:
+        """Within the block, which begins once it has its turn, a file may be a table in memory."""
+        async with self._tables:
+            yield
 
     async def model(self, work: Callable[[], Result]) -> Result:
         """What `work` returns, once it had its turn at the model."""

@@ -11,6 +11,7 @@ from dao.learner.basics.wording import one_line
 from dao.learner.processes import ranks
 from dao.learner.settings.config import Config
 from dao.learner.storage.writing import RunRecord
+from dao.learner.tracking.bounded import Bounded
 from dao.learner.tracking.trackers import TrackedRun, identity, open_tracker
 from dao.learner.tracking.values import of_settings, of_step, of_test, of_validation
 from dao.learner.training.job import Progress
@@ -19,15 +20,18 @@ __all__ = ["FILE", "Tracked", "Trackers", "tracked"]
 
 FILE = "tracking.json"
 LONGEST = 300  # characters of another package's error
+OPENING, PATIENCE = 60.0, 30.0
+"""Seconds that a tracker has to be imported and opened, and for each thing that it is told."""
 
 
 class Trackers:
     """The trackers of one run.
 
     A tracker is opened when it has something to say for the first time, so that a run which is
-    refused leaves no empty entry anywhere. One that raises, when it is opened or later, is told of
-    in a line and asked no more by this process: the run goes on, its logs have every figure, and
-    a resumption asks again. tracking.json keeps what each tracker calls the run, and its failure.
+    refused leaves no empty entry anywhere. One that raises or does not come back in time
+    (`OPENING`, `PATIENCE`), when it is opened or later, is told of in a line and asked no more by
+    this process: the run goes on, its logs have every figure, and a resumption asks again.
+    tracking.json keeps what each tracker calls the run, and its failure.
 
     Args:
         cfg: the settings of the run.
@@ -38,6 +42,7 @@ class Trackers:
     def __init__(self, cfg: Config, folder: RunRecord, note: Callable[[str], None]) -> None:
         self._cfg, self._folder, self._note = cfg, folder, note
         self._open: dict[str, Any] = {}
+        self._threads: dict[str, Bounded] = {}
         self._waiting = list(cfg.train.track) if ranks.is_first() else []
         known = (folder.path / FILE).is_file()
         self._known: dict[str, Any] = folder.read(FILE, "trackers")["trackers"] if known else {}
@@ -52,26 +57,33 @@ class Trackers:
         for unopened in waiting:
             self._try(unopened, step, partial(self._start, unopened, step))
         for name, tracker in list(self._open.items()):
-            self._try(name, step, partial(tracker.log, dict(values), step=step))
+            self._try(name, step, partial(self._tell, name, tracker.log, dict(values), step=step))
 
     def close(self, step: int) -> None:
         """Let all trackers finish what they have begun."""
         for name, tracker in list(self._open.items()):
-            self._try(name, step, tracker.finish)
+            self._try(name, step, partial(self._tell, name, tracker.finish))
         self._open.clear()
 
     def _start(self, name: str, step: int) -> None:
         cfg, known = self._cfg, self._known.get(name, {}).get("run")
         place, of_project = self._folder.path, f"{cfg.arm}/seed={cfg.seed}"
         run = TrackedRun(cfg.data_name, of_project, place, known, step)
-        tracker = self._open[name] = open_tracker(name, run)
-        self._known[name] = {"run": identity(name, tracker)}
+        self._threads[name] = Bounded(name)
+        tracker, called = self._threads[name](partial(_opened, name, run), OPENING)
+        self._open[name] = tracker
+        self._known[name] = {"run": called}
         self._folder.write(FILE, {"trackers": self._known})
         if known is None and name == "tensorboard":  # its hyperparameters would be a second run
             text = "\n".join(f"    {line}" for line in cfg.to_yaml().splitlines())
-            tracker.log({"settings": text}, step=step)
+            self._tell(name, tracker.log, {"settings": text}, step=step)
         elif known is None:
-            tracker.store_init_configuration(of_settings(cfg.model_dump(mode="json")))
+            settings = of_settings(cfg.model_dump(mode="json"))
+            self._tell(name, tracker.store_init_configuration, settings)
+
+    def _tell(self, name: str, call: Callable[..., Any], *given: Any, **named: Any) -> Any:  # noqa: ANN401
+        """What a tracker's own call returns. It changes nothing here, since it may come late."""
+        return self._threads[name](partial(call, *given, **named), PATIENCE)
 
     def _try(self, name: str, step: int, call: Callable[[], object]) -> None:
         try:
@@ -86,6 +98,11 @@ class Trackers:
                 f"train.track: {name} failed at step {step} and is told no more: {reason}. The run "
                 f"goes on; history.jsonl and validation.jsonl have every figure"
             )
+
+
+def _opened(name: str, run: TrackedRun) -> tuple[Any, str]:
+    tracker = open_tracker(name, run)
+    return tracker, identity(name, tracker)
 
 
 def tracked(cfg: Config, folder: RunRecord, shown: Progress) -> Tracked:

@@ -33,7 +33,9 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(help="A name by which browsers may call the server; repeat for more."),
+        typer.Option(
+            help="A name by which browsers may call the server; repeat for more; * for any."
+        ),
     ] = None,
     engine: o.EngineOption = None,
     device: o.RunDevice = None,
@@ -89,7 +91,7 @@ def _served(
     with uncollected():
         from dao.learner.inference.load import opened
         from dao.learner.serving.app import Service, make_app
-        from dao.learner.serving.guard import LOOPBACK, Guard, is_loopback
+        from dao.learner.serving.guard import Guard, is_loopback, names_of
         from dao.learner.serving.running import bound, run
 
     columns_of(folder, overrides)  # which are wrong before anything is loaded, not at a request
@@ -101,14 +103,19 @@ def _served(
     def columns(more: Sequence[str]) -> Columns:
         return columns_of(folder, [*overrides, *more])
 
-    names = [*allowed]
-    if is_loopback(host):
-        names += [*LOOPBACK, host]
-    else:
-        print(
-            f"note: {host} is reached from other machines, and nobody has to log in",
-            file=sys.stderr,
-        )
-        names += [host, *LOOPBACK] if names else []
+    if not is_loopback(host):
+        print(_reached(host, allowed), file=sys.stderr)
     service = Service(model, columns, engine, coverage=coverage)
-    run(Guard(make_app(service), service.limits, names, allowed), listener, host)
+    app = Guard(make_app(service), service.limits, names_of(host, allowed), allowed)
+    run(app, listener, host, service.limits)
+
+
+def _reached(host: str, allowed: Sequence[str]) -> str:
+    from dao.learner.serving.guard import ANY_NAME
+
+    called = (
+        "any name will do, so a page of another site can point one here (DNS rebinding)"
+        if ANY_NAME in allowed
+        else "it answers to its addresses and names; --allow-host adds a name"
+    )
+    return f"note: {host} is reached from other machines, and nobody has to log in; {called}"

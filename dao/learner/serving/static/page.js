@@ -132,7 +132,7 @@ function askFile() {
     const content = await answer.blob();
     const own = Number(answer.headers.get("X-Dao-Columns"));
     const [header, ...rows] = readCsv(await content.text());
-    $("results").replaceChildren(tableCard(file.name, content, header, rows, own));
+    $("results").replaceChildren(tableCard(file.name, content, header, rows, own, wanted));
     $("status").textContent = `Answers to ${counted(rows.length, "row")} of ${file.name}.`;
   });
 }
@@ -173,10 +173,13 @@ function cardOf(text, row) {
   const badges = put(make("div", "", "badges"), ...["unsure", "unlike"].map((name) => badge(row, name, used)));
   if (badges.children.length) put(card, badges);
   const grid = make("div", "", "grid");
+  const reasons = make("div", "", "reasons");
+  reasons.setAttribute("aria-live", "polite");
   for (const [name, task] of Object.entries(model.tasks)) {
-    put(grid, Object.hasOwn(row, name) && taskOf(name, task, row, used));
+    if (!Object.hasOwn(row, name)) continue;
+    put(grid, put(taskOf(name, task, row, used), model.explains && whyOf(text, name, reasons)));
   }
-  put(card, grid);
+  put(card, grid, reasons);
   const others = Object.entries(row).filter(([column]) => !used.has(column));
   if (others.length) {
     const words = others.map(([column, value]) => `${column} ${figure(value)}`).join(" · ");
@@ -270,7 +273,7 @@ function scaleOf(task, value, low, high) {
 
 // -- a file ---------------------------------------------------------------------------------------
 
-function tableCard(name, content, header, rows, own) {
+function tableCard(name, content, header, rows, own, columns) {
   const card = make("article", "", "card");
   const grid = make("div", "", "grid");
   const decisions = new Map();
@@ -287,11 +290,13 @@ function tableCard(name, content, header, rows, own) {
   const button = make("button", "Download the table", "plain");
   button.type = "button";
   button.addEventListener("click", () => link.click());
-  const columns = counted(header.length - own, "new column");
-  put(card, grid, put(make("div", "", "actions"), button, make("span", `CSV with ${columns}`, "hint")));
-  const shown = header.map((_, place) => place).filter((place) => place < own || decisions.has(place) ||
-    /^(unsure|unlike)$|_(low|high|set)$/.test(header[place]));
-  return put(card, preview(header, rows, shown, own));
+  const added = counted(header.length - own, "new column");
+  put(card, grid, put(make("div", "", "actions"), button, make("span", `CSV with ${added}`, "hint")));
+  const places = header.map((_, place) => place);
+  const answers = places.slice(own).filter((place) => decisions.has(place) || /^(unsure|unlike)$|_(low|high|set)$/.test(header[place]));
+  const texts = places.slice(0, own).filter((place) => columns.includes(unguarded(header[place])));
+  const rest = places.slice(0, own).filter((place) => !texts.includes(place));
+  return put(card, preview(header, rows, [...texts, ...answers, ...rest], own)); // a wide file hides no answer
 }
 
 function overallOf(task, about, cells) {
@@ -313,7 +318,8 @@ function overallOf(task, about, cells) {
   const shares = [...counts].map(([label, count]) => [label, count / Math.max(1, cells.length)]);
   const most = Math.max(...shares.map(([, share]) => share));
   const top = shares.filter(([, share]) => share > 0 && share === most).map(([label]) => label);
-  return put(block, ...barsOf(about, shares, new Set(top)));
+  const caption = make("p", `share of the ${counted(cells.length, "row")} that ${cells.length === 1 ? "was" : "were"} answered so`, "hint");
+  return put(block, caption, ...barsOf(about, shares, new Set(top)));
 }
 
 function preview(header, rows, shown, own) {
@@ -341,7 +347,7 @@ function preview(header, rows, shown, own) {
   scroll.setAttribute("role", "region");
   const first = rows.length > PREVIEW ? `The first ${PREVIEW} of ${counted(rows.length, "row")}` : "All rows";
   scroll.setAttribute("aria-label", first);
-  return put(make("div"), scroll, make("p", `${first}, without the probabilities.`, "hint"));
+  return put(make("div"), scroll, make("p", `${first}: the text, the answers, then the other columns. The download has the probabilities as well.`, "hint"));
 }
 
 // -- the model ------------------------------------------------------------------------------------
