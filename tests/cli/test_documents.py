@@ -38,7 +38,10 @@ def test_every_config_trains(train, path: Path, tiny_csv: Path, tmp_path: Path):
     assert (tmp_path / "run" / "metrics.json").exists()
 
 
-MEASURED = ("training", "weighting", "dendrites", "expert_steps", "prediction", "units", "scale")
+MEASURED = (
+    "training", "weighting", "dendrites", "expert_steps", "prediction", "units", "scale", "bag",
+    "budget",
+)  # fmt: skip
 
 
 def blocks(text: str, *languages: str) -> list[str]:
@@ -126,7 +129,10 @@ def test_every_command_works(command: str, monkeypatch: pytest.MonkeyPatch):
         program, arguments = options.training_script, options.training_script_args
     if program == "-m":
         assert arguments[0].removeprefix("benchmarks.") in MEASURED
-        app = importlib.import_module(arguments[0]).app
+        module = importlib.import_module(arguments[0])
+        if hasattr(module, "__path__"):
+            module = importlib.import_module(f"{arguments[0]}.__main__")
+        app = module.app
         # Its options are read; it would train for minutes, and on a GPU.
         assert CliRunner().invoke(app, [*arguments[1:], "--help"]).exit_code == 0
         return

@@ -391,8 +391,8 @@ def test_an_answer_to_a_pair_is_explained(kinds_run: Path):
         ("up", "other", "`task` should be one of cls, reg. Found other.", 422),
         (" ", "cls", "An input should be a text with characters in it.", 422),
         ("x" * 100_001, "cls", "should have at most 100,000 characters. Found 100,001.", 413),
-        (None, "cls", 'The request should be like {"text": "a text", "task": "cls"}. Found null at '
-                      "`text`.", 422),
+        (None, "cls", 'The request should be like {"text": "a text", "task": "cls"}. `text` should '
+                      "be text. Found None.", 422),
         ("up", "x" * 2000, "`task` should have at most 1000 characters.", 422),
     ],
 )  # fmt: skip
