@@ -26,7 +26,7 @@ from benchmarks.frozen.runner import complete, keep_plan
 from dao.learner.console.errors import user_errors
 from dao.learner.console.terminal import plain_console
 
-RATES, TUNING = (0.001, 0.003, 0.01, 0.03), (100, 101)
+RATES, TUNING = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03), (100, 101)
 ROWS = 20_000
 ABOUT = (
     "Do dendrites help where a layer lacks nonlinearity, and do they help more than a hidden layer "
@@ -43,7 +43,7 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def main(
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
-    seeds: Annotated[int, typer.Option(min=2)] = 10,
+    seeds: Annotated[int, typer.Option(min=2, max=100)] = 10,
     output: Annotated[Path, typer.Option(help="Folder of the results.")] = Path(
         "results/dendrites-bag"
     ),
@@ -51,7 +51,7 @@ def main(
 ) -> None:
     """Make the runs that are missing, and write the page."""
     with user_errors():
-        rows, steps, count = (600, 120, 2) if quick else (ROWS, STEPS, seeds)
+        rows, steps, count = (600, 400, 2) if quick else (ROWS, STEPS, seeds)
         settings = {
             "arms": {name: asdict(arm) for name, arm in ARMS.items()}, "seeds": count,
             "rates tried": RATES, "seeds of tuning": TUNING, "rows": rows, "steps": steps,

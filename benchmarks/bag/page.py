@@ -17,8 +17,8 @@ __all__ = ["PAIRS", "write_page"]
 
 PAIRS = [
     ("one set", "linear"), ("one set", "faster"), ("one set", "sham"), ("one set", "hidden 8"),
-    ("one set x1", "linear"), ("three sets", "one set"), ("three sets", "faster thrice"),
-    ("three sets", "hidden 16"),
+    ("one set x1", "linear"), ("three sets", "one set"), ("three sets", "linear thrice"),
+    ("three sets", "faster thrice"), ("three sets", "hidden 16"),
 ]  # fmt: skip
 """What is compared, decided before the first run."""
 Lines = Sequence[Mapping[str, Any]]
@@ -42,7 +42,7 @@ def write_page(
         "Test figures, means over seeds. ± is half of the 95 % t interval; in the second table of "
         "differences that are paired by seed, bold where it leaves out 0.",
         "",
-        *_arms(rates, by_arm),
+        *_arms(rates, by_arm, plan),
         "",
         "Score: the mean of accuracy and R². Dendrites' share: the root mean square of what a "
         "dendrite adds, over that of its layer's output, summed over the sets, at the end of the "
@@ -55,14 +55,23 @@ def write_page(
     write_atomically(folder / "README.md", "\n".join(page) + "\n")
 
 
-def _arms(rates: Mapping[str, float], by_arm: Mapping[str, Lines]) -> list[str]:
+def _rate(rate: float, plan: Mapping[str, Any]) -> str:
+    """The rate, and that it is the lowest or the highest of those that were tried."""
+    tried = plan["settings"]["rates tried"]
+    ends = {min(tried): " (lowest tried)", max(tried): " (highest tried)"}
+    return f"{rate:g}{ends.get(rate, '')}"
+
+
+def _arms(
+    rates: Mapping[str, float], by_arm: Mapping[str, Lines], plan: Mapping[str, Any]
+) -> list[str]:
     heads = ["arm", "rate", "parameters", "accuracy", "R²", "score", "dendrites' share"]
     rows = [table_head(heads)]
     for arm, runs in by_arm.items():
         accuracy, r2 = ([run["test"][place] for run in runs] for place in (0, 1))
         shares = [sum(sets) for run in runs for sets in run["shares"].values()]
         cells = [
-            f"`{arm}`: {ARMS[arm].about}", f"{rates[arm]:g}",
+            f"`{arm}`: {ARMS[arm].about}", _rate(rates[arm], plan),
             f"{statistics.median(run['parameters'] for run in runs):,.0f}",
             cell(accuracy, 3), cell(r2, 3), cell([_score(run) for run in runs], 3),
             f"{statistics.median(shares):.0%}" if shares else "",

@@ -63,6 +63,7 @@ ARMS = {
     "one set x1": Arm("one set of dendrites at the rate of the heads", ONE, "grown"),
     "one set": Arm("one set of dendrites at ten times the rate", ONE, "grown", TIMES),
     "hidden 8": Arm("as many parameters as one set, in a hidden layer", ONE, hidden=8),
+    "linear thrice": Arm("linear heads, three restarts", THREE),
     "faster thrice": Arm("linear heads, ten times the rate, three restarts", THREE, times=TIMES),
     "three sets": Arm("three sets of dendrites at ten times the rate", THREE, "grown", TIMES),
     "hidden 16": Arm("as many parameters as three sets, in a hidden layer", THREE, hidden=16),

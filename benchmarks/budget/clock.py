@@ -14,6 +14,7 @@ import importlib
 import json
 import runpy
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from typing import Any
 
 __all__ = ["PHASES", "Clock", "watched"]
 
-IMPORTS, OTHER = "imports", "other"
+IMPORTS, OTHER, CLOCK = "imports", "other", "clock"
 PHASES = {
     "data": (
         "dao.learner.data.load:load",
@@ -68,10 +69,11 @@ PHASES = {
 
 
 class Clock:
-    """Seconds per phase; of two phases, one inside the other, the inner one has them."""
+    """Seconds of one thread per phase; of two phases, one inside the other, the inner has them."""
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
         self._now = now
+        self._thread = threading.get_ident()
         self._last = now()
         self._open = [OTHER]
         self.seconds: dict[str, float] = {}
@@ -83,7 +85,10 @@ class Clock:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Until its end, seconds belong to this phase."""
+        """Until its end, seconds belong to this phase; in another thread nothing changes."""
+        if threading.get_ident() != self._thread:
+            yield
+            return
         self._lap()
         self._open.append(name)
         try:
@@ -109,8 +114,8 @@ def watched(clock: Clock, phases: Mapping[str, tuple[str, ...]] = PHASES) -> Ite
     plain, plain_module = builtins.__import__, importlib.import_module
 
     def watch_new() -> None:
-        for place in [place for place in waiting if _ready(place)]:
-            _put(place, clock, waiting.pop(place))
+        with clock.phase(CLOCK):
+            _put({p: waiting.pop(p) for p in list(waiting) if _ready(p)}, clock)
 
     def within(call: Callable[..., Any], name: str, *given: Any, **named: Any) -> Any:  # noqa: ANN401
         if name in sys.modules and clock._open[-1] == IMPORTS:
@@ -143,25 +148,36 @@ def _ready(place: str) -> bool:
     return module is not None and not getattr(spec, "_initializing", False)
 
 
-def _put(place: str, clock: Clock, phase: str) -> None:
-    """Put a function that is timed in the place of `MODULE:NAME`, and of its other names."""
-    module_name, _, name = place.partition(":")
-    owner: Any = sys.modules[module_name]
-    *path, last = name.split(".")
-    for part in path:
-        owner = getattr(owner, part)
-    function = getattr(owner, last)
+def _put(places: Mapping[str, str], clock: Clock) -> None:
+    """Put functions that are timed in the places of those at `MODULE:NAME`, and of other names.
 
+    Args:
+        places: place -> phase.
+        clock: that they are timed by.
+    """
+    timed: dict[int, Any] = {}
+    for place, phase in places.items():
+        module_name, _, name = place.partition(":")
+        owner: Any = sys.modules[module_name]
+        *path, last = name.split(".")
+        for part in path:
+            owner = getattr(owner, part)
+        function = getattr(owner, last)
+        timed[id(function)] = _timed(function, phase, clock)
+        setattr(owner, last, timed[id(function)])
+    for module in list(sys.modules.values()) if timed else ():
+        for other, value in list(vars(module).items()) if module is not None else ():
+            if id(value) in timed:
+                setattr(module, other, timed[id(value)])
+
+
+def _timed(function: Callable[..., Any], phase: str, clock: Clock) -> Callable[..., Any]:
     @functools.wraps(function)
     def timed(*given: Any, **named: Any) -> Any:  # noqa: ANN401
         with clock.phase(phase):
             return function(*given, **named)
 
-    setattr(owner, last, timed)
-    for module in list(sys.modules.values()):
-        for other, value in list(vars(module).items()) if module is not None else ():
-            if value is function:
-                setattr(module, other, timed)
+    return timed
 
 
 def _run(file: str, started: str, module: str, *arguments: str) -> None:

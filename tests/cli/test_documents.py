@@ -116,7 +116,7 @@ def test_every_command_works(command: str, monkeypatch: pytest.MonkeyPatch):
         arguments = shlex.split(command, comments=True)[1:]
         dry = ["--dry-run"] if arguments[0] in DRY and "--dry-run" not in arguments else []
         if arguments[0] == "serve":  # `tests/cli/test_server.py` lets it serve
-            monkeypatch.setattr("dao.learner.serving.running.run", lambda app, listener, host: None)
+            monkeypatch.setattr("dao.learner.serving.running.run", lambda *given: None)
             dry = ["--port", "0"]
         result = CliRunner().invoke(app, [*arguments, *dry])
         assert result.exit_code == 0, result.output

@@ -66,7 +66,7 @@ def train_on(tmp_path: Path, folder: Path, tiny_phi: Path):
         (GOOD + ROWS + "sales,up,1,someday\n", (), ("someday", "split")),
         (b"text,label\n\xff\xfe\x00,a\n", (), ("data.csv",)),
         (GOOD + ROWS, ("train.lrr=1",), ("`train.lrr` is not a setting",)),
-        (GOOD + ROWS, ("train.lr=-1",), ("`train.lr`", "greater than 0")),
+        (GOOD + ROWS, ("train.lr=-1",), ("`train.lr`", "above 0")),
         (GOOD + ROWS, ("--tasks", "sentiment"), ("`sentiment`", "text, label, score, split")),
         (GOOD + ROWS, ("--device", "nowhere"), ("`device`", "nowhere")),
         (GOOD + ROWS, ("--encoder", "/nowhere/at/all"), ("`encoder.name`", "/nowhere/at/all")),

@@ -24,7 +24,13 @@ from tests.conftest import no_pictures
 ROOT = Path(__file__).parents[2]
 HERE = ("base/0", "dao/0", "reg/0")
 THERE = ("dao/0", "cls/0")
-TRAIN = (sys.executable, str(ROOT / "train.py"))
+TRAIN = """
+import runpy, sys
+_, sys.executable, *sys.argv = sys.argv
+sys.path[0] = ""
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""`train.py`, whose runs are processes of another Python."""
 Arguments = Callable[..., list[str]]
 Start = Callable[..., subprocess.Popen[bytes]]
 
@@ -75,13 +81,17 @@ def results(output: Path, cell: str) -> Any:
 
 
 @pytest.fixture
-def start() -> Iterator[Start]:
-    """`train.py` in a session of its own, of which nothing runs on where a test fails."""
+def start(warm_python: str) -> Iterator[Start]:
+    """`train.py` in a session of its own, of which nothing runs on where a test fails.
+
+    Its runs are warm: they have what they import.
+    """
     started: list[subprocess.Popen[bytes]] = []
 
     def begin(given: list[str], **variables: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", TRAIN, warm_python, str(ROOT / "train.py"), *given]
         environment = {**os.environ, **variables}
-        started.append(subprocess.Popen([*TRAIN, *given], start_new_session=True, env=environment))
+        started.append(subprocess.Popen(command, start_new_session=True, env=environment, cwd=ROOT))
         return started[-1]
 
     yield begin

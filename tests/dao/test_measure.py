@@ -169,12 +169,14 @@ def test_checkpointing_equals_eager(toy, make_batch, source, reentrant):
 @pytest.mark.parametrize(
     "backend", ["eager", "aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
 )
-def test_a_compiled_encoder_equals_eager(toy, make_batch, backend, monkeypatch):
-    # Else two processes start, which import torch and compile one kernel each.
-    monkeypatch.setattr("torch._inductor.config.compile_threads", 1)
+def test_a_compiled_encoder_equals_eager(toy, make_batch, backend):
+    from torch._inductor import config
+
     plain, expected = balanced_gradients(toy, make_batch, toy.encoder)
-    compiled = torch.compile(toy.encoder, backend=backend)
-    lam, got = balanced_gradients(toy, make_batch, compiled)
+    # Else two processes start, which import torch and compile one kernel each.
+    with config.patch(compile_threads=1):
+        compiled = torch.compile(toy.encoder, backend=backend)
+        lam, got = balanced_gradients(toy, make_batch, compiled)
     torch.testing.assert_close(lam, plain)
     torch.testing.assert_close(got, expected)
 

@@ -172,11 +172,11 @@ def test_what_cannot_be_learned_is_one_line(fitted, cells, splits, options, mess
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"separator": ""}, "one or more characters"), ({"threshold": 0}, "greater than 0"),
-     ({"threshold": 1}, "less than 1"), ({"empty": "no"}, "'missing' or 'none'")],
+    [({"separator": ""}, "one or more characters"), ({"threshold": 0}, "above 0"),
+     ({"threshold": 1}, "below 1"), ({"empty": "no"}, "missing or none")],
 )  # fmt: skip
 def test_options_out_of_range(asked, options, message):
-    with pytest.raises(ValueError, match=rf"`t\.{next(iter(options))}`: .*{message}"):
+    with pytest.raises(ValueError, match=rf"`t\.{next(iter(options))}` should be .*{message}"):
         asked(t={"kind": "multilabel", **options})
 
 

@@ -163,11 +163,11 @@ def test_a_run_that_began_before_is_read_by_the_old_rules(tmp_path: Path):
     cfg = RunFolder(tmp_path).config()
     assert (cfg.data.rules, cfg.seed, cfg.data.sources) == (1, 3, ("a.csv",))
     assert cfg.data.where == {"agree": "1.0", "flag": "false"}
-    assert load_config(tmp_path / "config.yaml").data.rules == 4
+    assert load_config(tmp_path / "config.yaml").data.rules == 5
 
 
 def test_old_rules_take_no_markers():
-    with pytest.raises(UserError, match="`missing` should come with rules=2, 3 or 4"):
+    with pytest.raises(UserError, match="`missing` should come with rules=2 or more"):
         load_config(overrides=["data.rules=1", "data.missing=[NA]"])
 
 

@@ -46,7 +46,9 @@ def looked_at(raw: Sequence[Raw], columns: Columns) -> str:
     split = [bool(columns.split) and columns.split in part.frame for part in raw]
     if all(split):
         return "the training rows"
-    return f"all rows{' of sources without splits' if any(split) else ''}, before they were split"
+    if any(split):
+        return "the training rows, and all rows of sources without splits"
+    return "all rows, before they were split"
 
 
 def _with_kind(name: str, settings: Undecided, proposal: Proposal) -> TaskSettings:

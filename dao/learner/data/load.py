@@ -172,7 +172,8 @@ def assemble(
         parts, repeated = _once(raw, parts, columns, list(targets))
     frame, dropped = _usable(_stack(parts), list(targets))
     used = {"id", "text", "split", "domain", *targets}
-    frame = blanked(frame, [name for name in frame if name not in used], missing, columns)
+    if columns.rules > 4:
+        frame = blanked(frame, [name for name in frame if name not in used], missing, columns)
     further = {"missing": missing.counts, "empty": missing.empty, "repeated": repeated}
     return frame, dropped | {name: found for name, found in further.items() if found}
 

@@ -55,15 +55,16 @@ class Data(Settings):
     missing: tuple[str, ...] = MISSING
     """What a cell of a label, a score, a split, a domain or a breakdown holds where the value is
     missing, beside empty cells; words count as they are spelled, numbers as numbers. From rules=3
-    on the default list counts `None` and `null` too, and from rules=4 on a lone `-` in a column of
-    two or more other values, none of them `+`."""
+    on the default list counts `None` and `null` too, from rules=4 on a lone `-` in a column of two
+    or more other values, none of them `+`, and from rules=5 on breakdowns have missing values."""
     encoding: str = "utf-8"
     """Encoding of CSV, TSV, JSON, JSONL and TXT files, for example windows-1252 or utf-16."""
-    rules: Literal[1, 2, 3, 4] = 4
+    rules: Literal[1, 2, 3, 4, 5] = 5
     """How tables are read and split. 1: as before `missing` came: each class's share is rounded by
     itself, rows that two sources share count twice, copies of a text are found by its letters and
     digits alone, and numbers may be texts. 2: as before `None` and `null` were missing values.
-    3: as before `-` was one. Runs that began then are read by 1, 2 and 3."""
+    3: as before `-` was one. 4: as before breakdowns had any. Runs that began then are read by the
+    rules of then."""
     synthetic: Synthetic = Synthetic()
 
     @property
@@ -102,7 +103,7 @@ class Data(Settings):
     def _has_markers(self) -> Data:
         if self.rules == 1 and self.missing != MISSING:
             raise ValueError(
-                "`missing` should come with rules=2, 3 or 4. Found rules=1, which has none"
+                "`missing` should come with rules=2 or more. Found rules=1, which has none"
             )
         return self
 

@@ -43,8 +43,8 @@ class Bounded:
         try:
             return made.result(seconds)
         except TimeoutError:
-            if made.done():
-                raise
+            if made.done():  # just now, or the call itself ran out of time
+                return made.result()
             raise TimeoutError(f"it did not answer within {seconds:g} s") from None
 
     def _work(self) -> None:

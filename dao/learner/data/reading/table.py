@@ -36,7 +36,8 @@ class Columns:
         signs: Whether `-` may stand for nothing, as it does beside words other than `+`.
         dashes: Columns in which it does (`absent.dashed`).
         rules: 1 reads tables as before `missing` came: only empty cells are missing, and rows that
-            two sources share count twice. 2 knows fewer of the usual words for nothing.
+            two sources share count twice. 2 knows fewer of the usual words for nothing. Up to 4,
+            breakdowns have every value that is not empty.
         sheet: Of an .xlsx file; empty: the first.
         separator: Of the cells of a .csv file; empty: that of its ending.
     """
@@ -53,7 +54,7 @@ class Columns:
     encoding: str = "utf-8"
     signs: bool = True
     dashes: Collection[str] = frozenset()
-    rules: int = 4
+    rules: int = 5
     second: str = ""
     labels: str = LABELS
     sheet: str = ""
