@@ -27,14 +27,16 @@ from dao.learner.console.errors import user_errors
 from dao.learner.console.terminal import plain_console
 
 RATES, TUNING = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03), (100, 101)
-ROWS = 20_000
+ROWS, FIRST = 20_000, 200
 ABOUT = (
     "Do dendrites help where a layer lacks nonlinearity, and do they help more than a hidden layer "
     "of as many parameters? Heads for class and score on counts of the words of generated "
     "headlines. Score: the mean of accuracy and R2 on test, at the validation with the highest "
     "such mean. Dendrites are perforatedai's. Controls restart from the best weights, with a new "
     "optimizer, after the steps at which sets are added; so all arms train as many steps. Each arm "
-    "has the rate with the best mean validation score on the seeds of tuning."
+    "has the rate with the best mean validation score on the seeds of tuning. An earlier run with "
+    "other seeds had no rate below .001, which two controls had chosen, and no control with three "
+    "restarts at the plain rate; it found the same order."
 )
 
 app = typer.Typer(add_completion=False)
@@ -53,7 +55,8 @@ def main(
     with user_errors():
         rows, steps, count = (600, 400, 2) if quick else (ROWS, STEPS, seeds)
         settings = {
-            "arms": {name: asdict(arm) for name, arm in ARMS.items()}, "seeds": count,
+            "arms": {name: asdict(arm) for name, arm in ARMS.items()},
+            "seeds": list(range(FIRST, FIRST + count)),
             "rates tried": RATES, "seeds of tuning": TUNING, "rows": rows, "steps": steps,
             "steps between validations": EVERY, "batch": BATCH, "weight decay": DECAY,
             "optimizer": "AdamW, constant rate", "texts that a counted word occurs in": RAREST,
@@ -70,7 +73,9 @@ def main(
             return float(np.mean([found[key]["validation"] for key in keys]))
 
         chosen = {arm: max(RATES, key=lambda rate: validation(arm, rate)) for arm in ARMS}
-        tested = [Job(a, seed, r, rows, steps) for seed in range(count) for a, r in chosen.items()]
+        tested = [
+            Job(a, seed, r, rows, steps) for seed in settings["seeds"] for a, r in chosen.items()
+        ]
         lines = complete(tested, output, jobs, run)
         write_page(output, plan, chosen, [lines[job.key] for job in tested])
         plain_console().print(f"{output / 'README.md'}", highlight=False)
