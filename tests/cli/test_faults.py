@@ -117,7 +117,7 @@ def patched(hook, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def train(train, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Result]:
+def train_few(train, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Result]:
     """Runs on few rows: each takes two steps, or eight with dendrites."""
     lines = ["text,score,split"]
     for i in range(32):
@@ -129,12 +129,12 @@ def train(train, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Resu
 
 
 @pytest.fixture(scope="module")
-def whole(train, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def whole(train_few, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The weights of a run that nothing happened to, with dendrites and without."""
     found = {}
     for name, flags in ARMS.items():
         folder = tmp_path_factory.mktemp("whole") / name
-        assert train(folder, *TINY, *flags).exit_code == 0
+        assert train_few(folder, *TINY, *flags).exit_code == 0
         found[name] = weights(folder)
     return found
 
@@ -157,20 +157,20 @@ def content_of(folder: Path) -> Content:
     return frozenset([*known.items(), *((name, None) for name in folders)])
 
 
-def again(train, folder: Path, *flags: str) -> Result:
+def again(train_few, folder: Path, *flags: str) -> Result:
     """What the message of a failed run says: resume, or start again."""
     from train import app
 
     if (folder / "checkpoints" / "latest").exists():
         return CliRunner().invoke(app, ["--resume", str(folder)], catch_exceptions=False)
-    return train(folder, *TINY, *flags, "--overwrite")
+    return train_few(folder, *TINY, *flags, "--overwrite")
 
 
 def check_one_fault(
-    train, folder: Path, number: int, whole, seen_before: set[Content], *flags: str
+    train_few, folder: Path, number: int, whole, seen_before: set[Content], *flags: str
 ) -> None:
     with failing(folder, number) as seen:
-        result = train(folder, *TINY, *flags)
+        result = train_few(folder, *TINY, *flags)
     where = seen[number] if number < len(seen) else "none"
     assert result.exit_code == 1, where
     assert result.stderr.strip().splitlines()[-1].startswith("error: "), result.stderr
@@ -186,7 +186,7 @@ def check_one_fault(
         if left in seen_before:
             return
         seen_before.add(left)
-        assert again(train, folder, *flags).exit_code == 0, where
+        assert again(train_few, folder, *flags).exit_code == 0, where
     assert not [p for p in folder.rglob(f"*{PARTIAL}") if "checkpoints" not in p.parts], where
     found = weights(folder)
     assert found.keys() == whole.keys(), where
@@ -194,42 +194,42 @@ def check_one_fault(
 
 
 @pytest.mark.slow
-def test_every_write_fails_once(train, tmp_path: Path, whole, patched):
+def test_every_write_fails_once(train_few, tmp_path: Path, whole, patched):
     with failing(tmp_path / "counted", None) as seen:
-        assert train(tmp_path / "counted", *TINY, *ARMS["plain"]).exit_code == 0
+        assert train_few(tmp_path / "counted", *TINY, *ARMS["plain"]).exit_code == 0
     assert len(seen) > 60
     left: set[Content] = set()
     for number in range(len(seen)):
-        check_one_fault(train, tmp_path / "run", number, whole["plain"], left, *ARMS["plain"])
+        check_one_fault(train_few, tmp_path / "run", number, whole["plain"], left, *ARMS["plain"])
         shutil.rmtree(tmp_path / "run", ignore_errors=True)
     assert len(left) > 20
 
 
 @pytest.mark.slow
 def test_every_write_of_perforatedai_and_of_dendrites_fails_once(
-    train, tmp_path: Path, whole, patched
+    train_few, tmp_path: Path, whole, patched
 ):
     flags = ARMS["dendrites"]
     with failing(tmp_path / "counted", None) as seen:
-        assert train(tmp_path / "counted", *TINY, *flags).exit_code == 0
+        assert train_few(tmp_path / "counted", *TINY, *flags).exit_code == 0
     numbers = [i for i, what in enumerate(seen) if "PAI" in what or "dendrites" in what]
     numbers += [i for i, what in enumerate(seen) if "best_model" in what]
     assert len(set(numbers)) > 6
     left: set[Content] = set()
     for number in sorted(set(numbers)):
-        check_one_fault(train, tmp_path / "run", number, whole["dendrites"], left, *flags)
+        check_one_fault(train_few, tmp_path / "run", number, whole["dendrites"], left, *flags)
         shutil.rmtree(tmp_path / "run", ignore_errors=True)
 
 
 @pytest.mark.parametrize(
     "limit", [1000, *(pytest.param(n, marks=pytest.mark.slow) for n in (8000, 17_500, 30_000))]
 )
-def test_a_disk_that_is_really_full(train, tmp_path: Path, whole, limit: int):
+def test_a_disk_that_is_really_full(train_few, tmp_path: Path, whole, limit: int):
     """No file may grow beyond the limit: what the system and the libraries make of that."""
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
-        result = train(tmp_path / "run", *TINY)
+        result = train_few(tmp_path / "run", *TINY)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     assert result.exit_code == 1, result.output
@@ -238,7 +238,7 @@ def test_a_disk_that_is_really_full(train, tmp_path: Path, whole, limit: int):
     assert str(tmp_path / "run") in last
     assert last.endswith("Look at permissions and space.")
     assert not (tmp_path / "run" / "metrics.json").exists()
-    assert again(train, tmp_path / "run").exit_code == 0
+    assert again(train_few, tmp_path / "run").exit_code == 0
     assert all(weights(tmp_path / "run")[n].equal(t) for n, t in whole["plain"].items())
 
 
@@ -266,32 +266,35 @@ def test_predictions_are_whole_or_as_they_were(full_run: Path, tmp_path: Path, p
 
 
 @pytest.mark.slow
-def test_a_cache_that_cannot_be_written_fails_no_run(train, tmp_path: Path, patched):
+def test_a_cache_that_cannot_be_written_fails_no_run(train_few, tmp_path: Path, patched):
     cache = tmp_path / "cache"
     with failing(cache, None) as seen:
-        assert train(tmp_path / "counted", *TINY, f"cache={cache}").exit_code == 0
+        assert train_few(tmp_path / "counted", *TINY, f"cache={cache}").exit_code == 0
     assert len(seen) > 8
     for number in (0, 1, 2, 3, 4, 5):
         with failing(tmp_path / f"cache-{number}", number):
-            result = train(tmp_path / f"{number}", *TINY, f"cache={tmp_path / f'cache-{number}'}")
+            place = f"cache={tmp_path / f'cache-{number}'}"
+            result = train_few(tmp_path / f"{number}", *TINY, place)
+                tmp_path / f"{number}", *TINY, f"cache={tmp_path / f'cache-{number}'}"
+            )
         assert result.exit_code == 0, result.output
         assert "token ids are not cached" in result.stderr
         assert not list((tmp_path / f"cache-{number}").rglob(f"*{PARTIAL}"))
 
 
 @pytest.mark.slow
-def test_frozen_states_that_cannot_be_written_are_one_line(train, tmp_path: Path, patched):
+def test_frozen_states_that_cannot_be_written_are_one_line(train_few, tmp_path: Path, patched):
     cache = tmp_path / "cache" / "prefix"
     flags = ("encoder.prefix_cache=true", "encoder.lora.last_layers=1", f"cache={cache.parent}")
     with failing(cache, None) as seen:
-        assert train(tmp_path / "counted", *TINY, *flags).exit_code == 0
+        assert train_few(tmp_path / "counted", *TINY, *flags).exit_code == 0
     shutil.rmtree(cache)
     for number, what in enumerate(seen):
         with failing(cache, number):
-            result = train(tmp_path / f"{number}", *TINY, *flags)
+            result = train_few(tmp_path / f"{number}", *TINY, *flags)
         assert result.exit_code == 1, what
         assert "No space left on device" in result.stderr.splitlines()[-1]
-        assert train(tmp_path / f"{number}", *TINY, *flags).exit_code == 0, what
+        assert train_few(tmp_path / f"{number}", *TINY, *flags).exit_code == 0, what
         shutil.rmtree(cache)
 
 
@@ -309,7 +312,7 @@ def test_what_goes_wrong_while_content_is_made_is_no_failed_write(tmp_path: Path
 
 @pytest.mark.slow
 def test_a_kill_while_a_run_is_replaced_leaves_neither_a_finished_nor_a_foreign_one(
-    train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    train_few, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     from dao.learner.storage import claiming
 
@@ -317,7 +320,7 @@ def test_a_kill_while_a_run_is_replaced_leaves_neither_a_finished_nor_a_foreign_
         pass
 
     remove = claiming.remove
-    assert train(tmp_path / "run", *TINY).exit_code == 0
+    assert train_few(tmp_path / "run", *TINY).exit_code == 0
     names = len(list((tmp_path / "run").iterdir()))
     for survived in range(0, names - 1, 3):
         left = [survived]
@@ -331,15 +334,15 @@ def test_a_kill_while_a_run_is_replaced_leaves_neither_a_finished_nor_a_foreign_
         with monkeypatch.context() as patch:
             patch.setattr(claiming, "remove", cut)
             with pytest.raises(PowerCut):
-                train(tmp_path / "run", *TINY, "--overwrite")
+                train_few(tmp_path / "run", *TINY, "--overwrite")
         assert (tmp_path / "run" / "metrics.json").exists() == (survived == 0)
-        assert train(tmp_path / "run", *TINY, "--overwrite").exit_code == 0
+        assert train_few(tmp_path / "run", *TINY, "--overwrite").exit_code == 0
 
 
-def test_a_kill_before_the_settings_have_their_name_is_no_obstacle(train, tmp_path: Path):
+def test_a_kill_before_the_settings_have_their_name_is_no_obstacle(train_few, tmp_path: Path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / f"config.yaml{PARTIAL}").write_text("tas")
-    assert train(tmp_path / "run", *TINY).exit_code == 0
+    assert train_few(tmp_path / "run", *TINY).exit_code == 0
 
 
 def test_rows_that_a_power_cut_left_as_zeros_are_dropped(tmp_path: Path):

@@ -210,7 +210,7 @@ CASES = {
 def refused(result: Result, said: str) -> None:
     assert result.exit_code == 1, result.output
     assert result.stdout == ""
-    assert result.stderr.rstrip("\n").split("\n") == [f"error: {said}"]
+    assert result.stderr.rstrip("\n").split("\n") == [f"error: {said.removesuffix('.')}."]
 
 
 @pytest.mark.parametrize("name", CASES)
