@@ -275,8 +275,6 @@ def test_a_cache_that_cannot_be_written_fails_no_run(train_few, tmp_path: Path, 
         with failing(tmp_path / f"cache-{number}", number):
             place = f"cache={tmp_path / f'cache-{number}'}"
             result = train_few(tmp_path / f"{number}", *TINY, place)
-                tmp_path / f"{number}", *TINY, f"cache={tmp_path / f'cache-{number}'}"
-            )
         assert result.exit_code == 0, result.output
         assert "token ids are not cached" in result.stderr
         assert not list((tmp_path / f"cache-{number}").rglob(f"*{PARTIAL}"))
