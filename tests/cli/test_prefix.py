@@ -115,7 +115,7 @@ def test_resumed_equals_never_stopped_even_with_the_cache_gone(
         (["encoder.prefix_cache=true"], "Set encoder.lora.last_layers"),
         (["encoder.prefix_cache=true", "encoder.lora.last_layers=2"], "Lower encoder.lora"),
         (["encoder.lora.last_layers=3"], "Found 3; phi has 2"),
-        (["encoder.lora.last_layers=0"], "greater than or equal to 1"),
+        (["encoder.lora.last_layers=0"], "at least 1"),
     ],
 )
 def test_settings_that_freeze_nothing_are_refused_in_one_line(
