@@ -39,7 +39,7 @@ def both(warm_python: str) -> Both:
     def run(*arguments: object, **options: Any) -> tuple[Done, Done]:
         words = list(map(str, arguments))
         cold, warm = (
-            subprocess.run([python, *words], capture_output=True, text=True, **options)
+            subprocess.run([python, *words], capture_output=True, text=True, timeout=300, **options)
             for python in (sys.executable, warm_python)
         )
         return cold, warm
@@ -90,7 +90,11 @@ def test_it_fails_the_same(both: Both, code: str):
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT", "SIGSEGV"])
 def test_a_signal_ends_it_the_same(both: Both, name: str):
-    code = f"import os, signal; os.kill(os.getpid(), signal.{name}); signal.pause()"
+    # Not `signal.pause`, which waits on where another thread of the process got the signal.
+    code = (
+        f"import os, signal, time; os.kill(os.getpid(), signal.{name})\n"
+        "for _ in range(100): time.sleep(0.05)"
+    )
     assert [done.returncode for done in both("-c", code)] == [-signal.Signals[name]] * 2
 
 
