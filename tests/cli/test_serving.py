@@ -455,6 +455,7 @@ def test_a_body_without_a_length_is_counted(small: TestClient):
         ("text,a,b,c\n" + "up,,,\n" * 4, "new.csv should have at most 12 cells. Found 16."),
         ("text\nup\n" + "x" * 51, "at most 50 characters. Found 51 in row 2. Shorten it."),
         ("text,b\nup," + "x" * 3000, "new.csv should have at most 2,000 characters. Found more."),
+        (f"text,{'x' * 900}\n" + "up,\n" * 3, "at most 2,000 characters. Found more."),
         ("text\n" + "x" * 30_000, "The request should have at most 20,000 bytes."),
     ],
 )

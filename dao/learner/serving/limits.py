@@ -20,7 +20,8 @@ class Limits:
         characters: Characters of one text, also of one in a file.
         rows: Rows of a file.
         cells: Cells of a file: rows times columns.
-        table: Characters of a file's cells, which a small Excel file can make many of.
+        table: Characters of a file's cells, which a small Excel file can make many of, and of the
+            names of its columns, once for every row.
         unpacked: Bytes of an Excel file, which is an archive, once it is unpacked.
         waiting: Requests that wait for the model, or are answered by it, at one time.
         held: Bytes of all requests together that wait or are answered, as they were sent.
