@@ -6,9 +6,11 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from uvicorn.server import ServerState
 
 from dao.learner.serving.guard import Guard
 from dao.learner.serving.limits import Limits
@@ -115,6 +117,34 @@ def test_a_slow_reader_that_goes_on_gets_its_answer():
             if size < 20 << 20:
                 time.sleep(0.03)
     assert size > LARGE
+
+
+class Unread(asyncio.Transport):
+    """What a connection writes to, with as many bytes that wait for its client as a test says."""
+
+    waiting = 0
+    ended = False
+
+    def get_write_buffer_size(self) -> int:
+        return self.waiting
+
+    def abort(self) -> None:
+        self.ended = True
+
+
+@pytest.mark.parametrize("another", [True, False])
+def test_two_answers_on_one_connection_are_not_taken_for_one(another: bool):
+    loop, transport = asyncio.new_event_loop(), Unread()
+    config = configured(reads, Limits())
+    config.load()
+    connection = config.http_protocol_class(config, ServerState(), {}, loop)
+    connection.connection_made(transport)
+    answers = [SimpleNamespace(response_complete=True) for _ in range(2)]
+    for answer, transport.waiting in ((answers[0], 1 << 20), (answers[int(another)], 9 << 20)):
+        connection.cycle = answer
+        connection._look()
+    loop.close()
+    assert transport.ended != another
 
 
 # -- all bodies together --------------------------------------------------------------------------

@@ -41,7 +41,7 @@ def patient(seconds: float) -> type[H11Protocol]:
             answered = self.cycle is None or self.cycle.response_complete
             unread = self.transport.get_write_buffer_size()
             stuck = self._seen is not None and (
-                unread > self._seen[2] - SLOWEST
+                self.cycle is self._seen[0] and unread > self._seen[2] - SLOWEST
                 if unread and self._seen[2]
                 else (self.cycle, answered, unread) == self._seen and answered
             )
