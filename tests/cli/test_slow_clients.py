@@ -214,6 +214,11 @@ def test_few_files_are_tables_at_one_time():
     assert most == 2
 
 
-def test_a_server_has_bounds_for_its_connections():
-    config = configured(reads, Limits())
-    assert (config.limit_concurrency, config.timeout_keep_alive) == (500, 5)
+def test_more_connections_than_the_limit_are_closed_at_once():
+    asked = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+    with connected(reads, connections=1) as client:
+        with socket.create_connection(client.getpeername(), timeout=30) as further:
+            with suppress(ConnectionResetError):
+                assert further.recv(1) == b""
+        client.sendall(asked)
+        assert client.recv(1 << 16).startswith(b"HTTP/1.1 200")
