@@ -104,22 +104,18 @@ class Guard:
             await self.app(scope, receive, send)
             return
 
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
-            await send(message)
-
         limit = self.limits.file if scope["path"] == UPLOAD else self.limits.body
         body = _Body(receive, self.room, limit, self.limits)
+        answer = _Answer(send, self.room, self.limits.body)
         try:
             self._check(Headers(scope=scope), limit)
         except HTTPException as error:
             await body.drain()
-            answer = problem(error.status_code, error.detail, error.headers)
-            await answer(scope, receive, with_headers)
+            refusal = problem(error.status_code, error.detail, error.headers)
+            await refusal(scope, receive, answer.send)
             return
         try:
-            await self.app(scope, body.receive, with_headers)
+            await self.app(scope, body.receive, answer.send)
         finally:
             body.let_go()
 
@@ -153,7 +149,7 @@ class Guard:
 
 
 class _Room:
-    """What the bodies of all requests that wait or are answered may hold together."""
+    """What the bodies of all requests that wait, and all unread answers, may hold together."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -230,6 +226,45 @@ class _Body:
         return message
 
 
+class _Answer:
+    """An answer on its way, counted until its client has taken all but a rest of it.
+
+    Args:
+        send: As of ASGI; what comes behind a part of a body waits there until the part is taken.
+        room: Where the answer counts.
+        large: An answer of more bytes than this is refused where there is no room left.
+    """
+
+    def __init__(self, send: Send, room: _Room, large: int) -> None:
+        self._send = send
+        self._room = room
+        self._large = large
+        self._instead: bytes | None = None
+
+    async def send(self, message: Message) -> None:
+        """The next part of the answer."""
+        if message["type"] == "http.response.start":
+            length = int(MutableHeaders(scope=message).get("content-length", 0))
+            if length > self._large and not self._room.has(0):
+                error = _no_room()
+                refusal = problem(error.status_code, error.detail, error.headers)
+                message = {**message, "status": 503, "headers": refusal.raw_headers}
+                self._instead = bytes(refusal.body)
+            MutableHeaders(scope=message).update(HEADERS)
+            await self._send(message)
+            return
+        if self._instead is not None:
+            message = {**message, "body": self._instead}
+            self._instead = b""
+        size = len(message.get("body", b""))
+        self._room.held += size
+        try:
+            await self._send({**message, "more_body": True})
+            await self._send({**message, "body": b""})
+        finally:
+            self._room.held -= size
+
+
 def _late(body: _Body) -> HTTPException:
     over = asyncio.get_running_loop().time() >= body.end
     found = (
@@ -243,7 +278,8 @@ def _late(body: _Body) -> HTTPException:
 def _no_room() -> HTTPException:
     return HTTPException(
         503,
-        f"The requests that wait are as large as they may be. Ask again in {AGAIN} seconds.",
+        f"The requests that wait, and the answers that nobody has read yet, are as large as they "
+        f"may be. Ask again in {AGAIN} seconds.",
         {"Retry-After": str(AGAIN)},
     )
 

@@ -24,7 +24,8 @@ class Limits:
             names of its columns, once for every row.
         unpacked: Bytes of an Excel file, which is an archive, once it is unpacked.
         waiting: Requests that wait for the model, or are answered by it, at one time.
-        held: Bytes of all requests together that wait or are answered, as they were sent.
+        held: Bytes of all requests together that wait or are answered, as they were sent, and of
+            the answers that clients have not taken yet.
         tables: Files that are read and predicted at one time; the others lie on disk until then.
         connections: Of clients, at one time.
         seconds: How long a client may be silent in the middle of a request.
