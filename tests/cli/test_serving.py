@@ -368,7 +368,7 @@ def test_an_answer_is_explained_as_by_the_command(client: TestClient, full_run: 
 
     assert client.get("/about").json()["explains"]
     found = why(client, "net profit rose")
-    (wanted,) = explained(load(full_run, device="cpu"), ["net profit rose"], ["cls"])
+    (wanted,) = explained(load(full_run, device="cpu"), ["net profit rose"], ["cls"], 64)
     assert found == {**wanted.to_dict(), "notes": []}
     assert [one["token"] for one in found["tokens"]] == ["net", "profit", "rose"]
     (row,) = client.post("/predict", json={"texts": ["net profit rose"]}).json()["rows"]
@@ -405,6 +405,21 @@ def test_explanations_wait_like_predictions(full_run: Path):
     with client_of(service) as client, service.turns.place():
         answer = client.post("/explain", json={"text": "up", "task": "cls"})
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+
+
+def test_few_explanations_wait_and_their_steps_are_few(full_run: Path, monkeypatch):
+    from dao.learner.explaining import attribution
+
+    monkeypatch.setattr(attribution, "CLOSE", -1.0)  # no sum is close enough
+    monkeypatch.setattr(attribution, "TINY", -1.0)
+    service = service_of(full_run, explanations=1)
+    ask = {"text": "up", "task": "cls"}
+    with client_of(service) as client:
+        assert why(client, "up")["steps"] == 64
+        with service.turns.place_to_explain():
+            assert client.post("/explain", json=ask).status_code == 503
+            assert client.post("/predict", json={"texts": ["up"]}).status_code == 200
+    assert (service.turns.waiting, service.turns.explaining) == (0, 0)
 
 
 def test_a_server_that_cannot_explain_says_so(full_run: Path, monkeypatch):

@@ -24,6 +24,8 @@ class Limits:
             names of its columns, once for every row.
         unpacked: Bytes of an Excel file, which is an archive, once it is unpacked.
         waiting: Requests that wait for the model, or are answered by it, at one time.
+        explanations: Those of the requests that wait or are answered which ask why.
+        steps: Of the integral of an explanation.
         held: Bytes of all requests together that wait or are answered, as they were sent, and of
             the answers that clients have not taken yet.
         tables: Files that are read and predicted at one time; the others lie on disk until then.
@@ -42,6 +44,8 @@ class Limits:
     table: int = 128 * MEBI
     unpacked: int = 256 * MEBI
     waiting: int = 100
+    explanations: int = 4
+    steps: int = 64
     held: int = 256 * MEBI
     tables: int = 2
     connections: int = 500

@@ -26,12 +26,15 @@ class Turns:
     Args:
         most: Requests that may wait or be answered at one time.
         tables: Files whose tables may be in memory at one time.
+        explanations: Requests for an explanation, which take long, among the `most`.
     """
 
-    def __init__(self, most: int, tables: int = 1) -> None:
+    def __init__(self, most: int, tables: int = 1, explanations: int = 1) -> None:
         self.most = most
+        self.explanations = explanations
         self._tables = asyncio.Semaphore(tables)
         self.waiting = 0
+        self.explaining = 0
         self._model = ThreadPoolExecutor(1, "model")
         self._files = ThreadPoolExecutor(1, "files")
 
@@ -49,6 +52,22 @@ class Turns:
             yield
         finally:
             self.waiting -= 1
+
+    @contextmanager
+    def place_to_explain(self) -> Iterator[None]:
+        """As `place`, for a request for an explanation.
+
+        Raises:
+            BusyError: There is none.
+        """
+        if self.explaining >= self.explanations:
+            raise BusyError
+        with self.place():
+            self.explaining += 1
+            try:
+                yield
+            finally:
+                self.explaining -= 1
 
     @asynccontextmanager
     async def table(self) -> AsyncIterator[None]:
