@@ -148,7 +148,7 @@ class Service:
     ) -> None:
         self.own = model
         self.columns = columns
-        self.limits = limits = limits or Limits()
+        self.limits = limits = Limits() if limits is None else limits
         self.turns = Turns(limits.waiting, limits.tables, limits.explanations)
         self.coverage = coverage
         names = list(columns([]).texts)
