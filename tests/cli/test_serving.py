@@ -21,7 +21,7 @@ import dao
 from dao.errors import UserError
 from dao.learner import load
 from dao.learner.serving import uploads
-from dao.learner.serving.guard import HEADERS, Guard
+from dao.learner.serving.guard import HEADERS, LOOPBACK, Guard, names_of
 from dao.learner.serving.limits import Limits
 from dao.learner.serving.turns import BusyError, Turns
 from tests.cli.served import client_of, guarded, protected, refused, service_of
@@ -771,9 +771,18 @@ def test_the_command_warns_when_other_machines_reach_it(command, full_run: Path)
         assert asks("/icon.svg", headers={"host": host}).status_code == 200, host
     for host in ("evil.example", "192.168.1.7.evil.example", "", "1.2.3"):
         refused(asks("/icon.svg", headers={"host": host}), 400)
+    assert "any address" not in app.hosts
     _, (_, app) = command(full_run, "--port", 0, "--host", "0.0.0.0", "--allow-host", "dao.example")
     assert {"dao.example", "0.0.0.0", "localhost", "127.0.0.1", "::1"} <= app.hosts
     assert app.origins == {"dao.example"}
+
+
+def test_this_machine_is_called_by_all_its_names(monkeypatch):
+    monkeypatch.setattr(socket, "gethostname", lambda: "box.lan")
+    monkeypatch.setattr(socket, "getfqdn", lambda: "box.corp.example")
+    own = {"box.lan", "box", "box.local", "box.corp.example"}
+    assert names_of("0.0.0.0", ["dao"]) == {*LOOPBACK, "0.0.0.0", "dao", *own}
+    assert names_of("127.0.0.1", ["dao"]) == {*LOOPBACK, "dao"}
 
 
 def test_any_name_is_allowed_on_request(command, full_run: Path):

@@ -22,7 +22,7 @@ from dao.learner.serving.problems import AGAIN, problem
 __all__ = ["ANY_NAME", "HEADERS", "Guard", "is_loopback", "names_of"]
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-ANY_ADDRESS, ANY_NAME = "any address", "*"
+ANY_NAME = "*"
 UPLOAD = "/predict/file"
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -61,9 +61,6 @@ def _is_address(host: str) -> bool:
 def names_of(host: str, allowed: Sequence[str]) -> set[str]:
     """The names by which a server may be called that listens at an address.
 
-    Where other machines reach it, any address will do: only a name can be pointed here by the page
-    of another site. Names are those of this machine.
-
     Args:
         host: Where it listens.
         allowed: Further names; `*` for any.
@@ -72,7 +69,8 @@ def names_of(host: str, allowed: Sequence[str]) -> set[str]:
     if is_loopback(host):
         return names
     own = socket.gethostname()
-    return {*names, ANY_ADDRESS, own, f"{own.partition('.')[0]}.local"}
+    first = own.partition(".")[0]
+    return {*names, own, first, f"{first}.local", socket.getfqdn()}
 
 
 class Guard:
@@ -83,6 +81,8 @@ class Guard:
         limits: Of the size, alone and of all requests together, and of how long it may take.
         hosts: Names by which the server may be called, as of `names_of`.
         origins: Names of the hosts of pages that may ask it, beside the page of its own.
+        addresses: Whether it may be called by any address, as where other machines reach it: the
+            page of another site can point a name of its own here, and no address.
     """
 
     def __init__(
@@ -91,12 +91,14 @@ class Guard:
         limits: Limits,
         hosts: Collection[str] = LOOPBACK,
         origins: Collection[str] = (),
+        addresses: bool = False,
     ) -> None:
         self.app = app
         self.limits = limits
         self.room = _Room(limits.held)
         self.hosts = {name.lower() for name in hosts}
         self.origins = {name.lower() for name in origins}
+        self.addresses = addresses
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
@@ -145,7 +147,7 @@ class Guard:
     def _is_own(self, name: str) -> bool:
         if not {name, ANY_NAME}.isdisjoint(self.hosts):
             return True
-        return ANY_ADDRESS in self.hosts and _is_address(name)
+        return self.addresses and _is_address(name)
 
 
 class _Room:
