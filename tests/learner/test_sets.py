@@ -14,6 +14,7 @@ from dao.learner.calibration.unlike import Familiar
 from dao.learner.kinds.binary import Binary
 from dao.learner.kinds.certainty.probable import Choice
 from dao.learner.kinds.classification import Classification
+from dao.learner.kinds.multilabel import Multilabel
 from dao.learner.kinds.ordinal import Ordinal
 
 TOPIC = Classification("topic", "x", ["a", "b", "c"])
@@ -194,6 +195,10 @@ def test_the_words_on_a_threshold():
     assert URGENT.at(2.0).rule() == "yes from 39.6 %"
     assert URGENT.at_one_half().rule() == TOPIC.rule() == STARS.rule() == ""
     assert Binary("urgent", "x", ["no", "yes"]).rule() == ""
+    tags = Multilabel("tags", "x", ["a", "b"], threshold=0.3)
+    assert (tags.rule(), tags.at(2.0).rule()) == ("a label from 30 %", "a label from 39.6 %")
+    assert tags.at(2.0).scaled_threshold() == pytest.approx(0.3956439)
+    assert Multilabel("tags", "x", ["a", "b"]).rule() == ""
     high = Binary("urgent", "x", ["no", "yes"], threshold=0.99996)
     assert high.rule() == "yes from 99.996 %"
 
