@@ -96,6 +96,11 @@ def test_a_coverage_that_the_run_cannot_give_is_one_line(kinds_run: Path):
         service_of(kinds_run, coverage=0.9999)
 
 
+def test_what_another_engine_reaches_is_not_claimed(kinds_run: Path):
+    told = service_of(kinds_run, "merged", coverage=0.9).said["tasks"]
+    assert told["area"]["coverage"].endswith(" test rows (as trained)")
+
+
 def test_pairs_of_texts(kinds_run: Path):
     with client_of(service_of(kinds_run)) as client:
         found = client.post("/predict", json={"texts": [["net profit", "rose"]]}).json()["rows"]

@@ -180,6 +180,12 @@ def test_the_words_on_a_coverage():
     assert reached(metrics, "area", 0.8) == (
         "80 % asked (where 90 % is asked, 91.2 % is reached on 480 test rows)"
     )
+    assert reached(metrics, "area", 0.9, "int8") == (
+        "90 % asked, 91.2 % reached on 480 test rows (as trained)"
+    )
+    assert reached(metrics, "area", 0.8, "int8") == (
+        "80 % asked (where 90 % is asked, 91.2 % is reached on 480 test rows, as trained)"
+    )
     assert reached(metrics, "other", 0.9) == reached({}, "area", 0.9) == "90 % asked"
     del about["holds_answer"]  # sets of earlier revisions were smaller
     assert reached(metrics, "area", 0.9) == "90 % asked, at least 91.2 % reached on 480 test rows"

@@ -111,7 +111,7 @@ def predict_texts(
     answers = model.answers(texts, coverage)
     rules = [f"{name}: {rule}" for name, task in model.tasks.items() if (rule := rule_of(task))]
     _tell(
-        [*model.notes(), *rules, *_of_coverage(model, coverage), *_unsure(model, coverage, answers)]
+        [*model.notes(), *rules, *_of_coverage(model, coverage, engine), *_unsure(model, coverage, answers)]
     )
     found: Columns = {**model.predictor.text_columns(texts), **answers}
     print_lines([found])
@@ -145,7 +145,7 @@ def predict_file(
             )
     texts = read_texts(str(source), columns_of(folder, overrides))
     model = _loaded(folder, device, engine)
-    of_coverage = _of_coverage(model, coverage)
+    of_coverage = _of_coverage(model, coverage, engine)
     answers = partial(model.answers, coverage=coverage)
     parts = predictions.completed(texts, answers, _tell)
     parts = predictions.told_progress(parts, texts.number)
@@ -166,14 +166,14 @@ def _loaded(folder: RunElsewhere, device: str | None, engine: EngineName) -> Mod
         return opened(folder, device, engine)
 
 
-def _of_coverage(model: Model, coverage: float | None) -> list[str]:
+def _of_coverage(model: Model, coverage: float | None, engine: EngineName) -> list[str]:
     """What sets and intervals reached on test rows, and which tasks have none, if asked for."""
     from dao.learner.calibration.told import reached
 
     if coverage is None:
         return []
     covered, metrics = model.covered(coverage), model.folder.read("metrics.json")
-    lines = [f"{name}: {reached(metrics, name, coverage)}" for name in covered.tasks]
+    lines = [f"{name}: {reached(metrics, name, coverage, engine)}" for name in covered.tasks]
     return [*covered.notes(), *lines]
 
 
