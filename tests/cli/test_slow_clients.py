@@ -244,7 +244,7 @@ def test_few_files_are_tables_at_one_time():
 
     async def file() -> None:
         nonlocal now, most
-        async with turns.table():
+        async with turns.tables:
             now += 1
             most = max(most, now)
             await asyncio.sleep(0.005)

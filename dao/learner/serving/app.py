@@ -243,7 +243,7 @@ class Service:
         asked = [*asked, f"data.encoding={encoding}"]
         upload = Upload(file.file, shown_name(file.filename))
         with self.turns.place():
-            async with self.turns.table():
+            async with self.turns.tables:
                 with TemporaryDirectory(prefix="dao-serve-") as place:
                     read = partial(self._read, upload, Path(place), asked)
                     texts = await self.turns.files(read)

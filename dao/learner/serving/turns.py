@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from typing import TypeVar
 
 __all__ = ["BusyError", "Turns"]
@@ -32,7 +32,7 @@ class Turns:
     def __init__(self, most: int, tables: int = 1, explanations: int = 1) -> None:
         self.most = most
         self.explanations = explanations
-        self._tables = asyncio.Semaphore(tables)
+        self.tables = asyncio.Semaphore(tables)
         self.waiting = 0
         self.explaining = 0
         self._model = ThreadPoolExecutor(1, "model")
@@ -68,12 +68,6 @@ class Turns:
                 yield
             finally:
                 self.explaining -= 1
-
-    @asynccontextmanager
-    async def table(self) -> AsyncIterator[None]:
-        """Within the block, which begins once it has its turn, a file may be a table in memory."""
-        async with self._tables:
-            yield
 
     async def model(self, work: Callable[[], Result]) -> Result:
         """What `work` returns, once it had its turn at the model."""
