@@ -845,7 +845,7 @@ def test_without_its_packages_one_line_says_what_to_install(command, full_run, m
     [
         ({"texts": [1]}, "`texts.0` should be text. Found 1."),
         ({"texts": "up"}, "`texts` should be a list. Found 'up'."),
-        ({"texts": []}, "`texts` should have at least 1 part. Found []."),
+        ({"texts": []}, "`texts` should have at least 1 item. Found []."),
         ({}, "`texts` should be given. Found {}."),
         ({"texts": ["up"], "more": 1}, "Found 'more' in it."),
         ([], "Found []."),

@@ -176,7 +176,8 @@ def _of_coverage(model: Model, coverage: float | None, engine: EngineName) -> li
     if coverage is None:
         return []
     covered, metrics = model.covered(coverage), model.folder.read("metrics.json")
-    lines = [f"{name}: {reached(metrics, name, coverage, engine)}" for name in covered.tasks]
+    each = {name: reached(metrics, name, coverage, engine) for name in covered.tasks}
+    lines = [f"{name}: coverage {line}" for name, line in each.items()]
     return [*covered.notes(), *lines]
 
 
