@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import compress
 from pathlib import Path
@@ -181,7 +181,7 @@ def _of_coverage(model: Model, coverage: float | None, engine: EngineName) -> li
     return [*covered.notes(), *lines]
 
 
-def _unsure(marks: Mapping[str, Sequence[bool]]) -> list[str]:
+def _unsure(marks: Mapping[str, Iterable[bool]]) -> list[str]:
     """A line per text on the tasks whose set has several classes.
 
     Example:

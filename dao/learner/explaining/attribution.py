@@ -91,8 +91,8 @@ def explained(
     .. math:: (e_i - e'_i) \cdot \int_0^1 \nabla_i f(e' + a (e - e')) \, da
 
     and the sum over the tokens is f(e) - f(e'). The integral is a sum of steps, which are doubled
-    until it misses at most one percent, or there are `most`. Where experts are mixed, their weights stay those of the
-    text: what the router sees has no part in the attributions.
+    until it misses at most one percent, or there are `most`. Where experts are mixed, their weights
+    stay those of the text: what the router sees has no part in the attributions.
 
     Args:
         model: a finished run, as it was trained (engine `eager`).
