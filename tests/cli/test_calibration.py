@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from dao import UserError
 from dao.learner import Model, load
+from dao.learner.commands.predict import _of_coverage
 from dao.learner.kinds.recorded import restored_tasks
 
 from .conftest import KINDS, TEXTS, kinds_rows
@@ -265,7 +266,9 @@ def test_a_terminal_says_what_decides_what_is_reached_and_which_task_is_unsure(
     assert f"urgent: yes from {limit:.3g} %" in lines
     area = metrics["calibration"]["test"]["area"]
     reached = f"{100 * area['coverage']['reached']:.3g} % reached on {area['n']} test rows"
-    assert f"area: 90 % asked, {reached}" in lines
+    assert f"area: coverage 90 % asked, {reached}" in lines
+    of_another = _of_coverage(model, 0.9, "int8")
+    assert f"area: coverage 90 % asked, {reached} (as trained)" in of_another
     expected = []
     for number, row in enumerate(model.predict(PAIRS[:9], coverage=0.9), start=1):
         unsure = [n for n in ("urgent", "area", "stars") if "|" in row[f"{n}_set"]]

@@ -16,6 +16,7 @@ import httpx2
 import pytest
 
 from dao.learner import load
+from dao.learner.kinds.certainty.regions import in_one_cell
 from tests.cli.served import HOST, at_a_port, service_of
 from tests.experiment.test_report import CHROMIUM, FLAGS, TOO_WIDE
 
@@ -261,6 +262,17 @@ class TestWrong:
         view.page.click("#ask")
         view.page.wait_for_selector("#texts-error:not(:empty)")
         assert view.text("#texts-error") == "The server does not answer. Is it still running?"
+
+    def test_sets_are_read_as_they_are_written(self, browser, url: str):
+        page = View(browser, url).page
+        page.evaluate("model = {tasks: {topic: {}, topic_set: {}}}")
+        columns = "row => Object.keys(model.tasks).map(name => regionOf(name, '_set', row) || '')"
+        row = {"topic": "a", "topic_set": "b"}
+        assert page.evaluate(columns, row) == ["", ""]
+        row |= {"topic_set_2": "a|b", "topic_set_set": "b"}
+        assert page.evaluate(columns, row) == ["topic_set_2", "topic_set_set"]
+        for classes in (["up", "flat"], ["a|b"], ["a|b", "c"], ["a\\b"]):
+            assert page.evaluate("cell => classesOf(cell)", in_one_cell(classes)) == classes
 
     @pytest.mark.parametrize("width", [1280, 390])
     def test_pairs_intervals_sets_and_badges(self, browser, kinds_run: Path, width: int):

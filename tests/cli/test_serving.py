@@ -21,7 +21,7 @@ import dao
 from dao.errors import UserError
 from dao.learner import load
 from dao.learner.serving import uploads
-from dao.learner.serving.guard import HEADERS, Guard
+from dao.learner.serving.guard import HEADERS, LOOPBACK, Guard, names_of
 from dao.learner.serving.limits import Limits
 from dao.learner.serving.turns import BusyError, Turns
 from tests.cli.served import client_of, guarded, protected, refused, service_of
@@ -94,6 +94,11 @@ def test_a_coverage_adds_sets_intervals_and_marks(kinds_run: Path, monkeypatch):
 def test_a_coverage_that_the_run_cannot_give_is_one_line(kinds_run: Path):
     with pytest.raises(UserError, match="coverage"):
         service_of(kinds_run, coverage=0.9999)
+
+
+def test_what_another_engine_reaches_is_not_claimed(kinds_run: Path):
+    told = service_of(kinds_run, "merged", coverage=0.9).said["tasks"]
+    assert told["area"]["coverage"].endswith(" test rows (as trained)")
 
 
 def test_pairs_of_texts(kinds_run: Path):
@@ -368,7 +373,7 @@ def test_an_answer_is_explained_as_by_the_command(client: TestClient, full_run: 
 
     assert client.get("/about").json()["explains"]
     found = why(client, "net profit rose")
-    (wanted,) = explained(load(full_run, device="cpu"), ["net profit rose"], ["cls"])
+    (wanted,) = explained(load(full_run, device="cpu"), ["net profit rose"], ["cls"], 64)
     assert found == {**wanted.to_dict(), "notes": []}
     assert [one["token"] for one in found["tokens"]] == ["net", "profit", "rose"]
     (row,) = client.post("/predict", json={"texts": ["net profit rose"]}).json()["rows"]
@@ -405,6 +410,21 @@ def test_explanations_wait_like_predictions(full_run: Path):
     with client_of(service) as client, service.turns.place():
         answer = client.post("/explain", json={"text": "up", "task": "cls"})
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+
+
+def test_few_explanations_wait_and_their_steps_are_few(full_run: Path, monkeypatch):
+    from dao.learner.explaining import attribution
+
+    monkeypatch.setattr(attribution, "CLOSE", -1.0)  # no sum is close enough
+    monkeypatch.setattr(attribution, "TINY", -1.0)
+    service = service_of(full_run, explanations=1)
+    ask = {"text": "up", "task": "cls"}
+    with client_of(service) as client:
+        assert why(client, "up")["steps"] == 64
+        with service.turns.place_to_explain():
+            assert client.post("/explain", json=ask).status_code == 503
+            assert client.post("/predict", json={"texts": ["up"]}).status_code == 200
+    assert (service.turns.waiting, service.turns.explaining) == (0, 0)
 
 
 def test_a_server_that_cannot_explain_says_so(full_run: Path, monkeypatch):
@@ -455,6 +475,7 @@ def test_a_body_without_a_length_is_counted(small: TestClient):
         ("text,a,b,c\n" + "up,,,\n" * 4, "new.csv should have at most 12 cells. Found 16."),
         ("text\nup\n" + "x" * 51, "at most 50 characters. Found 51 in row 2. Shorten it."),
         ("text,b\nup," + "x" * 3000, "new.csv should have at most 2,000 characters. Found more."),
+        (f"text,{'x' * 900}\n" + "up,\n" * 3, "at most 2,000 characters. Found more."),
         ("text\n" + "x" * 30_000, "The request should have at most 20,000 bytes."),
     ],
 )
@@ -755,9 +776,18 @@ def test_the_command_warns_when_other_machines_reach_it(command, full_run: Path)
         assert asks("/icon.svg", headers={"host": host}).status_code == 200, host
     for host in ("evil.example", "192.168.1.7.evil.example", "", "1.2.3"):
         refused(asks("/icon.svg", headers={"host": host}), 400)
+    assert "any address" not in app.hosts
     _, (_, app) = command(full_run, "--port", 0, "--host", "0.0.0.0", "--allow-host", "dao.example")
     assert {"dao.example", "0.0.0.0", "localhost", "127.0.0.1", "::1"} <= app.hosts
     assert app.origins == {"dao.example"}
+
+
+def test_this_machine_is_called_by_all_its_names(monkeypatch):
+    monkeypatch.setattr(socket, "gethostname", lambda: "box.lan")
+    monkeypatch.setattr(socket, "getfqdn", lambda: "box.corp.example")
+    own = {"box.lan", "box", "box.local", "box.corp.example"}
+    assert names_of("0.0.0.0", ["dao"]) == {*LOOPBACK, "0.0.0.0", "dao", *own}
+    assert names_of("127.0.0.1", ["dao"]) == {*LOOPBACK, "dao"}
 
 
 def test_any_name_is_allowed_on_request(command, full_run: Path):
@@ -815,7 +845,7 @@ def test_without_its_packages_one_line_says_what_to_install(command, full_run, m
     [
         ({"texts": [1]}, "`texts.0` should be text. Found 1."),
         ({"texts": "up"}, "`texts` should be a list. Found 'up'."),
-        ({"texts": []}, "`texts` should have at least 1 part. Found []."),
+        ({"texts": []}, "`texts` should have at least 1 item. Found []."),
         ({}, "`texts` should be given. Found {}."),
         ({"texts": ["up"], "more": 1}, "Found 'more' in it."),
         ([], "Found []."),

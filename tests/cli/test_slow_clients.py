@@ -6,9 +6,11 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from uvicorn.server import ServerState
 
 from dao.learner.serving.guard import Guard
 from dao.learner.serving.limits import Limits
@@ -42,6 +44,13 @@ async def reads(scope: Any, receive: Any, send: Any) -> None:
 async def gives_much(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": bytes(LARGE)})
+
+
+async def gives(scope: Any, receive: Any, send: Any) -> None:
+    """An app that answers with 90 bytes."""
+    from starlette.responses import Response
+
+    await Response(bytes(90))(scope, receive, send)
 
 
 @contextmanager
@@ -117,6 +126,34 @@ def test_a_slow_reader_that_goes_on_gets_its_answer():
     assert size > LARGE
 
 
+class Unread(asyncio.Transport):
+    """What a connection writes to, with as many bytes that wait for its client as a test says."""
+
+    waiting = 0
+    ended = False
+
+    def get_write_buffer_size(self) -> int:
+        return self.waiting
+
+    def abort(self) -> None:
+        self.ended = True
+
+
+@pytest.mark.parametrize("another", [True, False])
+def test_two_answers_on_one_connection_are_not_taken_for_one(another: bool):
+    loop, transport = asyncio.new_event_loop(), Unread()
+    config = configured(reads, Limits())
+    config.load()
+    connection = config.http_protocol_class(config, ServerState(), {}, loop)
+    connection.connection_made(transport)
+    answers = [SimpleNamespace(response_complete=True) for _ in range(2)]
+    for answer, transport.waiting in ((answers[0], 1 << 20), (answers[int(another)], 9 << 20)):
+        connection.cycle = answer
+        connection._look()
+    loop.close()
+    assert transport.ended != another
+
+
 # -- all bodies together --------------------------------------------------------------------------
 
 
@@ -154,12 +191,44 @@ def test_bodies_that_are_held_are_bounded_together(length: int | None):
         await asyncio.sleep(0.01)
         status, headers, body = await ask(guard, b"b" * 30, b"b" * 30, length=length)
         assert (status, headers["retry-after"]) == (503, "2")
-        line = "The requests that wait are as large as they may be. Ask again in 2 seconds."
-        assert json.loads(body) == {"error": line}
+        line = json.loads(body)["error"]
+        assert line.startswith("The requests that wait, and the answers that nobody has read yet,")
+        assert line.endswith("are as large as they may be. Ask again in 2 seconds.")
         assert (await ask(guard, b"c" * 20, b"c" * 20))[0] == 200
         go.set()
         assert await first == (200, (await first)[1], b"a" * 60)
         assert (await ask(guard, b"d" * 60, b"d" * 40))[0] == 200
+
+    asyncio.run(together())
+    assert guard.room.held == 0
+
+
+def test_answers_that_are_not_read_count_until_they_are():
+    guard = Guard(gives, Limits(held=100, body=50))
+    read = asyncio.Event()
+
+    async def unread() -> list[dict[str, Any]]:
+        """As of a client that takes nothing before it is told to; the answer it got."""
+        sent: list[dict[str, Any]] = []
+
+        async def send(message: dict[str, Any]) -> None:
+            if len(sent) > 1:  # as of uvicorn, which writes the first part of a body at once
+                await read.wait()
+            sent.append(message)
+
+        await guard({"type": "http", "path": "/predict", "headers": JSON}, None, send)
+        return sent
+
+    async def together() -> None:
+        first, second = (asyncio.create_task(unread()) for _ in range(2))
+        await asyncio.sleep(0.01)
+        assert guard.room.held == 180
+        assert not guard.room.has(1)
+        third = asyncio.create_task(unread())
+        await asyncio.sleep(0.01)
+        read.set()
+        assert [(await one)[0]["status"] for one in (first, second, third)] == [200, 200, 503]
+        assert b"".join(part["body"] for part in (await first)[1:]) == bytes(90)
 
     asyncio.run(together())
     assert guard.room.held == 0
@@ -170,7 +239,7 @@ def test_few_files_are_tables_at_one_time():
 
     async def file() -> None:
         nonlocal now, most
-        async with turns.table():
+        async with turns.tables:
             now += 1
             most = max(most, now)
             await asyncio.sleep(0.005)
@@ -184,6 +253,11 @@ def test_few_files_are_tables_at_one_time():
     assert most == 2
 
 
-def test_a_server_has_bounds_for_its_connections():
-    config = configured(reads, Limits())
-    assert (config.limit_concurrency, config.timeout_keep_alive) == (500, 5)
+def test_more_connections_than_the_limit_are_closed_at_once():
+    asked = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+    with connected(reads, connections=1) as client:
+        place = client.getpeername()
+        with socket.create_connection(place, timeout=9) as more, suppress(ConnectionResetError):
+            assert more.recv(1) == b""
+        client.sendall(asked)
+        assert client.recv(1 << 16).startswith(b"HTTP/1.1 200")

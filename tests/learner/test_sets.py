@@ -14,7 +14,9 @@ from dao.learner.calibration.unlike import Familiar
 from dao.learner.kinds.binary import Binary
 from dao.learner.kinds.certainty.probable import Choice
 from dao.learner.kinds.classification import Classification
+from dao.learner.kinds.multilabel import Multilabel
 from dao.learner.kinds.ordinal import Ordinal
+from dao.learner.kinds.regression import Regression
 
 TOPIC = Classification("topic", "x", ["a", "b", "c"])
 URGENT = Binary("urgent", "x", ["no", "yes"], threshold=0.3, chosen=True)
@@ -179,6 +181,12 @@ def test_the_words_on_a_coverage():
     assert reached(metrics, "area", 0.8) == (
         "80 % asked (where 90 % is asked, 91.2 % is reached on 480 test rows)"
     )
+    assert reached(metrics, "area", 0.9, "int8") == (
+        "90 % asked, 91.2 % reached on 480 test rows (as trained)"
+    )
+    assert reached(metrics, "area", 0.8, "int8") == (
+        "80 % asked (where 90 % is asked, 91.2 % is reached on 480 test rows, as trained)"
+    )
     assert reached(metrics, "other", 0.9) == reached({}, "area", 0.9) == "90 % asked"
     del about["holds_answer"]  # sets of earlier revisions were smaller
     assert reached(metrics, "area", 0.9) == "90 % asked, at least 91.2 % reached on 480 test rows"
@@ -194,17 +202,28 @@ def test_the_words_on_a_threshold():
     assert URGENT.at(2.0).rule() == "yes from 39.6 %"
     assert URGENT.at_one_half().rule() == TOPIC.rule() == STARS.rule() == ""
     assert Binary("urgent", "x", ["no", "yes"]).rule() == ""
+    tags = Multilabel("tags", "x", ["a", "b"], threshold=0.3)
+    assert (tags.rule(), tags.at(2.0).rule()) == ("a label from 30 %", "a label from 39.6 %")
+    assert tags.at(2.0).scaled_threshold() == pytest.approx(0.3956439)
+    assert Multilabel("tags", "x", ["a", "b"]).rule() == ""
     high = Binary("urgent", "x", ["no", "yes"], threshold=0.99996)
     assert high.rule() == "yes from 99.996 %"
 
 
 def test_the_tasks_of_which_a_row_is_unsure():
-    both = Classification("topic_set", "x", ["a", "b"])
-    found = covered(
-        {"topic": TOPIC, "topic_set": both, "stars": STARS},
-        Calibration({n: np.array([0.5] * 20) for n in ("topic", "topic_set", "stars")},
-                    Familiar(np.zeros(8, bool), frozenset(), 0.5)), 0.9,
-    )  # fmt: skip
-    row = {"topic": "a", "topic_set": "b", "stars": "1", "topic_set_2": "a|b"}
-    row |= {"topic_set_set": "b\\|c", "stars_set": "1|2|3", "unsure": True}
-    assert found.unsure_of(row) == ["topic", "stars"]
+    both, price = Classification("topic_set", "x", ["a", "b|c"]), Regression("price", "x")
+    tasks = {"topic": TOPIC, "topic_set": both, "price": price}
+    scores = {name: np.array([0.6] * 20) for name in tasks}
+    found = covered(tasks, Calibration(scores, Familiar(np.zeros(8, bool), frozenset(), 0.5)), 0.9)
+    outputs = {
+        "topic": torch.tensor([[0.5, 0.49, 0.01], [0.9, 0.05, 0.05], [0.9, 0.05, 0.05]]).log(),
+        "topic_set": torch.tensor([[0.1, 0.9], [0.5, 0.5], [0.1, 0.9]]).log(),
+        "price": torch.zeros(3, 1),
+    }
+    unsure = found.unsure(outputs)
+    assert {name: rows.tolist() for name, rows in unsure.items()} == {
+        "topic": [True, False, False], "topic_set": [False, True, False],
+    }  # fmt: skip
+    columns = found.columns(outputs, [[1]] * 3)
+    assert columns["unsure"] == [True, True, False]
+    assert columns["topic_set_set"] == ["b\\|c", "a|b\\|c", "b\\|c"]

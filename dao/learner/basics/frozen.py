@@ -31,8 +31,8 @@ BOUNDS = {
     "greater_than_equal": ("be at least", "ge", ""),
     "less_than": ("be below", "lt", ""),
     "less_than_equal": ("be at most", "le", ""),
-    "too_short": ("have at least", "min_length", "part"),
-    "too_long": ("have at most", "max_length", "part"),
+    "too_short": ("have at least", "min_length", "item"),
+    "too_long": ("have at most", "max_length", "item"),
     "string_too_short": ("have at least", "min_length", "character"),
     "string_too_long": ("have at most", "max_length", "character"),
 }

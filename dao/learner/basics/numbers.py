@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import TypeGuard
 
 __all__ = ["aligned", "is_known", "number", "percent", "told_apart"]
@@ -47,13 +48,13 @@ def percent(share: float) -> str:
     """A share in percent: three digits, or as many as keep it from being rounded to all.
 
     Example:
-        >>> percent(0.9), percent(0.3141), percent(0.99996), percent(1.0)
-        ('90 %', '31.4 %', '99.996 %', '100 %')
+        >>> percent(0.9), percent(0.3141), percent(0.99996), percent(1.0), percent(1e-7)
+        ('90 %', '31.4 %', '99.996 %', '100 %', '0.00001 %')
     """
     digits = 3
     while share < 1 and digits < 17 and float(f"{100 * share:.{digits}g}") >= 100:
         digits += 1
-    return f"{100 * share:.{digits}g} %"
+    return f"{Decimal(f'{100 * share:.{digits}g}'):f} %"
 
 
 def aligned(values: Sequence[float | None], *, signed: bool = False) -> list[str]:

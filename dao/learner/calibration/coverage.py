@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,13 +15,13 @@ from dao.learner.calibration.conformal import largest_coverage, limit_of
 from dao.learner.calibration.record import Calibration
 from dao.learner.calibration.unlike import Familiar
 from dao.learner.kinds import Task
-from dao.learner.kinds.certainty.regions import SET, Conformal
+from dao.learner.kinds.base import Array
+from dao.learner.kinds.certainty.regions import Conformal
 
 __all__ = ["UNLIKE", "UNSURE", "Covered", "check_coverage", "covered"]
 
 UNSURE, UNLIKE = "unsure", "unlike"
 """Columns about the whole row."""
-SEVERAL = re.compile(r"(?<!\\)\|")  # a bar between classes, not one of a class's own name
 
 
 @dataclass(frozen=True)
@@ -56,29 +55,16 @@ class Covered:
             ids: the token ids of the n texts.
         """
         found: dict[str, list[Any]] = {}
-        unsure = None
         for name, task in self.tasks.items():
             found |= task.region(outputs[name], self.limits[name])
-            own = task.unsure(outputs[name], self.limits[name])
-            if own is not None:
-                unsure = own if unsure is None else unsure | own
-        if unsure is not None:
-            found[UNSURE] = unsure.tolist()
+        if unsure := self.unsure(outputs):
+            found[UNSURE] = np.any([*unsure.values()], axis=0).tolist()
         return found | {UNLIKE: self.familiar.unlike(ids).tolist()}
 
-    def unsure_of(self, row: Mapping[str, Any]) -> list[str]:
-        """The tasks whose set in a row of answers has several classes.
-
-        Args:
-            row: column -> value, with the columns of the sets behind all others of their name.
-        """
-        found = []
-        for name, task in self.tasks.items():
-            if task.region_size == "classes":
-                own = re.compile(rf"{re.escape(name + SET)}(_\d+)?")
-                column = [column for column in row if own.fullmatch(column)][-1]
-                found += [name] if SEVERAL.search(row[column]) else []
-        return found
+    def unsure(self, outputs: Mapping[str, Tensor]) -> dict[str, Array]:
+        """Of each task that has sets, which rows have one of several classes: task -> (n,)."""
+        each = {n: task.unsure(outputs[n], self.limits[n]) for n, task in self.tasks.items()}
+        return {name: rows for name, rows in each.items() if rows is not None}
 
     def notes(self) -> list[str]:
         """A line on the tasks that get neither sets nor intervals, where there are any."""

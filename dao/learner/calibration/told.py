@@ -11,15 +11,18 @@ from dao.learner.basics.wording import count
 __all__ = ["reached"]
 
 TESTED = "test"
+TRAINED = "eager"
+"""The engine of the run's own figures."""
 
 
-def reached(metrics: Mapping[str, Any], task: str, coverage: float) -> str:
+def reached(metrics: Mapping[str, Any], task: str, coverage: float, engine: str = TRAINED) -> str:
     """What a set or interval of a task says of its coverage.
 
     Args:
         metrics: the content of metrics.json, which has what was reached at one coverage.
         task: its name.
         coverage: that was asked for.
+        engine: what runs the model; with another than that of the training the figures differ.
 
     Example:
         >>> about = {"asked": 0.9, "reached": 0.912, "region": "width"}
@@ -36,6 +39,8 @@ def reached(metrics: Mapping[str, Any], task: str, coverage: float) -> str:
     smaller = found["region"] == "classes" and not found.get("holds_answer")
     share = f"{'at least ' if smaller else ''}{percent(found['reached'])}"
     rows = count(own["n"], "test row")
+    own_engine = engine == TRAINED
     if found["asked"] == coverage:
-        return f"{asked}, {share} reached on {rows}"
-    return f"{asked} (where {percent(found['asked'])} is asked, {share} is reached on {rows})"
+        return f"{asked}, {share} reached on {rows}{'' if own_engine else ' (as trained)'}"
+    also = "" if own_engine else ", as trained"
+    return f"{asked} (where {percent(found['asked'])} is asked, {share} is reached on {rows}{also})"

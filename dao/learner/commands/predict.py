@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -108,11 +109,13 @@ def predict_texts(
 
     texts = typed(text, text_pair, folder.config().data.text)
     model = _loaded(folder, device, engine)
-    answers = model.answers(texts, coverage)
+    regions = None if coverage is None else model.covered(coverage)
+    ids = model.predictor.tokens(texts)
+    outputs = model.predictor.of_tokens(ids)
+    answers = model.predictor.answers_of(ids, outputs, model.tasks, regions)
     rules = [f"{name}: {rule}" for name, task in model.tasks.items() if (rule := rule_of(task))]
-    _tell(
-        [*model.notes(), *rules, *_of_coverage(model, coverage), *_unsure(model, coverage, answers)]
-    )
+    unsure = {} if regions is None else regions.unsure(outputs)
+    _tell([*model.notes(), *rules, *_of_coverage(model, coverage, engine), *_unsure(unsure)])
     found: Columns = {**model.predictor.text_columns(texts), **answers}
     print_lines([found])
 
@@ -145,7 +148,7 @@ def predict_file(
             )
     texts = read_texts(str(source), columns_of(folder, overrides))
     model = _loaded(folder, device, engine)
-    of_coverage = _of_coverage(model, coverage)
+    of_coverage = _of_coverage(model, coverage, engine)
     answers = partial(model.answers, coverage=coverage)
     parts = predictions.completed(texts, answers, _tell)
     parts = predictions.told_progress(parts, texts.number)
@@ -166,28 +169,27 @@ def _loaded(folder: RunElsewhere, device: str | None, engine: EngineName) -> Mod
         return opened(folder, device, engine)
 
 
-def _of_coverage(model: Model, coverage: float | None) -> list[str]:
+def _of_coverage(model: Model, coverage: float | None, engine: EngineName) -> list[str]:
     """What sets and intervals reached on test rows, and which tasks have none, if asked for."""
     from dao.learner.calibration.told import reached
 
     if coverage is None:
         return []
     covered, metrics = model.covered(coverage), model.folder.read("metrics.json")
-    lines = [f"{name}: {reached(metrics, name, coverage)}" for name in covered.tasks]
+    each = {name: reached(metrics, name, coverage, engine) for name in covered.tasks}
+    lines = [f"{name}: coverage {line}" for name, line in each.items()]
     return [*covered.notes(), *lines]
 
 
-def _unsure(
-    model: Model, coverage: float | None, answers: Mapping[str, Sequence[Any]]
-) -> list[str]:
-    """A line per text on the tasks whose set has several classes."""
-    if coverage is None:
-        return []
-    from dao.learner.inference.load import rows_of
+def _unsure(marks: Mapping[str, Iterable[bool]]) -> list[str]:
+    """A line per text on the tasks whose set has several classes.
 
-    covered = model.covered(coverage)
-    each = enumerate(map(covered.unsure_of, rows_of(answers)), start=1)
-    return [f"text {number}: unsure of {', '.join(tasks)}" for number, tasks in each if tasks]
+    Example:
+        >>> _unsure({"cls": [True, False, True], "stars": [True, False, False]})
+        ['text 1: unsure of cls, stars', 'text 3: unsure of cls']
+    """
+    each = [list(compress(marks, row)) for row in zip(*marks.values(), strict=True)]
+    return [f"text {i}: unsure of {', '.join(tasks)}" for i, tasks in enumerate(each, 1) if tasks]
 
 
 def _tell(lines: Sequence[str]) -> None:

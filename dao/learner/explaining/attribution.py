@@ -79,7 +79,9 @@ def check_captum() -> None:
         )
 
 
-def explained(model: Model, texts: Sequence[str], names: Sequence[str]) -> list[Explanation]:
+def explained(
+    model: Model, texts: Sequence[str], names: Sequence[str], most: int = MOST
+) -> list[Explanation]:
     r"""What each token of each text adds to the answers of some tasks.
 
     Integrated gradients (Sundararajan, Taly and Yan 2017, arXiv 1703.01365) by captum. With e the
@@ -89,13 +91,14 @@ def explained(model: Model, texts: Sequence[str], names: Sequence[str]) -> list[
     .. math:: (e_i - e'_i) \cdot \int_0^1 \nabla_i f(e' + a (e - e')) \, da
 
     and the sum over the tokens is f(e) - f(e'). The integral is a sum of steps, which are doubled
-    until it misses at most one percent. Where experts are mixed, their weights stay those of the
-    text: what the router sees has no part in the attributions.
+    until it misses at most one percent, or there are `most`. Where experts are mixed, their weights
+    stay those of the text: what the router sees has no part in the attributions.
 
     Args:
         model: a finished run, as it was trained (engine `eager`).
         texts: known to be usable; pairs as one string each.
         names: of the tasks.
+        most: steps of the integral.
 
     Raises:
         UserError: captum is missing; a text as `Predictor.tokens`.
@@ -103,13 +106,13 @@ def explained(model: Model, texts: Sequence[str], names: Sequence[str]) -> list[
     check_captum()
     rows = model.predictor.tokens(texts)
     return [
-        _explained(model, text, torch.tensor([int(token) for token in ids]), name)
+        _explained(model, text, torch.tensor([int(token) for token in ids]), name, most)
         for text, ids in zip(texts, rows, strict=True)
         for name in names
     ]
 
 
-def _explained(model: Model, text: str, ids: Tensor, name: str) -> Explanation:
+def _explained(model: Model, text: str, ids: Tensor, name: str, most: int) -> Explanation:
     predictor, task = model.predictor, model.tasks[name]
     net = predictor.model.eval()
     ids = ids[None].to(net.device)
@@ -123,7 +126,7 @@ def _explained(model: Model, text: str, ids: Tensor, name: str) -> Explanation:
         return task.evidence(_outputs(net, input_ids)[name].float(), decided)
 
     with nullcontext() if net.experts is None else net.experts.holding():
-        found, steps = _integrated(net, evidence, ids, blank)
+        found, steps = _integrated(net, evidence, ids, blank, most)
         with torch.no_grad():
             value, baseline = float(evidence(ids)), float(evidence(blank))
     kept = (~special[0]).nonzero()[:, 0].tolist()
@@ -147,7 +150,13 @@ def _outputs(net: Any, ids: Tensor) -> Mapping[str, Tensor]:  # noqa: ANN401  (a
     return found
 
 
-def _integrated(net: Any, evidence: Any, ids: Tensor, blank: Tensor) -> tuple[Tensor, int]:  # noqa: ANN401
+def _integrated(
+    net: Any,  # noqa: ANN401  (a MultiTaskModel)
+    evidence: Any,  # noqa: ANN401  (token ids to a number)
+    ids: Tensor,
+    blank: Tensor,
+    most: int,
+) -> tuple[Tensor, int]:
     """The attribution of each token (length,), float64, and the steps that it took."""
     from captum.attr import LayerIntegratedGradients
 
@@ -159,7 +168,7 @@ def _integrated(net: Any, evidence: Any, ids: Tensor, blank: Tensor) -> tuple[Te
         found = integral.attribute(ids, blank, n_steps=steps, internal_batch_size=TOGETHER)
         each = found.double().sum(dim=-1)[0].cpu()
         missed = abs(float(each.sum()) - difference)
-        if missed <= max(CLOSE * abs(difference), TINY) or steps >= MOST:
+        if missed <= max(CLOSE * abs(difference), TINY) or steps >= most:
             return each, steps
         steps *= 2
 

@@ -128,7 +128,16 @@ class Predictor(Generic[Model]):
         With `covered`, its columns follow; of two columns of one name the later one gets a number.
         """
         ids = self.tokens(texts)
-        outputs = self.of_tokens(ids)
+        return self.answers_of(ids, self.of_tokens(ids), tasks, covered)
+
+    def answers_of(
+        self,
+        ids: Tokens,
+        outputs: Mapping[str, Tensor],
+        tasks: Mapping[str, Task],
+        covered: Covered | None = None,
+    ) -> dict[str, list[Any]]:
+        """As `answers`, of the outputs that `of_tokens` gave for token ids."""
         found: dict[str, list[Any]] = {}
         for name, task in tasks.items():
             found |= task.predict(outputs[name])

@@ -284,8 +284,7 @@ class Binary(Choice, Thresholded):
 
     def scaled_threshold(self) -> float:
         """The scaled probability of the positive class at the threshold."""
-        limit = torch.tensor(0.5 if self.threshold is None else self.threshold, dtype=torch.float64)
-        return float(self.scaled(limit.logit()).sigmoid())
+        return self.scaled_share(0.5 if self.threshold is None else self.threshold)
 
     def rule(self) -> str:
         """From which scaled probability on a text is positive; nothing where that is one half."""

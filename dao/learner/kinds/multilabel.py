@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dao.errors import UserError
+from dao.learner.basics.numbers import percent
 from dao.learner.basics.wording import count, listed, shown
 from dao.learner.kinds.base import (
     SPLITS,
@@ -237,6 +238,14 @@ class Multilabel(Probable):
     def decide(self, outputs: Tensor) -> Array:
         """1 where the probability of a label, before it is scaled, reaches the threshold."""
         return (probabilities(outputs) >= self.threshold).astype(int)
+
+    def scaled_threshold(self) -> float:
+        """The scaled probability of a label at the threshold."""
+        return self.scaled_share(self.threshold)
+
+    def rule(self) -> str:
+        """From which scaled probability on a text has a label; nothing where that is one half."""
+        return "" if self.threshold == 0.5 else f"a label from {percent(self.scaled_threshold())}"
 
     def compare(self, predicted: Array, actual: Array) -> dict[str, Any]:
         """Micro and macro F1, the share of rows with all labels right, the figures of each label.

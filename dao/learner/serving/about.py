@@ -42,7 +42,8 @@ def about(
     recorded = recorded_tasks(metrics, cfg.tasks)
     sure = {}
     if coverage is not None:
-        sure = {name: reached(metrics, name, coverage) for name in model.covered(coverage).tasks}
+        able = model.covered(coverage).tasks
+        sure = {name: reached(metrics, name, coverage, engine) for name in able}
     return {
         "dao": dao.__version__,
         "name": metrics.get("name") or _names(cfg.data.sources) or cfg.arm,

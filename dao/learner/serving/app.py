@@ -119,7 +119,7 @@ class Explained(BaseModel):
     tokens: list[Token]
     value: Annotated[float | None, Field(description="Of the text.")]
     baseline: Annotated[float | None, Field(description="Of padding in place of its tokens.")]
-    gap: float | None
+    gap: Annotated[float | None, Field(description="What too few steps miss.")]
     steps: Annotated[int, Field(description="Of the integral.")]
     notes: list[str]
 
@@ -148,8 +148,8 @@ class Service:
     ) -> None:
         self.own = model
         self.columns = columns
-        self.limits = limits or Limits()
-        self.turns = Turns(self.limits.waiting, self.limits.tables)
+        self.limits = limits = Limits() if limits is None else limits
+        self.turns = Turns(limits.waiting, limits.tables, limits.explanations)
         self.coverage = coverage
         names = list(columns([]).texts)
         told = about(model, engine, names, coverage)
@@ -206,8 +206,9 @@ class Service:
             raise UserError(self.unexplained)
         check_task(self.own.tasks, task)
         self._check_size(text)
-        with self.turns.place():
-            return Json(await self.turns.model(partial(explanation, self.own, text, task)))
+        work = partial(explanation, self.own, text, task, self.limits.steps)
+        with self.turns.place_to_explain():
+            return Json(await self.turns.model(work))
 
     def _check_size(self, text: Text, place: str = "") -> None:
         longest = self.limits.characters
@@ -242,7 +243,7 @@ class Service:
         asked = [*asked, f"data.encoding={encoding}"]
         upload = Upload(file.file, shown_name(file.filename))
         with self.turns.place():
-            async with self.turns.table():
+            async with self.turns.tables:
                 with TemporaryDirectory(prefix="dao-serve-") as place:
                     read = partial(self._read, upload, Path(place), asked)
                     texts = await self.turns.files(read)

@@ -13,7 +13,7 @@ SLOWEST = 1 << 18
 """Bytes of an answer that a client has to take from one look at its connection to the next."""
 
 
-def patient(seconds: float) -> type[H11Protocol]:
+def patient(seconds: float, most: int) -> type[H11Protocol]:
     """Connections that are looked at every so many seconds, and end after two looks in vain.
 
     Between the looks a client has to send the whole head of a request, and to take 256 KiB of an
@@ -21,16 +21,19 @@ def patient(seconds: float) -> type[H11Protocol]:
 
     Args:
         seconds: From one look to the next.
+        most: Connections at one time; a further one ends at once.
     """
 
     class Patient(H11Protocol):
         """A connection that is looked at now and then."""
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            """Begin, and look later."""
+            """Begin, and look later; end where there are too many."""
             super().connection_made(transport)
             self._seen: tuple[Any, bool, int] | None = None
             self._look_later = self.loop.call_later(seconds, self._look)
+            if len(self.connections) > most:
+                transport.abort()
 
         def connection_lost(self, exc: Exception | None) -> None:
             """End, and look no more."""
@@ -41,7 +44,7 @@ def patient(seconds: float) -> type[H11Protocol]:
             answered = self.cycle is None or self.cycle.response_complete
             unread = self.transport.get_write_buffer_size()
             stuck = self._seen is not None and (
-                unread > self._seen[2] - SLOWEST
+                self.cycle is self._seen[0] and unread > self._seen[2] - SLOWEST
                 if unread and self._seen[2]
                 else (self.cycle, answered, unread) == self._seen and answered
             )

@@ -46,8 +46,14 @@ def check_task(tasks: Mapping[str, Task], name: str) -> None:
         )
 
 
-def explanation(model: Model, text: Text, task: str) -> dict[str, Any]:
+def explanation(model: Model, text: Text, task: str, steps: int) -> dict[str, Any]:
     """What `POST /explain` answers.
+
+    Args:
+        model: Which is served.
+        text: To explain.
+        task: Whose answer it is.
+        steps: Of the integral, at most.
 
     Raises:
         UserError: As `explained`, and as `Model.predict` of the text.
@@ -55,7 +61,7 @@ def explanation(model: Model, text: Text, task: str) -> dict[str, Any]:
     from dao.learner.explaining.attribution import explained
 
     own = own_count(model)
-    (found,) = explained(own, [own.checked(text, 1)], [task])
+    (found,) = explained(own, [own.checked(text, 1)], [task], steps)
     told = found.to_dict()
     tokens = [{name: plain(value) for name, value in one.items()} for one in told.pop("tokens")]
     return {

@@ -22,7 +22,7 @@ from dao.learner.serving.problems import AGAIN, problem
 __all__ = ["ANY_NAME", "HEADERS", "Guard", "is_loopback", "names_of"]
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-ANY_ADDRESS, ANY_NAME = "any address", "*"
+ANY_NAME = "*"
 UPLOAD = "/predict/file"
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -61,9 +61,6 @@ def _is_address(host: str) -> bool:
 def names_of(host: str, allowed: Sequence[str]) -> set[str]:
     """The names by which a server may be called that listens at an address.
 
-    Where other machines reach it, any address will do: only a name can be pointed here by the page
-    of another site. Names are those of this machine.
-
     Args:
         host: Where it listens.
         allowed: Further names; `*` for any.
@@ -72,7 +69,8 @@ def names_of(host: str, allowed: Sequence[str]) -> set[str]:
     if is_loopback(host):
         return names
     own = socket.gethostname()
-    return {*names, ANY_ADDRESS, own, f"{own.partition('.')[0]}.local"}
+    first = own.partition(".")[0]
+    return {*names, own, first, f"{first}.local", socket.getfqdn()}
 
 
 class Guard:
@@ -83,6 +81,8 @@ class Guard:
         limits: Of the size, alone and of all requests together, and of how long it may take.
         hosts: Names by which the server may be called, as of `names_of`.
         origins: Names of the hosts of pages that may ask it, beside the page of its own.
+        addresses: Whether it may be called by any address, as where other machines reach it: the
+            page of another site can point a name of its own here, and no address.
     """
 
     def __init__(
@@ -91,12 +91,14 @@ class Guard:
         limits: Limits,
         hosts: Collection[str] = LOOPBACK,
         origins: Collection[str] = (),
+        addresses: bool = False,
     ) -> None:
         self.app = app
         self.limits = limits
         self.room = _Room(limits.held)
         self.hosts = {name.lower() for name in hosts}
         self.origins = {name.lower() for name in origins}
+        self.addresses = addresses
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
@@ -104,22 +106,18 @@ class Guard:
             await self.app(scope, receive, send)
             return
 
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
-            await send(message)
-
         limit = self.limits.file if scope["path"] == UPLOAD else self.limits.body
         body = _Body(receive, self.room, limit, self.limits)
+        answer = _Answer(send, self.room, self.limits.body)
         try:
             self._check(Headers(scope=scope), limit)
         except HTTPException as error:
             await body.drain()
-            answer = problem(error.status_code, error.detail, error.headers)
-            await answer(scope, receive, with_headers)
+            refusal = problem(error.status_code, error.detail, error.headers)
+            await refusal(scope, receive, answer.send)
             return
         try:
-            await self.app(scope, body.receive, with_headers)
+            await self.app(scope, body.receive, answer.send)
         finally:
             body.let_go()
 
@@ -149,11 +147,11 @@ class Guard:
     def _is_own(self, name: str) -> bool:
         if not {name, ANY_NAME}.isdisjoint(self.hosts):
             return True
-        return ANY_ADDRESS in self.hosts and _is_address(name)
+        return self.addresses and _is_address(name)
 
 
 class _Room:
-    """What the bodies of all requests that wait or are answered may hold together."""
+    """What the bodies of all requests that wait, and all unread answers, may hold together."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -230,6 +228,45 @@ class _Body:
         return message
 
 
+class _Answer:
+    """An answer on its way, counted until its client has taken all but a rest of it.
+
+    Args:
+        send: As of ASGI; what comes behind a part of a body waits there until the part is taken.
+        room: Where the answer counts.
+        large: An answer of more bytes than this is refused where there is no room left.
+    """
+
+    def __init__(self, send: Send, room: _Room, large: int) -> None:
+        self._send = send
+        self._room = room
+        self._large = large
+        self._instead: bytes | None = None
+
+    async def send(self, message: Message) -> None:
+        """The next part of the answer."""
+        if message["type"] == "http.response.start":
+            length = int(MutableHeaders(scope=message).get("content-length", 0))
+            if length > self._large and not self._room.has(0):
+                error = _no_room()
+                refusal = problem(error.status_code, error.detail, error.headers)
+                message = {**message, "status": 503, "headers": refusal.raw_headers}
+                self._instead = bytes(refusal.body)
+            MutableHeaders(scope=message).update(HEADERS)
+            await self._send(message)
+            return
+        if self._instead is not None:
+            message = {**message, "body": self._instead}
+            self._instead = b""
+        size = len(message.get("body", b""))
+        self._room.held += size
+        try:
+            await self._send({**message, "more_body": True})
+            await self._send({**message, "body": b""})
+        finally:
+            self._room.held -= size
+
+
 def _late(body: _Body) -> HTTPException:
     over = asyncio.get_running_loop().time() >= body.end
     found = (
@@ -243,7 +280,8 @@ def _late(body: _Body) -> HTTPException:
 def _no_room() -> HTTPException:
     return HTTPException(
         503,
-        f"The requests that wait are as large as they may be. Ask again in {AGAIN} seconds.",
+        f"The requests that wait, and the answers that nobody has read yet, are as large as they "
+        f"may be. Ask again in {AGAIN} seconds.",
         {"Retry-After": str(AGAIN)},
     )
 

@@ -20,10 +20,14 @@ class Limits:
         characters: Characters of one text, also of one in a file.
         rows: Rows of a file.
         cells: Cells of a file: rows times columns.
-        table: Characters of a file's cells, which a small Excel file can make many of.
+        table: Characters of a file's cells, which a small Excel file can make many of, and of the
+            names of its columns, once for every row.
         unpacked: Bytes of an Excel file, which is an archive, once it is unpacked.
         waiting: Requests that wait for the model, or are answered by it, at one time.
-        held: Bytes of all requests together that wait or are answered, as they were sent.
+        explanations: Those of the requests that wait or are answered which ask why.
+        steps: Of the integral of an explanation.
+        held: Bytes of all requests together that wait or are answered, as they were sent, and of
+            the answers that clients have not taken yet.
         tables: Files that are read and predicted at one time; the others lie on disk until then.
         connections: Of clients, at one time.
         seconds: How long a client may be silent in the middle of a request.
@@ -40,6 +44,8 @@ class Limits:
     table: int = 128 * MEBI
     unpacked: int = 256 * MEBI
     waiting: int = 100
+    explanations: int = 4
+    steps: int = 64
     held: int = 256 * MEBI
     tables: int = 2
     connections: int = 500

@@ -70,8 +70,8 @@ def configured(app: ASGIApp, limits: Limits) -> uvicorn.Config:
     """How uvicorn serves an app, within limits of the connections."""
     return uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
-        timeout_graceful_shutdown=PATIENCE, ws="none", http=patient(limits.seconds),
-        limit_concurrency=limits.connections,
+        timeout_graceful_shutdown=PATIENCE, ws="none",
+        http=patient(limits.seconds, limits.connections),
     )  # fmt: skip
 
 

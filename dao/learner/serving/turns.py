@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from typing import TypeVar
 
 __all__ = ["BusyError", "Turns"]
@@ -26,12 +26,15 @@ class Turns:
     Args:
         most: Requests that may wait or be answered at one time.
         tables: Files whose tables may be in memory at one time.
+        explanations: Requests for an explanation, which take long, among the `most`.
     """
 
-    def __init__(self, most: int, tables: int = 1) -> None:
+    def __init__(self, most: int, tables: int = 1, explanations: int = 1) -> None:
         self.most = most
-        self._tables = asyncio.Semaphore(tables)
+        self.explanations = explanations
+        self.tables = asyncio.Semaphore(tables)
         self.waiting = 0
+        self.explaining = 0
         self._model = ThreadPoolExecutor(1, "model")
         self._files = ThreadPoolExecutor(1, "files")
 
@@ -50,11 +53,21 @@ class Turns:
         finally:
             self.waiting -= 1
 
-    @asynccontextmanager
-    async def table(self) -> AsyncIterator[None]:
-        """Within the block, which begins once it has its turn, a file may be a table in memory."""
-        async with self._tables:
-            yield
+    @contextmanager
+    def place_to_explain(self) -> Iterator[None]:
+        """As `place`, for a request for an explanation.
+
+        Raises:
+            BusyError: There is none.
+        """
+        if self.explaining >= self.explanations:
+            raise BusyError
+        with self.place():
+            self.explaining += 1
+            try:
+                yield
+            finally:
+                self.explaining -= 1
 
     async def model(self, work: Callable[[], Result]) -> Result:
         """What `work` returns, once it had its turn at the model."""

@@ -103,10 +103,12 @@ def _served(
     def columns(more: Sequence[str]) -> Columns:
         return columns_of(folder, [*overrides, *more])
 
-    if not is_loopback(host):
+    others = not is_loopback(host)
+    if others:
         print(_reached(host, allowed), file=sys.stderr)
     service = Service(model, columns, engine, coverage=coverage)
-    app = Guard(make_app(service), service.limits, names_of(host, allowed), allowed)
+    names = names_of(host, allowed)
+    app = Guard(make_app(service), service.limits, names, allowed, addresses=others)
     run(app, listener, host, service.limits)
 
 

@@ -70,6 +70,10 @@ class Probable(Task):
         """What decides, such as `yes from 31 %`, where that is not the largest probability."""
         return ""
 
+    def scaled_share(self, share: float) -> float:
+        """What becomes of the probability of one logit."""
+        return float(self.scaled(torch.tensor(share, dtype=torch.float64).logit()).sigmoid())
+
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> Self:
         """Rebuild the task that `to_dict` described; without a temperature it has that of 1."""

@@ -199,6 +199,16 @@ function badge(row, column, used) {
   return make("span", plainly ? words : `${words}: ${[value].flat().join(", ")}`, "badge");
 }
 
+// The column of a task's set, or of an end of its interval. It has a number where a task has its name.
+function regionOf(name, ending, row) {
+  const wanted = name + ending;
+  return Object.keys(row).find((column) => column.startsWith(wanted) &&
+    /^(_\d+)?$/.test(column.slice(wanted.length)) && !Object.hasOwn(model.tasks, column));
+}
+
+// A bar within the name of a class has a backslash in front.
+const classesOf = (cell) => cell.split(/(?<!\\)\|/).map((one) => one.replaceAll("\\|", "|"));
+
 function taskOf(name, task, row, used) {
   const take = (column) => {
     used.add(column);
@@ -209,14 +219,18 @@ function taskOf(name, task, row, used) {
   const shares = task.classes
     .filter((label) => Object.hasOwn(row, `${name}_p_${label}`))
     .map((label) => [label, take(`${name}_p_${label}`)]);
-  const [low, high] = [take(`${name}_low`), take(`${name}_high`)];
+  const region = (ending) => {
+    const column = regionOf(name, ending, row);
+    return column && take(column);
+  };
+  const [low, high] = [region("_low"), region("_high")];
   const chosen = new Set(task.separator ? String(decision).split(task.separator).filter(Boolean) : [String(decision)]);
   if (shares.length) put(block, put(decided([...chosen].join(", "), low, high, task), task.rule && make("small", ` (${task.rule})`)));
   else put(block, decided(measured(decision, task.targets), low, high, task));
   for (const ending of ["unsure", "unlike"]) put(block, badge(row, `${name}_${ending}`, used));
-  const set = take(`${name}_set`);
+  const set = region("_set");
   if (set !== undefined && set !== null) {
-    const names = (Array.isArray(set) ? set : String(set).split("|")).filter(Boolean);
+    const names = classesOf(String(set)).filter(Boolean);
     const said = names.length > 1 ? "unsure, one of" : "only";
     put(block, put(make("p", "", "set"), make("span", said), ...names.map((one) => make("b", one)), task.coverage && make("small", task.coverage)));
   }
@@ -293,7 +307,7 @@ function tableCard(name, content, header, rows, own, columns) {
   const added = counted(header.length - own, "new column");
   put(card, grid, put(make("div", "", "actions"), button, make("span", `CSV with ${added}`, "hint")));
   const places = header.map((_, place) => place);
-  const answers = places.slice(own).filter((place) => decisions.has(place) || /^(unsure|unlike)$|_(low|high|set)$/.test(header[place]));
+  const answers = places.slice(own).filter((place) => decisions.has(place) || /^((unsure|unlike)|.*_(low|high|set))(_\d+)?$/.test(header[place]));
   const texts = places.slice(0, own).filter((place) => columns.includes(unguarded(header[place])));
   const rest = places.slice(0, own).filter((place) => !texts.includes(place));
   return put(card, preview(header, rows, [...texts, ...answers, ...rest], own)); // a wide file hides no answer
