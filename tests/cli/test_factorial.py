@@ -84,12 +84,14 @@ def results(output: Path, cell: str) -> Any:
 def start(warm_python: str) -> Iterator[Start]:
     """`train.py` in a session of its own, of which nothing runs on where a test fails.
 
-    Its runs are warm: they have what they import.
+    Its runs are warm, they have what they import; but not on a cluster, whose workers get variables
+    that only a new Python reads.
     """
     started: list[subprocess.Popen[bytes]] = []
 
     def begin(given: list[str], **variables: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-c", TRAIN, warm_python, str(ROOT / "train.py"), *given]
+        python = sys.executable if "RAY_ADDRESS" in variables else warm_python
+        command = [sys.executable, "-c", TRAIN, python, str(ROOT / "train.py"), *given]
         environment = {**os.environ, **variables}
         started.append(subprocess.Popen(command, start_new_session=True, env=environment, cwd=ROOT))
         return started[-1]
