@@ -54,9 +54,10 @@ def main(
     """Make the runs that are missing, and write the page."""
     with user_errors():
         rows, steps, count = (600, 400, 2) if quick else (ROWS, STEPS, seeds)
+        numbers = range(FIRST, FIRST + count)
         settings = {
             "arms": {name: asdict(arm) for name, arm in ARMS.items()},
-            "seeds": list(range(FIRST, FIRST + count)),
+            "seeds": list(numbers),
             "rates tried": RATES, "seeds of tuning": TUNING, "rows": rows, "steps": steps,
             "steps between validations": EVERY, "batch": BATCH, "weight decay": DECAY,
             "optimizer": "AdamW, constant rate", "texts that a counted word occurs in": RAREST,
@@ -73,9 +74,7 @@ def main(
             return float(np.mean([found[key]["validation"] for key in keys]))
 
         chosen = {arm: max(RATES, key=lambda rate: validation(arm, rate)) for arm in ARMS}
-        tested = [
-            Job(a, seed, r, rows, steps) for seed in settings["seeds"] for a, r in chosen.items()
-        ]
+        tested = [Job(a, seed, r, rows, steps) for seed in numbers for a, r in chosen.items()]
         lines = complete(tested, output, jobs, run)
         write_page(output, plan, chosen, [lines[job.key] for job in tested])
         plain_console().print(f"{output / 'README.md'}", highlight=False)
