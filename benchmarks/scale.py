@@ -112,7 +112,8 @@ def sweeps(data: str, design: Design, folder: Path, processes: int) -> Iterator[
         The lines of every table.
     """
     yield _made(_tables(data, design, None), folder, processes, tuned=False)
-    tried = complete(tuning_jobs(_cells(data, design), RATES), folder, processes, run)
+    cells = {cell: RATES[cell.optimizer] for cell in _cells(data, design)}
+    tried = complete(tuning_jobs(cells), folder, processes, run)
     yield _made(_tables(data, design, tried), folder, processes, tuned=True)
 
 

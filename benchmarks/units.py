@@ -71,7 +71,7 @@ def parts(
     fixed = {cell: RATES.fixed for table in tables for cell in _cells(table, ROWS, steps)}
     yield _made(fixed, seeds, folder, processes, tuned=False)
     cells = [cell for table in tables for cell in _cells(table, TUNED, steps)]
-    tried = complete(tuning_jobs(cells, {"adamw": RATES}), folder, processes, run)
+    tried = complete(tuning_jobs(dict.fromkeys(cells, RATES)), folder, processes, run)
     chosen = {cell: best_rate(cell, RATES, tried) for cell in cells}
     yield _made(chosen, seeds, folder, processes, tuned=True)
 

@@ -3,7 +3,6 @@
 They build on `dao.learner`, which knows nothing of them until `register` is called.
 """
 
-import json
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -18,15 +17,15 @@ __all__ = ["register"]
 
 
 def _headlines(options: Mapping[str, Any]) -> "pd.DataFrame":
-    return _written(json.dumps(dict(options), sort_keys=True)).copy()
+    return _written(tuple(sorted(options.items()))).copy()
 
 
 # Kept, because an experiment reads the data of each of its arms before it begins.
 @lru_cache(maxsize=4)
-def _written(options: str) -> "pd.DataFrame":
+def _written(options: tuple[tuple[str, Any], ...]) -> "pd.DataFrame":
     from tasks.synthetic import headlines
 
-    return headlines(**json.loads(options))
+    return headlines(**dict(options))
 
 
 def _limits(options: Mapping[str, Any]) -> dict[str, dict[str, float]]:

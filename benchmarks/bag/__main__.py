@@ -13,20 +13,20 @@ a line of runs.jsonl, so that the command can be stopped and given again.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from benchmarks.bag.page import write_page
 from benchmarks.bag.training import ARMS, BATCH, DECAY, EVERY, RAREST, STEPS, TIMES, Job, run
+from benchmarks.frozen.rates import Rates, best_rate, tuning_jobs
 from benchmarks.frozen.runner import complete, keep_plan
 from dao.learner.console.errors import user_errors
 from dao.learner.console.terminal import plain_console
 
-RATES, TUNING = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03), (100, 101)
+RATES = Rates(fixed=0.003, tried=(0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03), seeds=(100, 101))
 ROWS, FIRST = 20_000, 200
 ABOUT = (
     "Do dendrites help where a layer lacks nonlinearity, and do they help more than a hidden layer "
@@ -58,23 +58,17 @@ def main(
         settings = {
             "arms": {name: asdict(arm) for name, arm in ARMS.items()},
             "seeds": list(numbers),
-            "rates tried": RATES, "seeds of tuning": TUNING, "rows": rows, "steps": steps,
+            "rates tried": RATES.tried, "seeds of tuning": RATES.seeds,
+            "rows": rows, "steps": steps,
             "steps between validations": EVERY, "batch": BATCH, "weight decay": DECAY,
             "optimizer": "AdamW, constant rate", "texts that a counted word occurs in": RAREST,
             "rate of dendrites, times": TIMES,
         }  # fmt: skip
         plan = keep_plan(output, ABOUT, settings)
-        tried = [
-            Job(arm, seed, rate, rows, steps) for arm in ARMS for rate in RATES for seed in TUNING
-        ]
-        found = complete(tried, output, jobs, run)
-
-        def validation(arm: str, rate: float) -> float:
-            keys = [Job(arm, seed, rate, rows, steps).key for seed in TUNING]
-            return float(np.mean([found[key]["validation"] for key in keys]))
-
-        chosen = {arm: max(RATES, key=lambda rate: validation(arm, rate)) for arm in ARMS}
-        tested = [Job(a, seed, r, rows, steps) for seed in numbers for a, r in chosen.items()]
+        cells = [Job(arm, FIRST, RATES.fixed, rows, steps) for arm in ARMS]
+        tried = complete(tuning_jobs(dict.fromkeys(cells, RATES)), output, jobs, run)
+        chosen = {cell.arm: best_rate(cell, RATES, tried) for cell in cells}
+        tested = [replace(c, seed=n, rate=chosen[c.arm]) for n in numbers for c in cells]
         lines = complete(tested, output, jobs, run)
         write_page(output, plan, chosen, [lines[job.key] for job in tested])
         plain_console().print(f"{output / 'README.md'}", highlight=False)

@@ -22,6 +22,7 @@ from dao.learner.dendrites.dendrites import Dendrites, GrowthOptions
 from dao.learner.kinds.base import SPLITS
 from dao.learner.pipeline.start import load_data
 from dao.learner.settings.config import load_config
+from dao.learner.training.parameter_groups import Apart, parameter_groups
 from tasks import register
 
 __all__ = ["ARMS", "BATCH", "DECAY", "EVERY", "RAREST", "STEPS", "TIMES", "Arm", "Job", "run"]
@@ -179,7 +180,7 @@ def _wrapped(
 def _train(
     model: Heads, dendrites: Dendrites | None, arm: Arm, job: Job, rows: Mapping[str, Rows]
 ) -> _Best:
-    best, times = _Best(), 1.0
+    best = _Best()
     growths = {EVERY * round(share * job.steps / EVERY) for share in arm.growths}
     optimizer = _optimizer(model, dendrites, arm, job.rate)
     for step, batch in enumerate(_batches(rows["train"], job), 1):
@@ -199,20 +200,17 @@ def _train(
             optimizer = _optimizer(model, dendrites, arm, job.rate)
         elif dendrites is None and step in growths:
             model.load_state_dict(best.weights)
-            times = arm.times
-            optimizer = _optimizer(model, dendrites, arm, job.rate * times)
+            optimizer = _optimizer(model, dendrites, arm, job.rate * arm.times)
     return best
 
 
 def _optimizer(
     model: Heads, dendrites: Dendrites | None, arm: Arm, rate: float
 ) -> torch.optim.Optimizer:
-    own = dendrites.dendrite_parameters() if dendrites else []
-    apart = {id(p) for p in own}
-    groups = [{"params": [p for p in model.parameters() if p.requires_grad and id(p) not in apart]}]
-    if own:
-        groups.append({"params": own, "lr": rate * arm.times})  # type: ignore[dict-item]
-    found = torch.optim.AdamW(groups, lr=rate, weight_decay=DECAY)
+    apart = [Apart(dendrites.dendrite_parameters(), arm.times)] if dendrites else []
+    groups = parameter_groups([p for p in model.parameters() if p.requires_grad], apart)
+    rated = [{"params": group["params"], "lr": rate * group["times"]} for group in groups]
+    found = torch.optim.AdamW(rated, weight_decay=DECAY)
     if dendrites:
         dendrites.set_optimizer(found)
     return found

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
-from benchmarks.frozen.runner import Lines
-from benchmarks.frozen.training import Job
+from benchmarks.frozen.runner import Keyed, Lines
 
 __all__ = ["Rates", "best_rate", "tuning_jobs"]
+
+
+class Tuned(Keyed, Protocol):
+    """A run, a dataclass, that a study makes at several rates and with several seeds."""
+
+    @property
+    def rate(self) -> float:
+        """Learning rate."""
+
+    @property
+    def seed(self) -> int:
+        """Of everything that is drawn."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+AnyTuned = TypeVar("AnyTuned", bound=Tuned)
 
 
 @dataclass(frozen=True)
@@ -28,17 +45,17 @@ class Rates:
     seeds: tuple[int, ...]
 
 
-def tuning_jobs(cells: Sequence[Job], rates: Mapping[str, Rates]) -> list[Job]:
-    """Every cell with every rate and seed of tuning; rates by optimizer."""
+def tuning_jobs(cells: Mapping[AnyTuned, Rates]) -> list[AnyTuned]:
+    """Every cell with every rate and seed that it is tuned with."""
     return [
         replace(cell, rate=rate, seed=seed)
-        for cell in cells
-        for rate in rates[cell.optimizer].tried
-        for seed in rates[cell.optimizer].seeds
+        for cell, rates in cells.items()
+        for rate in rates.tried
+        for seed in rates.seeds
     ]
 
 
-def best_rate(cell: Job, rates: Rates, lines: Lines) -> float:
+def best_rate(cell: Tuned, rates: Rates, lines: Lines) -> float:
     """The rate with the best mean validation score over the seeds of tuning; a tie: the lower.
 
     A run without a finite score counts as the worst.

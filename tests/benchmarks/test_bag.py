@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from benchmarks.bag import __main__ as bag
 from benchmarks.bag.training import ARMS, Heads, Job, run
+from benchmarks.frozen.rates import Rates
 
 SMALL = {"rows": 600, "steps": 120}
 
@@ -37,15 +38,14 @@ def test_sham_computes_what_linear_heads_do_and_dendrites_act():
 
 @pytest.mark.slow
 def test_the_study_writes_its_page_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(bag, "RATES", (0.01,))
-    monkeypatch.setattr(bag, "TUNING", (100,))
+    monkeypatch.setattr(bag, "RATES", Rates(0.01, (0.01,), (100,)))
     threads = torch.get_num_threads()
     asked = ["--quick", "--output", str(tmp_path)]
     assert CliRunner().invoke(bag.app, asked, catch_exceptions=False).exit_code == 0
     lines = (tmp_path / "runs.jsonl").read_text().splitlines()
-    tried = len(ARMS) * len(bag.RATES) * len(bag.TUNING)
+    tried = len(ARMS) * len(bag.RATES.tried) * len(bag.RATES.seeds)
     assert len(lines) == tried + 2 * len(ARMS)
-    assert {json.loads(line)["seed"] for line in lines[:tried]} == set(bag.TUNING)
+    assert {json.loads(line)["seed"] for line in lines[:tried]} == set(bag.RATES.seeds)
     page = (tmp_path / "README.md").read_text()
     assert all(f"| `{arm}`: {about.about} |" in page for arm, about in ARMS.items())
     assert CliRunner().invoke(bag.app, asked, catch_exceptions=False).exit_code == 0

@@ -60,7 +60,7 @@ def test_intervals_are_of_student():
 
 def test_a_rate_is_chosen_by_the_mean_validation_of_its_own_seeds():
     rates = Rates(0.1, (0.1, 0.2, 0.3), (100, 101))
-    jobs = tuning_jobs([JOB], {"adamw": rates})
+    jobs = tuning_jobs({JOB: rates})
     assert [(job.rate, job.seed) for job in jobs[:3]] == [(0.1, 100), (0.1, 101), (0.2, 100)]
     scores = dict(zip(jobs, (0.5, 0.5, 0.9, 0.2, 0.9, None), strict=True))
     lines = {job.key: {"validation": value} for job, value in scores.items()}

@@ -8,11 +8,11 @@ from typing import Any
 from dao.learner.basics.numbers import percent
 from dao.learner.basics.wording import count
 
-__all__ = ["reached"]
+__all__ = ["TRAINED", "reached"]
 
 TESTED = "test"
 TRAINED = "eager"
-"""The engine of the run's own figures."""
+"""The engine of the training, and of the run's own figures."""
 
 
 def reached(metrics: Mapping[str, Any], task: str, coverage: float, engine: str = TRAINED) -> str:

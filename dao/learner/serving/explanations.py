@@ -9,22 +9,20 @@ from typing import Any
 from dao.errors import UserError
 from dao.learner.basics.program import install
 from dao.learner.basics.wording import short
+from dao.learner.calibration.told import TRAINED
 from dao.learner.inference.load import Model, Text
 from dao.learner.kinds import Task
 from dao.learner.serving.answers import own_count, plain
 
 __all__ = ["check_task", "explanation", "unexplained"]
 
-ENGINE = "eager"
-"""The only one whose model is the one that was trained, with its gradients."""
-
 
 def unexplained(engine: str) -> str:
     """Why a server explains no answers; empty where it does."""
-    if engine != ENGINE:
+    if engine != TRAINED:  # the others have no gradients
         return (
-            f"Answers are explained by the engine {ENGINE} alone. Found {engine}. Start the server "
-            f"without --engine."
+            f"Answers are explained by the engine {TRAINED} alone. Found {engine}. Start the "
+            f"server without --engine."
         )
     if find_spec("captum") is None:
         return (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
 __all__ = ["BusyError", "Turns"]
@@ -15,6 +15,34 @@ Result = TypeVar("Result")
 
 class BusyError(Exception):
     """As many requests wait as may."""
+
+
+class Queue:
+    """Places of which there are so many.
+
+    Attributes:
+        most: there are.
+        taken: now.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.taken = 0
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Take a place within the block.
+
+        Raises:
+            BusyError: There is none.
+        """
+        if self.taken >= self.most:
+            raise BusyError
+        self.taken += 1
+        try:
+            yield
+        finally:
+            self.taken -= 1
 
 
 class Turns:
@@ -30,28 +58,29 @@ class Turns:
     """
 
     def __init__(self, most: int, tables: int = 1, explanations: int = 1) -> None:
-        self.most = most
-        self.explanations = explanations
+        self._places = Queue(most)
+        self._explanations = Queue(explanations)
         self.tables = asyncio.Semaphore(tables)
-        self.waiting = 0
-        self.explaining = 0
         self._model = ThreadPoolExecutor(1, "model")
         self._files = ThreadPoolExecutor(1, "files")
 
-    @contextmanager
-    def place(self) -> Iterator[None]:
+    @property
+    def waiting(self) -> int:
+        """Requests that wait or are answered."""
+        return self._places.taken
+
+    @property
+    def explaining(self) -> int:
+        """Those of them that ask for an explanation."""
+        return self._explanations.taken
+
+    def place(self) -> AbstractContextManager[None]:
         """Within the block a request has a place in the queue.
 
         Raises:
             BusyError: There is none.
         """
-        if self.waiting >= self.most:
-            raise BusyError
-        self.waiting += 1
-        try:
-            yield
-        finally:
-            self.waiting -= 1
+        return self._places.one()
 
     @contextmanager
     def place_to_explain(self) -> Iterator[None]:
@@ -60,14 +89,8 @@ class Turns:
         Raises:
             BusyError: There is none.
         """
-        if self.explaining >= self.explanations:
-            raise BusyError
-        with self.place():
-            self.explaining += 1
-            try:
-                yield
-            finally:
-                self.explaining -= 1
+        with self._explanations.one(), self.place():
+            yield
 
     async def model(self, work: Callable[[], Result]) -> Result:
         """What `work` returns, once it had its turn at the model."""
