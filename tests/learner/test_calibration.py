@@ -206,9 +206,22 @@ def test_tasks_without_regions_are_told_or_refused():
     found = covered({"tags": TAGS, "topic": TOPIC}, known({"topic": [0.4] * 20}), 0.9)
     assert [*found.tasks] == ["topic"]
     assert "no sets or intervals for tags" in found.notes()[0]
-    assert covered({"topic": TOPIC}, known({"topic": [0.4] * 20}), 0.9).notes() == []
+    spread = np.linspace(0.3, 0.7, 20).tolist()
+    assert covered({"topic": TOPIC}, known({"topic": spread}), 0.9).notes() == []
     with pytest.raises(UserError, match="Found none in tags"):
         covered({"tags": TAGS}, known({}), 0.9)
+
+
+def test_sets_that_hold_more_than_asked_are_told_with_the_coverage_to_ask_for():
+    # The answer is right, which scores 0, in 94 of 100 rows. An interval holds no answer by rule.
+    scores = {"topic": [0.0] * 94 + [0.5, 0.6, 0.7, 0.8, 0.9, 0.95], "price": [1.0] * 100}
+    tasks = {"topic": TOPIC, "price": PRICE}
+    assert covered(tasks, known(scores), 0.9).notes() == [
+        "topic: its sets hold the truth of 94 % of the validation rows, which is more than asked, "
+        "because each set holds at least the answer; ask for more than 94 % to get sets of several "
+        "classes"
+    ]
+    assert covered(tasks, known(scores), 0.95).notes() == []
 
 
 def test_a_row_is_unsure_where_a_task_is():

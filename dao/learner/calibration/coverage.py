@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from dao.errors import UserError
+from dao.learner.basics.numbers import percent
 from dao.learner.basics.wording import count, listed
 from dao.learner.calibration.conformal import largest_coverage, limit_of
 from dao.learner.calibration.record import Calibration
@@ -22,6 +23,7 @@ __all__ = ["UNLIKE", "UNSURE", "Covered", "check_coverage", "covered"]
 
 UNSURE, UNLIKE = "unsure", "unlike"
 """Columns about the whole row."""
+CLEARLY = 0.02  # beside the one row by which every coverage is rounded up
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Covered:
         limits: of the nonconformity, by task.
         familiar: what the training texts are like.
         left_out: tasks without regions.
+        exceeded: by task, the share of the calibration rows whose set holds the truth, where that
+            is clearly more than was asked for.
     """
 
     coverage: float
@@ -41,6 +45,7 @@ class Covered:
     limits: Mapping[str, float]
     familiar: Familiar
     left_out: Sequence[str] = ()
+    exceeded: Mapping[str, float] = field(default_factory=dict)
 
     def columns(
         self, outputs: Mapping[str, Tensor], ids: Sequence[Sequence[int]]
@@ -67,13 +72,19 @@ class Covered:
         return {name: rows for name, rows in each.items() if rows is not None}
 
     def notes(self) -> list[str]:
-        """A line on the tasks that get neither sets nor intervals, where there are any."""
-        if not self.left_out:
-            return []
-        return [
-            f"no sets or intervals for {listed(list(self.left_out))}: those need one class, level "
-            f"or number per text, and validation rows that have it"
+        """Lines on the tasks without sets and intervals, and on those whose sets hold more."""
+        lines = [
+            f"{name}: its sets hold the truth of {percent(share)} of the validation rows, which is "
+            f"more than asked, because each set holds at least the answer; ask for more than "
+            f"{percent(share)} to get sets of several classes"
+            for name, share in self.exceeded.items()
         ]
+        if self.left_out:
+            lines.append(
+                f"no sets or intervals for {listed(list(self.left_out))}: those need one class, "
+                f"level or number per text, and validation rows that have it"
+            )
+        return lines
 
 
 def check_coverage(coverage: float) -> float:
@@ -120,7 +131,17 @@ def covered(tasks: Mapping[str, Task], calibration: Calibration, coverage: float
             raise UserError(too_few(name, len(calibration.scores[name]), coverage))
         limits[name] = limit
     left_out = [name for name in tasks if name not in able]
-    return Covered(coverage, able, limits, calibration.familiar, left_out)
+    held = {
+        name: float(np.mean(calibration.scores[name] <= limits[name]))
+        for name, task in able.items()
+        if task.region_size == "classes"
+    }
+    exceeded = {
+        name: share
+        for name, share in held.items()
+        if share > coverage + CLEARLY + 1 / len(calibration.scores[name])
+    }
+    return Covered(coverage, able, limits, calibration.familiar, left_out, exceeded)
 
 
 def too_few(task: str, rows: int, coverage: float) -> str:
