@@ -23,7 +23,8 @@ __all__ = ["UNLIKE", "UNSURE", "Covered", "check_coverage", "covered"]
 
 UNSURE, UNLIKE = "unsure", "unlike"
 """Columns about the whole row."""
-CLEARLY = 0.02  # beside the one row by which every coverage is rounded up
+ANSWER = 0.0  # the nonconformity of the class that the model decides for
+CLEARLY = 0.02  # less is a matter of chance
 
 
 @dataclass(frozen=True)
@@ -131,16 +132,9 @@ def covered(tasks: Mapping[str, Task], calibration: Calibration, coverage: float
             raise UserError(too_few(name, len(calibration.scores[name]), coverage))
         limits[name] = limit
     left_out = [name for name in tasks if name not in able]
-    held = {
-        name: float(np.mean(calibration.scores[name] <= limits[name]))
-        for name, task in able.items()
-        if task.region_size == "classes"
-    }
-    exceeded = {
-        name: share
-        for name, share in held.items()
-        if share > coverage + CLEARLY + 1 / len(calibration.scores[name])
-    }
+    alone = [n for n in able if able[n].region_size == "classes" and limits[n] == ANSWER]
+    held = {name: float(np.mean(calibration.scores[name] <= ANSWER)) for name in alone}
+    exceeded = {name: share for name, share in held.items() if coverage + CLEARLY < share < 1}
     return Covered(coverage, able, limits, calibration.familiar, left_out, exceeded)
 
 
