@@ -30,7 +30,7 @@ def train(tiny_phi: Path, tiny_csv: Path) -> Train:
 
     def run(output: Path, *arguments: str, graph: bool = False, data: Path = tiny_csv) -> Result:
         fixed = ("--encoder", str(tiny_phi), "--data", str(data), "--output", str(output))
-        settings = SMALL if graph else (*SMALL, NO_GRAPH)
+        settings = (*SMALL, "dendrites.graph=true" if graph else NO_GRAPH)
         return CliRunner().invoke(app, [*fixed, *settings, *arguments], catch_exceptions=False)
 
     return run

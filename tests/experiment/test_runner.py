@@ -556,3 +556,11 @@ def test_a_run_by_itself_waits_for_who_is_at_work_on_the_one_it_copies(place: Pl
         (place.path / "out/dendrites/seed=0/metrics.json").write_text("{}")
     worker.join(20)
     assert found == [Outcome("sham/0", True, 1)]
+
+
+@pytest.mark.parametrize(("given", "drawn"), [(None, ["dendrites/0"]), (False, []), (True, "all")])
+def test_perforatedai_draws_the_graph_of_the_run_that_the_report_shows(given, drawn):
+    shared = Config.model_validate({"tasks": ["cls", "reg"], "dendrites": {"graph": given}})
+    cells = factorial_cells(shared, 2)
+    found = [cell.name for cell in cells if cell.cfg.dendrites.graph]
+    assert found == ([cell.name for cell in cells] if drawn == "all" else drawn)

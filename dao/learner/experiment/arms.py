@@ -74,7 +74,8 @@ SETS_APART = (
 """The settings in which arms may differ."""
 
 PLACES = (
-    "output", "cache", "name", "train.track", "train.page", "data.rules", "dendrites.growths_of",
+    "output", "cache", "name", "train.track", "train.page", "data.rules",
+    "dendrites.graph", "dendrites.growths_of",
 )  # fmt: skip
 """Settings that change no result of themselves. What `data.rules` changes shows in the data's
 fingerprint, what `dendrites.growths_of` changes in the steps of the restarts."""

@@ -17,7 +17,7 @@ def decisive(cfg: Config) -> dict[str, Any]:
     """The settings that the course of a run depends on."""
     places = dict.fromkeys(("name", "output", "device", "cache"), True)
     # The data have a fingerprint.
-    within = {"train": {"keep_checkpoint", "track"}, "data": {"rules"}}
+    within = {"train": {"keep_checkpoint", "track"}, "data": {"rules"}, "dendrites": {"graph"}}
     found = cfg.model_dump(mode="json", exclude={**places, **within})
     measured = {**cfg.dao.measured(len(cfg.tasks)), "rules": 3}
     # Where the copied run lies decides nothing: a checkpoint has the steps of its growths.

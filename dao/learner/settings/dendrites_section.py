@@ -52,8 +52,9 @@ class DendriteSettings(Settings):
     restart_lr: float = Field(1.0, gt=0)
     """With control=restart: after the first restart the model's rate is this multiple of what it
     would be, so that larger steps, which `lr` gives to dendrites, are not taken for dendrites."""
-    graph: bool = True
-    """Draw perforatedai's own picture, PAI/PAI.png, at the end (a few seconds)."""
+    graph: bool | None = None
+    """Draw perforatedai's own picture, PAI/PAI.png, at the end (a few seconds); null: only in one
+    run of an experiment, whose report shows it."""
 
     @field_validator("grow_at")
     @classmethod

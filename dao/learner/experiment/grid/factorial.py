@@ -184,6 +184,8 @@ def _config(shared: Config, arm: str, seed: int) -> Config:
     place = str(experiment_folder(shared) / arm / f"seed={seed}")
     if shared.dendrites.patience is not None and arm != GROWS:
         own["dendrites.growths_of"] = str(experiment_folder(shared) / GROWS / f"seed={seed}")
+    if arm == GROWS and seed == 0 and shared.dendrites.graph is None:
+        own["dendrites.graph"] = True  # the report shows that of one run
     return arm_config(shared, {**own, "seed": seed, "output": place})
 
 
