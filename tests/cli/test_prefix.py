@@ -1,5 +1,6 @@
 """train.py with cached frozen layers: repeatable, resumable, the same record."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -48,13 +49,13 @@ def cold(train, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_that_reads_the_cache_equals_the_one_that_filled_it(train, cold, tmp_path: Path):
     result = train(tmp_path / "warm", *DENDRITES, *cache(cold.parent / "cache"))
     assert result.exit_code == 0, result.output
-    assert "frozen layers: 125 rows" in result.stderr
+    assert "frozen layers: 150 rows" in result.stderr
     assert "read from cache" in result.stderr
     assert_same(cold, tmp_path / "warm")
     spent = [json.loads((f / "metrics.json").read_text())["training"]["prefix_cache"]
              for f in (cold, tmp_path / "warm")]  # fmt: skip
     assert [s["warm"] for s in spent] == [False, True]
-    assert spent[0]["rows"] == 125
+    assert spent[0]["rows"] == 150
     assert spent[0].keys() == {"rows", "mib", "seconds", "warm"}
 
 
@@ -73,8 +74,23 @@ def test_dendrites_and_figures_are_those_without_the_cache(train, cold, tmp_path
     assert "prefix_cache" not in training
 
 
-def test_the_final_figures_come_from_the_whole_model(cold: Path):
-    """They are measured without the cache, and equal those of the validation that selected."""
+def test_the_final_figures_are_those_of_the_model_without_the_cache(
+    cold: Path,
+):
+    from dao.learner.inference.load import load
+    from dao.learner.pipeline.start import load_data
+
+    model = load(cold, device="cpu")  # which caches nothing
+    rows = load_data(model.folder.config())[1].rows("test")
+    with (cold / "predictions.csv").open() as file:
+        kept = list(csv.DictReader(file))
+    for row, found in zip(kept, model.predict(rows["text"].tolist()), strict=True):
+        assert {name: row[name] for name in found if name in row} == {
+            name: str(value) for name, value in found.items() if name in row
+        }
+
+
+def test_the_final_figures_are_those_of_the_validation_that_selected(cold: Path):
     best = [row for row in record(cold, "validation.jsonl") if row["best"]][-1]
     found = json.loads((cold / "metrics.json").read_text())["splits"]["validation"]
     for task, figures in best["metrics"].items():

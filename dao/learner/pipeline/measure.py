@@ -92,10 +92,7 @@ def _validation(prepared: Prepared, trained: Trained) -> tuple[Outputs, dict[str
         shares = dendritic.output_shares(model, run)
         of_sets = shares_of_sets([shares])
         report = {**report, "output_shares": shares, "output_shares_of_sets": of_sets}
-    # Test rows have no cached states, so figures on validation are without them as well. And no
-    # pass was made where no dendrite is left.
-    if rows.prefix is not None or not found:
-        rows = prepared.ids["validation"]
+    if not found:  # no dendrite is left
         run()
     return found, report
 

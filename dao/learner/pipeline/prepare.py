@@ -69,7 +69,7 @@ class Prepared:
         encoder: its settings as the arm has them, the precision decided.
         wider: units that the arm adds to each feed-forward block.
         predictor: the model with its tokenizer.
-        ids: split -> the token ids of its rows, without targets and without cached states.
+        ids: split -> the token ids of its rows, without targets.
         job: what `fit` is given.
         slices: columns to break the figures down by.
         parameters: how many there are and how many train, without dendrites.
@@ -111,12 +111,12 @@ def prepare(inputs: Inputs) -> Prepared:
     parameters = predictor.model.count()
     _tell_of_model(predictor, inputs)
     examples = {split: _examples(predictor, inputs, split) for split in SPLITS}
-    ids = {split: replace(rows, targets={}) for split, rows in examples.items()}
-    texts = _cut_texts(predictor, ids, inputs.progress)
-    train, validation = (with_domains(examples[s], codes, s) for s in ("train", "validation"))
-    counts = sampling_counts(labels_of(tasks, train), cfg.train.sampling)
+    texts = _cut_texts(predictor, examples, inputs.progress)
+    counts = sampling_counts(labels_of(tasks, examples["train"]), cfg.train.sampling)
     inputs.progress.note(sampling_line(counts))
-    (train, validation), cached = _with_prefix(inputs, predictor, (train, validation))
+    examples, cached = _with_prefix(inputs, predictor, examples)
+    ids = {split: replace(rows, targets={}) for split, rows in examples.items()}
+    train, validation = (with_domains(examples[s], codes, s) for s in ("train", "validation"))
     job = Job(
         predictor.model, tasks, train, validation, predictor.pad, cfg, folder, inputs.progress,
         line_limit=predictor.limit if cfg.train.packing else None,
@@ -193,13 +193,14 @@ def _cut_texts(
 
 
 def _with_prefix(
-    inputs: Inputs, predictor: Predictor, splits: tuple[Examples, Examples]
-) -> tuple[tuple[Examples, Examples], dict[str, Any]]:
-    """Training and validation rows with the states of the frozen layers, where they are cached."""
+    inputs: Inputs, predictor: Predictor, splits: Mapping[str, Examples]
+) -> tuple[Mapping[str, Examples], dict[str, Any]]:
+    """The rows of each split with the states of the frozen layers, where they are cached."""
     if not inputs.cfg.encoder.prefix_cache:
         return splits, {}
     place, note = inputs.cfg.cache_folder / "prefix", inputs.progress.note
     with ranks.first_rank_first():
-        cached, spent = cache_prefix(predictor.model, splits, predictor.pad, place, note)
-    train, validation = cached
-    return (train, validation), {"prefix_cache": spent}
+        cached, spent = cache_prefix(
+            predictor.model, [*splits.values()], predictor.pad, place, note
+        )
+    return dict(zip(splits, cached, strict=True)), {"prefix_cache": spent}
