@@ -110,7 +110,7 @@ def prepare(inputs: Inputs) -> Prepared:
     found, (encoder, wider), predictor = _build(inputs, machine, copied)
     parameters = predictor.model.count()
     _tell_of_model(predictor, inputs)
-    examples = {split: _examples(predictor, inputs, split) for split in SPLITS}
+    examples: Mapping[str, Examples] = {s: _examples(predictor, inputs, s) for s in SPLITS}
     texts = _cut_texts(predictor, examples, inputs.progress)
     counts = sampling_counts(labels_of(tasks, examples["train"]), cfg.train.sampling)
     inputs.progress.note(sampling_line(counts))
