@@ -86,8 +86,10 @@ class Server:
                     self.forget(file)
                     if not self.users:
                         self.end()
-                elif file in self.clients:  # it was killed, and takes its process along
-                    os.kill(self.clients.pop(file), signal.SIGKILL)
+                elif (
+                    file in self.clients
+                ):  # it was killed, and takes its process and the children along
+                    os.killpg(self.clients.pop(file), signal.SIGKILL)
                     self.forget(file)
                 elif file in self.processes:
                     self.tell(file)
@@ -112,6 +114,8 @@ class Server:
             self.events.close()
             os.setpgrp()
             return asked
+        with suppress(OSError):  # it has done so itself, or has ended
+            os.setpgid(process, process)
         for file in asked.files.values():
             os.close(file)
         end = os.pidfd_open(process)
@@ -178,10 +182,13 @@ def become(process: Process) -> None:
 
 
 def run(arguments: list[str]) -> None:
-    """What Python would do with these arguments: a script, -m MODULE or -c CODE, maybe after -u."""
-    if arguments[0] == "-u":
-        sys.stdout.reconfigure(write_through=True)
-        arguments = arguments[1:]
+    """What Python would do with a script, -m MODULE or -c CODE, maybe after -u or -B."""
+    while arguments[0] in ("-u", "-B"):
+        flag, *arguments = arguments
+        if flag == "-u":
+            sys.stdout.reconfigure(write_through=True)
+        else:
+            sys.dont_write_bytecode = True
     what, *rest = arguments
     found = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
     if what == "-m":

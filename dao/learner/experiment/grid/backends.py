@@ -14,7 +14,8 @@ from joblib import Parallel, delayed
 
 from dao.errors import UserError
 from dao.learner.basics.program import install
-from dao.learner.experiment.grid.job import Outcome, RunJob, run_job
+from dao.learner.experiment.grid.forked import forked, forks, serve
+from dao.learner.experiment.grid.job import Outcome, RunJob, run_job, started
 from dao.learner.experiment.grid.waiting import Waiting
 
 __all__ = ["check_room", "on_ray", "on_this_machine", "stopping"]
@@ -32,12 +33,16 @@ def on_this_machine(jobs: Sequence[RunJob], workers: int) -> Generator[Outcome]:
     stop = threading.Event()
     busy = threading.Semaphore(workers)
     waiting = Waiting(jobs)
+    start = started
+    if all(forks(job.command) for job in jobs):
+        serve(jobs[0].threads)
+        start = forked
 
     def work() -> Outcome:
         with busy:
             job = waiting.take(stop)
             try:
-                return run_job(job, stop)
+                return run_job(job, stop, start)
             finally:
                 waiting.ended(job)
 

@@ -11,13 +11,13 @@ import platform
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
-__all__ = ["HEADER", "After", "Outcome", "RunJob", "run_job"]
+__all__ = ["HEADER", "After", "Outcome", "RunJob", "run_job", "started"]
 
 HEADER = "== attempt "  # begins the line that a log has per process
 ATTEMPTS = 2  # within one call, and only after a signal
@@ -91,7 +91,55 @@ class Outcome:
     by_itself: bool = False
 
 
-def run_job(job: RunJob, stop: threading.Event | None = None) -> Outcome:
+class Child(Protocol):
+    """A process at work on a run, with the methods of `subprocess.Popen`."""
+
+    def poll(self) -> int | None:
+        """The exit code, negative for the signal that killed it; None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code, once there is one; raises `subprocess.TimeoutExpired`."""
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+
+
+class Start(Protocol):
+    """Starts a command as a process that holds a lock."""
+
+    def __call__(
+        self,
+        command: Sequence[str],
+        *,
+        place: Path,
+        environment: dict[str, str],
+        log: IO[str],
+        lock: int,
+    ) -> Child:
+        """Its working directory, variables, where its output goes, and the lock's descriptor."""
+
+
+def started(
+    command: Sequence[str], *, place: Path, environment: dict[str, str], log: IO[str], lock: int
+) -> Child:
+    """Start a command as a process of its own; arguments as in `Start`."""
+    return subprocess.Popen(
+        command,
+        cwd=place,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        # So that the lock is held until the last of the two has ended: a process whose worker
+        # was killed alone goes on, and nobody begins a second one in the same folder.
+        pass_fds=(lock,),
+    )
+
+
+def run_job(job: RunJob, stop: threading.Event | None = None, start: Start = started) -> Outcome:
     """Bring one run to its end, unless it is there already.
 
     A run with a checkpoint is continued, any other begun. A process that was killed is replaced
@@ -102,6 +150,7 @@ def run_job(job: RunJob, stop: threading.Event | None = None) -> Outcome:
     Args:
         job: what to run.
         stop: once set, the process is ended and nothing further begun.
+        start: starts a process.
     """
     stop = stop or threading.Event()
     attempts, code = 0, 0
@@ -111,7 +160,7 @@ def run_job(job: RunJob, stop: threading.Event | None = None) -> Outcome:
         with _held(job.place / job.lock, stop) as lock:
             while not stop.is_set() and not _finished(job) and attempts < ATTEMPTS and code <= 0:
                 attempts += 1
-                code = _process(job, lock, stop)
+                code = _process(job, lock, stop, start)
                 if code == 0 and not _finished(job):
                     break
             finished = _finished(job)
@@ -136,7 +185,7 @@ def _not_there(job: RunJob, stop: threading.Event) -> str:
     return "" if end.is_file() else f"{job.after.name}, whose growths it copies, has not finished"
 
 
-def _process(job: RunJob, lock: int, stop: threading.Event) -> int:
+def _process(job: RunJob, lock: int, stop: threading.Event, start: Start) -> int:
     """Start the training and wait; its exit code, negative for the signal that killed it."""
     command = [*job.command, *_arguments(job)]
     threads = str(job.threads)
@@ -144,17 +193,8 @@ def _process(job: RunJob, lock: int, stop: threading.Event) -> int:
         count = _attempts(job) + 1
         now = time.strftime("%Y-%m-%d %H:%M:%S %z")
         print(f"{HEADER}{count}, {platform.node()}, {now}", file=log, flush=True)
-        child = subprocess.Popen(
-            command,
-            cwd=job.place,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
-            # So that the lock is held until the last of the two has ended: a process whose worker
-            # was killed alone goes on, and nobody begins a second one in the same folder.
-            pass_fds=(lock,),
-        )
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        child = start(command, place=job.place, environment=environment, log=log, lock=lock)
         try:
             while child.poll() is None and not stop.wait(0.1):
                 pass
@@ -183,7 +223,7 @@ def _attempts(job: RunJob) -> int:
     return sum(line.startswith(HEADER) for line in text.splitlines())
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
+def _end(child: Child) -> None:
     if child.poll() is None:
         child.terminate()
         try:
