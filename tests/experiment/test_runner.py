@@ -24,6 +24,7 @@ from dao.learner.experiment.grid.factorial import check_not_other, check_shared,
 from dao.learner.experiment.grid.job import HEADER, After, Outcome, RunJob, run_job
 from dao.learner.experiment.grid.options import Options
 from dao.learner.experiment.grid.runner import conclude, run_factorial
+from dao.learner.experiment.grid.work import job_of
 from dao.learner.settings.config import Config, load_config
 
 ARMS = chosen(("cls", "reg"))
@@ -564,3 +565,10 @@ def test_perforatedai_draws_the_graph_of_the_run_that_the_report_shows(given, dr
     cells = factorial_cells(shared, 2)
     found = [cell.name for cell in cells if cell.cfg.dendrites.graph]
     assert found == ([cell.name for cell in cells] if drawn == "all" else drawn)
+
+
+@pytest.mark.parametrize(("given", "written"), [(None, False), (False, False), (True, True)])
+def test_a_run_of_an_experiment_writes_its_page_where_that_is_asked_for(given, written, tmp_path):
+    shared = Config.model_validate({"tasks": ["cls", "reg"], "train": {"page": given}})
+    job = job_of(factorial_cells(shared, 1)[0], tmp_path, ("train",), threads=1)
+    assert yaml.safe_load(job.settings)["train"]["page"] is written

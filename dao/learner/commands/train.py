@@ -93,7 +93,7 @@ def _run(settings: o.Settings, resume: Path | None, overwrite: bool) -> None:
     metrics = train(cfg, resume=resume, overwrite=overwrite)
     if is_first():
         folder = resume or cfg.folder
-        print_results(metrics, folder, _page(folder) if cfg.train.page else None)
+        print_results(metrics, folder, None if cfg.train.page is False else _page(folder))
 
 
 def _page(folder: Path) -> Path:

@@ -127,9 +127,10 @@ class Train(Settings):
     """At a loss or gradient that is NaN or infinite: stop, or leave the step out and count it."""
     keep_checkpoint: bool = False
     """Keep the last checkpoint of a finished run."""
-    page: bool = True
+    page: bool | None = None
     """Write the page `report.html` into the run folder when training ends, which takes a second or
-    two; `dao evaluate RUN --format html` writes it at any time."""
+    two; null: only for a run by itself, not for those of an experiment or a search.
+    `dao evaluate RUN --format html` writes it at any time."""
     track: tuple[Literal["tensorboard", "trackio", "wandb", "mlflow"], ...] = ()
     """Trackers that are told of every step, validation and growth, and of the test figures."""
 

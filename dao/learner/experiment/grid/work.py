@@ -19,6 +19,7 @@ from dao.learner.experiment.grid.factorial import Cell
 from dao.learner.experiment.grid.job import After, Outcome, RunJob
 from dao.learner.experiment.grid.options import Options
 from dao.learner.experiment.plans.plan import folder_name
+from dao.learner.settings.config import Config
 from dao.learner.storage.record import RunFolder
 
 __all__ = [
@@ -110,12 +111,18 @@ def job_of(cell: Cell, folder: Path, command: tuple[str, ...], threads: int) -> 
         folder=cell.cfg.folder,
         lock=_lock(cell, folder),
         command=command,
-        settings=cell.cfg.to_yaml(),
+        settings=_one_of_many(cell.cfg).to_yaml(),
         threads=threads,
         gpus=int(cell.cfg.device.startswith("cuda")),
         place=Path.cwd(),
         after=_paired(cell, folder),
     )
+
+
+def _one_of_many(cfg: Config) -> Config:
+    """The settings, in which a page of the run is written only if that was asked for."""
+    train = cfg.train.model_copy(update={"page": bool(cfg.train.page)})
+    return cfg.model_copy(update={"train": train})
 
 
 def _paired(cell: Cell, folder: Path) -> After | None:
