@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.encoders import encoder_settings, spec_of
-from benchmarks.report import cell, hardware, spread
+from benchmarks.report import cell, computing, hardware, spread
 from benchmarks.timing import Stopwatch
 from dao.errors import UserError
 from dao.learner.basics.tables import titled
@@ -80,7 +80,7 @@ class Options:
     length: int = 32
     rounds: int = 15
     steps: int = 5
-    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: str = "cpu"
     seed: int = 0
 
@@ -293,7 +293,10 @@ def main(
     length: Annotated[int, typer.Option(min=1, help="Tokens per sentence.")] = 32,
     precision: Annotated[
         Literal["auto", "fp32", "bf16"], typer.Option(help="As `encoder.precision`.")
-    ] = "fp32",
+    ] = "auto",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Three rounds of two steps, at most one dendrite.")
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "cpu",
     seed: Annotated[int, typer.Option(help="Of weights, the batch and the order of turns.")] = 0,
     output: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
@@ -302,6 +305,9 @@ def main(
     with user_errors(), TemporaryDirectory() as folder:
         names = _listed(sets, list(SETS), "--sets")
         numbers = [int(count) for count in _listed(counts, ["0", "1", "2", "3"], "--counts")]
+        if quick:
+            rounds, steps = min(rounds, 3), min(steps, 2)
+            numbers = [number for number in numbers if number <= 1]
         place = pick_device(device)
         options = Options(encoder, batch_size, length, rounds, steps, precision, str(place), seed)
         work = Work(options, Path(folder))
@@ -312,8 +318,9 @@ def main(
         }
         print(
             f"{encoder}, LoRA r={work.encoder.lora.r} on "
-            f"{', '.join(work.encoder.lora.targets)}, {precision}, batch {batch_size} x {length} "
-            f"tokens; {rounds} rounds of {steps} steps; {figures['hardware']}; "
+            f"{', '.join(work.encoder.lora.targets)}, {computing(precision, place)}, "
+            f"batch {batch_size} x {length} tokens; {rounds} rounds of {steps} steps; "
+            f"{figures['hardware']}; "
             f"torch {figures['torch']}\n"
         )
         for name in names:

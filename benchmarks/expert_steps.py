@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.encoders import encoder_settings, spec_of
-from benchmarks.report import cell, hardware, spread
+from benchmarks.report import cell, computing, hardware, spread
 from benchmarks.timing import Stopwatch
 from dao.learner.basics.tables import titled
 from dao.learner.console.errors import user_errors
@@ -67,7 +67,7 @@ class Options:
     length: int = 32
     rounds: int = 15
     steps: int = 5
-    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: str = "cpu"
     seed: int = 0
 
@@ -165,13 +165,18 @@ def main(
     length: Annotated[int, typer.Option(min=2, help="Tokens per text.")] = 32,
     rounds: Annotated[int, typer.Option(min=1)] = 15,
     steps: Annotated[int, typer.Option(min=1, help="Of each model in a round.")] = 5,
-    precision: Annotated[Literal["auto", "fp32", "bf16"], typer.Option()] = "fp32",
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"], typer.Option(help="As `encoder.precision`.")
+    ] = "auto",
+    quick: Annotated[bool, typer.Option("--quick", help="Three rounds of two steps.")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "cpu",
     output: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
 ) -> None:
     """Compare a training step with experts with one of a single LoRA."""
     with user_errors():
         place = str(pick_device(device))
+        if quick:
+            rounds, steps = min(rounds, 3), min(steps, 2)
         options = Options(encoder, experts, batch_size, length, rounds, steps, precision, place)
         figures = measure(options)
         if output is not None:
@@ -185,7 +190,8 @@ def main(
     console.print(table)
     ratio = figures["experts_vs_peft"]
     met = "yes" if ratio <= LIMIT else "no"
-    console.print(f"{figures['hardware']}", highlight=False)
+    compute = computing(precision, torch.device(place))
+    console.print(f"{figures['hardware']}; {compute}", highlight=False)
     console.print(f"experts are {ratio:.2f} x peft; at most {LIMIT}: {met}", highlight=False)
 
 

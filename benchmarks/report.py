@@ -12,9 +12,9 @@ from benchmarks.arms import REFERENCES
 from benchmarks.timing import Burst, quartiles
 from benchmarks.work import Work
 from dao.learner.basics.tables import titled
-from dao.learner.encoder.load import cpu_bf16
+from dao.learner.encoder.load import cpu_bf16, precision
 
-__all__ = ["cell", "hardware", "lines", "speeds", "spread", "tables"]
+__all__ = ["cell", "computing", "hardware", "lines", "speeds", "spread", "tables"]
 
 Figures = dict[str, Any]
 
@@ -24,7 +24,14 @@ def hardware(device: torch.device) -> str:
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
         return f"{torch.cuda.get_device_name(device)}, {'with' if fast else 'without'} bf16"
-    return f"CPU, {torch.get_num_threads()} threads, bf16 by {cpu_bf16() or 'emulation'}"
+    unit = cpu_bf16()
+    bf16 = f"bf16 by {unit}" if unit else "no fast bf16"
+    return f"CPU, {torch.get_num_threads()} threads, {bf16}"
+
+
+def computing(choice: str, device: torch.device) -> str:
+    """The type of the matrix products that `encoder.precision` has on a device, in a few words."""
+    return f"computes in {'bf16' if precision(choice, device) == torch.bfloat16 else 'fp32'}"
 
 
 def speeds(work: Work, bursts: Mapping[str, Sequence[Burst]]) -> Figures:

@@ -173,6 +173,9 @@ def main(
         str, typer.Option(help=f"Comma-separated, of {', '.join(ARMS)}, or ALL.")
     ] = ",".join(DEFAULT),
     memory: Annotated[bool, typer.Option(help="Measure peak memory, each arm on its own.")] = True,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Two bursts of four steps, no peak memory.")
+    ] = False,
     output: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
     style: Annotated[
         Literal["terminal", "markdown", "json"], typer.Option("--format")
@@ -182,6 +185,8 @@ def main(
     with user_errors():
         names = _chosen(arms)
         place = str(pick_device(device))
+        if quick:
+            rounds, steps, memory = min(rounds, 2), min(steps, 4), False
         options = Options(
             encoder, place, rounds, steps, batch_size, lora or "", data, seed, precision
         )

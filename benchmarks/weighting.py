@@ -2,7 +2,7 @@
 
 python -m benchmarks.weighting
 python -m benchmarks.weighting --lora --arms dao_default,dao_rep,torchjd_upgrad --json result.json
-python -m benchmarks.weighting --tasks 2,8,32,64 --no-lora --quick
+python -m benchmarks.weighting --tasks 2,8,32,64 --no-lora --quick   # two minutes
 
 A BERT encoder of random weights with a classification and a regression head, all of it trained, and
 with LoRA on query and value; with `--tasks`, as many heads, of both kinds in turn. All arms train
@@ -34,13 +34,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 import typer
 from rich.table import Table
 
-from benchmarks.report import cell, hardware, spread
+from benchmarks.report import cell, computing, hardware, spread
 from benchmarks.rules import RULES, Rule
 from benchmarks.timing import peak_bytes, quartiles
 from benchmarks.weighting_model import Arm, Model, Options
@@ -247,7 +247,11 @@ def main(
         str, typer.Option(help="Numbers of tasks, comma-separated: a table for each.")
     ] = "2",
     quick: Annotated[
-        bool, typer.Option("--quick", help="Half the layers and sentences: a quarter of the time.")
+        bool,
+        typer.Option(
+            "--quick",
+            help="Half the layers and sentences, two rounds of 20 steps, all parameters trained.",
+        ),
     ] = False,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds, the unit of the quartiles.")] = 10,
     steps: Annotated[int, typer.Option(min=1, help="Steps per round.")] = 50,
@@ -255,6 +259,9 @@ def main(
     length: Annotated[int, typer.Option(min=1, help="Tokens per sentence.")] = 64,
     width: Annotated[int, typer.Option(min=1, help="Of the encoder's states.")] = 256,
     layers: Annotated[int, typer.Option(min=1, help="Of the encoder.")] = 4,
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"], typer.Option(help="As `encoder.precision`.")
+    ] = "auto",
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "cpu",
     seed: Annotated[int, typer.Option(help="Of weights, batches and the order of turns.")] = 0,
     output: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
@@ -265,7 +272,11 @@ def main(
         names, notes = _available(_chosen(arms or (MANY_ARMS if len(counts) > 1 else "")))
         place = pick_device(device)
         layers, batch_size = (max(1, size // (1 + quick)) for size in (layers, batch_size))
-        options = Options(layers, width, batch_size, length, rounds, steps, str(place), seed)
+        if quick:
+            rounds, steps, lora = min(rounds, 2), min(steps, 20), bool(lora)
+        options = Options(
+            layers, width, batch_size, length, rounds, steps, str(place), seed, precision
+        )
         figures: Figures = {
             **asdict(options),
             "tasks": tasks,
@@ -285,6 +296,7 @@ def main(
 def _about(options: Options, tasks: str) -> str:
     """The work in a line."""
     return (
+        f"{computing(options.precision, torch.device(options.device))}; "
         f"{options.layers} layers of width {options.width}, a head for each of {tasks} tasks, "
         f"batch {options.batch_size} x {options.length} tokens; {options.rounds} rounds of "
         f"{options.steps} steps"

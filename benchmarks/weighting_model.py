@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -13,6 +14,7 @@ from transformers import BertConfig, BertModel
 
 from benchmarks.rules import LR, Parts, Rule, Sum
 from benchmarks.timing import Stopwatch
+from dao.learner.encoder.load import precision
 from dao.learner.weighting.weighting import Weighting
 
 __all__ = ["Arm", "Model", "Options", "task_names"]
@@ -42,7 +44,13 @@ class Options:
     steps: int = 50
     device: str = "cpu"
     seed: int = 0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     tasks: int = 2
+
+    @property
+    def compute(self) -> torch.dtype:
+        """The type of the matrix products, as `precision` decides for the device."""
+        return precision(self.precision, torch.device(self.device))
 
 
 class Model(nn.Module):
@@ -72,12 +80,16 @@ class Model(nn.Module):
             {t: nn.Linear(options.width, CLASSES if t.startswith("cls") else 1) for t in names}
         )
         self.to(options.device)
+        self._compute = options.compute
         heads = {task: self.heads[task] for task in names}
         self.parts = Parts(self.encoder, last, heads, torch.device(options.device))
 
     def forward(self, ids: Tensor, tap: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
         """Outputs by task; `tap` sees the representation."""
-        z = tap(self.encoder(input_ids=ids).last_hidden_state.mean(dim=1))
+        low = self._compute != torch.float32
+        with torch.autocast(ids.device.type, dtype=self._compute, enabled=low):
+            states = self.encoder(input_ids=ids).last_hidden_state
+        z = tap(states.float().mean(dim=1))
         return {task: head(z) for task, head in self.heads.items()}
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from benchmarks.rules import RULES, Parts, Rule, Sum
 from benchmarks.timing import peak_bytes
 from benchmarks.weighting import TURN, _goals, app, compare, peak, time_turns
-from benchmarks.weighting_model import Arm, Options, task_names
+from benchmarks.weighting_model import Arm, Model, Options, task_names
 from dao.learner.weighting.weighting import Losses
 
 SMALL = Options(layers=2, width=32, batch_size=4, length=8, rounds=2, steps=TURN + 2)
@@ -333,3 +333,13 @@ def test_help():
     result = CliRunner().invoke(app, ["--help"])
     assert result.exit_code == 0
     assert "Time one training step under each loss weighting" in result.output
+
+
+def test_bf16_rounds_the_products_of_the_encoder_alone():
+    states = []
+    for precision in ("fp32", "bf16"):
+        model = Model(Options(layers=1, width=8, length=4, precision=precision), lora=False)
+        outputs = model(torch.arange(8).reshape(2, 4), lambda z: states.append(z) or z)
+        assert {value.dtype for value in outputs.values()} == {torch.float32}
+    assert not torch.equal(*states)
+    assert torch.allclose(*states, rtol=0.05, atol=0.02)
