@@ -171,3 +171,16 @@ def test_a_real_pipe_holds_the_table_alone(full_run: Path, tmp_path: Path, warm_
     command = [warm_python, str(ROOT / "evaluate.py"), str(full_run), "--input", str(new)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     assert len(rows(done.stdout)) == 4
+
+
+@pytest.mark.parametrize("name", ["out.xlsx", "OUT.XLSX", "out.parquet", "out.json"])
+def test_predictions_under_a_name_of_another_format_are_refused(
+    full_run: Path, tmp_path: Path, name: str
+):
+    texts = tmp_path / "new.csv"
+    texts.write_text("text\nprofit rose\n")
+    result = evaluate(full_run, "--input", texts, "--output", tmp_path / name)
+    assert result.exit_code == 1
+    assert "--output should be a CSV file" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / name).exists()

@@ -212,7 +212,7 @@ def test_the_report_has_a_row_for_every_figure_and_a_picture_for_every_view(five
     html = (folder / "report.html").read_text(encoding="utf-8")
     for task in ("urgent", "topic", "stars"):
         assert f"Confusion matrix of {task}, base: " in html
-        assert f"{task}: reliability of the probability of what is predicted" in html
+        assert f"{task}: reliability of the probability of the most probable answer" in html
     assert "F1 of the labels of tags, dendrites. x 0." in html
     assert "Predicted against true score of price, base, 160 predictions over 4 seeds" in html
     rows = list(csv.reader((folder / "Results.csv").read_text().splitlines()))
@@ -237,7 +237,7 @@ def test_contrasts_with_single_tasks_are_of_their_figures_alone():
     ]  # fmt: skip
 
 
-def test_the_probability_of_a_class_that_was_called_below_one_half_is_its_own():
+def test_calibration_is_that_of_the_likeliest_class_where_a_threshold_decides():
     cfg = load_config(None, ["tasks=urgent:binary"])
     task = Binary("urgent", "urgent", ["no", "yes"])
     run = Run("base", 0, Path("nowhere"), cfg, {"tasks": {"urgent": task.described()}})
@@ -250,7 +250,8 @@ def test_the_probability_of_a_class_that_was_called_below_one_half_is_its_own():
         }
     )
     found = calibration([run], "urgent")
-    assert found.confidence == pytest.approx([0.3, 0.9])
+    assert found.confidence == pytest.approx([0.7, 0.9])
+    assert found.accuracy.tolist() == [0.0, 1.0]
     assert found.ece == pytest.approx((0.7 + 0.1) / 2)
 
 

@@ -255,6 +255,8 @@ def test_texts_with_tokens_that_training_never_had_are_unlike():
     assert found.shares(validation).tolist() == [0.0, 0.25, 0.5]
     assert found.limit == 0.5
     assert found.unlike([[3, 7], [7, 8, 3], [0, 2], [99]]).tolist() == [False, True, True, True]
+    alike = familiar(training, [[3, 4, 5]], TOKENIZER)  # a new name says nothing of a text
+    assert alike.unlike([[3] * 9 + [7], [3] * 8 + [7]]).tolist() == [False, True]
     again = Familiar.from_dict(json.loads(json.dumps(found.to_dict())))
     assert again.shares([*validation, [7, 8]]).tolist() == [0.0, 0.25, 0.5, 1.0]
     assert (again.limit, again.passed_over) == (found.limit, frozenset({0, 2}))

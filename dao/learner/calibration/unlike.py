@@ -17,6 +17,8 @@ __all__ = ["Familiar", "familiar"]
 
 QUANTILE = 0.99
 """Share of the validation texts that count as like the training texts, at least."""
+FEW = 0.1
+"""Share of unseen tokens that says nothing of a text: a name or a number that is new."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def familiar(
     Args:
         training: token ids of all training texts, one after another.
         validation: token ids of each validation text; the limit is the 99th percentile of their
-            shares of unseen tokens, or the next larger of these shares.
+            shares of unseen tokens, or the next larger of these shares, and at least 10 %.
         tokenizer: of both.
     """
     seen, passed_over = np.bincount(training) > 0, end_ids(tokenizer)
@@ -85,4 +87,4 @@ def familiar(
     made = Familiar(seen, passed_over, 1.0)
     shares = made.shares(validation)
     limit = float(np.quantile(shares, QUANTILE, method="higher")) if len(shares) else 1.0
-    return replace(made, limit=limit)
+    return replace(made, limit=max(limit, FEW))

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["check_texts", "predict", "predict_file", "predict_texts"]
 
+OTHER_FORMATS = (".xlsx", ".xls", ".ods", ".parquet", ".json", ".jsonl")
+"""Ends of names that promise what a CSV file is not."""
+
 Columns = dict[str, Sequence[Any]]
 
 
@@ -140,6 +143,11 @@ def predict_file(
     from dao.learner.storage.record import check_writable
 
     if output:
+        if output.suffix.lower() in OTHER_FORMATS:
+            raise UserError(
+                f"--output should be a CSV file, which every spreadsheet opens. Found {output}. "
+                f"Give it a name that ends in .csv."
+            )
         check_writable(output)
         if output.exists() and source.exists() and output.samefile(source):
             raise UserError(

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from dao.errors import UserError
 from dao.learner.basics.limits import PICTURED, TOGETHER
+from dao.learner.basics.wording import listed
 from dao.learner.console.report import summary
 from dao.learner.console.result_tables import tables_of
 from dao.learner.experiment.findings.contrasts import SELECTION, main_figures, measured
@@ -44,6 +45,8 @@ __all__ = ["FILE", "run_page", "write_run_page"]
 FILE = "report.html"
 CURVES_SHOWN, PREDICTED = 3, 3
 """Curves, and pictures of predictions, that are seen without opening anything."""
+CHOSEN = "validation"
+"""The setting of a threshold that is chosen on the validation rows, once training is over."""
 MAIN = "Test rows; the model beside models that anybody has for nothing."
 CURVES = (
     "Figures on validation rows, and the loss in training: each point of a loss is the mean over "
@@ -56,8 +59,8 @@ CAPTIONS: Mapping[str, str] = {
     "labels": "Bar: F1 of a label, whose number of rows is in brackets.",
 }
 RELIABLE = (
-    "Test rows, in ten bins of equal width by the probability of the answer; the larger a point, "
-    "the more rows in its bin. Below the diagonal the model is surer than it is right."
+    "Test rows, in ten bins of equal width by the probability of the likeliest answer; the larger "
+    "a point, the more rows in its bin. Below the diagonal the model is surer than it is right."
 )
 WEIGHTS = "Line: the weight, or the measured gradient norm, of each task's loss."
 
@@ -144,8 +147,21 @@ def _training(run: Run, runs: Runs, tasks: Sequence[str]) -> Section:
     if not panels and not losses:
         return left_out(title, "validation.jsonl and history.jsonl have nothing to show")
     ordered = [*panels[:1], *losses[:1], *panels[1:], *losses[1:]]
-    figure = PageFigure("", ordered, f"{CURVES}{_of(len(run.tasks))}", CURVES_SHOWN)
+    caption = f"{CURVES}{_of(len(run.tasks))}{_likelier(run)}"
+    figure = PageFigure("", ordered, caption, CURVES_SHOWN)
     return Section(title, [figure, explained("loss", "validation", "dendrites")])
+
+
+def _likelier(run: Run) -> str:
+    """A sentence on tasks whose threshold the curves do not have yet; empty without any."""
+    tasks = run.config.tasks.items()
+    found = [name for name, own in tasks if own.model_dump().get("threshold") == CHOSEN]
+    if not found:
+        return ""
+    return (
+        f" In the curves, the answer of {listed(found)} is the likelier class, because the "
+        f"threshold is chosen at the end."
+    )
 
 
 def _predictions(run: Run, tasks: Sequence[str]) -> Section:

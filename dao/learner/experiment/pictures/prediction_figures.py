@@ -131,8 +131,8 @@ def _draw_labels(
 def calibration(runs: Sequence[Run], task: str) -> Reliability | None:
     """The reliability of an arm's probabilities, all seeds together; None without any.
 
-    They are of classes or, where a row has any number of labels, of each label's being there or
-    not as the model says.
+    They are of the most probable class or, where a row has any number of labels, of each label's
+    being there or not, whichever is more probable. So a threshold that decides plays no part.
     """
     classes = _classes(runs, task)
     columns = [f"{task}_p_{name}" for name in classes]
@@ -141,14 +141,13 @@ def calibration(runs: Sequence[Run], task: str) -> Reliability | None:
         return None
     separator = runs[0].config.tasks[task].model_dump().get("separator")
     if separator is not None:  # any number of labels in a cell
-        said, true = (_has(rows[c], classes, separator) for c in (task, f"{task}_target"))
+        true = _has(rows[f"{task}_target"], classes, separator)
         share = rows[columns].to_numpy(dtype=float)
-        return reliability(np.where(said, share, 1 - share).ravel(), (said == true).ravel())
-    # Where a threshold or the order of levels decides, the predicted class may not be the most
-    # probable one.
-    places = [classes.index(name) for name in rows[task]]
-    confidence = rows[columns].to_numpy(dtype=float)[range(len(rows)), places]
-    return reliability(confidence, (rows[task] == rows[f"{task}_target"]).to_numpy())
+        likely = share >= 0.5
+        return reliability(np.where(likely, share, 1 - share).ravel(), (likely == true).ravel())
+    chances = rows[columns].to_numpy(dtype=float)
+    likely = np.array(classes, dtype=object)[chances.argmax(axis=1)]
+    return reliability(chances.max(axis=1), likely == rows[f"{task}_target"].to_numpy())
 
 
 def _has(cells: pd.Series, labels: Sequence[str], separator: str) -> np.ndarray:
@@ -162,7 +161,7 @@ def calibration_panel(found: dict[str, Reliability], task: str) -> Panel:
     told = "; ".join(f"{a} ECE {number(r.ece)}" for a, r in found.items())
     return Panel(
         partial(_draw_calibration, found=found, title=f"{task}: calibration"),
-        f"{task}: reliability of the probability of what is predicted. {told}.",
+        f"{task}: reliability of the probability of the most probable answer. {told}.",
         (4.3, 4.0),
     )
 

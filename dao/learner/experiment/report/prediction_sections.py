@@ -103,7 +103,7 @@ def _calibration(runs: Runs, tasks: Sequence[str]) -> Section:
     if not found:
         return left_out("Calibration", "no run has predictions with class probabilities")
     caption = (
-        f"{POOLED}, in ten bins of equal width by the probability of the predicted class; the "
+        f"{POOLED}, in ten bins of equal width by the probability of the likeliest class; the "
         "larger a point, the more rows in its bin. ECE: mean distance from the diagonal, weighted "
         "by rows."
     )
