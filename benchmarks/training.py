@@ -194,8 +194,12 @@ def main(
     content = json.dumps(figures, indent=2)
     if output is not None:
         output.write_text(content + "\n", encoding="utf-8")
+    _show(figures, about, style)
+
+
+def _show(figures: Figures, about: Mapping[str, str], style: str) -> None:
     if style == "json":
-        print(content)
+        print(json.dumps(figures, indent=2))
     elif style == "markdown":
         print("\n\n".join([*lines(figures), markdown(tables(figures, about))]))
     else:

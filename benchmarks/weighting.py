@@ -16,9 +16,8 @@ with the sum of the losses (`equal`) over the same turns: its median and quartil
 Where some steps cost more than others, as those at which `DAOLoss` measures norms, the median would
 hide them; there the ratio is that of the total times from the first step on, and `..._steady` is
 the median of the rounds after the first, each of which has one measurement of every period (with 50
-steps a round). Norms of two tasks without a tap are measured at steps 0, 1, 4, 16 and then at every
-fiftieth, so the ten rounds have 13 in 500 steps. That is 500 steps of eight arms and 100 of each
-other, in both settings; `--arms` chooses fewer.
+steps a round). That is 500 steps of eight arms and 100 of each other, in both settings; `--arms`
+chooses fewer.
 
 Peak memory is that of the tensors alive at once, down to those inside of operations, while a model
 is built, a plain step makes the optimizer's state, and the rule takes three steps. `DAOLoss`
@@ -271,26 +270,45 @@ def main(
         counts = _counts(tasks)
         names, notes = _available(_chosen(arms or (MANY_ARMS if len(counts) > 1 else "")))
         place = pick_device(device)
-        layers, batch_size = (max(1, size // (1 + quick)) for size in (layers, batch_size))
-        if quick:
-            rounds, steps, lora = min(rounds, 2), min(steps, 20), bool(lora)
         options = Options(
             layers, width, batch_size, length, rounds, steps, str(place), seed, precision
         )
-        figures: Figures = {
-            **asdict(options),
-            "tasks": tasks,
-            "hardware": hardware(place),
-            "torch": torch.__version__,
-        }
-        print(f"{_about(options, tasks)}; {figures['hardware']}; torch {figures['torch']}\n")
-        for note in notes:
-            print(f"{note}\n")
-        for count in counts:
-            prefix = f"tasks{count}_" if len(counts) > 1 else ""
-            figures |= _settings(replace(options, tasks=count), names, lora, prefix)
+        if quick:
+            options, lora = _quick(options), bool(lora)
+        figures = _compared(options, tasks, names, notes, lora)
         if output is not None:
             output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def _compared(
+    options: Options, tasks: str, names: Sequence[str], notes: Sequence[str], lora: bool | None
+) -> Figures:
+    """Print what the work is and a table for each number of tasks; flat figures."""
+    figures: Figures = {
+        **asdict(options),
+        "tasks": tasks,
+        "hardware": hardware(torch.device(options.device)),
+        "torch": torch.__version__,
+    }
+    print(f"{_about(options, tasks)}; {figures['hardware']}; torch {figures['torch']}\n")
+    for note in notes:
+        print(f"{note}\n")
+    counts = _counts(tasks)
+    for count in counts:
+        prefix = f"tasks{count}_" if len(counts) > 1 else ""
+        figures |= _settings(replace(options, tasks=count), names, lora, prefix)
+    return figures
+
+
+def _quick(options: Options) -> Options:
+    """The same with half the layers and sentences, and few steps."""
+    return replace(
+        options,
+        layers=max(1, options.layers // 2),
+        batch_size=max(1, options.batch_size // 2),
+        rounds=min(options.rounds, 2),
+        steps=min(options.steps, 20),
+    )
 
 
 def _about(options: Options, tasks: str) -> str:

@@ -9,6 +9,9 @@ import pytest
 from pyarrow import parquet
 from typer.testing import CliRunner, Result
 
+EMPTY = (
+    "FILE should have rows of data. Found an empty file. Give one with a header and a row per text."
+)
 HEAD = "text,label,score,split\n"
 ROWS = "".join(
     f"profit {verb} in quarter {i},{label},{score},{split}\n"
@@ -32,8 +35,20 @@ def pq(columns, names: list[str] | None = None) -> bytes:
 
 # Name, file, content, arguments, answer. FILE is the file's path; what follows ... is a library's.
 CASES = [
-    ("nothing", "data.csv", b"", (), "FILE should have rows of data. Found an empty file."),
-    ("blank", "data.csv", " \n\r\n", (), "FILE should have rows of data. Found an empty file."),
+    (
+        "nothing",
+        "data.csv",
+        b"",
+        (),
+        EMPTY,
+    ),
+    (
+        "blank",
+        "data.csv",
+        " \n\r\n",
+        (),
+        EMPTY,
+    ),
     ("mark only", "data.csv", "\ufeff", (), "FILE should have rows of data. Found none."),
     ("header only", "data.csv", HEAD, (), "FILE should have rows of data. Found none."),
     (
@@ -62,7 +77,8 @@ CASES = [
         "data.csv",
         GOOD + '"profit rose,up,0.5,train\n',
         (),
-        "FILE should be valid CSV. Found: unexpected end of data, up to line 30.",
+        "FILE should be valid CSV. Found: unexpected end of data, up to line 30; a quotation mark "
+        "that opens a cell is never closed.",
     ),
     (
         "quote inside",
@@ -77,7 +93,8 @@ CASES = [
         "data.csv",
         GOOD + "profit\0rose,up,0.5,train\n",
         (),
-        "FILE should be valid CSV. Found: a NUL character at position 1169; is it UTF-16?.",
+        "FILE should be valid CSV. Found: a NUL character at position 1169, a sign of UTF-16: try "
+        "data.encoding=utf-16.",
     ),
     (
         "utf-16",
@@ -92,7 +109,8 @@ CASES = [
         "data.csv",
         GOOD.encode("utf-16-le"),
         (),
-        "FILE should be valid CSV. Found: a NUL character at position 1; is it UTF-16?.",
+        "FILE should be valid CSV. Found: a NUL character at position 1, a sign of UTF-16: try "
+        "data.encoding=utf-16.",
     ),
     (
         "latin-1",

@@ -248,7 +248,13 @@ WRONG_FILES: dict[str, tuple[str, bytes | str, dict[str, str], str]] = {
     "no column": ("n.csv", "a,b\n1,2\n", {}, "`text` should be a column of n.csv. Found: a, b."),
     "no ending": ("passwd", "a", {}, "passwd should end in .csv, .tsv or .xlsx. Found no ending"),
     "other ending": ("a.parquet", "a", {}, "Found .parquet. Save it as one of these."),
-    "empty": ("n.csv", "", {}, "n.csv should have rows of data. Found an empty file."),
+    "empty": (
+        "n.csv",
+        "",
+        {},
+        "n.csv should have rows of data. Found an empty file. Give one with a header and a row per "
+        "text.",
+    ),
     "no rows": ("n.csv", "text\n", {}, "Found none."),
     "no text": ("n.csv", "text,b\nup,1\n,2\n", {}, "Found none in row 2."),
     "NUL": ("n.csv", "text\nup\0\n", {}, "Found: a NUL character at position 7"),

@@ -135,9 +135,15 @@ class RunFolder:
         if not path.is_file():
             raise UserError(
                 f"A run folder should hold config.yaml. Found none in {self.path}. "
-                f"Give the folder of a run."
+                f"Give the folder of a run{self._below()}."
             )
         return load_config(path, overrides, before={"data.rules": 1, "dao.rules": 1})
+
+    def _below(self) -> str:
+        """An example of a run further down, where there is one."""
+        deep = (self.path.glob("/".join(["*"] * depth + ["config.yaml"])) for depth in (1, 2, 3))
+        found = next((path.parent for level in deep for path in sorted(level)), None)
+        return f", such as {found}" if found else ""
 
     def read(self, name: str, *needed: str) -> dict[str, Any]:
         """The content of a JSON file of the run.

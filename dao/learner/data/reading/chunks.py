@@ -13,6 +13,7 @@ from dao.learner.data.reading.formats import (
     as_columns,
     json_records,
     kept_columns,
+    nul_at,
     separated,
 )
 from dao.learner.data.reading.hints import is_utf8
@@ -101,7 +102,7 @@ def _whole(lines: Iterator[str]) -> Iterator[str]:
     place = 0
     for line in lines:
         if (found := line.find("\0")) >= 0:
-            raise ValueError(f"a NUL character at position {place + found}; is it UTF-16?")
+            raise nul_at(place + found)
         place += len(line)
         yield line
 

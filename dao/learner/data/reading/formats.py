@@ -24,6 +24,7 @@ __all__ = [
     "as_columns",
     "json_records",
     "kept_columns",
+    "nul_at",
     "other_separator",
     "separated",
 ]
@@ -86,6 +87,8 @@ def separated(lines: Iterable[str], separator: str) -> Iterator[list[str]]:
     except csv.Error as error:
         said = SPOKEN[separator]
         doubt = f", as {said} follows a cell in quotes" if "expected after" in str(error) else ""
+        if "unexpected end" in str(error):
+            doubt = "; a quotation mark that opens a cell is never closed"
         raise ValueError(f"{error}, up to line {reader.line_num}{doubt}") from None
 
 
@@ -139,8 +142,15 @@ def _decoded(content: bytes, encoding: str) -> str:
 def _text(content: bytes, encoding: str) -> str:
     text = _decoded(content, encoding)
     if (place := text.find("\0")) >= 0:
-        raise ValueError(f"a NUL character at position {place}; is it UTF-16?")
+        raise nul_at(place)
     return text
+
+
+def nul_at(place: int) -> ValueError:
+    """The error for a character that no text has."""
+    return ValueError(
+        f"a NUL character at position {place}, a sign of UTF-16: try data.encoding=utf-16"
+    )
 
 
 def _parquet(content: bytes, _: Columns) -> Rows:

@@ -163,7 +163,10 @@ def _content(path: Path) -> bytes:
     except OSError as error:
         raise _unreadable(path, error) from None
     if not content.strip():
-        raise UserError(f"{path} should have rows of data. Found an empty file.")
+        raise UserError(
+            f"{path} should have rows of data. Found an empty file. Give one with a header and a "
+            f"row per text."
+        )
     return content
 
 
