@@ -16,8 +16,7 @@ with the sum of the losses (`equal`) over the same turns: its median and quartil
 Where some steps cost more than others, as those at which `DAOLoss` measures norms, the median would
 hide them; there the ratio is that of the total times from the first step on, and `..._steady` is
 the median of the rounds after the first, each of which has one measurement of every period (with 50
-steps a round). That is 500 steps of eight arms and 100 of each other, in both settings; `--arms`
-chooses fewer.
+steps a round). That is 500 steps of eight arms and 100 of each other; `--arms` chooses fewer.
 
 Peak memory is that of the tensors alive at once, down to those inside of operations, while a model
 is built, a plain step makes the optimizer's state, and the rule takes three steps. `DAOLoss`
