@@ -257,7 +257,7 @@ def test_an_experiment_whose_dendrites_wait_for_a_plateau(arguments: Arguments, 
         "dendrites.patience=1", "dendrites.max_sets=1", "train.validations_per_epoch=5",
         "train.lr=0.1", "dendrites.lr=3",
     )  # fmt: skip
-    arms = ["base", "dendrites", "dao+dendrites", "sham", "capacity", "restart-lr"]
+    arms = ["base", "dendrites", "sham", "capacity", "restart-lr"]
     chosen = ",".join([*arms, "reg"])
     given = arguments(output, (), "--arms", chosen, "--jobs", "2", *settings)
     assert again(given).exit_code == 0
