@@ -181,9 +181,9 @@ def test_two_processes_lower_the_rate_and_stop_early_where_one_does(
     pair: Launch, train, tmp_path: Path
 ):
     arguments = (
-        "--tasks", "reg", *EXACT, "train.lr=0.1", "train.warmup=0", "train.early_stopping=3",
-        "train.validations_per_epoch=5", "train.schedule=plateau", "train.plateau=1",
-        "train.gamma=0.5",
+        "--tasks", "reg", *EXACT, "train.lr=0.1", "train.warmup=0", "train.early_stopping=2",
+        "train.validations_per_epoch=5", "train.schedule=plateau", "train.plateau=0",
+        "train.gamma=0.9",
     )  # fmt: skip
     result = pair("compare_every_step", tmp_path / "two", *arguments)
     assert result.returncode == 0, result.stderr
@@ -198,7 +198,7 @@ def test_two_processes_lower_the_rate_and_stop_early_where_one_does(
     assert len({*rates[0]}) > 1
 
 
-def test_ranks_without_a_label_or_a_row(
+def test_ranks_without_a_label_or_a_row_draw_and_accumulate(
     launch: Launch, tmp_path: Path, tiny_phi: Path, tiny_csv: Path
 ):
     rng = random.Random(1)
@@ -213,6 +213,7 @@ def test_ranks_without_a_label_or_a_row(
         "encoder.precision=fp32", "train.page=false", *SMALL,
         "train.epochs=1", "train.batch_size=3", "train.packing=true", "train.lr=0.003",
         "cls.class_weights=balanced", "dao.source=params",
+        "train.sampling=equal", "train.accumulate=3", "dao.refresh_every=3",
     )  # fmt: skip
 
     from train import app
@@ -222,8 +223,9 @@ def test_ranks_without_a_label_or_a_row(
     result = launch("compare_every_step", *arguments, "--output", str(tmp_path / "two"))
     assert result.returncode == 0, result.stderr
     history = rows(tmp_path / "two")
-    assert {tuple(row["tasks"]) for row in history} == {("cls",), ("reg",), ("cls", "reg")}
-    assert 1 in {row["rows"] for row in history}
+    assert {len(row["tasks"]) for row in history} == {1, 2}
+    assert {row["rows"] for row in history} == {9, 1}
+    assert result.stderr.count("sampling equal: an epoch of 100 rows") == 1
     assert_equal_but_for_rounding(tmp_path / "one", tmp_path / "two")
 
 
@@ -232,7 +234,8 @@ def test_tasks_of_all_kinds_are_the_same_on_two_ranks(
 ):
     settings = (
         *FIVE, *NAMED, "--dao", "dao.source=rep", *EXACT, *SMALL, "train.batch_size=3",
-        "train.packing=true", "train.epochs=1", "train.lr=0.003", "urgent.class_weights=balanced", "area.class_weights=balanced",
+        "train.packing=true", "train.epochs=1", "train.lr=0.003",
+        "urgent.class_weights=balanced", "area.class_weights=balanced",
     )  # fmt: skip
     alone = train(tmp_path / "one", *settings, data=kinds_csv)
     assert alone.exit_code == 0, alone.output
