@@ -81,17 +81,19 @@ def results(output: Path, cell: str) -> Any:
 
 
 @pytest.fixture
-def start(warm_python: str) -> Iterator[Start]:
+def start(warm_python: str, tmp_path: Path) -> Iterator[Start]:
     """`train.py` in a session of its own, of which nothing runs on where a test fails.
 
-    Its runs are warm, they have what they import; but not on a cluster, whose workers get variables
-    that only a new Python reads.
+    Its runs are warm: they have what they import.
     """
     started: list[subprocess.Popen[bytes]] = []
+    # Ray gives its workers a variable that only a new Python reads.
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec env -u PYTHONBREAKPOINT {warm_python} "$@"\n')
+    python.chmod(0o755)
 
     def begin(given: list[str], **variables: str) -> subprocess.Popen[bytes]:
-        python = sys.executable if "RAY_ADDRESS" in variables else warm_python
-        command = [sys.executable, "-c", TRAIN, python, str(ROOT / "train.py"), *given]
+        command = [sys.executable, "-c", TRAIN, str(python), str(ROOT / "train.py"), *given]
         environment = {**os.environ, **variables}
         started.append(subprocess.Popen(command, start_new_session=True, env=environment, cwd=ROOT))
         return started[-1]
