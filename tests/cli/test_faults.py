@@ -255,6 +255,7 @@ def test_a_disk_that_is_really_full(train_few, tmp_path: Path, whole, limit: int
     assert all(weights(tmp_path / "run")[n].equal(t) for n, t in whole["plain"].items())
 
 
+@pytest.mark.slow
 def test_predictions_are_whole_or_as_they_were(full_run: Path, tmp_path: Path, patched):
     from evaluate import app
 

@@ -13,6 +13,8 @@ import pytest
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+pytestmark = pytest.mark.slow
+
 TIMED = ("tokens_per_s", "memory_mib")
 EQUAL = ("train.sampling=equal", "train.checkpoint_every=3")
 LINE = "sampling equal: an epoch of 90 rows has cls 45 (of 80 labelled), reg 45 (of 10 labelled)"
@@ -94,7 +96,6 @@ def test_what_was_drawn_is_recorded(drawn: Path):
     assert {SEEN[1][row] + SEEN[2][row] for row in range(80)} == {1, 2}  # 90 draws of 80 rows
 
 
-@pytest.mark.slow
 def test_arms_see_the_same_draws_and_the_default_others(
     train, unequal_csv: Path, drawn: Path, tmp_path: Path
 ):
@@ -108,7 +109,6 @@ def test_arms_see_the_same_draws_and_the_default_others(
     assert len(rows(tmp_path / "default")) == len(batches[0])
 
 
-@pytest.mark.slow
 def test_a_run_stopped_inside_an_epoch_draws_on(
     train, unequal_csv: Path, drawn: Path, tmp_path: Path, stop_before, monkeypatch
 ):
@@ -123,7 +123,6 @@ def test_a_run_stopped_inside_an_epoch_draws_on(
     assert furthest(tmp_path / "run", drawn) == 0
 
 
-@pytest.mark.slow
 def test_steps_of_several_batches_train_the_model_of_large_ones(train, tmp_path: Path):
     arguments = ("--dendrites", "dendrites.init_scale=0.1", "cls.class_weights=balanced")
     small = ("train.batch_size=4", "train.accumulate=3", "train.packing=true")
@@ -149,7 +148,6 @@ MANY = ("--dao", "train.batch_tokens=60", "train.accumulate=3", "train.sampling=
         "encoder.prefix_cache=true")  # fmt: skip
 
 
-@pytest.mark.slow
 def test_a_batch_that_is_not_finite_leaves_its_whole_step_out_and_resumes(
     train, unequal_csv: Path, tmp_path: Path, stop_before, monkeypatch
 ):
@@ -215,7 +213,6 @@ def test_a_dry_run_shows_both(train, unequal_csv: Path, tmp_path: Path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
 def test_experts_and_the_single_lora_beside_them_draw_in_every_stage(
     invoke, domain_csv: Path, tiny_phi: Path, tmp_path: Path
 ):

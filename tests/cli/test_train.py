@@ -177,7 +177,8 @@ def test_four_arms_see_the_same_batches_and_start_from_the_same_weights(train, f
     assert plain == {1.0}
 
 
-@pytest.mark.parametrize("task", ["cls", pytest.param("reg", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["cls", "reg"])
 def test_a_single_task_takes_the_same_path(train, tmp_path: Path, task: str):
     result = train(tmp_path / task, "--tasks", task, "--dao")
     assert result.exit_code == 0, result.output
@@ -186,7 +187,8 @@ def test_a_single_task_takes_the_same_path(train, tmp_path: Path, task: str):
     assert {row["tasks"][task]["weight"] for row in rows(tmp_path / task)} == {1.0}
 
 
-@pytest.mark.parametrize("norm", ["adapter", pytest.param("frobenius", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", ["adapter", "frobenius"])
 def test_norms_at_the_representation(train, tmp_path: Path, norm: str):
     settings = ("dao.source=rep", f"dao.rep_norm={norm}", "dao.refresh_every=1")
     result = train(tmp_path / "run", "--dao", *settings)
