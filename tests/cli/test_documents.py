@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 import dao
 from dao.learner.kinds import KINDS
+from dao.learner.settings import named
 from dao.learner.settings.config import load_config
 
 ROOT = Path(__file__).parents[2]
@@ -96,9 +98,12 @@ def readers_files(
 
 @pytest.fixture
 def readers_folder(readers_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A working directory with a copy of `readers_files`."""
+    """A working directory with a copy of `readers_files`, and few of the generated headlines."""
     shutil.copytree(readers_files, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
+    headlines = named.default_data()
+    few = replace(headlines, read=lambda options: headlines.read({**options, "rows": 600}))
+    monkeypatch.setattr(named, "_default", [few])
 
 
 DRY = ("train", "experiment", "search")
