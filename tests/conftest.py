@@ -7,6 +7,7 @@ import logging
 import os
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -42,6 +43,9 @@ atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 def pytest_configure(config: pytest.Config) -> None:
     """Import the learner, unless this process hands the tests out to workers and runs none."""
+    # A shell without a terminal lets background jobs ignore Ctrl-C, and so would their children.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not config.getoption("numprocesses", None):
         gc.disable()
         import dao.learner  # noqa: F401  (its guard runs before the first transformers import)

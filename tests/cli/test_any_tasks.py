@@ -269,6 +269,9 @@ def test_the_exported_file_gives_the_outputs_of_the_run(run: Path, tmp_path: Pat
 
     tasks, written = restored_tasks(about["tasks"]), table(run / "predictions.csv")
     tokenizer = AutoTokenizer.from_pretrained(run / "tokenizer")
+    assert about["pairs"]["text_pair"] == "body"
+    assert about["inputs"] == ["input_ids", "attention_mask"]
+    assert about["texts_compared"] > 0
     assert about["pairs"]["tokens"].startswith("tokenizer(text, '\\n' + text_pair, ")
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     for row in written:

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 import dao
 from dao.learner.kinds import KINDS
+from dao.learner.settings import named
 from dao.learner.settings.config import load_config
 
 ROOT = Path(__file__).parents[2]
@@ -65,38 +67,43 @@ def test_the_documents_have_commands():
     assert len(all_commands()) > 60
 
 
-@pytest.fixture
-def readers_folder(
-    tmp_path: Path,
-    tiny_csv: Path,
-    full_run: Path,
-    expert_run: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A working directory that holds what a reader is supposed to have."""
+@pytest.fixture(scope="module")
+def readers_files(
+    tiny_csv: Path, full_run: Path, expert_run: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder that holds what a reader is supposed to have."""
+    place = tmp_path_factory.mktemp("reader")
     rows = pd.read_csv(tiny_csv)
     rows = rows.assign(headline=rows["text"], sentiment=rows["label"], agree=1.0)
     for name in ("classes.csv", "scores.csv", "new.csv"):
-        rows.to_csv(tmp_path / name, index=False)
-    rows.assign(domain=["news", "forum"] * (len(rows) // 2)).to_csv(
-        tmp_path / "my.csv", index=False
-    )
+        rows.to_csv(place / name, index=False)
+    rows.assign(domain=["news", "forum"] * (len(rows) // 2)).to_csv(place / "my.csv", index=False)
     tickets = {"topic": ["billing", "delivery", "refund"], "urgent": ["no", "yes"],
                "stars": [1, 2, 3, 4, 5]}  # fmt: skip
     named = {name: [v[i % len(v)] for i in range(len(rows))] for name, v in tickets.items()}
-    rows.assign(**named).to_csv(tmp_path / "tickets.csv", index=False)
-    rows.to_excel(tmp_path / "new.xlsx", index=False)
+    rows.assign(**named).to_csv(place / "tickets.csv", index=False)
+    rows.to_excel(place / "new.xlsx", index=False)
     pairs = rows.assign(premise=rows["text"], hypothesis="the company rose")
-    pairs.to_csv(tmp_path / "nli.csv", index=False)
-    rows.to_json(tmp_path / "more-classes.jsonl", orient="records", lines=True)
+    pairs.to_csv(place / "nli.csv", index=False)
+    rows.to_json(place / "more-classes.jsonl", orient="records", lines=True)
     sentences = rows["text"] + "@" + rows["label"].fillna("negative")
-    (tmp_path / "Sentences_AllAgree.txt").write_text("\n".join(sentences), encoding="latin-1")
-    shutil.copytree(ROOT / "configs", tmp_path / "configs")
-    shutil.copyfile(ROOT / "configs" / "plans" / "loss-scales.yaml", tmp_path / "my-plan.yaml")
+    (place / "Sentences_AllAgree.txt").write_text("\n".join(sentences), encoding="latin-1")
+    shutil.copytree(ROOT / "configs", place / "configs")
+    shutil.copyfile(ROOT / "configs" / "plans" / "loss-scales.yaml", place / "my-plan.yaml")
     for name in ("RUN", "RUN_A", "RUN_B"):
-        shutil.copytree(full_run, tmp_path / name)
-    shutil.copytree(expert_run, tmp_path / "MOE")
+        shutil.copytree(full_run, place / name)
+    shutil.copytree(expert_run, place / "MOE")
+    return place
+
+
+@pytest.fixture
+def readers_folder(readers_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working directory with a copy of `readers_files`, and few of the generated headlines."""
+    shutil.copytree(readers_files, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
+    headlines = named.default_data()
+    few = replace(headlines, read=lambda options: headlines.read({**options, "rows": 600}))
+    monkeypatch.setattr(named, "_default", [few])
 
 
 DRY = ("train", "experiment", "search")

@@ -95,6 +95,7 @@ def test_another_projects_folder_is_never_touched(train, tmp_path: Path):
     assert (tmp_path / "config.yaml").read_text() == "mine: true\n"
 
 
+@pytest.mark.slow
 def test_one_process_at_a_time(train, tmp_path: Path):
     from dao.learner.storage.writing import OwnedRecord
 
@@ -115,6 +116,7 @@ def test_evaluation_runs_as_one_process(full_run: Path, monkeypatch):
     refused(CliRunner().invoke(app, [str(full_run)]), "one process", "WORLD_SIZE")
 
 
+@pytest.mark.slow
 def test_settings_changed_before_a_resumption_are_refused(train, tmp_path: Path, monkeypatch):
     from dao.learner.console.report import RichProgress
 

@@ -189,7 +189,7 @@ def test_damaged_experts_are_refused(run: Path, tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("stage", "step"), [("forum", 2), ("router", 8), ("joint", 14)])
+@pytest.mark.parametrize(("stage", "step"), [("forum", 2), ("joint", 14)])
 def test_a_stopped_run_ends_with_the_same_weights(
     invoke,
     run: Path,
@@ -263,7 +263,8 @@ def test_the_mean_of_the_heads_leaves_out_those_that_never_trained():
     ids=["nf4", "one-task-bf16", "states-hard-gradnorm"],
 )  # fmt: skip
 def test_it_runs_with(invoke, domain_csv: Path, tiny_phi: Path, tmp_path: Path, more: list[str]):
-    result = invoke(domain_csv, tiny_phi, tmp_path / "run", "data.domain=origin", *more)
+    short = ("data.domain=origin", "train.epochs=1", "experts.router_warmup_steps=3")
+    result = invoke(domain_csv, tiny_phi, tmp_path / "run", *short, *more)
     assert result.exit_code == 0, result.output
     joint = read(tmp_path / "run", "experts.json")["stages"]["joint"]["moved"]
     assert all(joint[name] == {"tensors": 16, "of": 16} for name in ("news", "forum"))
@@ -279,7 +280,8 @@ def test_the_presets_combination(invoke, domain_csv: Path, tmp_path: Path):
         "encoder.scratch.heads=2", "encoder.scratch.intermediate=64",
         "encoder.scratch.tokenizer=characters", "encoder.scratch.vocabulary=200",
         "encoder.scratch.pretrain_epochs=1", "encoder.lora.targets=[query,key,value,dense]",
-        "encoder.max_length=64", f"cache={tmp_path / 'cache'}",
+        "encoder.max_length=64", f"cache={tmp_path / 'cache'}", "train.epochs=1",
+        "experts.router_warmup_steps=3",
     )  # fmt: skip
     run = tmp_path / "run"
     result = invoke(domain_csv, Path("nowhere/bert"), run, "--tasks", "cls", *EXPERTS, *scratch)
@@ -306,7 +308,8 @@ def test_three_experts(invoke, domain_csv: Path, tiny_bert: Path, tmp_path: Path
     rows = pd.read_csv(domain_csv)
     rows.loc[rows.index % 3 == 0, "origin"] = "blog"
     rows.to_csv(tmp_path / "three.csv", index=False)
-    names = ("--experts", "news,forum,blog", "--domain-column", "origin", "--tasks", "cls")
+    names = ("--experts", "news,forum,blog", "--domain-column", "origin", "--tasks", "cls",
+             "train.epochs=1", "experts.router_warmup_steps=3")  # fmt: skip
     result = invoke(tmp_path / "three.csv", tiny_bert, tmp_path / "run", *names)
     assert result.exit_code == 0, result.output
     assert len(read(tmp_path / "run")["routing"]["test"]["usage"]) == 3

@@ -145,6 +145,19 @@ def weights(folder: Path) -> dict[str, Any]:
     return {f"{p.name}:{k}": v for p in present for k, v in load_file(p).items()}
 
 
+def places(seen: list[str]) -> list[int]:
+    """Which writes to let fail: each change of a name or a folder, and the end.
+
+    Of those to files with names that nothing reads yet, one in each folder is enough.
+    """
+    first: dict[str, int] = {}
+    for number, what in enumerate(seen):
+        if not what.startswith(("rename ", "mkdir ")):
+            what = re.sub(r"[^/ ]+$", "*", re.sub(r"=\d+", "", what)) if PARTIAL in what else what
+        first.setdefault(what, number)
+    return sorted({*first.values(), len(seen) - 1})
+
+
 def content_of(folder: Path) -> Content:
     """All paths in a folder with what is there, but for times and files in unfinished folders."""
     paths = [p for p in folder.rglob("*") if PARTIAL not in str(p.relative_to(folder).parent)]
@@ -199,7 +212,7 @@ def test_every_write_fails_once(train_few, tmp_path: Path, whole, patched):
         assert train_few(tmp_path / "counted", *TINY, *ARMS["plain"]).exit_code == 0
     assert len(seen) > 60
     left: set[Content] = set()
-    for number in range(len(seen)):
+    for number in places(seen):
         check_one_fault(train_few, tmp_path / "run", number, whole["plain"], left, *ARMS["plain"])
         shutil.rmtree(tmp_path / "run", ignore_errors=True)
     assert len(left) > 20
@@ -212,17 +225,17 @@ def test_every_write_of_perforatedai_and_of_dendrites_fails_once(
     flags = ARMS["dendrites"]
     with failing(tmp_path / "counted", None) as seen:
         assert train_few(tmp_path / "counted", *TINY, *flags).exit_code == 0
-    numbers = [i for i, what in enumerate(seen) if "PAI" in what or "dendrites" in what]
-    numbers += [i for i, what in enumerate(seen) if "best_model" in what]
-    assert len(set(numbers)) > 6
+    own = ("PAI", "dendrites", "best_model")
+    numbers = [i for i in places(seen) if any(name in seen[i] for name in own)]
+    assert len(numbers) > 6
     left: set[Content] = set()
-    for number in sorted(set(numbers)):
+    for number in numbers:
         check_one_fault(train_few, tmp_path / "run", number, whole["dendrites"], left, *flags)
         shutil.rmtree(tmp_path / "run", ignore_errors=True)
 
 
 @pytest.mark.parametrize(
-    "limit", [1000, *(pytest.param(n, marks=pytest.mark.slow) for n in (8000, 17_500, 30_000))]
+    "limit", [1000, *(pytest.param(n, marks=pytest.mark.slow) for n in (17_500, 30_000))]
 )
 def test_a_disk_that_is_really_full(train_few, tmp_path: Path, whole, limit: int):
     """No file may grow beyond the limit: what the system and the libraries make of that."""
@@ -242,6 +255,7 @@ def test_a_disk_that_is_really_full(train_few, tmp_path: Path, whole, limit: int
     assert all(weights(tmp_path / "run")[n].equal(t) for n, t in whole["plain"].items())
 
 
+@pytest.mark.slow
 def test_predictions_are_whole_or_as_they_were(full_run: Path, tmp_path: Path, patched):
     from evaluate import app
 
@@ -287,7 +301,8 @@ def test_frozen_states_that_cannot_be_written_are_one_line(train_few, tmp_path: 
     with failing(cache, None) as seen:
         assert train_few(tmp_path / "counted", *TINY, *flags).exit_code == 0
     shutil.rmtree(cache)
-    for number, what in enumerate(seen):
+    half = len(seen) // 2 + 1  # the states of the training rows; those of the others follow alike
+    for number, what in enumerate(seen[:half]):
         with failing(cache, number):
             result = train_few(tmp_path / f"{number}", *TINY, *flags)
         assert result.exit_code == 1, what
@@ -320,7 +335,7 @@ def test_a_kill_while_a_run_is_replaced_leaves_neither_a_finished_nor_a_foreign_
     remove = claiming.remove
     assert train_few(tmp_path / "run", *TINY).exit_code == 0
     names = len(list((tmp_path / "run").iterdir()))
-    for survived in range(0, names - 1, 3):
+    for survived in range(0, names - 1, 5):
         left = [survived]
 
         def cut(path: Path, left: list[int] = left) -> None:

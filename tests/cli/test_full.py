@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 from dao.learner.model.model import build
 from dao.learner.settings.config import load_config
 
+pytestmark = pytest.mark.slow
+
 WHOLE = ("--tasks", "cls,reg", "--dao", "encoder.tune=full", "train.lr=0.003")
 LINEAR = ("--dendrites", "dendrites.where=linear", "dendrites.init_scale=0.1")
 
@@ -67,7 +69,6 @@ def test_engines_run_it(whole: Path, engine: str):
     assert found == pytest.approx(metrics(whole)["splits"]["test"]["reg"]["mse"], rel=tolerance)
 
 
-@pytest.mark.slow
 def test_resumption_is_exact_with_the_encoder_s_own_dropout(
     train, whole: Path, tiny_bert: Path, tmp_path: Path, monkeypatch, stop_before
 ):
@@ -107,7 +108,6 @@ def test_what_cannot_be_is_one_line(train, tmp_path: Path, settings, words):
 CAPACITY = ("dendrites.where=linear", "dendrites.control=capacity", "--dendrites")
 
 
-@pytest.mark.slow
 def test_capacity_widens_the_encoder_and_the_run_evaluates_the_same(
     train, whole: Path, tiny_bert: Path, tmp_path: Path
 ):
@@ -131,7 +131,6 @@ def test_capacity_widens_the_encoder_and_the_run_evaluates_the_same(
     assert json.loads(shown.stdout)["splits"]["test"] == metrics(run)["splits"]["test"]
 
 
-@pytest.mark.slow
 def test_capacity_widens_an_encoder_from_scratch(train, tmp_path: Path):
     small = ["when=always", "layers=1", "width=16", "heads=2", "intermediate=32", "vocabulary=300"]
     scratch = [f"encoder.scratch.{setting}" for setting in small]

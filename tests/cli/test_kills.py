@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import load_file
 
 HELPER = Path(__file__).with_name("killed_runs.py")
-KILLS = 10  # per arm
+KILLS = 5  # per arm
 SMALL = ("encoder.precision=fp32", "train.page=false",
          "train.epochs=1", "train.batch_size=10", "train.lr=0.01",
          "train.checkpoint_every=1", "train.log_every=1", "dendrites.graph=false")  # fmt: skip

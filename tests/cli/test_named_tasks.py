@@ -1,4 +1,7 @@
-"""What one can do with a run works for tasks of any name and kind."""
+"""What one can do with a run works for tasks of any name and kind.
+
+The export of several tasks is in `test_any_tasks.py`.
+"""
 
 import json
 import random
@@ -6,8 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -168,30 +169,6 @@ def test_thresholds_of_several_tasks_leave_the_run_as_it_is(fit: Run, tmp_path: 
     evaluated(tmp_path)
     fit(tmp_path, *columns, "--overwrite", tasks=tasks)
     assert not (tmp_path / "thresholds").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("exports_once")
-def test_the_exported_model_predicts_the_same(run: Path, tmp_path: Path, reviews: Path):
-    pytest.importorskip("onnxruntime")
-    evaluated(run, "--export", tmp_path / "model.onnx")
-    described = read(tmp_path, "model.onnx.json")
-    assert all(name in json.dumps(described) for name in NAMES)
-    for engine in ("eager", "onnx"):
-        evaluated(run, "--input", reviews, "--engine", engine, "--output", tmp_path / engine)
-    eager, onnx = (pd.read_csv(tmp_path / engine) for engine in ("eager", "onnx"))
-    assert [*eager] == [*onnx]
-    likely = [name for name in eager if "_p_" in name]
-    assert {name.partition("_p_")[0] for name in likely} == {*NAMES}
-    np.testing.assert_allclose(eager[likely], onnx[likely], atol=1e-4)
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("exports_once")
-def test_the_model_in_8_bits_is_measured_by_task(run: Path, tmp_path: Path):
-    pytest.importorskip("onnxruntime")
-    found = evaluated(run, "--quantize", "int8", "--output", tmp_path, "--format", "json").stdout
-    assert all(name in found for name in NAMES)
 
 
 def test_a_run_is_compared_with_another(run: Path, expert_run: Path):

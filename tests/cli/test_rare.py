@@ -9,6 +9,8 @@ import pytest
 from sklearn.metrics import f1_score
 from typer.testing import CliRunner, Result
 
+pytestmark = pytest.mark.slow
+
 
 def evaluate(*arguments: object) -> Result:
     from evaluate import app
@@ -70,7 +72,6 @@ def test_a_threshold_is_chosen_on_validation_and_reported_on_test(rare: Path, tm
     assert found["validation"]["chosen"]["f1"] >= found["validation"]["usual"]["f1"]
 
 
-@pytest.mark.slow
 def test_its_files_belong_to_the_run_and_are_replaced_with_it(rare: Path, train, tmp_path: Path):
     folder = Path(shutil.copytree(rare, tmp_path / "run"))
     result = evaluate(folder, "--threshold-sweep")
@@ -81,7 +82,6 @@ def test_its_files_belong_to_the_run_and_are_replaced_with_it(rare: Path, train,
     assert not (folder / "threshold.json").exists()
 
 
-@pytest.mark.slow
 def test_two_runs_side_by_side(rare: Path, full_run: Path):
     result = evaluate(full_run, "--compare-to", rare, "--format", "json")
     assert result.exit_code == 0, result.output
@@ -110,7 +110,6 @@ def test_runs_of_other_test_rows_are_not_compared(rare: Path, tmp_path: Path):
     assert len(result.stderr.strip().splitlines()) == 1
 
 
-@pytest.mark.slow
 def test_eight_bits_are_written_and_measured(rare: Path, tmp_path: Path):
     result = evaluate(rare, "--quantize", "int8", "--output", tmp_path, "--format", "json")
     assert result.exit_code == 0, result.output

@@ -40,7 +40,7 @@ def test_a_run_says_what_it_was_made_of_and_needs_no_cache(train, tmp_path: Path
     assert json.loads(again.stdout)["splits"]["test"] == metrics["splits"]["test"]
     assert not cache.exists()
     # Its files are those of any encoder.
-    ordinary = train(tmp_path / "next", "--encoder", str(folder / kept))
+    ordinary = train(tmp_path / "next", "--encoder", str(folder / kept), "train.epochs=1")
     assert ordinary.exit_code == 0, ordinary.output
     tokenizers = [
         (tmp_path / p / "tokenizer.json").read_bytes() for p in ("run/tokenizer", "next/tokenizer")

@@ -141,8 +141,7 @@ def url(full_run: Path) -> Iterator[str]:
         yield found
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
 class TestPage:
     pytestmark = in_a_browser
 

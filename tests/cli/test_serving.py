@@ -388,6 +388,7 @@ def test_an_answer_is_explained_as_by_the_command(client: TestClient, full_run: 
     assert note.startswith("1 of 1 text")
 
 
+@pytest.mark.slow
 def test_an_answer_to_a_pair_is_explained(kinds_run: Path):
     with client_of(service_of(kinds_run)) as client:
         found = why(client, ["net profit", "rose"], "tags")
@@ -635,6 +636,7 @@ def test_a_full_queue_answers_503(full_run: Path):
     assert service.turns.waiting == 0
 
 
+@pytest.mark.slow
 def test_a_text_does_not_wait_for_the_whole_of_a_file(full_run: Path):
     service, order = service_of(full_run, part=1), []
     real, begun = type(service.own.predictor).answers, threading.Event()

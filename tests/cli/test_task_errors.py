@@ -250,6 +250,7 @@ NEW = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NEW)
 def test_new_data_with_a_target_that_training_never_showed(run: Path, tmp_path: Path, name: str):
     from evaluate import app
