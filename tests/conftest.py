@@ -14,6 +14,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,26 +143,55 @@ def _start_server(place: Path) -> None:
 
 
 @contextmanager
-def no_pictures() -> Iterator[None]:
+def no_pictures(*, sketched: bool = False) -> Iterator[None]:
     """Within the block, reports have an empty picture for every figure: their words are looked at.
+
+    With `sketched` every panel is drawn on axes that nothing renders, which is quick, and its words
+    stand in the page.
 
     In `tests/cli`, `test_presets.py` and `test_factorial.py` have the figures of real runs drawn.
     """
+    from matplotlib.figure import Figure
+
     from dao.learner.experiment.pages import page
-    from dao.learner.experiment.pictures.figures import Panel, png
+    from dao.learner.experiment.pictures.figures import Panel
     from dao.learner.experiment.report import report
 
-    empty = png([Panel(lambda axes: None, "nothing")])
+    empty = _empty_picture()
+
+    def picture(panels: Sequence[Panel]) -> bytes:
+        for panel in panels if sketched else ():
+            panel.draw(Figure().add_subplot())
+        return empty
+
+    def inline(panel: Panel, key: str) -> str:
+        words = f' aria-label="{escape(panel.alt)}"' if sketched else ""
+        return f'<svg id="{key}"{words}></svg>'
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "png", lambda panels: empty)
-        patch.setattr(page, "svg", lambda panel, key: f'<svg id="{key}"></svg>')
+        patch.setattr(report, "png", picture)
+        patch.setattr(page, "svg", inline)
         yield
+
+
+@cache
+def _empty_picture() -> bytes:
+    from dao.learner.experiment.pictures.figures import Panel, png
+
+    return png([Panel(lambda axes: None, "nothing")])
 
 
 @pytest.fixture
 def without_pictures() -> Iterator[None]:
     """`no_pictures` for a whole test."""
     with no_pictures():
+        yield
+
+
+@pytest.fixture
+def sketched_pictures() -> Iterator[None]:
+    """`no_pictures` whose panels are drawn, for a whole test."""
+    with no_pictures(sketched=True):
         yield
 
 
