@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from html import escape
+from multiprocessing import resource_tracker, spawn
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +113,16 @@ def warm_python(shared_folder: Path) -> Iterator[str]:
 def warm_runs(warm_python: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The runs that a test lets `dao` start as processes of their own are warm ones."""
     monkeypatch.setattr(sys, "executable", warm_python)
+
+
+@pytest.fixture
+def warm_spawns(warm_python: str) -> Iterator[None]:
+    """The processes that `multiprocessing` spawns are warm ones, whose ids are not their own."""
+    resource_tracker.ensure_running()  # it outlives the server
+    cold = spawn.get_executable()
+    spawn.set_executable(warm_python)
+    yield
+    spawn.set_executable(cold)
 
 
 def _user_of(place: Path) -> socket.socket | None:

@@ -179,8 +179,9 @@ def become(process: Process) -> None:
 
 def run(arguments: list[str]) -> None:
     """What Python would do with these arguments: a script, -m MODULE or -c CODE, maybe after -u."""
-    if arguments[0] == "-u":
-        sys.stdout.reconfigure(write_through=True)
+    while arguments[0] in ("-u", "-B"):  # the latter is nothing to a process that has its imports
+        if arguments[0] == "-u":
+            sys.stdout.reconfigure(write_through=True)
         arguments = arguments[1:]
     what, *rest = arguments
     found = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
