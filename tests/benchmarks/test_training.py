@@ -53,12 +53,12 @@ def test_all_arms_agree_on_a_loss_in_fp32(encoder: Path, tmp_path: Path):
 @pytest.mark.slow
 @pytest.mark.parametrize("first", ["trainer_padded", "trainer_best"])
 def test_bf16_is_the_best_trainers_alone_whichever_is_made_first(
-    first: str, encoder: Path, tmp_path: Path
+    first: str, tiny_phi: Path, tmp_path: Path
 ):
-    work = work_on(encoder, tmp_path, precision="bf16")
+    work = work_on(tiny_phi, tmp_path, precision="bf16")
     second = "trainer_best" if first == "trainer_padded" else "trainer_padded"
     arms = {name: ARMS[name](work) for name in (first, second)}
-    plain = TrainerArm(work_on(encoder, tmp_path / "fp32", precision="fp32"), best=True)
+    plain = TrainerArm(work_on(tiny_phi, tmp_path / "fp32", precision="fp32"), best=True)
     exact = plain.loss(ROWS)
     for _ in range(2):
         assert arms["trainer_padded"].loss(ROWS) == pytest.approx(exact, rel=1e-6)

@@ -79,7 +79,7 @@ def test_turns_by_hand(count):
 
 
 @pytest.mark.parametrize("tapped", [False, True])
-@pytest.mark.parametrize("count", [4, 8, 32, pytest.param(64, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [4, 8, 32])
 def test_backward_passes_stay_the_same_for_any_number_of_tasks(count, tapped):
     model = Many(count)
     balance, steps = balanced(model), 61

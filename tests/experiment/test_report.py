@@ -37,6 +37,7 @@ from dao.learner.experiment.pictures.training_figures import (
     loss_panels,
     validation_panels,
 )
+from dao.learner.experiment.report import report
 from dao.learner.experiment.report.provenance import without_folders
 from dao.learner.experiment.report.report import write_report
 from dao.learner.experiment.report.results_csv import results_csv
@@ -222,7 +223,10 @@ def whole(tmp_path_factory) -> tuple[Path, dict]:
         "reg.r2": {**METRICS["reg.mse"], "label": "R2", "main": False},
     }  # nobody's figure
     findings["best_reachable"] = {"cls.accuracy": 0.9667}
-    write_report(folder, findings)
+    with pytest.MonkeyPatch.context() as patch:
+        # The page has all panels; a file of all of them has them drawn once more.
+        patch.setattr(report, "png", lambda panels: png(panels[:1]))
+        write_report(folder, findings)
     findings["metrics"] = METRICS
     return folder, findings
 
