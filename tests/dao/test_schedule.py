@@ -267,7 +267,7 @@ def run(model, balance, steps, tapped):
         (False, 1),
         pytest.param(False, 2, marks=pytest.mark.slow),
         pytest.param(True, 1, marks=pytest.mark.slow),
-        (True, 2),
+        pytest.param(True, 2, marks=pytest.mark.slow),
     ],
 )
 def test_resume_in_the_middle_continues_bitwise(tapped, accumulate):

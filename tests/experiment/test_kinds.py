@@ -130,6 +130,7 @@ def five(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     return folder, findings(folder, list(WRONG))
 
 
+@pytest.mark.slow
 def test_every_figure_is_tested_and_the_score_is_in_a_family_of_its_own(five):
     folder, found = five
     assert list(found["metrics"]) == FIGURES
@@ -176,6 +177,7 @@ def test_weights_of_the_tasks_weigh_in_the_score(tmp_path: Path):
     assert run.figure("selection") == pytest.approx((sum(parts) + 5 * 32 / 40) / 10)
 
 
+@pytest.mark.slow
 def test_rows_that_are_right_or_wrong_go_to_mcnemar_and_errors_to_the_bootstrap(five):
     tests = {t["metric"]: t for t in five[1]["per_example"] if t["a"] == "dao"}
     assert {metric: test["test"] for metric, test in tests.items()} == {

@@ -222,6 +222,7 @@ def test_targets_that_do_not_run_are_refused(tmp_path):
         dendrites(tiny_phi(), tmp_path, where="heads", probe=lambda m: None)
 
 
+@pytest.mark.slow
 def test_grows_twice_and_learns(tmp_path, data):
     run = Run(tmp_path, data, max_dendrites=2)
     facts = run.growing.report()
@@ -297,6 +298,7 @@ def test_new_dendrites_follow_the_seed(seed, tmp_path, data):
     assert same_seed == (seed == 0)
 
 
+@pytest.mark.slow
 def test_low_rank_dendrites_never_copy_a_frozen_layer(tmp_path, data):
     """Not when wrapping, not in a growth or a reload, and not for a moment."""
 
@@ -328,8 +330,9 @@ def test_low_rank_dendrites_never_copy_a_frozen_layer(tmp_path, data):
     assert run.growing.report()["received_gradient"] == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_low_rank_dendrites_keep_the_fold_and_the_type(
     precision, count, tmp_path, data, phi_folder
 ):
@@ -585,6 +588,7 @@ def test_one_at_a_time(tmp_path, data):
         first.validate(0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "activation", "where"),
     [
