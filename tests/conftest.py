@@ -15,6 +15,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
+from html import escape
+from multiprocessing import resource_tracker, spawn
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +119,16 @@ def warm_runs(warm_python: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", warm_python)
 
 
+@pytest.fixture
+def warm_spawns(warm_python: str) -> Iterator[None]:
+    """The processes that `multiprocessing` spawns are warm ones, whose ids are not their own."""
+    resource_tracker.ensure_running()  # it outlives the server
+    cold = spawn.get_executable()
+    spawn.set_executable(warm_python)
+    yield
+    spawn.set_executable(cold)
+
+
 def _user_of(place: Path) -> socket.socket | None:
     """A connection that keeps the server alive; None: there is no server, or no longer."""
     user = socket.socket(socket.AF_UNIX)
@@ -145,26 +158,55 @@ def _start_server(place: Path) -> None:
 
 
 @contextmanager
-def no_pictures() -> Iterator[None]:
+def no_pictures(*, sketched: bool = False) -> Iterator[None]:
     """Within the block, reports have an empty picture for every figure: their words are looked at.
+
+    With `sketched` every panel is drawn on axes that nothing renders, which is quick, and its words
+    stand in the page.
 
     In `tests/cli`, `test_presets.py` and `test_factorial.py` have the figures of real runs drawn.
     """
+    from matplotlib.figure import Figure
+
     from dao.learner.experiment.pages import page
-    from dao.learner.experiment.pictures.figures import Panel, png
+    from dao.learner.experiment.pictures.figures import Panel
     from dao.learner.experiment.report import report
 
-    empty = png([Panel(lambda axes: None, "nothing")])
+    empty = _empty_picture()
+
+    def picture(panels: Sequence[Panel]) -> bytes:
+        for panel in panels if sketched else ():
+            panel.draw(Figure().add_subplot())
+        return empty
+
+    def inline(panel: Panel, key: str) -> str:
+        words = f' aria-label="{escape(panel.alt)}"' if sketched else ""
+        return f'<svg id="{key}"{words}></svg>'
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "png", lambda panels: empty)
-        patch.setattr(page, "svg", lambda panel, key: f'<svg id="{key}"></svg>')
+        patch.setattr(report, "png", picture)
+        patch.setattr(page, "svg", inline)
         yield
+
+
+@cache
+def _empty_picture() -> bytes:
+    from dao.learner.experiment.pictures.figures import Panel, png
+
+    return png([Panel(lambda axes: None, "nothing")])
 
 
 @pytest.fixture
 def without_pictures() -> Iterator[None]:
     """`no_pictures` for a whole test."""
     with no_pictures():
+        yield
+
+
+@pytest.fixture
+def sketched_pictures() -> Iterator[None]:
+    """`no_pictures` whose panels are drawn, for a whole test."""
+    with no_pictures(sketched=True):
         yield
 
 

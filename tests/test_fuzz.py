@@ -144,6 +144,7 @@ SAID: list[dict[str, dict[str, str]]] = [
 
 
 @pytest.mark.slow
+@settings(max_examples=COMMON.max_examples // 2)
 @given(files(), st.sampled_from(SAID))
 def test_the_data_reader_answers_with_a_table_or_one_line(file: tuple[str, bytes], said):
     tasks = {name: task_settings(name, given) for name, given in said.items()}
@@ -234,7 +235,7 @@ def test_the_fuzz_reaches_usable_tables():
     reached = {"table": 0, "refused": 0}
     cls = {"cls": task_settings("cls", {})}
 
-    @settings(COMMON, max_examples=150, derandomize=True, database=None)
+    @settings(COMMON, max_examples=75, derandomize=True, database=None)
     @given(files())
     def look(file: tuple[str, bytes]) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -247,8 +248,8 @@ def test_the_fuzz_reaches_usable_tables():
                 reached["refused"] += 1
 
     look()
-    assert reached["table"] >= 10, reached
-    assert reached["refused"] >= 30, reached
+    assert reached["table"] >= 5, reached
+    assert reached["refused"] >= 15, reached
 
 
 if __name__ == "__main__":

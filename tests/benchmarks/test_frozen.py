@@ -209,6 +209,10 @@ def test_scale_writes_its_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     states = torch.randn(120, 8, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(finance, "_pooled", lambda texts: states[: len(texts)])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    short = replace(scale.QUICK, factors=(1e-4, 1.0), steps=10, budgets=(10,))
+    monkeypatch.setattr(scale, "QUICK", short)
+    one = {name: replace(rates, tried=(0.01,), seeds=(100,)) for name, rates in scale.RATES.items()}
+    monkeypatch.setattr(scale, "RATES", one)
     arguments = ["--data", str(data), "--quick", "--output", str(tmp_path / "out")]
     result = CliRunner().invoke(scale.app, arguments)
     assert result.exit_code == 0, result.output

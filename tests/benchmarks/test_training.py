@@ -7,6 +7,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from benchmarks import training
 from benchmarks.arms import ARMS, DEFAULT
 from benchmarks.encoders import encoder_settings, spec_of, write_checkpoint
 from benchmarks.flops import step_flops
@@ -52,12 +53,12 @@ def test_all_arms_agree_on_a_loss_in_fp32(encoder: Path, tmp_path: Path):
 @pytest.mark.slow
 @pytest.mark.parametrize("first", ["trainer_padded", "trainer_best"])
 def test_bf16_is_the_best_trainers_alone_whichever_is_made_first(
-    first: str, encoder: Path, tmp_path: Path
+    first: str, tiny_phi: Path, tmp_path: Path
 ):
-    work = work_on(encoder, tmp_path, precision="bf16")
+    work = work_on(tiny_phi, tmp_path, precision="bf16")
     second = "trainer_best" if first == "trainer_padded" else "trainer_padded"
     arms = {name: ARMS[name](work) for name in (first, second)}
-    plain = TrainerArm(work_on(encoder, tmp_path / "fp32", precision="fp32"), best=True)
+    plain = TrainerArm(work_on(tiny_phi, tmp_path / "fp32", precision="fp32"), best=True)
     exact = plain.loss(ROWS)
     for _ in range(2):
         assert arms["trainer_padded"].loss(ROWS) == pytest.approx(exact, rel=1e-6)
@@ -162,9 +163,13 @@ def test_cached_frozen_states_change_no_loss_and_no_gradient(encoder: Path, tmp_
 
 
 @pytest.mark.slow
-def test_peak_memory_is_that_of_each_arm_alone(tiny_phi: Path, tmp_path: Path):
+def test_peak_memory_is_that_of_each_arm_alone(
+    tiny_phi: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(training, "matmul_peak", lambda device, dtype: 1e12)  # takes seconds
     file = tmp_path / "figures.json"
     small = ["--encoder", str(tiny_phi), "--rounds", "1", "--steps", "1", "--batch-size", "2"]
+    small += ["--precision", "fp32"]
     command = [*small, "--arms", "ours", "--json", str(file), "--format", "json"]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output

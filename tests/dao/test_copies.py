@@ -114,6 +114,7 @@ def spawned(model, data, queue):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_spawns")
 @pytest.mark.parametrize("params", ["parameters()"])
 def test_a_spawned_process_takes_the_step_of_its_parent(toy, make_batch, params):
     model = Whole(toy, DAOLoss(TASKS, params=PARAMS[params](toy)))

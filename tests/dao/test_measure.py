@@ -181,6 +181,7 @@ def test_a_compiled_encoder_equals_eager(toy, make_batch, backend):
     torch.testing.assert_close(got, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["rep", "params"])
 def test_a_model_compiled_as_a_whole_runs_the_balance_uncompiled(toy, make_batch, source):
     plain, expected = balanced_gradients(toy, make_batch, toy.encoder, source)

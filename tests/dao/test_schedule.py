@@ -79,7 +79,7 @@ def test_turns_by_hand(count):
 
 
 @pytest.mark.parametrize("tapped", [False, True])
-@pytest.mark.parametrize("count", [4, 8, 32, pytest.param(64, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [4, 8, 32])
 def test_backward_passes_stay_the_same_for_any_number_of_tasks(count, tapped):
     model = Many(count)
     balance, steps = balanced(model), 61
@@ -267,7 +267,7 @@ def run(model, balance, steps, tapped):
         (False, 1),
         pytest.param(False, 2, marks=pytest.mark.slow),
         pytest.param(True, 1, marks=pytest.mark.slow),
-        (True, 2),
+        pytest.param(True, 2, marks=pytest.mark.slow),
     ],
 )
 def test_resume_in_the_middle_continues_bitwise(tapped, accumulate):

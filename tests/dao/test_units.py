@@ -15,7 +15,7 @@ from dao import DAOLoss
 
 SPREAD = torch.tensor([0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 80.0, 20_000**0.5])
 TASKS = [f"target {k}" for k in range(len(SPREAD))]
-SEEDS = range(4)
+SEEDS = range(2)
 ROWS, TRAINING, FEATURES, WIDTH, NOISE = 480, 300, 8, 16, 0.3
 STEPS, BATCH, RATE = 200, 32, 0.01
 

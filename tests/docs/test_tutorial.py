@@ -44,8 +44,14 @@ def test_the_notebook_runs(tmp_path: Path, warm_python: str, monkeypatch: pytest
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = []
+    kernel = tmp_path / "jupyter" / "kernels" / "warm" / "kernel.json"
+    kernel.parent.mkdir(parents=True)
+    start = [warm_python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    about = {"argv": start, "display_name": "warm", "language": "python"}
+    kernel.write_text(json.dumps(about))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
     place = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=place).execute()
+    NotebookClient(notebook, timeout=300, kernel_name="warm", resources=place).execute()
     told = printed(notebook.cells)
     for task in ("topic (classification", "urgent (binary", "stars (ordinal", "minutes (regr"):
         assert f"test: {task}" in told

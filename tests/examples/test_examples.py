@@ -1,9 +1,8 @@
 """The examples run, do the same, and accumulate as docs/dao.md says."""
 
 import math
-import os
 import re
-import subprocess
+import runpy
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -31,7 +30,6 @@ from dao.schedule import due
 # A warning of a package's own class makes the other process of a parallel run import the package.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
-ROOT = Path(__file__).parents[2]
 EXAMPLES = ("plain_loop", "accelerate_loop", "hf_trainer", "lightning_module")
 STEPS = 20
 Run = tuple[list[dict[str, float]], nn.Module]
@@ -62,21 +60,14 @@ def ratios(run: Run) -> list[float]:
     return [weights["cls"] / weights["reg"] for weights in run[0]]
 
 
-@pytest.mark.slow
 @every_example
-def test_an_example_runs_as_a_command(example, warm_python):
-    # Lightning imports torchvision, which a warm process lacks.
-    python = sys.executable if example.__name__ == "lightning_module" else warm_python
-    done = subprocess.run(
-        [python, example.__file__, "--steps", "3", "--accumulate", "2"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    last = done.stdout.splitlines()[-1]
+def test_an_example_runs_as_a_command(example, monkeypatch, capsys):
+    command = [example.__file__, "--steps", "3", "--accumulate", "2"]
+    monkeypatch.setattr(sys, "argv", command)
+    runpy.run_path(command[0], run_name="__main__")
+    last = capsys.readouterr().out.splitlines()[-1]
     found = re.fullmatch(r"DAO weights after 3 steps: cls (\d\.\d{6}), reg (\d\.\d{6})", last)
-    assert found, done.stdout
+    assert found, last
     # Each weight is the mean of the norms over the task's own.
     assert 1 / float(found[1]) + 1 / float(found[2]) == pytest.approx(2, abs=1e-5)
 

@@ -20,6 +20,7 @@ from dao.learner.kinds.declared import ARMS as RESERVED
 from dao.learner.kinds.declared import NAME, check_names
 from dao.learner.settings.config import load_config
 from dao.learner.weighting.weighting import make_weighting
+from tests.conftest import no_pictures
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 CPU = torch.device("cpu")
@@ -45,7 +46,8 @@ def one_task(tmp_path_factory, make_arm) -> tuple[Path, dict]:
     folder = tmp_path_factory.mktemp("one-task")
     make(folder, make_arm, ("base", "dendrites"), set=["tasks=[cls]"])
     found = findings(folder, ("base", "dendrites"))
-    write_report(folder, found)
+    with no_pictures(sketched=True):
+        write_report(folder, found)
     return folder, found
 
 
@@ -53,7 +55,8 @@ def one_task(tmp_path_factory, make_arm) -> tuple[Path, dict]:
 def paper(tmp_path_factory, make_arm) -> tuple[Path, dict]:
     folder = make(tmp_path_factory.mktemp("paper"), make_arm, PAPER)
     found = findings(folder, PAPER)
-    write_report(folder, found)
+    with no_pictures(sketched=True):
+        write_report(folder, found)
     return folder, found
 
 

@@ -230,6 +230,7 @@ def test_groups_have_a_table_each_and_the_rest_one(begin: Make):
     assert list(groups[0]["differences"]) == ["equal"]
 
 
+@pytest.mark.usefixtures("sketched_pictures")
 def test_a_run_that_stopped_is_told_and_the_others_count(again: Design):
     shutil.rmtree(again.folder / "dao" / "seed=2")
     stop_file(again.folder / "dao" / "seed=2").write_text("A loss should be finite.\n")
@@ -248,6 +249,7 @@ def test_a_run_that_stopped_is_told_and_the_others_count(again: Design):
     assert "dao, seed 2, stopped: A loss should be finite." in report
 
 
+@pytest.mark.usefixtures("sketched_pictures")
 def test_an_arm_of_which_no_run_ended_still_stands_in_the_table(again: Design):
     shutil.rmtree(again.folder / "gls_10")
     for seed in range(3):
@@ -360,6 +362,7 @@ def test_a_folder_without_plan_or_runs_is_refused(tmp_path: Path, begin: Make):
         plan_findings(begin(PLAN, lambda arm, seed: None))
 
 
+@pytest.mark.usefixtures("sketched_pictures")
 def test_kept_runs_without_predictions_rest_on_the_fingerprint(again: Design):
     for path in again.folder.rglob("predictions.csv"):
         path.unlink()
@@ -489,6 +492,7 @@ def test_differences_are_taken_per_domain_and_within_seeds(experts: Design):
     assert found["routing"]["experts"]["accuracy"]["mean"] == pytest.approx(0.95)
 
 
+@pytest.mark.usefixtures("sketched_pictures")
 def test_the_report_has_a_row_per_domain_and_the_router(experts: Design):
     write_plan_report(experts, plan_findings(experts))
     report = (experts.folder / "report.md").read_text()

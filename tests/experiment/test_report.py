@@ -37,6 +37,7 @@ from dao.learner.experiment.pictures.training_figures import (
     loss_panels,
     validation_panels,
 )
+from dao.learner.experiment.report import report
 from dao.learner.experiment.report.provenance import without_folders
 from dao.learner.experiment.report.report import write_report
 from dao.learner.experiment.report.results_csv import results_csv
@@ -222,7 +223,10 @@ def whole(tmp_path_factory) -> tuple[Path, dict]:
         "reg.r2": {**METRICS["reg.mse"], "label": "R2", "main": False},
     }  # nobody's figure
     findings["best_reachable"] = {"cls.accuracy": 0.9667}
-    write_report(folder, findings)
+    with pytest.MonkeyPatch.context() as patch:
+        # The page has all panels; a file of all of them has them drawn once more.
+        patch.setattr(report, "png", lambda panels: png(panels[:1]))
+        write_report(folder, findings)
     findings["metrics"] = METRICS
     return folder, findings
 
@@ -422,7 +426,7 @@ def test_a_terminal_shows_the_headline_and_its_effects(whole, capsys):
 # -- parts that are missing -----------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("sketched_pictures")
 def test_a_report_of_two_arms_and_one_task_names_what_it_lacks(tmp_path):
     only = {"reg.mse": METRICS["reg.mse"]}
     findings = make(tmp_path, ["base", "dao"], only, seeds=2)
@@ -450,7 +454,7 @@ def test_a_report_of_two_arms_and_one_task_names_what_it_lacks(tmp_path):
     assert not (tmp_path / "PAI" / "PAI.png").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("sketched_pictures")
 def test_findings_without_run_folders_still_make_a_report(tmp_path):
     findings = make(tmp_path / "elsewhere", ["base", "dao"], METRICS)
     write_report(tmp_path, findings)
@@ -660,7 +664,6 @@ UNSEEN = """() => [...document.querySelectorAll('svg[role=img], img')].filter(e 
 }).length"""
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 def test_in_a_browser_everything_fits_and_nothing_is_fetched(whole):
     check_in_a_browser(whole[0] / "report.html", pictures=26 + 1)
@@ -672,32 +675,29 @@ def check_in_a_browser(page: Path, pictures: int) -> None:
     address = page.as_uri()
     with api.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        for width in (1280, 1130, 768, 390):
-            for scheme in ("light", "dark"):
-                view = browser.new_page(
-                    viewport={"width": width, "height": 900}, color_scheme=scheme
-                )
-                said, asked = [], []
-                view.on("console", lambda message, said=said: said.append(message.text))
-                view.on("pageerror", lambda error, said=said: said.append(str(error)))
-                view.on("request", lambda request, asked=asked: asked.append(request.url))
-                view.goto(address)
-                assert said == []
-                assert asked == [address]
-                screens = view.evaluate("document.documentElement.scrollHeight") / 844
-                assert width > 390 or screens <= 12, screens
-                assert view.evaluate(TOO_WIDE) == []
-                assert view.evaluate("document.querySelectorAll('details[open]').length") == 0
-                view.keyboard.press("Tab")
-                view.keyboard.press("Enter")
-                assert view.evaluate("document.querySelectorAll('details[open]').length") == 1
-                view.evaluate(OPEN)
-                assert view.evaluate("document.documentElement.scrollWidth") <= width
-                assert view.evaluate(TOO_WIDE) == []
-                assert view.evaluate(CUT_OFF) == []
-                assert view.evaluate(UNSEEN) == 0
-                assert view.locator("svg[role=img], img").count() == pictures
-                dark = view.evaluate("getComputedStyle(document.body).backgroundColor")
-                assert (dark == "rgb(22, 23, 26)") == (scheme == "dark")
-                view.close()
+        for width, scheme in ((1280, "light"), (1130, "dark"), (768, "light"), (390, "dark")):
+            view = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+            said, asked = [], []
+            view.on("console", lambda message, said=said: said.append(message.text))
+            view.on("pageerror", lambda error, said=said: said.append(str(error)))
+            view.on("request", lambda request, asked=asked: asked.append(request.url))
+            view.goto(address)
+            assert said == []
+            assert asked == [address]
+            screens = view.evaluate("document.documentElement.scrollHeight") / 844
+            assert width > 390 or screens <= 12, screens
+            assert view.evaluate(TOO_WIDE) == []
+            assert view.evaluate("document.querySelectorAll('details[open]').length") == 0
+            view.keyboard.press("Tab")
+            view.keyboard.press("Enter")
+            assert view.evaluate("document.querySelectorAll('details[open]').length") == 1
+            view.evaluate(OPEN)
+            assert view.evaluate("document.documentElement.scrollWidth") <= width
+            assert view.evaluate(TOO_WIDE) == []
+            assert view.evaluate(CUT_OFF) == []
+            assert view.evaluate(UNSEEN) == 0
+            assert view.locator("svg[role=img], img").count() == pictures
+            dark = view.evaluate("getComputedStyle(document.body).backgroundColor")
+            assert (dark == "rgb(22, 23, 26)") == (scheme == "dark")
+            view.close()
         browser.close()

@@ -245,7 +245,7 @@ def written_and_read(cfg):
 
 
 @pytest.mark.slow
-@settings(max_examples=60)  # each writes and reads a file
+@settings(max_examples=30)  # each writes and reads a file
 @given(NAMES, WORDS, st.lists(WORDS, min_size=2, max_size=4, unique=True), WORDS)
 @example("a", "\x85", ["\u2028", "a\x85b"], "b\x85c")
 @example("no", "010", ["no", "yes"], "~")

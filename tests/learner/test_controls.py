@@ -118,6 +118,7 @@ def test_a_sham_never_trains_and_changes_nothing(tmp_path):
     assert set(tensors) == set(plain.state_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_low_rank_sham_keeps_every_bit_of_the_folded_model(tiny_phi, tmp_path, precision):
     cfg = settings(tiny_phi, **{"dendrites.where": LOW_RANK, "encoder.precision": precision})

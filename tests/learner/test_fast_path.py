@@ -91,7 +91,7 @@ def faster(name: str) -> MultiTaskModel:
 
 
 @pytest.mark.parametrize("left", [False, True])
-@pytest.mark.parametrize("rows", [1, 8])
+@pytest.mark.parametrize("rows", [1, 3])
 def test_fp32(fast: MultiTaskModel, plain: MultiTaskModel, rows: int, left: bool):
     for seed in range(2):
         expected_loss, expected = loss_and_gradients(plain, random_batch(plain, rows, seed))
@@ -101,7 +101,7 @@ def test_fp32(fast: MultiTaskModel, plain: MultiTaskModel, rows: int, left: bool
 
 
 @pytest.mark.parametrize("left", [False, True])
-@pytest.mark.parametrize("rows", [1, 8])
+@pytest.mark.parametrize("rows", [1, 3])
 def test_bf16(faster: MultiTaskModel, plain: MultiTaskModel, rows: int, left: bool):
     assert faster.encoder.get_input_embeddings().weight.dtype == torch.bfloat16
     assert all(p.dtype == torch.float32 for p in faster.parameters() if p.requires_grad)

@@ -1,6 +1,8 @@
 """Every engine gives the outputs of the trained model, within what its arithmetic allows."""
 
 import copy
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,14 @@ def trained(folder: Path, where: str = "", **settings: object) -> Predictor:
     return Predictor(model.eval(), tokenizer, limit)
 
 
+def one_layer(folder: Path, place: Path) -> Path:
+    """A copy of an encoder of which the first layer alone is used."""
+    shutil.copytree(folder, place)
+    config = json.loads((place / "config.json").read_text())
+    (place / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
+    return place
+
+
 def outputs(predictor: Predictor, batch_size: int = 64) -> torch.Tensor:
     found = predict(predictor.model, TEXTS, 0, batch_size)
     assert list(found) == ["cls", "reg"]
@@ -97,18 +107,21 @@ def test_onnx_agrees_with_the_trained_model(
 ):
     # An export takes seconds, so each architecture tries one way to store the weights, and one set
     # of dendrites.
-    predictor = trained(request.getfixturevalue("tiny_bert" if beside else "tiny_phi"), where)
+    folder = request.getfixturevalue("tiny_bert" if beside else "tiny_phi")
+    predictor = trained(one_layer(folder, tmp_path / "encoder"), where)
     if beside:
         monkeypatch.setattr(onnx, "LARGEST_FILE", 0)
     else:
         request.getfixturevalue("exports_once")  # both engines start from the same file
     expected = outputs(predictor)
+    exports = tmp_path / "exports"
+    exports.mkdir()
     sizes = []
     for name in ("onnx", "onnx-int8"):
-        engine, _ = make_engine(name, copy.deepcopy(predictor), tmp_path)
+        engine, _ = make_engine(name, copy.deepcopy(predictor), exports)
         assert_agrees(engine, expected, name)
         sizes.append(megabytes(engine.model))
-    assert len(list(tmp_path.iterdir())) == (4 if beside else 2)
+    assert len(list(exports.iterdir())) == (4 if beside else 2)
     weights = 4e-6 * sum(p.numel() for p in predictor.model.parameters())
     assert sizes[0] > weights
     assert sizes[1] < sizes[0]

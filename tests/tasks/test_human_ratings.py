@@ -36,6 +36,7 @@ def kept(cache: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     path.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_rows_come_out_of_the_package(index: Path, monkeypatch: pytest.MonkeyPatch):
     published(index, monkeypatch, rated_package())
     rows = human_ratings()
@@ -83,6 +84,7 @@ def test_references_are_measured_and_published():
     assert paper.source == "Hutto and Gilbert (ICWSM 2014), Table 4"
 
 
+@pytest.mark.slow
 def test_another_digest_is_refused_and_nothing_is_kept(
     index: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -129,6 +131,7 @@ def test_it_is_registered_with_its_terms_and_tasks():
     assert data.defaults["tasks"] == "score:regression,spread:regression,domain:classification"
 
 
+@pytest.mark.slow
 def test_the_rows_are_those_of_the_table_made_by_hand(monkeypatch: pytest.MonkeyPatch):
     """For a person with both: the table, and the package in the cache of this user."""
     made = pd.read_csv(source("human-ratings.csv"))

@@ -31,6 +31,7 @@ def test_english_finance():
     assert fit(table)["reg"].sd == pytest.approx(0.4, abs=0.05)
 
 
+@pytest.mark.slow
 def test_chinese_finance_gets_a_test_split_and_loses_duplicates():
     report = load([source("chinese-finance.csv")], Columns(), tasks=BOTH).report
     assert report["duplicates"]["rows removed from train"] == 63
