@@ -4,15 +4,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
-from sklearn import metrics
 
 from dao.errors import UserError
 from dao.learner.kinds.classification import Classification
-from dao.learner.kinds.parts.class_figures import class_figures
 from dao.learner.kinds.parts.class_losses import class_weights
-from dao.learner.kinds.parts.rare import areas
 from dao.learner.kinds.recorded import restored_tasks
 
 LOGITS = torch.tensor([[2.0, 0.0, 0.0], [0.0, 3.0, 0.0], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])
@@ -247,36 +242,3 @@ def test_baselines_of_a_rare_class():
     common = Classification("cls", "label", TWO, positive="hate")
     half = torch.tensor([0, 1] * 10 + [0])
     assert "always hate" not in common.baselines((train, half), (train, half), (train, half))
-
-
-@pytest.mark.slow
-@settings(max_examples=40)
-@given(data=st.data(), size=st.integers(2, 4), rows=st.integers(1, 12))
-def test_figures_are_those_of_scikit_learn_to_the_bit(data, size: int, rows: int):
-    names = [f"class {i}" for i in range(size)]
-    choices = st.lists(st.integers(0, size - 1), min_size=rows, max_size=rows)
-    called, actual = (np.array(data.draw(choices)) for _ in range(2))
-    found = class_figures(called, actual, names)
-    options = {"labels": list(range(size)), "zero_division": 0}
-    expected = metrics.precision_recall_fscore_support(actual, called, **options)
-    for i, label in enumerate(names):
-        assert [*found["per_class"][label].values()] == [column[i] for column in expected]
-    for average in ("macro", "weighted"):
-        f1 = metrics.f1_score(actual, called, average=average, zero_division=0)
-        assert found[f"{average}_f1"] == f1
-    assert found["accuracy"] == metrics.accuracy_score(actual, called)
-    matrix = metrics.confusion_matrix(actual, called, labels=options["labels"])
-    assert found["confusion_matrix"] == matrix.tolist()
-
-
-@pytest.mark.slow
-@settings(max_examples=40)
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 12)), min_size=2, max_size=40))
-def test_areas_are_those_of_scikit_learn_to_the_bit(rows: list[tuple[bool, int]]):
-    positive = np.array([mark for mark, _ in rows])
-    scores = np.array([score / 13 for _, score in rows])
-    assume(0 < positive.sum() < len(rows))
-    expected = (
-        metrics.roc_auc_score(positive, scores), metrics.average_precision_score(positive, scores)
-    )  # fmt: skip
-    assert areas(positive, scores) == expected

@@ -20,9 +20,7 @@ from dao.learner.kinds.certainty.probable import Choice
 from dao.learner.kinds.guessing.positive import positive_class
 from dao.learner.kinds.parts import baselines
 from dao.learner.kinds.parts.cells import named, natural, parse_name, parse_number
-from dao.learner.kinds.parts.class_figures import class_figures
 from dao.learner.kinds.parts.figures import Figure
-from dao.learner.kinds.parts.rare import areas
 from dao.learner.kinds.parts.targets import refuse_unseen
 from dao.learner.kinds.parts.thresholds import Thresholded, chosen_threshold, probabilities
 
@@ -249,14 +247,28 @@ class Binary(Choice, Thresholded):
 
         Without any positive row, precision, recall and F1 are None: a recall of nothing is not 0.
         """
-        found = class_figures(predicted, actual, self.classes)
-        own = found["per_class"][self.positive]
+        from sklearn.metrics import (
+            accuracy_score,
+            confusion_matrix,
+            f1_score,
+            precision_score,
+            recall_score,
+        )
+
+        scores: dict[str, float | None] = {
+            key: float(of(actual, predicted, zero_division=0)) if actual.any() else None
+            for key, of in (
+                ("f1", f1_score),
+                ("precision", precision_score),
+                ("recall", recall_score),
+            )
+        }
         return {
-            "accuracy": found["accuracy"],
-            **{key: own[key] if own["support"] else None for key in ("f1", "precision", "recall")},
-            "positives": own["support"],
+            "accuracy": float(accuracy_score(actual, predicted)),
+            **scores,
+            "positives": int(actual.sum()),
             "classes": self.classes,
-            "confusion_matrix": found["confusion_matrix"],
+            "confusion_matrix": confusion_matrix(actual, predicted, labels=[0, 1]).tolist(),
         }
 
     def row_scores(self, predicted: Array, actual: Array) -> Array:
@@ -317,13 +329,16 @@ class Binary(Choice, Thresholded):
         return {name: self._scored(p, test[1], from_) for name, (p, from_) in rows.items()}
 
     def _scored(self, positive: Array, targets: Tensor, threshold: float | None) -> dict[str, Any]:
+        from sklearn.metrics import average_precision_score, roc_auc_score
+
         found = self.measure(self._called(positive, threshold), targets)
         if not found["n"]:
             return found
         known = self.labelled(targets).cpu().numpy()
         actual, scores = targets.detach().cpu().numpy()[known], positive[known]
         both = 0 < actual.sum() < len(actual)
-        found["roc_auc"], found["pr_auc"] = areas(actual == 1, scores) if both else (None, None)
+        found["roc_auc"] = float(roc_auc_score(actual, scores)) if both else None
+        found["pr_auc"] = float(average_precision_score(actual, scores)) if both else None
         return found | {"threshold": 0.5 if threshold is None else threshold}
 
     @staticmethod

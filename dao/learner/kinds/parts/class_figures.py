@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["class_figures"]
@@ -24,32 +23,24 @@ def class_figures(
         actual: The same of the targets.
         classes: Names.
     """
-    size = len(classes)
-    cells = actual.astype(int) * size + predicted.astype(int)
-    matrix = np.bincount(cells, minlength=size**2).reshape(size, size)
-    right, support, called = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
-    occurs = support + called > 0
-    columns = {
-        "precision": _shares(right, called),
-        "recall": _shares(right, support),
-        "f1": _shares(2.0 * right, support + called),
-        "support": support,
-    }
-    f1 = columns["f1"][occurs]
+    from sklearn.metrics import (
+        accuracy_score,
+        confusion_matrix,
+        f1_score,
+        precision_recall_fscore_support,
+    )
+
+    indices = list(range(len(classes)))
+    figures = precision_recall_fscore_support(actual, predicted, labels=indices, zero_division=0)
+    names = ("precision", "recall", "f1", "support")
     return {
-        "accuracy": float(np.mean(predicted == actual)),
-        "macro_f1": float(np.mean(f1)),
-        "weighted_f1": float(np.average(f1, weights=support[occurs])),
+        "accuracy": float(accuracy_score(actual, predicted)),
+        "macro_f1": float(f1_score(actual, predicted, average="macro", zero_division=0)),
+        "weighted_f1": float(f1_score(actual, predicted, average="weighted", zero_division=0)),
         "per_class": {
-            label: {key: column[i].item() for key, column in columns.items()}
+            label: {key: column[i].item() for key, column in zip(names, figures, strict=True)}
             for i, label in enumerate(classes)
         },
         "classes": list(classes),
-        "confusion_matrix": matrix.tolist(),
+        "confusion_matrix": confusion_matrix(actual, predicted, labels=indices).tolist(),
     }
-
-
-def _shares(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[Any]:
-    """Part by part of the whole; 0 of nothing."""
-    shares: NDArray[Any] = np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
-    return shares

@@ -8,7 +8,7 @@ import numpy as np
 
 from dao.errors import UserError
 
-__all__ = ["FIGURES", "RARE", "areas", "flat", "of_interest", "ranking", "rarest"]
+__all__ = ["FIGURES", "RARE", "flat", "of_interest", "ranking", "rarest"]
 
 RARE = 0.2
 """Share of the rows below which a class is called rare."""
@@ -67,43 +67,18 @@ def ranking(
         average precision, sum of (R_i - R_(i-1)) P_i over the thresholds; None where the rows have
         none of the class, or no other.
     """
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
     found: dict[str, dict[str, float | None]] = {}
     for index, name in enumerate(classes):
         positive = actual == index
         defined = positive.any() and not positive.all()
-        keys = ("roc_auc", "pr_auc")
-        found[name] = (
-            dict(zip(keys, areas(positive, scores[:, index]), strict=True))
-            if defined
-            else dict.fromkeys(keys)
-        )
+        column = scores[:, index]
+        found[name] = {
+            "roc_auc": float(roc_auc_score(positive, column)) if defined else None,
+            "pr_auc": float(average_precision_score(positive, column)) if defined else None,
+        }
     return found
-
-
-def areas(positive: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
-    """The area under the ROC curve, and the average precision.
-
-    They are scikit-learn's, whose checks of what it is given take longer than a small validation.
-
-    Args:
-        positive: marks, (n,), some of them true and some not.
-        scores: (n,); higher is likelier.
-
-    Example:
-        >>> areas(np.array([True, False, True]), np.array([3.0, 2.0, 1.0]))
-        (0.5, 0.8333333333333333)
-    """
-    order = np.argsort(-scores, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
-    hits = np.cumsum(positive[order], dtype=float)[ends]
-    misses = 1 + ends - hits
-    precision, recall = hits / (hits + misses), hits / hits[-1]
-    average = np.sum(np.diff(recall, prepend=0.0)[::-1] * precision[::-1])
-    # Only corners of the curve count, so that sums round as scikit-learn's do.
-    corner = np.ones(len(ends), dtype=bool)
-    corner[1:-1] = (np.diff(hits, 2) != 0) | (np.diff(misses, 2) != 0)
-    up, right = np.append(0.0, hits[corner]), np.append(0.0, misses[corner])
-    return float(np.trapezoid(up / up[-1], right / right[-1])), float(average)
 
 
 def flat(figures: Mapping[str, Any]) -> dict[str, Any]:
