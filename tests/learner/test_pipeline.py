@@ -67,10 +67,10 @@ def test_without_experts_there_is_one_fit(monkeypatch):
     assert (found.fitted, found.experts, found.validation) == (one, None, None)
 
 
-def validation(monkeypatch, trained: Trained, prefix: object = None) -> tuple[Any, list[str]]:
+def validation(monkeypatch, trained: Trained) -> tuple[Any, list[str]]:
     """What `measure._validation` gives, and which rows it had predicted."""
     passes: list[str] = []
-    rows = SimpleNamespace(name="job", prefix=prefix)
+    rows = SimpleNamespace(name="job")
 
     def predict(model: object, examples: Any, pad: int) -> dict[str, str]:
         passes.append(examples.name)
@@ -85,13 +85,12 @@ def validation(monkeypatch, trained: Trained, prefix: object = None) -> tuple[An
     work = SimpleNamespace(
         predictor=SimpleNamespace(model=None, pad=0),
         job=SimpleNamespace(validation=rows),
-        ids={"validation": SimpleNamespace(name="plain")},
     )
     return measure._validation(work, trained), passes
 
 
 def test_validation_rows_are_predicted_once(monkeypatch):
-    assert validation(monkeypatch, Trained(fitted())) == (({"reg": "plain"}, None), ["plain"])
+    assert validation(monkeypatch, Trained(fitted())) == (({"reg": "job"}, None), ["job"])
     known = Trained(fitted(), {}, {"reg": "known"})
     assert validation(monkeypatch, known) == (({"reg": "known"}, None), [])
 
@@ -102,12 +101,6 @@ def test_the_pass_that_measures_dendrites_is_the_one_that_predicts(monkeypatch):
     assert (outputs, passes) == ({"reg": "job"}, ["job"])
     assert report["output_shares"] == {"layer": [0.5]}
     assert report["output_shares_of_sets"][0]["median"] == 0.5
-
-
-def test_figures_are_of_rows_without_cached_states(monkeypatch):
-    grown = Trained(Fitted(**{**vars(fitted()), "report": {}}))
-    (outputs, _), passes = validation(monkeypatch, grown, prefix="states")
-    assert (outputs, passes) == ({"reg": "plain"}, ["job", "plain"])
 
 
 def test_steps_and_time_of_one_fit():
