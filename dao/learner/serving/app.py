@@ -155,8 +155,9 @@ class Service:
         told = about(model, engine, names, coverage)
         notes = [] if coverage is None else model.covered(coverage).notes()
         self.unexplained = unexplained(engine)
-        covered = {"coverage": coverage, "notes": notes, "explains": not self.unexplained}
-        self.said = {**told, **covered, "limits": self.limits.told()}
+        explains = {"explains": not self.unexplained, "unexplained": self.unexplained}
+        covered = {"coverage": coverage, "notes": notes}
+        self.said = {**told, **covered, **explains, "limits": self.limits.told()}
 
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
