@@ -759,6 +759,30 @@ def test_a_text_does_not_wait_for_the_whole_of_a_file(full_run: Path):
     assert order.index("sales fell") < 10
 
 
+def test_a_file_whose_client_has_left_is_not_predicted_to_its_end(full_run: Path):
+    service, asked, left = service_of(full_run, part=1), [], threading.Event()
+    real = type(service.own.predictor).answers
+
+    def slowly(self, texts, *more):
+        asked.append(texts[0])
+        if len(asked) == 2:
+            left.wait(60)
+        return real(self, texts, *more)
+
+    with pytest.MonkeyPatch.context() as patch, at_a_port(service) as url:
+        patch.setattr(type(service.own.predictor), "answers", slowly)
+        file = {"file": ("a.csv", "text\n" + "profit rose\n" * 50)}
+        with pytest.raises(httpx2.ReadTimeout):
+            httpx2.post(f"{url}/predict/file", files=file, timeout=httpx2.Timeout(10, read=0.5))
+        left.set()
+        for _ in range(500):
+            if not service.turns.waiting:
+                break
+            threading.Event().wait(0.02)
+        assert httpx2.get(f"{url}/health").json()["waiting"] == 0
+    assert len(asked) < 10
+
+
 # -- who may ask ----------------------------------------------------------------------------------
 
 
@@ -799,10 +823,18 @@ def test_the_page_and_what_it_loads(client: TestClient):
     assert HEADERS["Content-Security-Policy"].startswith("default-src 'self'")
     protected(page.headers)
     named = set(re.findall(r'(?:src|href)="([^"#]+)"', page.text))
-    assert {"style.css", "page.js", "why.js", "icon.svg", "openapi.json"} <= named
+    assert {
+        "style.css",
+        "page.js",
+        "file.js",
+        "quality.js",
+        "why.js",
+        "icon.svg",
+        "openapi.json",
+    } <= named
     for name in named:
         assert client.get(f"/{name}").status_code == 200, name
-    for name in ("", "style.css", "page.js", "why.js"):
+    for name in ("", "style.css", "page.js", "file.js", "quality.js", "why.js"):
         text = client.get(f"/{name}").text
         assert not re.search(r"https?://|//[a-z]+\.|innerHTML|insertAdjacentHTML|eval\(", text)
     assert not re.search(r"<style|style=|<script>|\son[a-z]+=", page.text)
