@@ -450,5 +450,5 @@ def test_the_wheel_holds_dao_and_nothing_else(tmp_path: Path):
     assert "Project-URL: Paper" in told
     assert "dao/learner/model/model.py" in names
     assert "dao/learner/experiment/report/report.py" in names
-    for name in ("index.html", "style.css", "page.js", "icon.svg"):
+    for name in ("index.html", "style.css", "page.js", "file.js", "quality.js", "icon.svg"):
         assert f"dao/learner/serving/static/{name}" in names

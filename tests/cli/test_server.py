@@ -170,6 +170,8 @@ class TestPage:
         with (tmp_path / "my.csv").open("w", newline="") as file:
             csv.writer(file).writerows([["=id", "text"], *rows])
         view.page.set_input_files("#file", tmp_path / "my.csv")
+        assert view.text("#chosen") == "my.csv"
+        view.page.click("#send")
         view.page.wait_for_selector("#results table")
         assert view.text("#status") == "Answers to 30 rows of my.csv."
         assert view.page.locator("#results tbody tr").count() == 20
@@ -214,6 +216,100 @@ class TestWhy:
             view = View(browser, merged)
             view.ask("net profit rose")
             assert view.page.locator("button.why").count() == 0
+            line = view.page.locator("#results > .hint").inner_text()
+            assert line.startswith('Here is no button "Why?". Answers are explained by the engine')
+            assert line.endswith("Start the server without --engine.")
+
+
+class TestFile:
+    pytestmark = in_a_browser
+
+    @pytest.mark.parametrize("width", [1280, 390])
+    def test_a_choice_waits_for_the_button_and_the_work_can_be_cancelled(
+        self, browser, url: str, tmp_path: Path, width: int
+    ):
+        view = View(browser, url, width)
+        held: list[Any] = []
+        view.page.route("**/predict/file", lambda route: held.append(route))
+        (tmp_path / "a.csv").write_text("text\nsales fell\n")
+        view.page.set_input_files("#file", tmp_path / "a.csv")
+        assert view.text("#chosen") == "a.csv"
+        assert not view.page.is_visible("#cancel")
+        view.page.wait_for_timeout(300)
+        assert not held
+        view.page.click("#send")
+        view.page.wait_for_selector("#cancel", state="visible")
+        view.page.locator("#send", has_text="At work … 1 s").wait_for()
+        inside = """id => { const at = document.getElementById(id).getBoundingClientRect();
+            return at.height > 0 && at.top >= 0 && at.bottom <= innerHeight; }"""
+        assert view.page.evaluate(inside, "send")
+        assert view.page.evaluate(inside, "cancel")
+        view.check()
+        view.page.click("#cancel")
+        view.page.wait_for_selector("#cancel", state="hidden")
+        assert view.text("#status").startswith("The request was cancelled. ")
+        assert view.text("#upload-error") == ""
+        assert view.text("#send") == "Ask about every row"
+        assert view.page.is_enabled("#send")
+        view.page.unroute("**/predict/file")
+        view.page.click("#send")
+        view.page.wait_for_selector("#results table")
+        assert view.text("#status") == "Answers to 1 row of a.csv."
+
+
+class TestQuality:
+    pytestmark = in_a_browser
+
+    @pytest.mark.parametrize("width", [1280, 390])
+    def test_the_figures_are_told_as_they_are(self, browser, kinds_run: Path, width: int):
+        service = service_of(kinds_run, coverage=0.9)
+        tasks = service.said["tasks"]
+        with at_a_port(service) as url:
+            view = View(browser, url, width)
+            assert "hold the truth for about" not in view.text(".quality")
+            assert "were asked to hold the truth for 90 % of texts" in view.text("#trained")
+            cards = view.page.locator("#tasks .card").all()
+            for card, task in zip(cards, tasks.values(), strict=True):
+                told = card.inner_text()
+                assert task["coverage"] in told
+                few = "So few test rows leave it uncertain what new texts get." in told
+                assert few == ("reached" in task["coverage"] and task["tested_on"] < 200)
+                assert card.locator(".beaten").all_inner_texts() == [task["not_beaten"]] * bool(
+                    task["not_beaten"]
+                )
+            assert re.search(r"no \(\d+ training texts\), yes \(\d+\);", view.text("#tasks"))
+            view.page.click(".meanings summary")
+            words = view.page.locator("#words dt").all_inner_texts()
+            assert {"ordinal", "Quadratic kappa", "PR-AUC", "unsure"} <= {*words}
+            assert "unlike the training texts" in words
+            assert view.page.locator("#words dd").count() == len(words) == len({*words})
+            view.check()
+
+    def test_every_kind_and_figure_has_a_meaning(self, browser, url: str):
+        from dao.learner.kinds import KINDS
+
+        page = View(browser, url).page
+        assert page.evaluate("Object.keys(KINDS).sort()") == sorted(KINDS)
+        for kind in KINDS.values():
+            for figure in kind.own_figures:
+                if figure.shown:
+                    assert page.evaluate("key => meaningOf(key)", figure.key), figure.key
+
+    def test_an_answer_that_a_threshold_decides_says_so(self, browser, url: str):
+        page = View(browser, url).page
+        told = "([task, answer, no, yes]) => unlikelier(task, answer, [['no', no], ['yes', yes]])"
+        task = {"classes": ["no", "yes"], "threshold": 0.29683, "threshold_suits": "F1"}
+        assert page.evaluate(told, [task, "yes", 0.53, 0.47]) == (
+            "yes, because its probability reaches the threshold 29.7 %, which suits F1 on the "
+            "validation rows"
+        )
+        assert page.evaluate(told, [task, "yes", 0.4, 0.6]) == ""
+        assert page.evaluate(told, [task, "no", 0.8, 0.2]) == ""
+        task |= {"threshold": 0.75, "threshold_suits": ""}
+        assert page.evaluate(told, [task, "no", 0.4, 0.6]) == (
+            "no, because the probability of yes is below the threshold 75 %"
+        )
+        assert page.evaluate(told, [task | {"threshold": None}, "no", 0.4, 0.6]) == ""
 
 
 class TestWrong:
@@ -226,6 +322,7 @@ class TestWrong:
         assert view.text("#texts-error") == "Type a text first."
         (tmp_path / "a.csv").write_text("id,body\n1,sales fell\n")
         view.page.set_input_files("#file", tmp_path / "a.csv")
+        view.page.click("#send")
         view.page.wait_for_selector("#upload-error:not(:empty)")
         assert "`text` should be a column of a.csv. Found: id, body." in view.text("#upload-error")
         view.said.clear()  # Chromium tells of every answer that is an error

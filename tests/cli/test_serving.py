@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
@@ -24,7 +25,7 @@ from dao.learner.serving import uploads
 from dao.learner.serving.guard import HEADERS, LOOPBACK, Guard, names_of
 from dao.learner.serving.limits import Limits
 from dao.learner.serving.turns import BusyError, Turns
-from tests.cli.served import client_of, guarded, protected, refused, service_of
+from tests.cli.served import at_a_port, client_of, guarded, protected, refused, service_of
 
 JSON = {"content-type": "application/json"}
 TEXTS = ["net profit rose sharply", "sales fell", "=1+1 costs <b>up</b>"]
@@ -156,6 +157,22 @@ def test_every_kind_has_its_classes(kinds_run: Path):
     assert {"rose", "sharp"} <= {*tasks["tags"]["classes"]}
     assert tasks["tags"]["separator"] == ";"
     assert {*tasks["amount"]["targets"]} == {"lowest", "mean", "highest"}
+
+
+def test_a_task_says_where_plain_models_are_better(kinds_run: Path):
+    from dao.learner.experiment.findings.runs import read_run
+    from dao.learner.run_page.beside import mains, not_better
+
+    tasks = service_of(kinds_run).said["tasks"]
+    told = [task["not_beaten"] for task in tasks.values() if task["not_beaten"]]
+    assert told == not_better(mains(read_run(kinds_run)))
+    assert told  # of a run of a few steps
+
+
+def test_a_threshold_says_what_it_suits(kinds_run: Path):
+    tasks = service_of(kinds_run).said["tasks"]
+    suits = {name: task["threshold_suits"] for name, task in tasks.items()}
+    assert suits == {"urgent": "F1", "area": "", "tags": "", "stars": "", "amount": ""}
 
 
 def test_earlier_runs_are_told():
@@ -334,7 +351,7 @@ def test_a_text_with_odd_characters_is_answered(client: TestClient):
 @pytest.mark.parametrize(
     ("content", "headers", "status"),
     [
-        (b"x", {}, 422), (b"x", JSON, 422), (b"", {"content-type": "multipart/form-data"}, 400),
+        (b"x", {}, 415), (b"x", JSON, 415), (b"", {"content-type": "multipart/form-data"}, 400),
         (b"--b\r\n", {"content-type": "multipart/form-data; boundary=b"}, None),
         (b"--b\r\nContent-Disposition: form-data; name=file\r\n\r\nup\r\n--b--\r\n",
          {"content-type": "multipart/form-data; boundary=b"}, 422),
@@ -342,6 +359,96 @@ def test_a_text_with_odd_characters_is_answered(client: TestClient):
 )  # fmt: skip
 def test_a_wrong_form_gets_one_line(client: TestClient, content, headers, status):
     refused(client.post("/predict/file", content=content, headers=headers), status)
+
+
+FORM = {"content-type": "multipart/form-data; boundary=b"}
+AS_A_FORM = "The request should be a form with a file (multipart/form-data)."
+SEND = "Send it as curl does with: -F file=@new.csv"
+TABLE_PART = ("file", ("a.csv", "text\nup\n"))
+WRONG_FORMS: dict[str, tuple[dict[str, Any], int, str]] = {
+    "forgotten @": (
+        {"files": [("file", (None, "new.csv"))]}, 422,
+        "`file` should be a file. Found the text 'new.csv'. Put an @ before its name, as curl has "
+        "it: -F file=@new.csv",
+    ),
+    "no file": (
+        {"files": [("data.text", (None, "up"))]}, 422,
+        f"`file` should be a file. Found no such part. {SEND}",
+    ),
+    "a file for a column": (
+        {"files": [TABLE_PART, ("data.text", ("b.csv", "up"))]}, 422,
+        "`data.text` should be text. Found the file 'b.csv'. Send the text itself, as curl does "
+        "with: -F data.text=...",
+    ),
+    "a file for an encoding": (
+        {"files": [TABLE_PART, ("data.encoding", ("b.csv", "up"))]}, 422,
+        "`data.encoding` should be text. Found the file 'b.csv'. Send the text itself, as curl "
+        "does with: -F data.encoding=...",
+    ),
+    "JSON": (
+        {"json": {"texts": ["up"]}}, 415,
+        f"{AS_A_FORM} Found 'application/json'. {SEND}; texts in JSON go to POST /predict",
+    ),
+    "a form without files": (
+        {"data": {"file": "new.csv"}}, 415,
+        f"{AS_A_FORM} Found 'application/x-www-form-urlencoded'. {SEND}",
+    ),
+    "no type": ({"content": b"text"}, 415, f"{AS_A_FORM} Found no Content-Type. {SEND}"),
+    "no boundary": (
+        {"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400,
+        f"{AS_A_FORM} Found one whose Content-Type has no boundary between its parts. {SEND}",
+    ),
+    "not between boundaries": (
+        {"content": b"up", "headers": FORM}, 400,
+        f"{AS_A_FORM} Found parts that cannot be told apart. {SEND}",
+    ),
+    "without a name": (
+        {"content": b"--b\r\nContent-Disposition: form-data\r\n\r\nup\r\n--b--\r\n",
+         "headers": FORM}, 400,
+        f"{AS_A_FORM} Found a part without a name. {SEND}",
+    ),
+    "unreadable": (
+        {"content": b"--b\r\n", "headers": {"content-type": "multipart/form-data; boundary=" +
+                                             "b" * 5000}}, 400,
+        f"{AS_A_FORM} Found ",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG_FORMS)
+def test_a_wrong_form_is_told_in_words_of_the_user(client: TestClient, case: str):
+    asked, status, said = WRONG_FORMS[case]
+    line = refused(client.post("/predict/file", **asked), status)
+    assert line.startswith(said)
+    if case != "unreadable":
+        assert line == said
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (b'{"texts": ["\xff\xfe"]}', "bytes that are no UTF-8"),
+        (b'{"texts": ' + b"[" * 100_000, "brackets within brackets, too many to be read"),
+        (b'{"texts": ' + b"9" * 5000 + b"}", "a number of too many digits"),
+    ],
+)
+def test_unreadable_json_is_told_in_words_of_the_user(client: TestClient, body: bytes, found: str):
+    line = refused(client.post("/predict", content=body, headers=JSON), 400)
+    assert line == f'The request should be JSON, as {{"texts": ["a text"]}} is. Found: {found}.'
+
+
+def test_another_type_than_json_is_told_what_to_send(client: TestClient):
+    line = refused(client.post("/predict", files={"file": ("a.csv", "text\nup\n")}), 415)
+    assert line.startswith("The request should be application/json. Found 'multipart/form-data; ")
+    assert line.endswith('. Send {"texts": ["a text"]} as such; a file goes to POST /predict/file.')
+
+
+def test_the_parser_of_forms_logs_nothing(full_run: Path, caplog):
+    service = service_of(full_run)
+    with at_a_port(service) as url:
+        answer = httpx2.post(f"{url}/predict/file", content=b"up", headers=FORM)
+    refused(answer, 400)
+    assert not [record for record in caplog.records if "multipart" in record.name]
 
 
 def test_wrong_addresses_and_methods(client: TestClient):
@@ -443,7 +550,9 @@ def test_a_server_that_cannot_explain_says_so(full_run: Path, monkeypatch):
 
     monkeypatch.setattr(explanations, "find_spec", lambda name: None)
     with client_of(service_of(full_run)) as client:
-        assert not client.get("/about").json()["explains"]
+        told = client.get("/about").json()
+        assert not told["explains"]
+        assert told["unexplained"] == why(client, "up", "cls", 422)
         assert "should have the package captum. Found none." in why(client, "up", "cls", 422)
 
 
@@ -658,6 +767,30 @@ def test_a_text_does_not_wait_for_the_whole_of_a_file(full_run: Path):
     assert order.index("sales fell") < 10
 
 
+def test_a_file_whose_client_has_left_is_not_predicted_to_its_end(full_run: Path):
+    service, asked, left = service_of(full_run, part=1), [], threading.Event()
+    real = type(service.own.predictor).answers
+
+    def slowly(self, texts, *more):
+        asked.append(texts[0])
+        if len(asked) == 2:
+            left.wait(60)
+        return real(self, texts, *more)
+
+    with pytest.MonkeyPatch.context() as patch, at_a_port(service) as url:
+        patch.setattr(type(service.own.predictor), "answers", slowly)
+        file = {"file": ("a.csv", "text\n" + "profit rose\n" * 50)}
+        with pytest.raises(httpx2.ReadTimeout):
+            httpx2.post(f"{url}/predict/file", files=file, timeout=httpx2.Timeout(10, read=0.5))
+        left.set()
+        for _ in range(500):
+            if not service.turns.waiting:
+                break
+            threading.Event().wait(0.02)
+        assert httpx2.get(f"{url}/health").json()["waiting"] == 0
+    assert len(asked) < 10
+
+
 # -- who may ask ----------------------------------------------------------------------------------
 
 
@@ -698,10 +831,18 @@ def test_the_page_and_what_it_loads(client: TestClient):
     assert HEADERS["Content-Security-Policy"].startswith("default-src 'self'")
     protected(page.headers)
     named = set(re.findall(r'(?:src|href)="([^"#]+)"', page.text))
-    assert {"style.css", "page.js", "why.js", "icon.svg", "openapi.json"} <= named
+    assert {
+        "style.css",
+        "page.js",
+        "file.js",
+        "quality.js",
+        "why.js",
+        "icon.svg",
+        "openapi.json",
+    } <= named
     for name in named:
         assert client.get(f"/{name}").status_code == 200, name
-    for name in ("", "style.css", "page.js", "why.js"):
+    for name in ("", "style.css", "page.js", "file.js", "quality.js", "why.js"):
         text = client.get(f"/{name}").text
         assert not re.search(r"https?://|//[a-z]+\.|innerHTML|insertAdjacentHTML|eval\(", text)
     assert not re.search(r"<style|style=|<script>|\son[a-z]+=", page.text)
@@ -846,6 +987,14 @@ def test_without_its_packages_one_line_says_what_to_install(command, full_run, m
     said = "error: dao serve needs the packages of the extra serve. Found no `no_such_package`. Run"
     assert said in " ".join(result.stderr.split())
     assert '".[serve]"' in result.stderr
+
+
+def test_a_wrong_coverage_is_refused_before_anything_is_looked_at(command, tmp_path: Path):
+    for wrong in ("1.5", "0", "-1", "1"):
+        result, started = command(tmp_path / "no run", "--coverage", wrong, "train.lr=1")
+        assert result.exit_code == 2
+        assert "--coverage should be between 0 and 1. Found" in " ".join(result.stderr.split())
+        assert not started
 
 
 @pytest.mark.parametrize(

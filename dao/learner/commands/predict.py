@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dao.learner.inference.engines import EngineName
     from dao.learner.inference.load import Model
 
-__all__ = ["check_texts", "predict", "predict_file", "predict_texts"]
+__all__ = ["check_share", "check_texts", "predict", "predict_file", "predict_texts"]
 
 OTHER_FORMATS = (".xlsx", ".xls", ".ods", ".parquet", ".json", ".jsonl")
 """Ends of names that promise what a CSV file is not."""

@@ -14,7 +14,7 @@ from dao.learner.basics.wording import count
 from dao.learner.experiment.findings.runs import Run
 from dao.learner.experiment.pictures.figures import INK, NARROW, Panel, head
 from dao.learner.kinds.parts.figures import Figure
-from dao.learner.scoring.plain_models import best_plain, better_ones
+from dao.learner.scoring.plain_models import best_plain, better_ones, not_beaten
 
 __all__ = ["MODEL", "Beside", "beside_panels", "in_one_sentence", "mains", "not_better"]
 
@@ -104,12 +104,10 @@ def _number(value: float | None) -> str:
 
 def not_better(found: Sequence[Beside]) -> list[str]:
     """A line for each task in which the best plain model is as good as the model, or better."""
-    return [
-        f"This model did not beat {each.best[0]}, a plain model, on {each.task}: "
-        f"{each.figure.label} {_number(each.value)} against {number(each.best[1])}."
-        for each in found
-        if each.best and each.better is False
+    told = [
+        not_beaten(each.task, each.figure, each.value, each.best) for each in found if each.best
     ]
+    return [line for line in told if line]
 
 
 def beside_panels(found: Sequence[Beside]) -> list[Panel]:

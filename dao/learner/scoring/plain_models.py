@@ -10,7 +10,7 @@ from dao.learner.basics.numbers import number
 from dao.learner.kinds.parts.figures import Figure
 from dao.learner.kinds.recorded import headlines, part_name
 
-__all__ = ["best_plain", "better_ones", "worse_than_plain"]
+__all__ = ["best_plain", "better_ones", "not_beaten", "worse_than_plain"]
 
 
 def better_ones(value: float, plain: Mapping[str, float], better: str) -> dict[str, float]:
@@ -48,6 +48,30 @@ def best_plain(
     sign = 1.0 if arrow == "↑" else -1.0
     known = {name: row[metric] for name, row in rows.items() if row.get(metric) is not None}
     return max(known.items(), key=lambda pair: sign * pair[1], default=None)
+
+
+def not_beaten(task: str, figure: Figure, value: float | None, best: tuple[str, float]) -> str:
+    """A line where the best plain model is as good as the model, or better; else nothing.
+
+    Args:
+        task: its name.
+        figure: which is compared.
+        value: of the model; None where it is not defined, of which nothing is said.
+        best: the plain model that is best in it, as of `best_plain`.
+
+    Example:
+        >>> f1 = Figure("f1", "F1", "F1")
+        >>> not_beaten("urgent", f1, 0.5, ("TF-IDF", 0.75))
+        'This model did not beat TF-IDF, a plain model, on urgent: F1 0.5000 against 0.7500.'
+        >>> not_beaten("urgent", f1, 0.8, ("TF-IDF", 0.75))
+        ''
+    """
+    if value is None or better_ones(best[1], {task: value}, figure.better):
+        return ""
+    return (
+        f"This model did not beat {best[0]}, a plain model, on {task}: {figure.label} "
+        f"{number(value)} against {number(best[1])}."
+    )
 
 
 def _alone(metrics: Mapping[str, Any], task: str) -> tuple[str | None, list[str]]:

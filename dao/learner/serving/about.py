@@ -17,6 +17,7 @@ from dao.learner.inference.load import Model
 from dao.learner.kinds import Task
 from dao.learner.kinds.certainty.probable import Probable, rule_of
 from dao.learner.kinds.recorded import Recorded, recorded_tasks
+from dao.learner.scoring.plain_models import best_plain, not_beaten
 from dao.learner.serving.answers import plain
 
 __all__ = ["about"]
@@ -74,8 +75,10 @@ def _task(task: Task, recorded: Recorded, metrics: Mapping[str, Any]) -> dict[st
         "separator": getattr(task, "separator", None),
         "threshold": task.scaled_threshold() if isinstance(task, Probable) else None,
         "rule": rule_of(task),
+        "threshold_suits": "F1" if getattr(task, "chosen", False) else "",
         "targets": _targets(metrics, task.name),
         "tested_on": own.get("n", 0),
+        "not_beaten": _not_beaten(task.name, recorded, own, plainer),
         "figures": [
             {
                 "key": figure.key,
@@ -88,6 +91,15 @@ def _task(task: Task, recorded: Recorded, metrics: Mapping[str, Any]) -> dict[st
             if figure.key in own
         ],
     }
+
+
+def _not_beaten(
+    name: str, task: Recorded, own: Mapping[str, Any], plainer: Mapping[str, Mapping[str, Any]]
+) -> str:
+    """The line of the run's report where a plain model is as good in the main figure."""
+    figure = next((f for f in task.figures if f.key == task.main_figure), task.figures[0])
+    best = best_plain(plainer, figure.key, figure.arrow)
+    return not_beaten(name, figure, own.get(figure.key), best) if best else ""
 
 
 def _targets(metrics: Mapping[str, Any], task: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, File, Form, Query, UploadFile
+from fastapi import FastAPI, File, Form, HTTPException, Query, Request, UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
@@ -44,10 +44,14 @@ STATIC = files("dao.learner.serving") / "static"
 PAGE = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/style.css": ("style.css", "text/css; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
-    "/why.js": ("why.js", "text/javascript; charset=utf-8"),
+    **{
+        f"/{name}": (name, "text/javascript; charset=utf-8")
+        for name in ("page.js", "file.js", "quality.js", "why.js")
+    },
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
+GONE = 499
+"""Status of an answer that nobody waits for, as nginx has it."""
 NOTES = "X-Dao-Notes"
 """Header of a CSV answer with the notes, a JSON list in ASCII."""
 NOTED = 4000
@@ -155,8 +159,9 @@ class Service:
         told = about(model, engine, names, coverage)
         notes = [] if coverage is None else model.covered(coverage).notes()
         self.unexplained = unexplained(engine)
-        covered = {"coverage": coverage, "notes": notes, "explains": not self.unexplained}
-        self.said = {**told, **covered, "limits": self.limits.told()}
+        explains = {"explains": not self.unexplained, "unexplained": self.unexplained}
+        covered = {"coverage": coverage, "notes": notes}
+        self.said = {**told, **covered, **explains, "limits": self.limits.told()}
 
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
@@ -221,6 +226,7 @@ class Service:
 
     async def file(
         self,
+        request: Request,
         file: Annotated[UploadFile, File(description="A .csv, .tsv or .xlsx file.")],
         text: Annotated[
             str,
@@ -247,7 +253,7 @@ class Service:
                 with TemporaryDirectory(prefix="dao-serve-") as place:
                     read = partial(self._read, upload, Path(place), asked)
                     texts = await self.turns.files(read)
-                    parts, notes = await self._complete(texts)
+                    parts, notes = await self._complete(texts, request)
                     table = partial(_table, parts, notes, len(texts.names), form)
                     return await self.turns.files(table)
 
@@ -256,13 +262,15 @@ class Service:
             columns = self.columns(asked)
         return read_upload(upload, place, columns, self.limits)
 
-    async def _complete(self, texts: Texts) -> tuple[list[Columns], list[str]]:
+    async def _complete(self, texts: Texts, request: Request) -> tuple[list[Columns], list[str]]:
         own, notes = own_count(self.own), [*texts.said]
         answers = partial(own.answers, coverage=self.coverage)
         rest = completed(texts, answers, notes.extend, self.limits.part)
         parts: list[Columns] = []
         while (part := await self.turns.model(partial(next, rest, None))) is not None:
             parts.append(part)
+            if await request.is_disconnected():  # as by the button "Cancel" of the page
+                raise HTTPException(GONE, "The client has left.")
         return parts, [*notes, *own.notes()]
 
 

@@ -17,13 +17,12 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dao.learner.serving.limits import Limits
-from dao.learner.serving.problems import AGAIN, problem
+from dao.learner.serving.problems import AGAIN, UPLOAD, problem
 
 __all__ = ["ANY_NAME", "HEADERS", "Guard", "is_loopback", "names_of"]
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 ANY_NAME = "*"
-UPLOAD = "/predict/file"
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'; object-src 'none'",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import signal
 import socket
 import sys
@@ -68,6 +69,8 @@ def bound(host: str, port: int) -> socket.socket:
 
 def configured(app: ASGIApp, limits: Limits) -> uvicorn.Config:
     """How uvicorn serves an app, within limits of the connections."""
+    # It warns of every form that it cannot parse; whoever sent the form is told.
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     return uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
         timeout_graceful_shutdown=PATIENCE, ws="none",

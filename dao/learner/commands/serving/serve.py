@@ -13,6 +13,7 @@ from dao.command import uncollected
 from dao.errors import UserError
 from dao.learner.commands import options as o
 from dao.learner.commands.finished import columns_of, finished, sort_out
+from dao.learner.commands.predict import check_share
 
 if TYPE_CHECKING:
     from dao.learner.data.reading.table import Columns
@@ -46,6 +47,7 @@ def serve(
     Nobody has to log in: who reaches the port can ask the model. Without --host only this machine
     does.
     """
+    check_share(coverage)
     columns, encoder = sort_out(overrides or [], run)
     with uncollected():
         from dao.learner.console.errors import user_errors

@@ -4,8 +4,11 @@
 
 const $ = (id) => document.getElementById(id);
 const FEW = 6; // probabilities that are shown before the rest is folded away
-const PREVIEW = 20; // rows of a file that are shown
 const BADGES = { unsure: "unsure", unlike: "unlike the training texts" };
+const CHIPS = {
+  unsure: "The set of a task has several classes: any of them may be the truth.",
+  unlike: "The text has more words that no training text has than 99 % of the validation texts, so take its answers with care.",
+};
 const OFF = new Set(["", "no", "false", "0", "none"]);
 
 let model = null;
@@ -20,6 +23,11 @@ function make(tag, words = "", kind = "") {
 function put(parent, ...children) {
   parent.append(...children.filter(Boolean));
   return parent;
+}
+
+function titled(made, words = "") {
+  if (words) made.title = words;
+  return made;
 }
 
 const counted = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
@@ -50,7 +58,8 @@ async function asked(address, options) {
   let answer;
   try {
     answer = await fetch(address, options);
-  } catch {
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
     throw new Error("The server does not answer. Is it still running?");
   }
   if (answer.ok) return answer;
@@ -61,24 +70,41 @@ async function asked(address, options) {
   throw new Error(line);
 }
 
-async function during(button, place, work) {
+// A button says that the model is at work, and for how long, until the returned function is called.
+function atWork(button) {
+  const [begun, words] = [performance.now(), button.textContent];
+  const tell = () => { button.textContent = `At work … ${Math.floor((performance.now() - begun) / 1000)} s`; };
+  tell();
+  button.disabled = true;
+  button.scrollIntoView({ block: "nearest" });
+  const timer = setInterval(tell, 500);
+  return () => {
+    clearInterval(timer);
+    button.textContent = words;
+    button.disabled = false;
+  };
+}
+
+async function during(button, form, work) {
   const answers = $("answers");
   $("texts-error").textContent = $("upload-error").textContent = "";
-  button.disabled = true;
   answers.setAttribute("aria-busy", "true");
   $("status").textContent = "The model is at work …";
+  const done = atWork(button);
   try {
     await work();
     answers.classList.remove("empty");
     if (matchMedia("(max-width: 860px)").matches) answers.scrollIntoView({ behavior: "smooth" });
   } catch (error) {
-    $(place).textContent = error.message;
+    const cancelled = error.name === "AbortError";
+    if (!cancelled) $(`${form}-error`).textContent = error.message;
     if (/`?data\.(text|encoding)/.test(error.message)) document.querySelector("#upload details").open = true;
-    $("status").textContent = answers.classList.contains("empty")
+    const rest = answers.classList.contains("empty")
       ? "What the model makes of your texts appears here."
       : "These are the answers of before.";
+    $("status").textContent = cancelled ? `The request was cancelled. ${rest}` : rest;
   } finally {
-    button.disabled = false;
+    done();
     answers.removeAttribute("aria-busy");
   }
 }
@@ -98,7 +124,7 @@ function typed() {
 }
 
 function askTexts() {
-  return during($("ask"), "texts-error", async () => {
+  return during($("ask"), "texts", async () => {
     const texts = typed();
     if (!texts.length) throw new Error("Type a text first.");
     const answer = await asked("predict", {
@@ -108,32 +134,9 @@ function askTexts() {
     });
     const { rows, notes } = await answer.json();
     told(notes);
-    $("results").replaceChildren(...rows.map((row, place) => cardOf(texts[place], row)));
+    const why = model.unexplained ? [make("p", `Here is no button "Why?". ${model.unexplained}`, "hint")] : [];
+    $("results").replaceChildren(...rows.map((row, place) => cardOf(texts[place], row)), ...why);
     $("status").textContent = `Answers to ${counted(rows.length, "text")}.`;
-  });
-}
-
-function askFile() {
-  return during($("send"), "upload-error", async () => {
-    const file = $("file").files[0];
-    if (!file) throw new Error("Choose a file first.");
-    if (file.size > model.limits.file) {
-      throw new Error(`A file should have at most ${counted(model.limits.file, "byte")}. Found ` +
-        `${counted(file.size, "byte")}. Split it.`);
-    }
-    const form = new FormData();
-    form.append("data.encoding", $("encoding").value);
-    const names = [$("column").value.trim(), $("other").value.trim()];
-    const wanted = names.map((name, place) => name || model.text_columns[place]);
-    if (names.some(Boolean)) form.append("data.text", JSON.stringify(wanted.filter(Boolean)));
-    form.append("file", file);
-    const answer = await asked("predict/file", { method: "POST", body: form });
-    told(JSON.parse(answer.headers.get("X-Dao-Notes") || "[]"));
-    const content = await answer.blob();
-    const own = Number(answer.headers.get("X-Dao-Columns"));
-    const [header, ...rows] = readCsv(await content.text());
-    $("results").replaceChildren(tableCard(file.name, content, header, rows, own, wanted));
-    $("status").textContent = `Answers to ${counted(rows.length, "row")} of ${file.name}.`;
   });
 }
 
@@ -141,26 +144,6 @@ function told(notes) {
   $("notes").replaceChildren(...notes.map((note) => make("li", note)));
   $("notes").hidden = !notes.length;
 }
-
-function readCsv(text) {
-  const rows = [];
-  let row = [], cell = "", quoted = false;
-  for (let place = 0; place < text.length; place += 1) {
-    const sign = text[place];
-    if (quoted) {
-      if (sign !== '"') cell += sign;
-      else if (text[place + 1] === '"') { cell += '"'; place += 1; } else quoted = false;
-    } else if (sign === '"') quoted = true;
-    else if (sign === ",") { row.push(cell); cell = ""; }
-    else if (sign === "\n") { row.push(cell); rows.push(row); row = []; cell = ""; }
-    else cell += sign;
-  }
-  if (cell || row.length) rows.push([...row, cell]);
-  return rows;
-}
-
-// A cell that a spreadsheet would take for a formula is written with an apostrophe.
-const unguarded = (cell) => (/^'+[=+\-@\t\r]/.test(cell) ? cell.slice(1) : cell);
 
 // -- one text -------------------------------------------------------------------------------------
 
@@ -196,7 +179,8 @@ function badge(row, column, used) {
   if (!on) return null;
   const plainly = value === true || value === 1 || ["yes", "true", "1"].includes(String(value).toLowerCase());
   const words = BADGES[column] || column;
-  return make("span", plainly ? words : `${words}: ${[value].flat().join(", ")}`, "badge");
+  const told = plainly ? words : `${words}: ${[value].flat().join(", ")}`;
+  return titled(make("span", told, "badge"), CHIPS[column.match(/(unsure|unlike)$/)?.[0]]);
 }
 
 // The column of a task's set, or of an end of its interval. It has a number where a task has its name.
@@ -227,6 +211,8 @@ function taskOf(name, task, row, used) {
   const chosen = new Set(task.separator ? String(decision).split(task.separator).filter(Boolean) : [String(decision)]);
   if (shares.length) put(block, put(decided([...chosen].join(", "), low, high, task), task.rule && make("small", ` (${task.rule})`)));
   else put(block, decided(measured(decision, task.targets), low, high, task));
+  const odd = task.separator ? "" : unlikelier(task, String(decision), shares);
+  if (odd) put(block, make("p", odd, "hint"));
   for (const ending of ["unsure", "unlike"]) put(block, badge(row, `${name}_${ending}`, used));
   const set = region("_set");
   if (set !== undefined && set !== null) {
@@ -237,6 +223,16 @@ function taskOf(name, task, row, used) {
   if (shares.length) put(block, ...barsOf(task, shares, chosen));
   else put(block, scaleOf(task, decision, low, high));
   return block;
+}
+
+// Why a threshold decided for the class that is less likely; empty where it did not.
+function unlikelier(task, decision, shares) {
+  const own = shares.find(([label]) => label === decision);
+  if (typeof task.threshold !== "number" || !own || !shares.some(([, share]) => share > own[1])) return "";
+  const positive = task.classes[task.classes.length - 1];
+  const whose = decision === positive ? "its probability reaches" : `the probability of ${positive} is below`;
+  const suits = task.threshold_suits ? `, which suits ${task.threshold_suits} on the validation rows` : "";
+  return `${decision}, because ${whose} the threshold ${Number((100 * task.threshold).toPrecision(3))} %${suits}`;
 }
 
 function decided(words, low, high, task) {
@@ -285,110 +281,7 @@ function scaleOf(task, value, low, high) {
   return put(make("div", "", "scale"), track, under);
 }
 
-// -- a file ---------------------------------------------------------------------------------------
-
-function tableCard(name, content, header, rows, own, columns) {
-  const card = make("article", "", "card");
-  const grid = make("div", "", "grid");
-  const decisions = new Map();
-  for (const [task, about] of Object.entries(model.tasks)) {
-    const place = header.findIndex((column, at) => at >= own && (column === task ||
-      (column.startsWith(`${task}_`) && /^\d+$/.test(column.slice(task.length + 1)))));
-    if (place < 0) continue;
-    decisions.set(place, about);
-    put(grid, overallOf(task, about, rows.map((row) => row[place])));
-  }
-  const link = make("a");
-  link.href = URL.createObjectURL(content);
-  link.download = `${name.replace(/\.[^.]*$/, "")}-predictions.csv`;
-  const button = make("button", "Download the table", "plain");
-  button.type = "button";
-  button.addEventListener("click", () => link.click());
-  const added = counted(header.length - own, "new column");
-  put(card, grid, put(make("div", "", "actions"), button, make("span", `CSV with ${added}`, "hint")));
-  const places = header.map((_, place) => place);
-  const answers = places.slice(own).filter((place) => decisions.has(place) || /^((unsure|unlike)|.*_(low|high|set))(_\d+)?$/.test(header[place]));
-  const texts = places.slice(0, own).filter((place) => columns.includes(unguarded(header[place])));
-  const rest = places.slice(0, own).filter((place) => !texts.includes(place));
-  return put(card, preview(header, rows, [...texts, ...answers, ...rest], own)); // a wide file hides no answer
-}
-
-function overallOf(task, about, cells) {
-  const block = put(make("section", "", "task"), make("h3", task));
-  if (!about.classes.length) {
-    const numbers = cells.filter((cell) => cell !== "").map(Number).filter(Number.isFinite);
-    if (!numbers.length) return block;
-    const mean = numbers.reduce((sum, number) => sum + number, 0) / numbers.length;
-    const ends = numbers.reduce(([low, high], n) => [Math.min(low, n), Math.max(high, n)], [Infinity, -Infinity]);
-    const line = put(make("p", measured(mean, about.targets), "decision"), make("small", ` on average, from ${measured(ends[0], about.targets)} to ${measured(ends[1], about.targets)}`));
-    return put(block, line);
-  }
-  const counts = new Map(about.classes.map((label) => [label, 0]));
-  for (const cell of cells.map(unguarded)) {
-    for (const label of about.separator ? cell.split(about.separator) : [cell]) {
-      if (counts.has(label)) counts.set(label, counts.get(label) + 1);
-    }
-  }
-  const shares = [...counts].map(([label, count]) => [label, count / Math.max(1, cells.length)]);
-  const most = Math.max(...shares.map(([, share]) => share));
-  const top = shares.filter(([, share]) => share > 0 && share === most).map(([label]) => label);
-  const caption = make("p", `share of the ${counted(cells.length, "row")} that ${cells.length === 1 ? "was" : "were"} answered so`, "hint");
-  return put(block, caption, ...barsOf(about, shares, new Set(top)));
-}
-
-function preview(header, rows, shown, own) {
-  const table = make("table");
-  const head = make("tr");
-  for (const place of shown) {
-    const cell = make("th", unguarded(header[place]), place < own ? "" : "mine");
-    cell.scope = "col";
-    put(head, cell);
-  }
-  const body = make("tbody");
-  for (const row of rows.slice(0, PREVIEW)) {
-    const line = make("tr");
-    for (const place of shown) {
-      const text = unguarded(row[place] ?? "");
-      const number = place >= own && text !== "" && Number.isFinite(Number(text));
-      const cut = text.length > 160 ? `${text.slice(0, 160)}…` : text;
-      const kind = [place < own ? "" : "mine", text.length > 40 ? "prose" : ""].filter(Boolean).join(" ");
-      put(line, make("td", number ? figure(text) : cut, kind));
-    }
-    put(body, line);
-  }
-  const scroll = put(make("div", "", "scroll"), put(table, put(make("thead"), head), body));
-  scroll.tabIndex = 0;
-  scroll.setAttribute("role", "region");
-  const first = rows.length > PREVIEW ? `The first ${PREVIEW} of ${counted(rows.length, "row")}` : "All rows";
-  scroll.setAttribute("aria-label", first);
-  return put(make("div"), scroll, make("p", `${first}: the text, the answers, then the other columns. The download has the probabilities as well.`, "hint"));
-}
-
-// -- the model ------------------------------------------------------------------------------------
-
-function showModel() {
-  const tasks = Object.entries(model.tasks);
-  const { sources, rows, steps, token_limit: tokens } = model.trained_on;
-  document.title = `${model.name} – dao`;
-  $("name").textContent = model.name;
-  const facts = [
-    counted(tasks.length, "task"),
-    rows.train && `${counted(rows.train, "training text")}`,
-    `encoder ${model.encoder}`,
-    model.engine !== "eager" && `engine ${model.engine}`,
-  ].filter(Boolean);
-  $("facts").replaceChildren(...facts.map((fact) => make("li", fact)));
-  $("version").textContent = `dao ${model.dao}`;
-  const what = model.pairs ? "pairs of texts" : "texts";
-  const learnt = rows.train ? `It learnt from ${rows.train.toLocaleString("en")} ${what}` : "It was trained";
-  const of = sources.length ? ` of ${sources.join(", ")}` : "";
-  const reads = tokens ? ` It reads up to ${counted(tokens, "token")} of a text.` : "";
-  const sets = model.coverage ? ` Its sets and intervals hold the truth for about ${percent(model.coverage)} of texts like these.` : "";
-  $("trained").textContent = `${learnt}${of}${steps ? ` in ${counted(steps, "step")}` : ""}.${reads}${sets} ` +
-    "The figures are of texts that it never saw in training. Plain models, such as the most frequent class, are what it has to beat.";
-  $("tasks").replaceChildren(...tasks.map(([name, task]) => qualityOf(name, task)));
-  fitForms();
-}
+// -- the start ------------------------------------------------------------------------------------
 
 function fitForms() {
   const [first, second] = model.text_columns;
@@ -403,77 +296,6 @@ function fitForms() {
     $("file-hint").textContent = "CSV, TSV or Excel, a pair of texts per row";
     document.querySelector("label[for=lines]").textContent = "Each line is a text of its own";
   }
-}
-
-function qualityOf(name, task) {
-  const title = put(make("h3", name), make("small", task.kind));
-  const card = put(make("article", "", "card"), title, make("p", learntOf(task), "learnt"));
-  if (!task.figures.length) return put(card, make("p", "There are no test figures.", "hint"));
-  const table = tableOf(["On test", "This model", "Best plain model"], task.figures.map(({ label, better, model: own, plain }) => {
-    const [rival, value] = bestPlain(plain, better);
-    const known = [own, value].filter((one) => typeof one === "number");
-    const best = rounded(better === "higher" ? Math.max(...known) : Math.min(...known));
-    const mark = (figures) => (rounded(figures) === best ? "best" : "");
-    return [
-      make("span", `${label}\u00a0${better === "higher" ? "↑" : "↓"}`),
-      make("span", rounded(own), mark(own)),
-      put(make("span"), make("span", rounded(value), mark(value)), rival && make("small", rival)),
-    ];
-  }));
-  const names = [...new Set(task.figures.flatMap((one) => Object.keys(one.plain)))];
-  const all = tableOf(["", ...task.figures.map((one) => one.label)], names.map((rival) => [
-    make("span", rival), ...task.figures.map((one) => make("span", rounded(one.plain[rival]))),
-  ]));
-  const scroll = put(make("div", "", "sideways"), all);
-  scroll.tabIndex = 0;
-  scroll.setAttribute("role", "region");
-  scroll.setAttribute("aria-label", `Plain models of ${name}`);
-  return put(card, table, names.length > 1 && put(make("details"), make("summary", `All ${names.length} plain models`), scroll));
-}
-
-function tableOf(heads, rows) {
-  const head = make("tr");
-  heads.forEach((words, place) => {
-    const cell = make(words ? "th" : "td", words, place ? "number" : "");
-    if (words) cell.scope = "col";
-    put(head, cell);
-  });
-  const body = make("tbody");
-  for (const [first, ...rest] of rows) {
-    const label = put(make("th"), first);
-    label.scope = "row";
-    put(body, put(make("tr"), label, ...rest.map((cell) => put(make("td", "", "number"), cell))));
-  }
-  return put(make("table"), put(make("thead"), head), body);
-}
-
-function bestPlain(plain, better) {
-  const known = Object.entries(plain).filter(([, value]) => typeof value === "number");
-  known.sort((a, b) => (better === "higher" ? b[1] - a[1] : a[1] - b[1]));
-  return known[0] || ["", null];
-}
-
-const rounded = (value) => (typeof value === "number" && Math.abs(value) < 100 && (Math.abs(value) >= 1e-3 || !value) ? value.toFixed(3) : figure(value));
-
-function learntOf(task) {
-  const tested = task.tested_on ? `tested on ${counted(task.tested_on, "text")}` : "";
-  const { lowest, mean, highest } = task.targets;
-  if (!task.classes.length) {
-    const range = Number.isFinite(lowest) ? `numbers from ${measured(lowest, task.targets)} to ${measured(highest, task.targets)}, ${measured(mean, task.targets)} on average` : "";
-    return [range, tested].filter(Boolean).join("; ");
-  }
-  const some = task.classes.slice(0, FEW).map((label) => (Object.hasOwn(task.targets, label) ? `${label} (${figure(task.targets[label])})` : label));
-  const more = task.classes.length > FEW ? ` and ${task.classes.length - FEW} more` : "";
-  return [`${some.join(", ")}${more}`, tested].filter(Boolean).join("; ");
-}
-
-// -- the start ------------------------------------------------------------------------------------
-
-function chosen() {
-  const file = $("file").files[0];
-  $("chosen").hidden = !file;
-  $("chosen").textContent = file ? file.name : "";
-  if (file) askFile();
 }
 
 function listen() {
@@ -505,6 +327,7 @@ async function start() {
     return;
   }
   showModel();
+  fitForms();
   listen();
 }
 
