@@ -1,6 +1,8 @@
 """The benchmark runs, and its arms do the same work."""
 
 import json
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import pytest
@@ -163,9 +165,15 @@ def test_cached_frozen_states_change_no_loss_and_no_gradient(encoder: Path, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_spawns")
 def test_peak_memory_is_that_of_each_arm_alone(
     tiny_phi: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    def pool(number: int, context: BaseContext, **_: object) -> ProcessPoolExecutor:
+        """It keeps its process: one that is given up is known by an id, which a warm one lacks."""
+        return ProcessPoolExecutor(number, context)
+
+    monkeypatch.setattr(training, "ProcessPoolExecutor", pool)
     monkeypatch.setattr(training, "matmul_peak", lambda device, dtype: 1e12)  # takes seconds
     file = tmp_path / "figures.json"
     small = ["--encoder", str(tiny_phi), "--rounds", "1", "--steps", "1", "--batch-size", "2"]
