@@ -269,8 +269,7 @@ WRONG_FILES: dict[str, tuple[str, bytes | str, dict[str, str], str]] = {
         "n.csv",
         "",
         {},
-        "n.csv should have rows of data. Found an empty file. Give one with a header and a row per "
-        "text.",
+        "n.csv should have rows of data. Found an empty file.",
     ),
     "no rows": ("n.csv", "text\n", {}, "Found none."),
     "no text": ("n.csv", "text,b\nup,1\n,2\n", {}, "Found none in row 2."),
