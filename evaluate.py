@@ -10,7 +10,7 @@ python evaluate.py RUN --export model.onnx
 python evaluate.py compare RUN_A RUN_B
 """
 
-from dao.command import without
+from dao.command import alone, without
 
 without("torchvision")
 
@@ -54,4 +54,5 @@ def main(
 
 
 if __name__ == "__main__":
+    alone()
     app()

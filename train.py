@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from dao.command import without
+from dao.command import alone, without
 
 without("torchvision")
 
@@ -68,4 +68,5 @@ def main(
 
 
 if __name__ == "__main__":
+    alone()
     app()

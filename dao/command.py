@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["main", "uncollected", "without"]
+__all__ = ["alone", "main", "spare", "uncollected", "without"]
 
 
 def without(package: str) -> None:
@@ -22,6 +22,28 @@ def without(package: str) -> None:
             it, takes seconds, and texts do not need it.
     """
     sys.modules.setdefault(package, None)  # type: ignore[arg-type]
+
+
+def alone() -> None:
+    """Say that this process is one command and nothing else, which may then `spare` packages."""
+    _Process.alone = True
+
+
+def spare(package: str) -> None:
+    """Declare a package absent that this command does not need, in a process of its own.
+
+    In a process that may go on to other work, the package stays.
+
+    Args:
+        package: its name. bitsandbytes, which peft imports where it is installed, takes a second
+            and a half, and only encoders in 4 or 8 bits need it.
+    """
+    if _Process.alone:
+        without(package)
+
+
+class _Process:
+    alone = False
 
 
 @contextmanager
@@ -44,6 +66,7 @@ def main() -> None:
     Raises:
         SystemExit: with the exit code; 1 where a package of the learner is missing.
     """
+    alone()
     without("torchvision")
     try:
         importlib.import_module("dao.learner.commands.app").main()

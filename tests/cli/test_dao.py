@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import dao
+from dao import command
 from dao.learner.commands import search
 from dao.learner.commands.app import app
 from dao.learner.settings import named
@@ -98,6 +99,14 @@ def test_prediction_imports_no_package_of_training(full_run: Path):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_only_a_command_with_a_process_of_its_own_spares_packages(monkeypatch: pytest.MonkeyPatch):
+    for alone in (False, True):
+        monkeypatch.setattr(command._Process, "alone", alone)
+        monkeypatch.delitem(sys.modules, "a_package", raising=False)
+        command.spare("a_package")
+        assert ("a_package" in sys.modules) is alone
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from dao.command import spare
+
 if TYPE_CHECKING:
     from dao.learner.data.reading.table import Columns
     from dao.learner.inference.elsewhere import RunElsewhere
+    from dao.learner.settings.config import Config
 
-__all__ = ["columns_of", "finished", "sort_out"]
+__all__ = ["columns_of", "finished", "sort_out", "spare_for"]
 
 ENCODER = "encoder.name="
 TABLE = ("split", "domain", "id", "encoding", "missing")
@@ -32,7 +35,14 @@ def finished(run: Path, encoder: str = "") -> RunElsewhere:
 
     folder = RunElsewhere(run, encoder)
     folder.check_finished()
+    spare_for(folder.config())
     return folder
+
+
+def spare_for(cfg: Config) -> None:
+    """Spare the packages that a run with these settings does without."""
+    if cfg.encoder.quantize == "none":
+        spare("bitsandbytes")
 
 
 def sort_out(overrides: Sequence[str], run: Path) -> tuple[list[str], str]:

@@ -59,11 +59,8 @@ def predict(
 
     with user_errors():
         folder = finished(run, encoder)
-        if folder.config().encoder.quantize == "none":
-            # peft and transformers would import them, for seconds; the eager model needs neither.
-            without("bitsandbytes")
-            if (engine or "eager") == "eager":
-                without("scipy")
+        if folder.config().encoder.quantize == "none" and (engine or "eager") == "eager":
+            without("scipy")  # transformers would import it, and the eager model does not need it
         if source:
             predict_file(folder, source, columns, output, device, engine or "eager", coverage)
         else:

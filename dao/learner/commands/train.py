@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from dao.learner.commands import options as o
+from dao.learner.commands.finished import spare_for
 
 __all__ = ["program", "train"]
 
@@ -83,13 +84,15 @@ def _train_one(given: Mapping[str, Any]) -> None:
 
 
 def _run(settings: o.Settings, resume: Path | None, overwrite: bool) -> None:
-    from dao.learner.console.command import print_results
-    from dao.learner.pipeline.start import train
-    from dao.learner.processes.ranks import is_first
     from dao.learner.settings.config import load_config
     from dao.learner.storage.record import RunFolder
 
     cfg = RunFolder(resume).config() if resume else load_config(*settings)
+    spare_for(cfg)
+    from dao.learner.console.command import print_results
+    from dao.learner.pipeline.start import train
+    from dao.learner.processes.ranks import is_first
+
     metrics = train(cfg, resume=resume, overwrite=overwrite)
     if is_first():
         folder = resume or cfg.folder
