@@ -191,9 +191,8 @@ def main(
             encoder, place, rounds, steps, batch_size, lora or "", data, seed, precision
         )
         figures, about = measure(options, names, memory=memory)
-    content = json.dumps(figures, indent=2)
     if output is not None:
-        output.write_text(content + "\n", encoding="utf-8")
+        output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     _show(figures, about, style)
 
 

@@ -664,6 +664,7 @@ UNSEEN = """() => [...document.querySelectorAll('svg[role=img], img')].filter(e 
 }).length"""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 def test_in_a_browser_everything_fits_and_nothing_is_fetched(whole):
     check_in_a_browser(whole[0] / "report.html", pictures=26 + 1)

@@ -27,8 +27,7 @@ MOST_FILES = 250
 FREE = 300
 """From here on no test has a file descriptor of its own."""
 PACKAGES = (
-    "dao.learner.pipeline.start",
-    "dao.learner.experts.stages",
+    "dao.learner.experiment.preloaded",
     "dao.learner.inference.predictor",
     "dao.learner.experiment.grid.runner",
     "torch.distributed.launcher.api",
@@ -86,9 +85,8 @@ class Server:
                     self.forget(file)
                     if not self.users:
                         self.end()
-                elif (
-                    file in self.clients
-                ):  # it was killed, and takes its process and the children along
+                elif file in self.clients:
+                    # The client was killed, and takes its process and the children along.
                     os.killpg(self.clients.pop(file), signal.SIGKILL)
                     self.forget(file)
                 elif file in self.processes:
@@ -238,10 +236,8 @@ def main(place: Path, root: str) -> None:
     code: list[int] = []
     atexit.register(leave, code)  # the last, because it was the first to be registered
     sys.path[0] = root
-    importlib.import_module("dao.command").without("torchvision")
     for name in PACKAGES:
         importlib.import_module(name)
-    importlib.import_module("dao.learner.dendrites.perforated").load_package()
     sys.path.pop(0)
     gc.collect()
     gc.freeze()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dao.command import uncollected, without
+from dao.command import spare, uncollected
 from dao.errors import UserError
 from dao.learner.commands import options as o
 from dao.learner.commands.finished import columns_of, finished, sort_out
@@ -60,7 +60,7 @@ def predict(
     with user_errors():
         folder = finished(run, encoder)
         if folder.config().encoder.quantize == "none" and (engine or "eager") == "eager":
-            without("scipy")  # transformers would import it, and the eager model does not need it
+            spare("scipy")  # transformers would import it, and the eager model does not need it
         if source:
             predict_file(folder, source, columns, output, device, engine or "eager", coverage)
         else:

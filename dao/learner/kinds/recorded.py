@@ -50,6 +50,11 @@ class Recorded(NamedTuple):
     positive: str | None = None
 
     @property
+    def main(self) -> Figure:
+        """The one figure to tell; the first where the main one is not among those shown."""
+        return next((f for f in self.figures if f.key == self.main_figure), self.figures[0])
+
+    @property
     def selected_by_class(self) -> bool:
         """Whether the figure that selected the model is one of the positive class."""
         return bool(_of_class(self.kind, self.selects_by))

@@ -58,8 +58,7 @@ def mains(run: Run) -> list[Beside]:
     """The main figure of each task as metrics.json has it."""
     metrics, found = run.metrics, []
     for name, task in run.tasks.items():
-        figure = next((f for f in task.figures if f.key == task.main_figure), task.figures[0])
-        key = figure.key
+        figure, key = task.main, task.main.key
         plain = metrics["baselines"].get("test", {}).get(name, {})
         known = {label: of[key] for label, of in plain.items() if of.get(key) is not None}
         best = metrics["best_reachable"].get("test", {}).get(name, {}).get(key)

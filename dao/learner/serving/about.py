@@ -97,9 +97,8 @@ def _not_beaten(
     name: str, task: Recorded, own: Mapping[str, Any], plainer: Mapping[str, Mapping[str, Any]]
 ) -> str:
     """The line of the run's report where a plain model is as good in the main figure."""
-    figure = next((f for f in task.figures if f.key == task.main_figure), task.figures[0])
-    best = best_plain(plainer, figure.key, figure.arrow)
-    return not_beaten(name, figure, own.get(figure.key), best) if best else ""
+    best = best_plain(plainer, task.main.key, task.main.arrow)
+    return not_beaten(name, task.main, own.get(task.main.key), best) if best else ""
 
 
 def _targets(metrics: Mapping[str, Any], task: str) -> dict[str, Any]:

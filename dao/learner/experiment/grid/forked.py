@@ -28,8 +28,8 @@ READ_AT_START = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # by the libraries of ar
 def forks(command: Sequence[str]) -> bool:
     """Whether a command is this Python with a script or a module, which a fork can run."""
     python, *arguments = command
-    known = arguments[:1] == ["-m"] or not "".join(arguments[:1]).startswith("-")
-    return python == sys.executable and bool(arguments) and known
+    script_or_module = bool(arguments) and (arguments[0] == "-m" or arguments[0][:1] != "-")
+    return python == sys.executable and script_or_module
 
 
 def serve(threads: int) -> None:
